@@ -1,0 +1,81 @@
+"""Where every random number comes from: one 64-bit seed and an injective 128-bit counter.
+
+Philox4x32-10 maps (counter, key) to four 32-bit words. The key is the seed. The counter names the thing
+that is random, so equal things draw equal numbers whoever asks, in whatever order:
+
+    word 3   stream (6 bits) | matrix ordinal (20 bits) | device plane (6 bits)
+    word 2   event, high 32 bits
+    word 1   cells: column of the matrix;   per product: event, low 32 bits
+    word 0   cells: row block;              per product: row tile (12 bits) | column block (20 bits)
+
+For a *cell* (stream PROGRAMMING, DRIFT, FLICKER) the event is the programming epoch or the session (32 bits).
+For noise that is fresh in every *product* (stream READ, TRAINING) the event is the 64-bit row id.
+
+One call serves four cells. Row r of a column lies in row block ``(r >> 6) << 4 | (r & 15)`` and takes lane
+``(r >> 4) & 3``: sixteen neighbours share a lane, so that vector units fill whole registers.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.errors import BadInput
+
+STREAM_BITS, ORDINAL_BITS, PLANE_BITS = 6, 20, 6
+LANE_BLOCK = 16  # neighbouring rows that share a lane
+MAX_ROWS = 1 << 32
+MAX_COLUMNS_PER_PRODUCT = 1 << 22  # 20 bits of column blocks of four
+
+
+class Stream(IntEnum):
+    """What a random number is for. A number once given is never reused for another purpose."""
+
+    PROGRAMMING = 1
+    DRIFT = 2
+    FLICKER = 3
+    READ = 4
+    TRAINING = 5
+    DIE = 6
+    PERIPHERY = 7
+    FAULT = 8
+    TEXT = 9
+
+
+def key_of(seed: int) -> npt.NDArray[np.uint32]:
+    """The Philox key of a seed: (2,) uint32, low word first. Raises BadInput outside [0, 2^64)."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 1 << 64:
+        raise BadInput("seed", got=seed, why="a seed is one unsigned 64-bit integer",
+                       do="choose a whole number from 0 to 18446744073709551615")
+    return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], dtype=np.uint32)
+
+
+def site_word(stream: Stream, ordinal: int, plane: int = 0) -> int:
+    """Counter word 3. Raises BadInput when a coordinate needs more bits than it has."""
+    for what, value, bits in (("matrix ordinal", ordinal, ORDINAL_BITS), ("device plane", plane, PLANE_BITS)):
+        if not 0 <= value < 1 << bits:
+            raise BadInput(what, got=value, why=f"the counter has {bits} bits for it",
+                           do=f"keep it below {1 << bits}")
+    return int(stream) << (ORDINAL_BITS + PLANE_BITS) | ordinal << PLANE_BITS | plane
+
+
+def event_word(event: int, what: str = "session") -> int:
+    """Counter word 2 of a cell: a programming epoch or a session, 32 bits."""
+    if isinstance(event, bool) or not isinstance(event, (int, np.integer)) or not 0 <= int(event) < 1 << 32:
+        raise BadInput(what, got=event, why="the counter has 32 bits for it", do=f"choose 0 to {(1 << 32) - 1}")
+    return int(event)
+
+
+def cell_counters(
+    rows: npt.ArrayLike, column: int, stream: Stream, ordinal: int, plane: int = 0, event: int = 0
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.intp]]:
+    """Counters (n, 4) uint32 and lanes (n,) of the cells at ``rows`` of one matrix column."""
+    r = np.asarray(rows, dtype=np.int64)
+    counter = np.empty((r.size, 4), np.uint32)
+    counter[:, 0] = (r >> 6) << 4 | (r & 15)
+    counter[:, 1] = column
+    counter[:, 2] = event_word(event)
+    counter[:, 3] = site_word(stream, ordinal, plane)
+    return counter, ((r >> 4) & 3).astype(np.intp)

@@ -1,0 +1,1 @@
+"""Array-to-array kernels: no configuration, no files, no hidden state."""

@@ -1,0 +1,127 @@
+"""The one way a kernel is compiled: IEEE arithmetic in the order written, cached by what all kernels say.
+
+Numba's own cache notices a changed file but not a changed callee in another file, and then serves stale code.
+Here the cache folder is named by a hash of every kernel source, so any change compiles afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, overload
+
+import llvmlite
+import numba
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: the cache is then used without a lock
+    fcntl = None  # type: ignore[assignment]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KERNELS = Path(__file__).resolve().parent
+PRUNE_AFTER_S = 30 * 86_400.0
+
+
+def cache_key(folder: Path = KERNELS) -> str:
+    """Hex sha256 of every kernel source below folder (names and bytes) and of the compiler's versions."""
+    digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
+    for source in sorted(folder.rglob("*.py")):
+        name, text = source.relative_to(folder).as_posix().encode(), source.read_bytes()
+        digest.update(b"%d %s %d " % (len(name), name, len(text)))
+        digest.update(text)
+    return digest.hexdigest()
+
+
+def cache_root() -> Path:
+    """The folder that holds one cache folder per key: $XDG_CACHE_HOME or ~/.cache, then aimc-sim/numba."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~")) / ".cache"
+    return home / "aimc-sim" / "numba"
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path | None:
+    """This installation's cache folder, made on first use; None where it cannot be written."""
+    root = cache_root()
+    folder = root / cache_key()[:32]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            os.utime(folder)  # in use today: not to be pruned
+    except OSError:
+        return None
+    prune(root, keep=folder)
+    return folder
+
+
+def prune(root: Path, keep: Path, older_than_s: float = PRUNE_AFTER_S) -> list[Path]:
+    """Delete the cache folders below root that nobody has used for older_than_s seconds; returns them."""
+    gone = []
+    with contextlib.suppress(OSError):  # another process may be pruning too
+        for folder in root.iterdir():
+            if folder != keep and folder.is_dir() and time.time() - folder.stat().st_mtime > older_than_s:
+                shutil.rmtree(folder, ignore_errors=True)
+                gone.append(folder)
+    return gone
+
+
+@overload
+def njit(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def njit(*, parallel: bool = ..., **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = False, **options: Any) -> Any:
+    """numba.njit with error_model="numpy", nogil and our cache; never fast-math. Compiles on the first call.
+
+    Results must not depend on the compiler's taste, so `fastmath` is refused, and so is `cache`, which is ours.
+    """
+    for name in ("fastmath", "cache", "error_model"):
+        if name in options:
+            raise TypeError(f"njit({name}=...) is not a kernel's choice: see kernels/_jit.py")
+    options = {"nogil": True, "parallel": parallel, "error_model": "numpy", **options}
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        with _numba_cache_at(cache_folder()) as folder:
+            dispatcher = numba.njit(cache=folder is not None, **options)(function)
+        cache = getattr(dispatcher, "_cache", None)  # absent under NUMBA_DISABLE_JIT
+        if folder is not None and cache is not None:
+            cache.save_overload = _guarded(cache.save_overload, folder / "lock")
+        return dispatcher
+
+    return decorate if function is None else decorate(function)
+
+
+@contextlib.contextmanager
+def _numba_cache_at(folder: Path | None) -> Iterator[Path | None]:
+    """Numba picks a function's cache folder while decorating it: name ours, then give the setting back."""
+    settings: Any = numba.config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = "" if folder is None else str(folder)
+    try:
+        yield folder
+    finally:
+        settings.CACHE_DIR = before
+
+
+def _guarded(save: Callable[..., None], lock: Path) -> Callable[..., None]:
+    """Numba's index is read, changed and written without a lock: two processes could name one file twice.
+
+    A cache that cannot be written (disk full, folder gone) costs a compilation, never a result.
+    """
+
+    def save_overload(*args: Any) -> None:
+        with contextlib.suppress(OSError), open(lock, "a") as handle:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX)  # released on close
+            save(*args)
+
+    return save_overload

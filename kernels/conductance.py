@@ -1,0 +1,302 @@
+"""Programming, drift and 1/f noise of a weight matrix, fused: no array of noise is ever stored.
+
+Weights arrive as w (N, K) float32, one output column a row. ``effective_weights_reference`` is the readable NumPy
+formula; ``effective_weights`` computes the same bits, column by column, in first-level cache.
+Arithmetic is float32 in exactly the order written here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.kernels._jit import njit
+from aimc_sim.kernels.elementary import exp, exp_reference
+from aimc_sim.kernels.laws import evaluate_law, law_reference, log_floored, needs_log
+from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals
+
+F32 = npt.NDArray[np.float32]
+SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE = range(5)  # rows of x_scale and y_scale
+NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT = range(3)
+NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER = range(3)
+READOUT_UNIT = np.float32(2**20)  # sums of |weight| are integers of 2^-20, so that their order does not matter
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+class DeviceTables(NamedTuple):
+    """A device at one time, as arrays: what the kernels know of it. Conductances in the device's own unit."""
+
+    weight_domain: bool  # noise on the signed weight (no polarity planes, no clamp at zero)
+    g_min: np.float32
+    span: np.float32  # g_max - g_min: the conductance of a full-scale weight
+    dead_zone: np.float32  # weight domain: smaller targets become exactly zero
+    sigma: F32  # law tables (pieces, 10): see kernels/laws.py
+    shift: F32
+    nu_mean: F32
+    nu_std: F32
+    amplitude: F32
+    x_scale: F32  # (5,): law variable per unit of conductance
+    y_scale: F32  # (5,): factor on the law's value
+    drift: int  # NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT
+    log_time: np.float32  # ln((t + t0) / t0)
+    clip_low: np.float32  # additive drift keeps the conductance in [clip_low, clip_high]
+    clip_high: np.float32
+    flicker: int  # NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER
+    root_log_time: np.float32  # √ln((t + t0 + t_read) / (2 t_read))
+
+
+class SiteKeys(NamedTuple):
+    """Counter words of a matrix and the key, all uint32: words 3 per stream and plane, words 2 per stream."""
+
+    programming: npt.NDArray[np.uint32]  # (2,) word 3 of the two polarity planes
+    drift: npt.NDArray[np.uint32]  # (2,)
+    flicker: npt.NDArray[np.uint32]  # (2,)
+    epoch: np.uint32
+    session: np.uint32
+    key: npt.NDArray[np.uint32]  # (2,)
+
+
+class Cells(NamedTuple):
+    """Cells of a matrix at one time, readable: conductances (planes, N, K) and the weights they make (N, K)."""
+
+    programmed: F32
+    now: F32
+    effective: F32  # (G⁺ - G⁻) / span, 1.0 = the full-scale weight of its column in the tile
+    readout_programmed: npt.NDArray[np.int64]  # (tiles, N) Σ|weight| of the programmed cells, in 2^-20
+    readout_now: npt.NDArray[np.int64]  # (tiles, N) the same after drift, before 1/f noise
+    column_max: F32  # (tiles, N) max |w| of each column in its row tile
+
+
+def _law(d: DeviceTables, which: int, g: F32) -> F32:
+    table = (d.sigma, d.shift, d.nu_mean, d.nu_std, d.amplitude)[which]
+    return d.y_scale[which] * law_reference(table, g * d.x_scale[which])
+
+
+def _normals(word3: np.uint32, word2: np.uint32, key: npt.NDArray[np.uint32], n: int, k: int) -> F32:
+    """z (n, k) of every cell of one plane."""
+    rows = np.arange(k, dtype=np.uint32)
+    groups = (k + 63) // 64 * 16
+    counter = np.empty((n, groups, 4), np.uint32)
+    counter[:, :, 0], counter[:, :, 1] = np.arange(groups), np.arange(n)[:, None]
+    counter[:, :, 2], counter[:, :, 3] = word2, word3
+    z = normals(counter.reshape(-1, 4), key).reshape(n, groups, 4)
+    return z[:, (rows >> 6) << 4 | (rows & 15), (rows >> 4) & 3]
+
+
+def programmed_reference(target: F32, d: DeviceTables, z: F32) -> F32:
+    """Conductance after programming: max(target + shift + σ(target)·z, 0); weight domain: no clamp, a dead zone."""
+    size = np.abs(target)
+    noisy = (target + _law(d, SHIFT, size)) + _law(d, SIGMA, size) * z
+    if d.weight_domain:
+        return np.where(size < d.dead_zone, ZERO, noisy)
+    return np.maximum(noisy, ZERO)
+
+
+def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32) -> F32:
+    """G·((t+t0)/t0)^-ν with ν = |μ(target) + s(target)·z|, or the additive law in ln t."""
+    size = np.abs(target)
+    if d.drift == POWER_DRIFT:
+        nu = np.abs(_law(d, NU_MEAN, size) + _law(d, NU_STD, size) * z)
+        return g * exp_reference(-(nu * d.log_time))
+    if d.drift == ADDITIVE_DRIFT:
+        moved = (g + _law(d, NU_MEAN, size)) + _law(d, NU_STD, size) * z
+        return np.minimum(np.maximum(moved, d.clip_low), d.clip_high)
+    return g
+
+
+def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32:
+    """G + G·Q(programmed)·√ln(…)·z, clipped at zero; absolute laws leave the factor G out."""
+    if d.flicker == NO_FLICKER:
+        return g
+    sigma = _law(d, AMPLITUDE, np.abs(programmed)) * d.root_log_time
+    noisy = g + (g * sigma if d.flicker == RELATIVE_FLICKER else sigma) * z
+    return noisy if d.weight_domain else np.maximum(noisy, ZERO)
+
+
+def column_max_reference(w: F32, bounds: npt.NDArray[np.int64]) -> F32:
+    return np.stack([np.abs(w[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
+
+
+def effective_weights_reference(w: F32, bounds: npt.NDArray[np.int64], d: DeviceTables, sites: SiteKeys) -> Cells:
+    """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,)."""
+    n, k = w.shape
+    column_max = column_max_reference(w, bounds)
+    full = np.repeat(column_max.T, np.diff(bounds), axis=1)
+    ratio = np.divide(w, full, out=np.zeros_like(w), where=full > 0)
+    if d.weight_domain:
+        targets = [ratio * d.span]
+    else:
+        active = d.g_min + np.abs(ratio) * d.span
+        targets = [np.where(ratio > 0, active, d.g_min), np.where(ratio < 0, active, d.g_min)]
+    programmed, drifted, now = [], [], []
+    for plane, target in enumerate(targets):
+        z = _normals(sites.programming[plane], sites.epoch, sites.key, n, k)
+        programmed.append(programmed_reference(target, d, z))
+        z = _normals(sites.drift[plane], sites.epoch, sites.key, n, k)
+        drifted.append(drifted_reference(programmed[-1], target, d, z))
+        z = _normals(sites.flicker[plane], sites.session, sites.key, n, k)
+        now.append(flickered_reference(drifted[-1], programmed[-1], d, z))
+    inverse = ONE / d.span
+
+    def weight(g: list[F32]) -> F32:
+        return (g[0] if d.weight_domain else g[0] - g[1]) * inverse
+
+    def readout(g: list[F32]) -> npt.NDArray[np.int64]:
+        units = np.rint(np.abs(weight(g)) * READOUT_UNIT).astype(np.int64)
+        return np.add.reduceat(units, bounds[:-1], axis=1).T
+
+    return Cells(
+        np.stack(programmed), np.stack(now), weight(now), readout(programmed), readout(drifted), column_max
+    )
+
+
+@njit
+def _law_at(which: Any, table: Any, d: Any, g: Any, x: Any, ln_x: Any, out: Any, n: Any) -> None:
+    """y_scale·law(g·x_scale) for g[:n] into out[:n]; x and ln_x are scratch."""
+    scale, unit = d.x_scale[which], d.y_scale[which]
+    for i in range(n):
+        x[i] = g[i] * scale
+    if needs_log(table):
+        log_floored(x, ln_x, n)
+    evaluate_law(table, x, ln_x, out, n)
+    for i in range(n):
+        out[i] = unit * out[i]
+
+
+@njit
+def _target_laws(d: Any, size: Any, x: Any, ln_x: Any, laws: Any, n: Any) -> None:
+    """The four laws that refer to the target conductance, into laws (4, n)."""
+    _law_at(SIGMA, d.sigma, d, size, x, ln_x, laws[SIGMA], n)
+    _law_at(SHIFT, d.shift, d, size, x, ln_x, laws[SHIFT], n)
+    if d.drift != NO_DRIFT:
+        _law_at(NU_MEAN, d.nu_mean, d, size, x, ln_x, laws[NU_MEAN], n)
+        _law_at(NU_STD, d.nu_std, d, size, x, ln_x, laws[NU_STD], n)
+
+
+@njit
+def _program(d: Any, ratio: Any, sign: Any, size: Any, laws: Any, off: Any, z: Any, out: Any, n: Any) -> None:
+    if d.weight_domain:
+        for i in range(n):
+            noisy = (ratio[i] * d.span + laws[SHIFT, i]) + laws[SIGMA, i] * z[i]
+            out[i] = ZERO if size[i] < d.dead_zone else noisy
+    else:
+        for i in range(n):
+            on = ratio[i] * sign > ZERO
+            goal = size[i] if on else d.g_min
+            shift = laws[SHIFT, i] if on else off[SHIFT, 0]
+            sigma = laws[SIGMA, i] if on else off[SIGMA, 0]
+            out[i] = max((goal + shift) + sigma * z[i], ZERO)
+
+
+@njit
+def _drift(d: Any, ratio: Any, sign: Any, laws: Any, off: Any, z: Any, g: Any, out: Any, n: Any) -> None:
+    for i in range(n):
+        on = d.weight_domain or ratio[i] * sign > ZERO
+        mean = laws[NU_MEAN, i] if on else off[NU_MEAN, 0]
+        std = laws[NU_STD, i] if on else off[NU_STD, 0]
+        if d.drift == POWER_DRIFT:
+            nu = abs(mean + std * z[i])
+            out[i] = g[i] * exp(-(nu * d.log_time))
+        else:
+            moved = (g[i] + mean) + std * z[i]
+            out[i] = min(max(moved, d.clip_low), d.clip_high)
+
+
+@njit
+def _flicker(d: Any, amplitude: Any, z: Any, g: Any, out: Any, n: Any) -> None:
+    floor = np.float32(-np.inf) if d.weight_domain else ZERO
+    if d.flicker == RELATIVE_FLICKER:
+        for i in range(n):
+            out[i] = max(g[i] + (g[i] * (amplitude[i] * d.root_log_time)) * z[i], floor)
+    else:
+        for i in range(n):
+            out[i] = max(g[i] + (amplitude[i] * d.root_log_time) * z[i], floor)
+
+
+@njit
+def _combine(planes: Any, cells: Any, inverse: Any, out: Any, n: Any) -> None:
+    """Weights of the planes of cells (2, n) into out[:n]."""
+    if planes == 1:
+        for i in range(n):
+            out[i] = cells[0, i] * inverse
+    else:
+        for i in range(n):
+            out[i] = (cells[0, i] - cells[1, i]) * inverse
+
+
+@njit
+def _add_readout(weight: Any, start: Any, n: Any, bounds: Any, column: Any, readout: Any) -> None:
+    """Add the integer readout of rows start … start+n-1 to their tiles."""
+    for t in range(bounds.size - 1):
+        a, b = max(bounds[t], start) - start, min(bounds[t + 1], start + n) - start
+        total = np.int64(0)
+        for i in range(a, b):
+            total += np.int64(np.int32(np.rint(abs(weight[i]) * READOUT_UNIT)))
+        readout[t, column] += total
+
+
+@njit
+def _ratios(w: Any, bounds: Any, column: Any, start: Any, n: Any, column_max: Any, ratio: Any) -> None:
+    """w over the largest |w| of its column in its tile; 0 in a column of zeros."""
+    for t in range(bounds.size - 1):
+        m = column_max[t, column]
+        scale = ONE if m == ZERO else m
+        for i in range(max(bounds[t], start), min(bounds[t + 1], start + n)):
+            ratio[i - start] = w[column, i] / scale
+
+
+@njit
+def effective_weights(
+    w: Any, bounds: Any, d: Any, sites: Any, first: Any, last: Any, with_readout: Any,
+    effective: Any, column_max: Any, readout_programmed: Any, readout_now: Any,
+) -> None:  # fmt: skip
+    """Columns first … last-1: effective (last-first, K), the rest as in `Cells`; the readouts start at zero."""
+    k = w.shape[1]
+    planes = 1 if d.weight_domain else 2
+    inverse = ONE / d.span
+    words, lanes = np.empty((4, GROUPS), np.uint32), np.empty((4, GROUPS), np.float32)
+    scratch, laws = np.empty((7, CHUNK), np.float32), np.empty((4, CHUNK), np.float32)
+    ratio, size, x, ln_x, z, amplitude, weight = (
+        scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6])  # fmt: skip
+    programmed, drifted, now = np.empty((2, CHUNK), np.float32), np.empty((2, CHUNK), np.float32), \
+        np.empty((2, CHUNK), np.float32)
+    size[0] = d.g_min
+    off = np.empty((4, 1), np.float32)  # laws of the polarity that carries no weight
+    _target_laws(d, size, x, ln_x, off, 1)
+    k0, k1 = sites.key[0], sites.key[1]
+    for column in range(first, last):
+        c1 = np.uint32(column)
+        for t in range(bounds.size - 1):
+            m = ZERO
+            for i in range(bounds[t], bounds[t + 1]):
+                m = max(m, abs(w[column, i]))
+            column_max[t, column] = m
+        for start in range(0, k, CHUNK):
+            n = min(CHUNK, k - start)
+            _ratios(w, bounds, column, start, n, column_max, ratio)
+            for i in range(n):
+                size[i] = abs(ratio[i]) * d.span if d.weight_domain else d.g_min + abs(ratio[i]) * d.span
+            _target_laws(d, size, x, ln_x, laws, n)
+            for plane in range(planes):
+                sign = ONE if plane == 0 else -ONE
+                fill_normals(z, start, n, c1, sites.epoch, sites.programming[plane], k0, k1, words, lanes)
+                _program(d, ratio, sign, size, laws, off, z, programmed[plane], n)
+                drifted[plane, :n] = programmed[plane, :n]
+                if d.drift != NO_DRIFT:
+                    fill_normals(z, start, n, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes)
+                    _drift(d, ratio, sign, laws, off, z, programmed[plane], drifted[plane], n)
+                now[plane, :n] = drifted[plane, :n]
+                if d.flicker != NO_FLICKER:
+                    for i in range(n):
+                        weight[i] = abs(programmed[plane, i])
+                    _law_at(AMPLITUDE, d.amplitude, d, weight, x, ln_x, amplitude, n)
+                    fill_normals(z, start, n, c1, sites.session, sites.flicker[plane], k0, k1, words, lanes)
+                    _flicker(d, amplitude, z, drifted[plane], now[plane], n)
+            _combine(planes, now, inverse, effective[column - first, start : start + n], n)
+            if with_readout:
+                _combine(planes, programmed, inverse, weight, n)
+                _add_readout(weight, start, n, bounds, column, readout_programmed)
+                _combine(planes, drifted, inverse, weight, n)
+                _add_readout(weight, start, n, bounds, column, readout_now)
