@@ -1,0 +1,222 @@
+"""The description of a chip: Hardware = device × tile × DAC × ADC × compensation × placement, frozen, in TOML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from aimc_sim import devices
+from aimc_sim.devices import Device
+from aimc_sim.errors import BadInput
+from aimc_sim.spec import Spec, nearest, read_toml
+
+MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
+Bits = Annotated[int, Field(ge=2, le=16)]
+_PRESETS = Path(__file__).parent / "presets"
+
+
+class Tile(Spec):
+    """Shape of one crossbar. None: as many rows or columns as the matrix has (untiled)."""
+
+    rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
+    cols: int | None = Field(default=None, ge=1)
+    split: Literal["filled", "even"] = "filled"  # filled: whole tiles, then the rest; even: row tiles of equal height
+    weight_grid: Literal["int16", "float32"] = "int16"  # int16: effective weights on 16 bits a column, exact products
+
+
+class StaticRange(Spec):
+    """How a static input range β is found where the checkpoint brings none: one pass over the calibration text."""
+
+    method: Literal["std", "max", "percentile"] = "std"
+    kappa: float = Field(default=15.0, gt=0)  # std: β = kappa·std(x)
+    percentile: float = Field(default=99.99, gt=0, le=100)  # of |x|
+    per: Literal["matrix", "tile"] = "matrix"  # one β for a matrix's input, or one a row tile
+
+
+class PerTokenRange(Spec):
+    """β = max |x| of each token, over the whole input or over the rows of each tile."""
+
+    method: Literal["per_token"] = "per_token"
+    per: Literal["matrix", "tile"] = "tile"
+
+
+class Dac(Spec):
+    """q = round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, half to even; amplitude inputs."""
+
+    bits: Bits = 8
+    range: StaticRange | PerTokenRange = Field(default=PerTokenRange(), discriminator="method")
+
+    @property
+    def levels(self) -> int:
+        """n, the largest code."""
+        return int(2 ** (self.bits - 1) - 1)
+
+
+class LambdaRule(Spec):
+    """Full scale = lambda_, in currents of one full-scale weight under one full-scale input (AFM: λ·β·max|W_:,j|)."""
+
+    rule: Literal["lambda"]
+    lambda_: float = Field(gt=0)
+
+
+class LeastSquares(Spec):
+    """Full scale of each tile that minimises the square error of its outputs on the calibration text, ideal cells."""
+
+    rule: Literal["least_squares"] = "least_squares"
+
+
+class Adc(Spec):
+    """code = clamp(round(I/lsb), ±n), lsb = full scale / n, n = 2^(bits-1) - 1, half to even. One full scale a tile."""
+
+    bits: Bits = 8
+    full_scale: LambdaRule | LeastSquares = Field(default=LeastSquares(), discriminator="rule")
+
+    @property
+    def levels(self) -> int:
+        """n, the largest code."""
+        return int(2 ** (self.bits - 1) - 1)
+
+
+class Compensation(Spec):
+    """Drift compensation: a digital factor, Σ|readout| at programming over Σ|readout| now, per tile or per column."""
+
+    per: Literal["tile", "column"] = "tile"
+
+
+class Placement(Spec):
+    """Which matrix products are digital by choice. ``digital``: patterns (``*`` and ``?``) of module names."""
+
+    lm_head: Literal["analog", "digital"] = "analog"
+    digital: tuple[str, ...] = ()
+
+
+class Hardware(Spec):
+    """Everything about a chip that decides what its products are. ``None`` means that the effect is absent."""
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    source: str = ""
+    device: Device
+    tile: Tile = Tile()
+    dac: Dac | None = None
+    adc: Adc | None = None
+    compensation: Compensation | None = None
+    placement: Placement = Placement()
+
+    @model_validator(mode="after")
+    def _converters(self) -> Self:
+        if self.adc is not None and isinstance(self.adc.full_scale, LambdaRule) and self.dac is None:
+            raise ValueError("the ADC's lambda rule is in units of the DAC's full scale, so it needs a [dac] table; "
+                             "add one, or use full_scale = {rule = 'least_squares'}")
+        if self.dac is None and self.adc is not None:
+            raise ValueError("an ADC without a DAC has no input full scale to refer to: add a [dac] table")
+        return self
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
+        """A preset's name, a TOML file, a mapping of its tables, or a Hardware. Raises BadInput for anything else."""
+        if isinstance(source, Hardware):
+            return source
+        if isinstance(source, Mapping):
+            return _from_tables(source, "hardware", Path())
+        text = str(source)
+        if text in preset_names():
+            return _preset(text)
+        path = Path(source)
+        if path.suffix == ".toml" or path.exists():
+            return _from_tables(read_toml(path), str(path), path.parent)
+        raise BadInput("hardware", got=text, why="no preset has that name and no file is there",
+                       do=nearest(text, preset_names()))
+
+    def to_toml(self) -> str:
+        """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
+        lines: list[str] = []
+        _write_table(self.model_dump(mode="json"), "", lines)
+        return "\n".join(lines).strip() + "\n"
+
+    def check_time(self, t_s: float) -> None:
+        """Raises BadInput for a time outside the range of the device's data."""
+        self.device.check_time(t_s)
+
+    @property
+    def uses_integers(self) -> bool:
+        """Whether products are exact integer arithmetic (DAC codes of 8 bits or fewer, weights on the 16-bit grid)."""
+        return self.dac is not None and self.dac.bits <= 8 and self.tile.weight_grid == "int16"
+
+    def with_ideal_cells(self) -> Hardware:
+        """The same tiles and converters around exact cells that never change."""
+        ideal = devices.get("ideal")
+        return self.model_copy(update={"name": f"{self.name}, ideal cells", "device": ideal, "compensation": None})
+
+    def with_device(self, device: str | Device) -> Hardware:
+        """The same tiles and converters with other cells."""
+        chosen = devices.get(device) if isinstance(device, str) else device
+        return self.model_copy(update={"name": f"{self.name}, {chosen.name}", "device": chosen})
+
+    def with_noise_scale(self, scale: float) -> Hardware:
+        """The same hardware with programming and 1/f noise multiplied by ``scale``."""
+        return self.model_copy(update={"name": f"{self.name}, noise*{scale:g}",
+                                       "device": self.device.with_noise_scale(scale)})
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the hardware that ships with aimc-sim."""
+    return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
+
+
+@cache
+def _preset(name: str) -> Hardware:
+    path = _PRESETS / f"{name}.toml"
+    return _from_tables({"name": name, **read_toml(path)}, f"preset {name!r}", _PRESETS)
+
+
+def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardware:
+    data = dict(tables)
+    if "device" not in data:
+        raise BadInput(f"{where}: device", why="a chip needs cells",
+                       do='add [device] with base = "pcm-hermes-2", or base = "ideal"')
+    if not isinstance(data["device"], (str, Mapping)):
+        raise BadInput(f"{where}: device", got=data["device"], why="it is neither a name nor a table",
+                       do='write device = "pcm-hermes-2" or a [device] table')
+    device = devices.from_table(data["device"], f"{where}: device", folder)
+    data["device"] = device.model_dump(mode="json")
+    for part in ("dac", "adc", "compensation"):
+        if data.get(part) is False:
+            data[part] = None
+    data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")
+    for converter, key, tag in (("dac", "range", "method"), ("adc", "full_scale", "rule")):
+        table = data.get(converter)
+        if isinstance(table, Mapping) and isinstance(table.get(key), str):
+            data[converter] = {**table, key: {tag: table[key]}}
+    return Hardware.parse(data, where)
+
+
+def _write_table(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
+    """Values first, then the tables below; an absent optional is left out (for a default that is not None: false)."""
+    for key, value in table.items():
+        if value is not None and not isinstance(value, Mapping) and not _is_tables(value):
+            lines.append(f"{key} = {_toml_value(value)}")
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            lines.extend(["", f"[{name}]"])
+            _write_table(value, f"{name}.", lines)
+        elif _is_tables(value):
+            for item in value:
+                lines.extend(["", f"[[{name}]]"])
+                _write_table(item, f"{name}.", lines)
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,110 @@
+"""The base of every spec: frozen, strict, finite, with errors that name the nearest right key and an id by content."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aimc_sim.errors import BadInput
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Spec(BaseModel):
+    """A frozen value. Unknown keys, wrong types and non-finite numbers are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @property
+    def id(self) -> str:
+        """First 16 hex digits of the sha256 of the spec's canonical JSON: equal specs, equal ids."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()[:16]
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """The spec in a mapping such as a TOML table. Raises BadInput naming the field, its value and the remedy."""
+        try:
+            return cls.model_validate_json(json.dumps(data, default=_refuse))
+        except ValidationError as error:
+            raise _explain(error, cls, where) from None
+        except (TypeError, ValueError) as error:
+            raise BadInput(where, why=str(error), do="use numbers, text, true/false, lists and tables") from None
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises BadInput when it is missing, unreadable or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput("file", got=str(path), why=f"it cannot be read ({error.strerror})",
+                       do="check the path and its permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput("file", got=str(path), why=f"it is not valid TOML: {error}", do="mend that line") from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'did you mean …? ' or a list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    listed = ", ".join(names)
+    return f"did you mean {close[0]!r}? Known: {listed}" if close else f"choose one of {listed}"
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` laid over it, table by table; ``false`` switches an optional table off."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if value is False and (old is None or isinstance(old, Mapping)):
+            merged[key] = None
+        elif isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"{value!r} is not a value that a spec can hold")
+
+
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Field names of the model that a validation path ends in, for suggestions."""
+    current: Any = model
+    for step in path:
+        field = current.model_fields.get(step) if hasattr(current, "model_fields") else None
+        if field is None:
+            break
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), current)
+    return list(current.model_fields)
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadInput:
+    first = error.errors(include_url=False)[0]
+    path = tuple(first["loc"])
+    name = ".".join(str(step) for step in path) or "value"
+    more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return BadInput(f"{where}: {name}", got=first["input"], why=f"there is no such field{more}",
+                        do=nearest(str(path[-1]), _fields_at(model, path[:-1])))
+    if first["type"] == "missing":
+        return BadInput(f"{where}: {name}", why=f"the field is required{more}", do="add it")
+    reason = first["msg"].removeprefix("Value error, ")
+    return BadInput(f"{where}: {name}", got=first["input"], why=reason[:1].lower() + reason[1:] + more,
+                    do="correct the value")
