@@ -1,0 +1,332 @@
+"""The weight file: one HDF5 file that holds a language model as it is, ready to be programmed (docs/format.md).
+
+Opening checks structure, sizes and the content id, then maps the file into memory: nothing is copied until it
+is used. ``verify`` reads everything once and compares checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.errors import BadInput
+
+if TYPE_CHECKING:
+    from aimc_sim.hardware import Hardware
+    from aimc_sim.weightfile_layout import Layout
+
+FORMAT = "aimc-sim weight file"
+SCHEMA = 1
+# Kept out of the id, so that the same model read from another folder is the same model.
+NOT_IN_ID = frozenset({"documents/provenance.json"})
+NUMPY_DTYPE = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "int32": "<i4", "uint8": "|u1"}
+TENSOR_DTYPES = ("float32", "float16", "bfloat16")
+
+Bits = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MatrixInfo:
+    """One matrix product with static weights: y (cols,) = x (rows,) @ W, as a crossbar sees it."""
+
+    name: str  # module path, "model.layers.0.self_attn.q_proj"
+    ordinal: int  # index in the full list of candidates, part of every random counter
+    rows: int  # K, inputs
+    cols: int  # N, outputs
+    dtype: str  # "float32", "float16" or "bfloat16"
+    layout: Literal["out_in", "in_out"]  # of the stored array: Linear (N, K) or Conv1D (K, N)
+    has_bias: bool
+    role: str  # "q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down", "head"
+    tensor: str  # the stored tensor; for a tied head the embedding
+
+
+class Tensor(NamedTuple):
+    """Stored bits and what they mean: bfloat16 travels as uint16."""
+
+    bits: Bits
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The text that calibration saw: token_ids (S, L) int32, and where it came from."""
+
+    token_ids: npt.NDArray[np.int32]
+    source: str
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Input statistics of one matrix over the calibration text, each (K,) float32, one value per input channel."""
+
+    max_abs: Floats
+    mean: Floats
+    second_moment: Floats  # mean of x²
+
+
+class Entry(NamedTuple):
+    """What the manifest says about one dataset."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the raw data in bytes."""
+        size = np.dtype(NUMPY_DTYPE[self.dtype]).itemsize
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+class Manifest(NamedTuple):
+    """The table of contents, stored as canonical JSON."""
+
+    matrices: tuple[MatrixInfo, ...]
+    calibration_source: str | None
+    datasets: dict[str, Entry]
+
+    def to_json(self) -> bytes:
+        """Canonical bytes: keys sorted, no spaces, ASCII."""
+        return _canonical(self._document(frozenset()))
+
+    def content_id(self) -> str:
+        """Hex sha256 of everything that the file says about the model; free of times and paths."""
+        return hashlib.sha256(_canonical(self._document(NOT_IN_ID))).hexdigest()
+
+    def _document(self, without: frozenset[str]) -> dict[str, object]:
+        return {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "matrices": [asdict(matrix) for matrix in self.matrices],
+            "calibration": None if self.calibration_source is None else {"source": self.calibration_source},
+            "datasets": {path: {"dtype": e.dtype, "shape": list(e.shape), "sha256": e.sha256}
+                         for path, e in self.datasets.items() if path not in without},
+        }
+
+
+def _canonical(document: object) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def to_float32(bits: Bits, dtype: str) -> Floats:
+    """Stored bits as float32, exactly: no copy where they already are."""
+    if dtype == "bfloat16":
+        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.asarray(bits, dtype=np.float32)
+
+
+class WeightFile:
+    """An open weight file. Arrays that it returns are views of the mapped file wherever that is possible.
+
+    Raises BadInput when the file is missing, truncated, damaged, from a newer schema, or holds anything that
+    docs/format.md does not allow (links, references, filters, external or virtual storage).
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, _layout: Layout | None = None) -> None:
+        from aimc_sim.weightfile_layout import read_layout  # h5py is only needed here
+
+        self.path = Path(path)
+        self._layout = read_layout(self.path) if _layout is None else _layout
+        self._manifest = self._layout.manifest
+        self.schema_version = SCHEMA
+        self.id = self._manifest.content_id()
+        self.matrices = self._manifest.matrices
+        self._by_name = {matrix.name: matrix for matrix in self.matrices}
+        # Copy-on-write: torch wants writable memory, and nothing that it does may reach the file.
+        self._map = np.memmap(self.path, dtype=np.uint8, mode="c")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (WeightFile, (self.path,))
+
+    def __repr__(self) -> str:
+        return f"WeightFile({str(self.path)!r}, id={self.id[:12]}, matrices={len(self.matrices)})"
+
+    # -- the model's documents --------------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's configuration, as Hugging Face's config.json."""
+        return self._json("config.json")
+
+    @cached_property
+    def generation_config(self) -> dict[str, Any]:
+        """Generation defaults, as generation_config.json; empty where the checkpoint has none."""
+        return self._json("generation_config.json")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Where the weights came from: source files with sizes and sha256, and the versions that exported them."""
+        return self._json("provenance.json")
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The default hardware."""
+        from aimc_sim.hardware import Hardware
+
+        return Hardware.load(_parse_toml(self._document("hardware.toml")))
+
+    def tokenizer(self) -> dict[str, bytes]:
+        """The tokenizer's files by name (tokenizer.json, tokenizer_config.json, ...); empty without a tokenizer."""
+        prefix = "tokenizer/"
+        return {path[len(prefix):]: self._checked(path).tobytes()
+                for path in self._manifest.datasets if path.startswith(prefix)}
+
+    # -- weights ----------------------------------------------------------------------------------------------
+
+    def matrix(self, name: str) -> MatrixInfo:
+        """The matrix at a module path. Raises BadInput, offering the nearest name."""
+        if name not in self._by_name:
+            raise BadInput("matrix", got=name, why=f"the file has no such matrix{_nearest(name, self._by_name)}",
+                           do="pick a name from WeightFile.matrices")
+        return self._by_name[name]
+
+    def raw(self, name: str) -> Bits:
+        """Stored bits of a matrix in its source layout, read-only; bfloat16 as uint16."""
+        return _read_only(self.tensor(self.matrix(name).tensor).bits)
+
+    def weight(self, name: str) -> Floats:
+        """A matrix as (cols, rows) = (N, K) float32, C-contiguous, read-only; a view of the file where stored so."""
+        info = self.matrix(name)
+        stored = self.tensor(info.tensor).bits
+        values = to_float32(stored.T if info.layout == "in_out" else stored, info.dtype)
+        return _read_only(np.ascontiguousarray(values))
+
+    @cached_property
+    def tensor_names(self) -> tuple[str, ...]:
+        """Every stored tensor, by its Hugging Face parameter name; a tied head appears once, as the embedding."""
+        prefix = "tensors/"
+        return tuple(path[len(prefix):] for path in self._manifest.datasets if path.startswith(prefix))
+
+    @cached_property
+    def digital_names(self) -> tuple[str, ...]:
+        """Tensors that never enter a crossbar: embeddings, norms, biases."""
+        analog = {f"{matrix.name}.weight" for matrix in self.matrices}
+        return tuple(name for name in self.tensor_names if name not in analog)
+
+    def digital(self, name: str) -> Tensor:
+        """Bits and dtype of a stored tensor; the memory is private and writable, as torch.from_numpy wants it."""
+        return self.tensor(name)
+
+    def tensor(self, name: str) -> Tensor:
+        """Any stored tensor by its parameter name, like ``digital``."""
+        path = f"tensors/{name}"
+        if path not in self._manifest.datasets:
+            raise BadInput("tensor", got=name, why=f"the file has no such tensor{_nearest(name, self.tensor_names)}",
+                           do="pick a name from WeightFile.tensor_names")
+        return Tensor(self._view(path), self._manifest.datasets[path].dtype)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head reads the embedding's tensor."""
+        return any(matrix.tensor != f"{matrix.name}.weight" for matrix in self.matrices)
+
+    # -- calibration ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What calibration saw. Raises BadInput where the export skipped it."""
+        path = "calibration/token_ids"
+        if path not in self._manifest.datasets:
+            raise BadInput("calibration", why=f"{self.path.name} was exported without calibration text",
+                           do="export it again with calibration_tokens above 0")
+        return Calibration(self._checked(path), self._manifest.calibration_source or "")
+
+    def moments(self, name: str) -> Moments:
+        """Input statistics of a matrix on the calibration text."""
+        path = f"calibration/moments/{self.matrix(name).name}"
+        if path not in self._manifest.datasets:
+            raise BadInput("calibration moments", got=name, why=f"{self.path.name} was exported without them",
+                           do="export it again with calibration_tokens above 0")
+        table = self._checked(path)
+        return Moments(table[0], table[1], table[2])
+
+    def ranges(self, name: str) -> Floats | None:
+        """Learned static input ranges of a matrix, (1,) or one per row tile; None for an untrained checkpoint."""
+        path = f"ranges/{self.matrix(name).name}"
+        return self._checked(path) if path in self._manifest.datasets else None
+
+    # -- integrity --------------------------------------------------------------------------------------------
+
+    def verify(self) -> list[str]:
+        """Compare every byte with its checksum; one line for each damaged dataset, empty when all is well."""
+        problems = [f"{path}: its bytes do not match the sha256 in the manifest"
+                    for path, entry in self._manifest.datasets.items()
+                    if hashlib.sha256(self._bytes(path).data).hexdigest() != entry.sha256]
+        if not self._layout.seal_matches(self._map):
+            problems.append("seal: bytes between the datasets (HDF5 metadata or padding) have changed")
+        return problems
+
+    # -- access -----------------------------------------------------------------------------------------------
+
+    def _bytes(self, path: str) -> npt.NDArray[np.uint8]:
+        start = self._layout.offsets[path]
+        return self._map[start:start + self._manifest.datasets[path].nbytes].view(np.ndarray)
+
+    def _view(self, path: str) -> Bits:
+        entry = self._manifest.datasets[path]
+        return self._bytes(path).view(NUMPY_DTYPE[entry.dtype]).reshape(entry.shape)
+
+    def _checked(self, path: str) -> Bits:
+        """A small dataset, compared with its checksum because reading it costs nothing."""
+        if hashlib.sha256(self._bytes(path).data).hexdigest() != self._manifest.datasets[path].sha256:
+            raise BadInput(path, why=f"its bytes in {self.path} do not match the checksum, so the file is damaged",
+                           do="copy or export the file again")
+        return _read_only(self._view(path))
+
+    def _document(self, name: str) -> bytes:
+        path = f"documents/{name}"
+        if path not in self._manifest.datasets:
+            raise BadInput(path, why=f"{self.path} does not contain it", do="export the file again")
+        return self._checked(path).tobytes()
+
+    def _json(self, name: str) -> dict[str, Any]:
+        return parse_json_object(self._document(name), f"documents/{name} of {self.path.name}")
+
+
+def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object from untrusted bytes; BadInput for anything else."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(what, why=f"it is not valid JSON: {error}", do="export the file again") from None
+    if not isinstance(value, dict):
+        raise BadInput(what, got=type(value).__name__, why="it must be a JSON object", do="export the file again")
+    return value
+
+
+
+def _read_only(array: Bits) -> Bits:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _nearest(name: str, names: Any) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=1)
+    return f"; the nearest is {close[0]!r}" if close else ""
+
+
+def _parse_toml(data: bytes) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(data.decode())
+    except ValueError as error:
+        raise BadInput("documents/hardware.toml", why=f"it is not valid TOML: {error}",
+                       do="export the file again, or pass another hardware") from None

@@ -1,0 +1,21 @@
+"""Language models: checkpoints in, named tensors out, and which of their matrices could be analog."""
+
+from __future__ import annotations
+
+from aimc_sim.models.checkpoint import Checkpoint, SourceTensor, open_checkpoint
+from aimc_sim.models.families import FAMILIES, Candidate, candidates, model_type, skeleton
+from aimc_sim.models.smollm2 import smollm2_path
+from aimc_sim.models.tokenizer import load_tokenizer
+
+__all__ = [
+    "FAMILIES",
+    "Candidate",
+    "Checkpoint",
+    "SourceTensor",
+    "candidates",
+    "load_tokenizer",
+    "model_type",
+    "open_checkpoint",
+    "skeleton",
+    "smollm2_path",
+]

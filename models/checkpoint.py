@@ -1,0 +1,218 @@
+"""Opens a trained checkpoint, whatever its format, and streams its tensors one at a time, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.errors import BadInput
+from aimc_sim.models.families import Candidate, candidates, model_type, skeleton
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Tables that old checkpoints store although the model computes them.
+_RECOMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.attn\.(masked_)?bias)$")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
+_BLOCK = 1 << 22  # elements checked at a time
+# Bits of the exponent: all set means infinity or NaN.
+_EXPONENT = {"float32": (np.uint32, 0x7F800000), "float16": (np.uint16, 0x7C00), "bfloat16": (np.uint16, 0x7F80)}
+
+
+class TensorInfo(NamedTuple):
+    """Shape and dtype ("float32", "float16" or "bfloat16") of a tensor that was not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * (4 if self.dtype == "float32" else 2)
+
+
+class SourceTensor(NamedTuple):
+    """A parameter by its Hugging Face name. bits: float32, float16, or uint16 that hold bfloat16."""
+
+    name: str
+    bits: npt.NDArray[Any]
+    dtype: str
+
+
+class Reader(Protocol):
+    """A checkpoint format: what is there, without reading it, and one tensor at a time."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As config.json."""
+
+    @property
+    def generation_config(self) -> dict[str, Any]:
+        """As generation_config.json; empty where there is none."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that weights come from."""
+
+    def infos(self, model: PreTrainedModel) -> dict[str, TensorInfo]:
+        """Every tensor by its Hugging Face parameter name, in the order in which reading is cheapest."""
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """The bits of one tensor."""
+
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """The tokenizer's files by name, as Hugging Face saves them."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint whose names and shapes fit its configuration.
+
+    config, generation_config: as config.json and generation_config.json. candidates: matrices that could be
+    analog, by ordinal. infos: the tensors that ``tensors`` yields. tied: the head's parameter -> the embedding's.
+    """
+
+    config: dict[str, Any]
+    generation_config: dict[str, Any]
+    candidates: tuple[Candidate, ...]
+    infos: dict[str, TensorInfo]
+    tied: dict[str, str]
+    _reader: Reader = field(repr=False)
+    _stored_as: dict[str, str] = field(repr=False)  # Hugging Face name -> the reader's name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(info.nbytes for info in self.infos.values())
+
+    @cached_property
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """The tokenizer's files by name; empty where the checkpoint has none."""
+        return self._reader.tokenizer_files()
+
+    @cached_property
+    def source(self) -> dict[str, Any]:
+        """Provenance: name, size in bytes and sha256 of every file that weights came from."""
+        return {"files": [_describe(path) for path in self._reader.files]}
+
+    def tensors(self) -> Iterator[SourceTensor]:
+        """Every parameter once, one in memory at a time. Raises BadInput at the first that is not finite."""
+        for name, info in self.infos.items():
+            bits = self._reader.read(self._stored_as[name])
+            check_finite(name, bits, info.dtype)
+            yield SourceTensor(name, bits, info.dtype)
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a Hugging Face folder (safetensors, sharded or not), a GGUF file, or a model id of the hub.
+
+    Raises BadInput for a missing or damaged file, an unknown architecture, and names or shapes that do not fit
+    the configuration.
+    """
+    from aimc_sim.models.gguf import GgufReader
+    from aimc_sim.models.hf_folder import FolderReader
+
+    where = Path(path).expanduser()
+    if not where.exists():
+        where = _from_hub(str(path))
+    reader: Reader = FolderReader(where) if where.is_dir() else GgufReader(where)
+    model_type(reader.config)
+    if reader.config.get("quantization_config"):
+        raise BadInput("checkpoint", got=reader.config["quantization_config"].get("quant_method", "quantised"),
+                       why="its weights are stored quantised, and an analog chip is programmed from real numbers",
+                       do="use the original checkpoint in float32, float16 or bfloat16")
+    model = skeleton(reader.config)
+    tied = _tied_names(model)
+    infos, stored_as = _match(reader, model, tied)
+    for name in [name for name in tied if name in infos]:
+        _check_tied_copy(reader, stored_as[name], stored_as[tied[name]], infos[name], infos[tied[name]])
+        del infos[name]
+    return Checkpoint(reader.config, reader.generation_config, candidates(model), infos, tied, reader, stored_as)
+
+
+def check_finite(name: str, bits: npt.NDArray[Any], dtype: str) -> None:
+    """Raise BadInput with the first index at which a tensor is infinite or not a number."""
+    unsigned, mask = _EXPONENT[dtype]
+    flat = bits.reshape(-1).view(unsigned)
+    for start in range(0, flat.size, _BLOCK):
+        bad = (flat[start:start + _BLOCK] & mask) == mask
+        if bad.any():
+            index = np.unravel_index(start + int(bad.argmax()), bits.shape)
+            raise BadInput(f"weights of {name}", got=f"not finite at index {tuple(int(i) for i in index)}",
+                           why="a conductance cannot be infinite or undefined",
+                           do="repair the checkpoint; training has probably diverged")
+
+
+def _tied_names(model: PreTrainedModel) -> dict[str, str]:
+    """{head parameter: embedding parameter}; by the configuration, since empty parameters are not yet tied."""
+    if not model.config.tie_word_embeddings:
+        return {}
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    names = {id(module): name for name, module in model.named_modules()}
+    return {f"{names[id(head)]}.weight": f"{names[id(embedding)]}.weight"}
+
+
+def _match(
+    reader: Reader, model: PreTrainedModel, tied: dict[str, str]
+) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """Fit the checkpoint's names and shapes to the model's, renaming what was saved from the bare base model."""
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    infos: dict[str, TensorInfo] = {}
+    stored_as: dict[str, str] = {}
+    for stored, info in reader.infos(model).items():
+        prefixed = f"{model.base_model_prefix}.{stored}"
+        name = prefixed if stored not in expected and prefixed in expected else stored
+        if name not in expected:
+            if _RECOMPUTED.search(name):
+                continue
+            raise BadInput("checkpoint", got=stored, why="the configuration has no place for this tensor",
+                           do="check that config.json belongs to these weights")
+        if info.shape != expected[name]:
+            raise BadInput(f"shape of {stored}", got=info.shape, why=f"the configuration asks for {expected[name]}",
+                           do="check that config.json belongs to these weights")
+        infos[name], stored_as[name] = info, stored
+    missing = [name for name in expected if name not in infos and name not in tied]
+    if missing:
+        raise BadInput("checkpoint", got=f"{len(missing)} tensors missing, first {missing[0]}",
+                       why="the model cannot be complete without them", do="download the checkpoint again")
+    return infos, stored_as
+
+
+def _check_tied_copy(reader: Reader, head: str, embedding: str, first: TensorInfo, second: TensorInfo) -> None:
+    if first != second or not np.array_equal(reader.read(head), reader.read(embedding)):
+        raise BadInput("tie_word_embeddings", got=True, why=f"{head} and {embedding} are stored and differ",
+                       do="set tie_word_embeddings to false in config.json, or remove the head")
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _from_hub(name: str) -> Path:
+    """Download a model id, or take it from the hub's cache. Raises BadInput when it is neither."""
+    if name.endswith(".gguf") or not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise BadInput("checkpoint", got=name, why="there is no such file or folder",
+                       do="pass a Hugging Face folder, a .gguf file, or a model id such as org/name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_PATTERNS))
+    # The hub raises httpx, OS and validation errors alike; to the user they all mean "not reachable".
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BadInput("checkpoint", got=name,
+                       why=f"it is no local path, and the Hugging Face hub did not deliver it ({reason})",
+                       do="check the spelling and the connection, or pass a folder that holds the model") from None

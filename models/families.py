@@ -1,0 +1,113 @@
+"""Which language models are understood, and which of their matrix products have static weights."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aimc_sim.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Last part of a module's name -> what the matrix does. One table serves every family.
+ROLES = {
+    "q_proj": "q",
+    "k_proj": "k",
+    "v_proj": "v",
+    "qkv_proj": "qkv",
+    "o_proj": "o",
+    "gate_proj": "gate",
+    "up_proj": "up",
+    "gate_up_proj": "gate_up",
+    "down_proj": "down",
+    "lm_head": "head",
+}
+# GPT-2 calls two different matrices c_proj, so its names need their parent.
+GPT2_ROLES = {"attn.c_attn": "qkv", "attn.c_proj": "o", "mlp.c_fc": "up", "mlp.c_proj": "down", "lm_head": "head"}
+
+FAMILIES: dict[str, dict[str, str]] = {
+    "llama": ROLES,
+    "mistral": ROLES,
+    "qwen2": ROLES,
+    "qwen3": ROLES,
+    "phi3": ROLES,
+    "gemma3_text": ROLES,
+    "gpt2": GPT2_ROLES,
+}
+HEAD = "lm_head"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A module that multiplies its input by a static matrix, and so could live in a crossbar.
+
+    rows: K, inputs; cols: N, outputs; layout: of its weight, "out_in" (N, K) or "in_out" (K, N).
+    """
+
+    name: str
+    rows: int
+    cols: int
+    layout: str
+    has_bias: bool
+    role: str
+
+
+def model_type(config: dict[str, Any]) -> str:
+    """The supported model_type of a configuration. Raises BadInput naming the supported ones."""
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise BadInput("architecture of the checkpoint (model_type)", got=kind,
+                       why="its matrix products are not known here, so none could be claimed as analog",
+                       do=f"use a model of one of these types: {', '.join(FAMILIES)}")
+    return str(kind)
+
+
+def skeleton(config: dict[str, Any], **options: Any) -> PreTrainedModel:
+    """The transformers model of a configuration with its parameters on the meta device, in eval mode.
+
+    Buffers are real: a plain meta device would lose rotary tables and Gemma's embedding scale.
+    options: passed to AutoModelForCausalLM.from_config, for example attn_implementation or dtype.
+    """
+    kind = model_type(config)
+    from accelerate import init_empty_weights
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    try:
+        parsed = CONFIG_MAPPING[kind].from_dict(deepcopy(config))  # it writes into nested tables
+        with init_empty_weights(include_buffers=False):
+            model = AutoModelForCausalLM.from_config(parsed, **options)
+    except BadInput:
+        raise
+    # A damaged config.json makes transformers raise almost anything.
+    except Exception as error:
+        raise BadInput("model configuration", why=f"transformers cannot build a {kind} model from it ({error})",
+                       do="check config.json") from error
+    return model.eval()
+
+
+def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:
+    """Every matrix product with static weights, in module order, the head last. The place is the ordinal.
+
+    Raises BadInput for a module whose role is unknown, because nothing may be bypassed in silence.
+    """
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    roles = FAMILIES[model_type(model.config.to_dict())]
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):
+            layout, (cols, rows) = "out_in", module.weight.shape
+        elif isinstance(module, Conv1D):
+            layout, (rows, cols) = "in_out", module.weight.shape
+        else:
+            continue
+        parts = name.split(".")
+        role = roles.get(parts[-1]) or roles.get(".".join(parts[-2:]))
+        if role is None:
+            raise BadInput("module of the model", got=name, why="this family should not have such a matrix product",
+                           do="report the model; aimc-sim would otherwise not know what it simulates")
+        found.append(Candidate(name, int(rows), int(cols), layout, module.bias is not None, role))
+    return tuple(sorted(found, key=lambda item: item.name == HEAD))
