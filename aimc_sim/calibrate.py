@@ -1,0 +1,203 @@
+"""Converter ranges from one pass of the digital model over the stored calibration text, cached by content.
+
+Input ranges: κ·std, maximum or a percentile of |x|. ADC full scales: per tile, the one that minimises the square error
+of the tile's outputs with exact cells (least squares); an untrained checkpoint loses far less that way than by a rule.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.cell_matrix import MatrixRange, Ranges
+from aimc_sim.chip import Chip
+from aimc_sim.execute import codes_of
+from aimc_sim.hardware import Adc, Hardware, LambdaRule, StaticRange
+from aimc_sim.kernels.converters import combine_reference
+from aimc_sim.kernels.full_scale import best_full_scale
+from aimc_sim.kernels.int8_product import int8_product
+from aimc_sim.kernels.parallel import run_blocks
+from aimc_sim.mapping import TileMap, tile_map
+from aimc_sim.spec import canonical_json
+from aimc_sim.torch_bridge.model import analog_matrices, load_digital
+from aimc_sim.weightfile import MatrixInfo, WeightFile
+
+F32 = npt.NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+FIT_TOKENS = 512  # tokens that full scales are fitted on, spread evenly over the calibration text
+VERSION = 1  # of the method: a change makes cached ranges stale
+
+
+def derive_ranges(
+    weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None
+) -> dict[str, MatrixRange]:
+    """Ranges of every analog matrix, in one pass over the calibration text. Raises BadInput if the file has none."""
+    tokens = weight_file.calibration.token_ids
+    matrices = {matrix.name: matrix for matrix in analog_matrices(weight_file, hardware)}
+    ranges: dict[str, MatrixRange] = {}
+    chip = Chip(weight_file, hardware.with_ideal_cells().model_copy(update={"adc": None}), 0, {})
+    model = load_digital(weight_file)
+
+    def see(name: str, x: F32) -> None:
+        ranges[name] = _matrix_range(matrices[name], hardware, chip, weight_file.ranges(name), x)
+        if progress:
+            progress("calibrating converter ranges", len(ranges), len(matrices))
+
+    with _watching(model, matrices, see):
+        _forward(model, tokens)
+    return ranges
+
+
+def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None) -> Ranges:
+    """`derive_ranges`, remembered in the user's cache folder by (weight file, converters, tiles, placement)."""
+    identity = canonical_json({
+        "version": VERSION, "weights": weight_file.id,
+        "hardware": hardware.model_dump(mode="json", include={"tile", "dac", "adc", "placement"}),
+    })  # fmt: skip
+    path = cache_folder() / f"{_digest(identity)}.npz"
+    known = _read(path)
+    if known is None:
+        known = derive_ranges(weight_file, hardware, progress)
+        _write(path, known)
+    return known
+
+
+def cache_folder() -> Path:
+    """Where derived ranges are kept: $XDG_CACHE_HOME or ~/.cache, then aimc-sim/ranges."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "aimc-sim" / "ranges"
+
+
+def _matrix_range(matrix: MatrixInfo, hardware: Hardware, chip: Chip, learned: F32 | None, x: F32) -> MatrixRange:
+    tmap = tile_map(matrix.rows, matrix.cols, hardware.tile)
+    beta = None
+    if hardware.dac is not None and isinstance(hardware.dac.range, StaticRange):
+        beta = _learned(learned, tmap) if learned is not None else static_range(x, tmap, hardware.dac.range)
+    full_scale = None
+    if hardware.adc is not None and not isinstance(hardware.adc.full_scale, LambdaRule):
+        rows = np.unique(np.linspace(0, len(x) - 1, min(FIT_TOKENS, len(x))).astype(np.int64))
+        full_scale = _least_squares(x[rows], matrix.name, chip, tmap, hardware.adc, beta)
+    return MatrixRange(beta, full_scale)
+
+
+def static_range(x: F32, tmap: TileMap, rule: StaticRange) -> F32:
+    """β (row tiles,) of inputs x (tokens, K) by the rule, over the whole input or tile by tile."""
+    def of(part: F32) -> float:
+        if rule.method == "std":
+            return rule.kappa * float(np.std(part, dtype=np.float64))
+        size = np.abs(part)
+        return float(size.max() if rule.method == "max" else np.percentile(size, rule.percentile))
+
+    bounds = tmap.row_bounds
+    if rule.per == "matrix":
+        return np.full(bounds.size - 1, of(x), np.float32)
+    return np.array([of(x[:, a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)], np.float32)
+
+
+def _learned(ranges: F32, tmap: TileMap) -> F32:
+    return np.broadcast_to(ranges, tmap.row_bounds.size - 1).astype(np.float32)
+
+
+def _least_squares(x: F32, name: str, chip: Chip, tmap: TileMap, adc: Adc, beta: F32 | None) -> F32:
+    """Full scales (row tiles, column tiles) with the smallest square error of the tile's outputs."""
+    tiles = replace(chip.at(0.0).tiles(name), input_range=beta)
+    bounds, tokens = tmap.row_bounds, x.shape[0]
+    out = np.empty((bounds.size - 1, tmap.col_bounds.size - 1), np.float32)
+    x = np.ascontiguousarray(x)
+    codes, gains, sums = codes_of(x, tiles) if tiles.weights is None else (np.empty(0, np.int8), None, None)
+    for t in range(bounds.size - 1):
+        if tiles.weights is None:
+            q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
+            value = combine_reference(int8_product(q, tiles.high[t]), int8_product(q, tiles.low[t]), sums[:, t : t + 1])
+            gain = gains[:, t]
+        else:
+            value, gain = _float_sums(x, tiles, t)
+        current = value * tiles.inverse[t]
+        weight = np.ascontiguousarray(tiles.scale[t])
+
+        def part(first: int, last: int) -> None:
+            for c in range(first, last):
+                a, b = tmap.col_bounds[c], tmap.col_bounds[c + 1]
+                out[t, c] = best_full_scale(current[:, a:b], weight[a:b], gain, adc.levels)  # noqa: B023
+
+        run_blocks(part, out.shape[1], 1)
+    return out
+
+
+def _float_sums(x: F32, tiles: Any, t: int) -> tuple[F32, F32]:
+    from aimc_sim.kernels.converters import dac_reference, token_range_reference
+
+    rows = slice(tiles.bounds[t], tiles.bounds[t + 1])
+    if tiles.input_range is None:
+        gain = token_range_reference(x, tiles.bounds, tiles.range_per_tile)[:, t]
+    else:
+        gain = np.full(x.shape[0], tiles.input_range[t], np.float32)
+    return dac_reference(x[:, rows], gain[:, None], tiles.dac_levels) @ tiles.weights[:, rows].T, gain
+
+
+@contextmanager
+def _watching(model: Any, names: Any, see: Callable[[str, F32], None]) -> Iterator[None]:
+    """Call see(name, x (tokens, K)) for every product of the model, once each, and keep nothing."""
+    def watch(name: str) -> Any:
+        def hook(module: Any, args: Any) -> None:
+            see(name, args[0].detach().reshape(-1, args[0].shape[-1]).numpy())
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(watch(name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _forward(model: Any, tokens: npt.NDArray[np.int32]) -> None:
+    import torch
+
+    with torch.no_grad():
+        model(input_ids=torch.from_numpy(tokens.astype(np.int64)), use_cache=False)
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, MatrixRange] | None:
+    """Cached ranges; None where there are none or they cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found: dict[str, dict[str, F32]] = {}
+            for key in file.files:
+                kind, _, name = key.partition(":")
+                found.setdefault(name, {})[kind] = file[key]
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    return {name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()}
+
+
+def _write(path: Path, ranges: Ranges) -> None:
+    """Atomically; a cache that cannot be written costs time, never a result."""
+    arrays = {}
+    for name, item in ranges.items():
+        for kind in ("input_range", "full_scale"):
+            value = getattr(item, kind)
+            if value is not None:
+                arrays[f"{kind}:{name}"] = value
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(file.name, path)
+    except OSError:
+        return

@@ -1,0 +1,205 @@
+"""One weight matrix in the cells of one chip: programmed, drifted, read as tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.errors import BadInput
+from aimc_sim.execute import TiledMatrix
+from aimc_sim.hardware import Hardware, LambdaRule, PerTokenRange, StaticRange
+from aimc_sim.kernels import conductance, converters
+from aimc_sim.kernels.conductance import Cells, DeviceTables, SiteKeys
+from aimc_sim.kernels.parallel import run_blocks
+from aimc_sim.mapping import TileMap, tile_map
+from aimc_sim.randomness import Stream, event_word, key_of, site_word
+
+F32 = npt.NDArray[np.float32]
+Planes = tuple[npt.NDArray[np.int8], ...]
+POLARITIES = 2
+BLOCK_WEIGHTS = 1 << 15  # weights per block of columns: its effective weights stay in second-level cache
+
+
+@dataclass(frozen=True)
+class MatrixRange:
+    """Converter ranges of one matrix; None where the hardware needs none."""
+
+    input_range: F32 | None = None  # (row tiles,) static β
+    full_scale: F32 | None = None  # (row tiles, column tiles) ADC full scale, in full-scale weights × inputs
+
+
+Ranges = Mapping[str, MatrixRange]
+
+
+def needs_ranges(hardware: Hardware) -> bool:
+    """Whether converter ranges must be calibrated on text."""
+    static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
+    fitted = hardware.adc is not None and not isinstance(hardware.adc.full_scale, LambdaRule)
+    return static or fitted
+
+
+@dataclass(frozen=True)
+class CellMatrix:
+    """A matrix w (N, K) float32 (out × in) in the cells of the chip that ``seed`` names, at one time.
+
+    ordinal: which matrix of the model it is, a part of its cells' names. epoch: programming cycle. session: which draw
+    of the frozen 1/f noise. ranges: converter ranges, where the hardware needs them.
+    Raises BadInput for weights that are not finite or not a matrix, and for a time that the device does not cover.
+    """
+
+    w: F32
+    hardware: Hardware
+    seed: int
+    t_s: float = 0.0
+    ordinal: int = 0
+    epoch: int = 0
+    session: int = 0
+    ranges: MatrixRange = MatrixRange()
+    name: str = "matrix"
+
+    def __post_init__(self) -> None:
+        if self.w.ndim != 2 or self.w.dtype != np.float32 or 0 in self.w.shape:
+            raise BadInput(f"weights of {self.name}", got=(self.w.shape, str(self.w.dtype)),
+                           why="a crossbar holds a matrix", do="give (outputs, inputs) float32")
+        self.hardware.check_time(self.t_s)
+
+    @cached_property
+    def tile_map(self) -> TileMap:
+        """Where the matrix is cut into tiles."""
+        return tile_map(self.w.shape[1], self.w.shape[0], self.hardware.tile)
+
+    @cached_property
+    def _tables(self) -> DeviceTables:
+        return self.hardware.device.tables(self.t_s)
+
+    @cached_property
+    def _sites(self) -> SiteKeys:
+        def words(stream: Stream) -> npt.NDArray[np.uint32]:
+            return np.array([site_word(stream, self.ordinal, plane) for plane in range(POLARITIES)], np.uint32)
+
+        return SiteKeys(words(Stream.PROGRAMMING), words(Stream.DRIFT), words(Stream.FLICKER),
+                        np.uint32(event_word(self.epoch, "epoch")), np.uint32(event_word(self.session)),
+                        key_of(self.seed))
+
+    def cells(self, columns: int | None = None) -> Cells:
+        """Conductances and effective weights of the first ``columns`` columns (None: all), by the readable formula.
+
+        ``programmed`` and ``now`` are (polarities, N, K) µS, the positive one first; ``effective`` is (N, K).
+        """
+        return conductance.effective_weights_reference(
+            np.ascontiguousarray(self.w[:columns]), self.tile_map.row_bounds, self._tables, self._sites)
+
+    def effective_weights(self) -> F32:
+        """(N, K) float32: every weight as its cells hold it now, in units of its column's largest in the tile."""
+        out = np.empty(self.w.shape, np.float32)
+
+        def keep(first: int, last: int, effective: F32) -> None:
+            out[first:last] = effective
+
+        self._visit(keep)
+        return out
+
+    def _visit(self, use: Callable[[int, int, F32], None]) -> tuple[F32, F32]:
+        """Effective weights, block of columns by block, to use(first, last, block (n, K)), from several threads.
+
+        Returns the largest |w| and the drift compensation of each column, both (tiles, N).
+        """
+        (cols, rows), tmap = self.w.shape, self.tile_map
+        count = tmap.row_bounds.size - 1
+        compensation = self.hardware.compensation
+        column_max = np.empty((count, cols), np.float32)
+        before, after = (np.zeros((count, cols), np.int64) for _ in range(2))
+
+        def block(first: int, last: int) -> None:
+            effective = np.empty((last - first, rows), np.float32)
+            conductance.effective_weights(
+                self.w, tmap.row_bounds, self._tables, self._sites, first, last, compensation is not None,
+                effective, column_max, before, after)  # fmt: skip
+            use(first, last, effective)
+
+        run_blocks(block, cols, max(1, BLOCK_WEIGHTS // rows))
+        alpha = np.ones((count, cols), np.float32)
+        if compensation is not None:
+            if compensation.per == "tile":
+                before, after = (np.add.reduceat(s, tmap.col_bounds[:-1], axis=1)[:, tmap.column_tile]
+                                 for s in (before, after))
+            np.divide(before, after, out=alpha, where=after > 0, casting="unsafe")
+        return column_max, alpha
+
+    def tiles(self) -> TiledMatrix:
+        """The matrix as `execute.tile_matmul` reads it."""
+        (cols, rows), bounds = self.w.shape, self.tile_map.row_bounds
+        on_grid = self.hardware.tile.weight_grid == "int16"
+        integers = self.hardware.uses_integers
+        peak = np.ones((bounds.size - 1, cols), np.float32)
+        flat = [np.empty(cols * rows if on_grid else 0, np.int8) for _ in range(2)]
+        weights = np.empty((0, 0) if integers else (cols, rows), np.float32)
+
+        def keep(first: int, last: int, effective: F32) -> None:
+            if on_grid:
+                converters.to_grid(effective, bounds, flat[0], flat[1], cols * bounds, first, peak)
+            if not integers:
+                weights[first:last] = effective
+
+        column_max, alpha = self._visit(keep)
+        high, low = (tuple(plane[cols * a : cols * b].reshape(cols, b - a)
+                           for a, b in zip(bounds[:-1], bounds[1:], strict=True) if on_grid) for plane in flat)
+        if on_grid and not integers:
+            for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+                weights[:, a:b] = converters.from_grid(high[t], low[t], peak[t])
+        gain = column_max.astype(np.float64) * alpha
+        return self._integer_tiles(high, low, peak, gain) if integers else self._float_tiles(weights, gain)
+
+    def _integer_tiles(self, high: Planes, low: Planes, peak: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
+        dac = self.hardware.dac
+        assert dac is not None
+        return self._converted(peak / (converters.GRID * dac.levels), gain, high=high, low=low)
+
+    def _float_tiles(self, weights: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
+        dac, bounds = self.hardware.dac, self.tile_map.row_bounds
+        if dac is not None:
+            return self._converted(np.full(gain.shape, 1.0 / dac.levels), gain, weights=weights)
+        for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):  # no converters: fold the scales in
+            weights[:, a:b] *= gain[t].astype(np.float32)[:, None]
+        ones = np.ones((1, gain.shape[1]), np.float32)
+        return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights)
+
+    def _converted(
+        self, current_per_unit: npt.NDArray[np.floating], gain: npt.NDArray[np.float64], *,
+        high: Planes = (), low: Planes = (), weights: F32 | None = None,
+    ) -> TiledMatrix:  # fmt: skip
+        """Tiles behind converters; current_per_unit (tiles, N): full-scale currents per unit of the tile's sum."""
+        dac, adc = self.hardware.dac, self.hardware.adc
+        assert dac is not None
+        lsb: npt.NDArray[np.float64] = np.ones((gain.shape[0], 1))
+        if adc is not None:
+            lsb = self._full_scale(adc.full_scale) / adc.levels
+        beta = None
+        if isinstance(dac.range, StaticRange):
+            beta = self._needed(self.ranges.input_range, "static input range")
+        return TiledMatrix(
+            self.tile_map.row_bounds,
+            inverse=(current_per_unit.astype(np.float64) / lsb).astype(np.float32),
+            scale=(lsb * gain).astype(np.float32),
+            high=high, low=low, weights=weights,
+            dac_levels=dac.levels,
+            adc_levels=adc.levels if adc else 0,
+            input_range=beta,
+            range_per_tile=isinstance(dac.range, PerTokenRange) and dac.range.per == "tile",
+        )  # fmt: skip
+
+    def _full_scale(self, rule: object) -> npt.NDArray[np.float64]:
+        if isinstance(rule, LambdaRule):
+            return np.full((self.tile_map.row_bounds.size - 1, 1), rule.lambda_)
+        fitted = self._needed(self.ranges.full_scale, "ADC full scale")
+        return fitted.astype(np.float64)[:, self.tile_map.column_tile]
+
+    def _needed(self, value: F32 | None, what: str) -> F32:
+        if value is None:
+            raise BadInput(f"ranges of {self.name}", why=f"the hardware needs its {what}, and none was given",
+                           do="calibrate them: aimc_sim.program does it from the weight file's text")
+        return value

@@ -1,0 +1,36 @@
+"""From weight file and seed to a chip: calibrate the converters if the hardware asks for it, then program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aimc_sim.cell_matrix import Ranges, needs_ranges
+from aimc_sim.chip import Chip
+from aimc_sim.hardware import Hardware
+from aimc_sim.weightfile import WeightFile
+
+
+def program(
+    weight_file: WeightFile | str | os.PathLike[str],
+    seed: int,
+    hardware: Hardware | str | Path | Mapping[str, Any] | None = None,
+    *,
+    ranges: Ranges | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Chip:
+    """Program a chip: a pure function of (weight file, hardware, seed).
+
+    seed: 0 … 2^64-1. hardware: a preset's name, a TOML file, tables or a Hardware; None for the file's default.
+    ranges: converter ranges per matrix; None derives those that the hardware needs from the stored calibration text
+    (once per weight file and converter design: they are cached). Tiles are computed when they are asked for.
+    """
+    opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
+    chosen = opened.hardware if hardware is None else Hardware.load(hardware)
+    if ranges is None and needs_ranges(chosen):
+        from aimc_sim.calibrate import ranges_for
+
+        ranges = ranges_for(opened, chosen, progress)
+    return Chip(opened, chosen, seed, ranges or {})

@@ -1,0 +1,47 @@
+"""A linear layer whose product runs through the tiles of a chip."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from aimc_sim.errors import BadInput
+from aimc_sim.execute import TiledMatrix, tile_matmul
+
+
+class AnalogLinear(nn.Module):
+    """y = x·W + b, with x·W through DAC, tiles and ADC, and b added digitally.
+
+    x: (…, in_features), any float dtype on the CPU; y has the same dtype. It holds no weight parameter: ``mount`` gives
+    it a chip's tiles. Inference only.
+    """
+
+    def __init__(self, matrix_name: str, in_features: int, out_features: int, bias: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.matrix_name = matrix_name
+        self.in_features, self.out_features = in_features, out_features
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.tiles: TiledMatrix | None = None
+
+    def mount(self, tiles: TiledMatrix) -> None:
+        """Compute with these tiles from now on. Raises BadInput when they hold another shape."""
+        if (tiles.rows, tiles.cols) != (self.in_features, self.out_features):
+            raise BadInput(f"tiles of {self.matrix_name}", got=(tiles.rows, tiles.cols),
+                           why=f"the layer is {self.in_features} × {self.out_features}",
+                           do="mount the chip of the same weight file")
+        self.tiles = tiles
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.tiles is None:
+            raise BadInput(f"layer {self.matrix_name}", why="no chip is mounted", do="call mount(model, chip.at(t_s))")
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise BadInput(f"layer {self.matrix_name}", why="a mounted chip has no gradient",
+                           do="run it under torch.no_grad()")
+        flat = x.detach().reshape(-1, self.in_features).to(torch.float32)
+        y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles))
+        if self.bias is not None:
+            y += self.bias
+        return y.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.matrix_name}, in_features={self.in_features}, out_features={self.out_features}"

@@ -1,0 +1,91 @@
+"""Transformers models from a weight file: digital, or with their static matrix products on a simulated chip."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from aimc_sim.chip import ChipState
+from aimc_sim.errors import BadInput
+from aimc_sim.hardware import Hardware
+from aimc_sim.models.families import skeleton
+from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def is_analog(matrix: MatrixInfo, hardware: Hardware) -> bool:
+    """Whether the placement puts this matrix into tiles."""
+    placement = hardware.placement
+    if matrix.role == "head" and placement.lm_head == "digital":
+        return False
+    return not any(fnmatchcase(matrix.name, pattern) for pattern in placement.digital)
+
+
+def analog_matrices(weight_file: WeightFile, hardware: Hardware) -> tuple[MatrixInfo, ...]:
+    """Matrices that the hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing."""
+    for pattern in hardware.placement.digital:
+        if not any(fnmatchcase(matrix.name, pattern) for matrix in weight_file.matrices):
+            raise BadInput("placement.digital", got=pattern, why="it matches no matrix of this model",
+                           do=f"use names such as {weight_file.matrices[0].name!r}, with * and ?")
+    return tuple(matrix for matrix in weight_file.matrices if is_analog(matrix, hardware))
+
+
+def float_tensor(stored: Tensor) -> torch.Tensor:
+    """A stored tensor as float32; no copy where it is stored as float32."""
+    values = torch.from_numpy(stored.bits)
+    if stored.dtype == "bfloat16":
+        values = values.view(torch.bfloat16)
+    return values.to(torch.float32)
+
+
+def load_digital(weight_file: WeightFile) -> PreTrainedModel:
+    """The digital model: float32, eval mode, its weights mapped from the file where they are stored as float32."""
+    return _build(weight_file, ())
+
+
+def build_model(weight_file: WeightFile, hardware: Hardware | None = None) -> PreTrainedModel:
+    """The model with an empty `AnalogLinear` for every matrix that the hardware holds in tiles: see ``mount``."""
+    return _build(weight_file, analog_matrices(weight_file, hardware or weight_file.hardware))
+
+
+def mount(model: nn.Module, state: ChipState) -> None:
+    """Put a chip, as it is at one time, into the model's analog layers."""
+    for module in model.modules():
+        if isinstance(module, AnalogLinear):
+            module.tiles = None  # one chip at a time in memory
+            module.mount(state.tiles(module.matrix_name))
+
+
+def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTrainedModel:
+    model = skeleton({**weight_file.config, "tie_word_embeddings": False, "dtype": "float32"})
+    stored = set(weight_file.tensor_names)
+    for matrix in analog:
+        bias = float_tensor(weight_file.digital(f"{matrix.name}.bias")) if matrix.has_bias else None
+        parent, _, leaf = matrix.name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, AnalogLinear(matrix.name, matrix.rows, matrix.cols, bias))
+    source = {f"{matrix.name}.weight": matrix.tensor for matrix in weight_file.matrices}
+    for name, parameter in list(model.named_parameters()):
+        if not parameter.is_meta:
+            continue
+        tensor_name = source.get(name, name)
+        if tensor_name not in stored:
+            raise BadInput("weight file", got=str(weight_file.path), why=f"it does not hold the parameter {name}",
+                           do="export the checkpoint again")
+        parent, _, leaf = name.rpartition(".")
+        value = nn.Parameter(float_tensor(weight_file.digital(tensor_name)), requires_grad=False)
+        setattr(model.get_submodule(parent), leaf, value)
+    _set_generation_defaults(model, weight_file)
+    return model.eval()
+
+
+def _set_generation_defaults(model: PreTrainedModel, weight_file: WeightFile) -> None:
+    if weight_file.generation_config:
+        from transformers import GenerationConfig
+
+        model.generation_config = GenerationConfig.from_dict(weight_file.generation_config)
