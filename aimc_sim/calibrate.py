@@ -19,11 +19,9 @@ import numpy.typing as npt
 
 from aimc_sim.cell_matrix import MatrixRange, Ranges
 from aimc_sim.chip import Chip
-from aimc_sim.execute import codes_of
+from aimc_sim.execute import tile_sums
 from aimc_sim.hardware import Adc, Hardware, LambdaRule, StaticRange
-from aimc_sim.kernels.converters import combine_reference
 from aimc_sim.kernels.full_scale import best_full_scale
-from aimc_sim.kernels.int8_product import int8_product
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.mapping import TileMap, tile_map
 from aimc_sim.spec import canonical_json
@@ -109,17 +107,8 @@ def _learned(ranges: F32, tmap: TileMap) -> F32:
 def _least_squares(x: F32, name: str, chip: Chip, tmap: TileMap, adc: Adc, beta: F32 | None) -> F32:
     """Full scales (row tiles, column tiles) with the smallest square error of the tile's outputs."""
     tiles = replace(chip.at(0.0).tiles(name), input_range=beta)
-    bounds, tokens = tmap.row_bounds, x.shape[0]
-    out = np.empty((bounds.size - 1, tmap.col_bounds.size - 1), np.float32)
-    x = np.ascontiguousarray(x)
-    codes, gains, sums = codes_of(x, tiles) if tiles.weights is None else (np.empty(0, np.int8), None, None)
-    for t in range(bounds.size - 1):
-        if tiles.weights is None:
-            q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
-            value = combine_reference(int8_product(q, tiles.high[t]), int8_product(q, tiles.low[t]), sums[:, t : t + 1])
-            gain = gains[:, t]
-        else:
-            value, gain = _float_sums(x, tiles, t)
+    out = np.empty((tmap.row_bounds.size - 1, tmap.col_bounds.size - 1), np.float32)
+    for t, (value, gain) in enumerate(tile_sums(np.ascontiguousarray(x), tiles)):
         current = value * tiles.inverse[t]
         weight = np.ascontiguousarray(tiles.scale[t])
 
@@ -130,17 +119,6 @@ def _least_squares(x: F32, name: str, chip: Chip, tmap: TileMap, adc: Adc, beta:
 
         run_blocks(part, out.shape[1], 1)
     return out
-
-
-def _float_sums(x: F32, tiles: Any, t: int) -> tuple[F32, F32]:
-    from aimc_sim.kernels.converters import dac_reference, token_range_reference
-
-    rows = slice(tiles.bounds[t], tiles.bounds[t + 1])
-    if tiles.input_range is None:
-        gain = token_range_reference(x, tiles.bounds, tiles.range_per_tile)[:, t]
-    else:
-        gain = np.full(x.shape[0], tiles.input_range[t], np.float32)
-    return dac_reference(x[:, rows], gain[:, None], tiles.dac_levels) @ tiles.weights[:, rows].T, gain
 
 
 @contextmanager

@@ -37,8 +37,11 @@ class _Sums:
         self.count += flat.shape[0]
 
     def moments(self) -> Moments:
-        return Moments(self.max_abs, (self.total / self.count).astype(np.float32),
-                       (self.squares / self.count).astype(np.float32))
+        return Moments(
+            self.max_abs,
+            (self.total / self.count).astype(np.float32),
+            (self.squares / self.count).astype(np.float32),
+        )
 
 
 def collect_moments(
@@ -63,8 +66,11 @@ def collect_moments(
         def hook(_module: Any, args: tuple[Any, ...]) -> None:
             x = args[0]
             if not torch.isfinite(x).all():
-                raise BadInput(f"input of {name}", why="it is not finite on the calibration text",
-                               do="check the checkpoint; a weight may be far too large")
+                raise BadInput(
+                    f"input of {name}",
+                    why="it is not finite on the calibration text",
+                    do="check the checkpoint; a weight may be far too large",
+                )
             sums.setdefault(name, _Sums(x.shape[-1])).add(x)
 
         handles.append(modules[name].register_forward_pre_hook(hook))
@@ -73,7 +79,7 @@ def collect_moments(
         for name in names:
             watch(name)
         for first in range(0, len(token_ids), batch):
-            part = torch.from_numpy(token_ids[first:first + batch].astype(np.int64))
+            part = torch.from_numpy(token_ids[first : first + batch].astype(np.int64))
             with torch.inference_mode():
                 model(input_ids=part.to(model.device), use_cache=False)
             if progress is not None:
@@ -83,6 +89,10 @@ def collect_moments(
             handle.remove()
     missing = [name for name in names if name not in sums]
     if missing:
-        raise BadInput("calibration", got=missing[0], why="no token ever reached this module",
-                       do="check that the architecture is a plain decoder")
+        raise BadInput(
+            "calibration",
+            got=missing[0],
+            why="no token ever reached this module",
+            do="check that the architecture is a plain decoder",
+        )
     return {name: sum_.moments() for name, sum_ in sums.items()}

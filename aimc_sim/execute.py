@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import local
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +14,14 @@ from aimc_sim.errors import BadInput
 from aimc_sim.kernels import converters
 from aimc_sim.kernels.int8_product import int8_product
 from aimc_sim.kernels.parallel import num_threads, run_blocks
+from aimc_sim.kernels.tile_product import FEW_TOKENS, few_tokens
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
-SCRATCH = 1 << 19  # products held at once, so that the sums are still in cache when the ADC reads them
+SCRATCH = 1 << 17  # sums held at once, so that they are still in cache when the ADC reads them
 TOKENS_PER_THREAD = 8
+FEW_WORTH_A_THREAD = 1 << 18  # products below which a second thread costs more than it saves
+_mine = local()
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class TiledMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that the product reads."""
-        arrays = [*self.high, *self.low, self.inverse, self.scale]
+        arrays: list[npt.NDArray[Any]] = [*self.high, *self.low, self.inverse, self.scale]
         return sum(a.nbytes for a in arrays) + (0 if self.weights is None else self.weights.nbytes)
 
 
@@ -91,28 +97,80 @@ def _block(tokens: int) -> int:
 
 
 def _integer_path(x: F32, tiles: TiledMatrix) -> F32:
+    """Blocks of columns, each through all row tiles in one thread, in order: no sum crosses a thread."""
     tokens, bounds = x.shape[0], tiles.bounds
     codes, beta, sums = codes_of(x, tiles)
     out = np.zeros((tokens, tiles.cols), np.float32)
-    width = min(tiles.cols, max(64, SCRATCH // max(tokens, 1)))
-    high, low = np.empty((2, tokens * width), np.int32)
-    for start in range(0, tiles.cols, width):
-        stop = min(start + width, tiles.cols)
-        y = out[:, start:stop]
-        shape = (tokens, stop - start)
-        h, lo = (plane[: shape[0] * shape[1]].reshape(shape) for plane in (high, low))
+    inputs = [codes[tokens * a : tokens * b].reshape(tokens, -1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    few = tokens <= FEW_TOKENS
+
+    def columns(first: int, last: int) -> None:
+        for t, q in enumerate(inputs):
+            high, low, sum_t, beta_t = tiles.high[t], tiles.low[t], sums[:, t], beta[:, t]
+            inverse, scale = tiles.inverse[t], tiles.scale[t]
+            if few:
+                few_tokens(q, sum_t, beta_t, high, low, inverse, scale, tiles.adc_levels, first, last, out)
+                continue
+            h, lo = (buffer[: tokens * (last - first)].reshape(tokens, -1) for buffer in _scratch(tokens * (last - first)))
+            int8_product(q, high[first:last], h)
+            int8_product(q, low[first:last], lo)
+            converters.adc_add(h, lo, sum_t, beta_t, inverse[first:last], scale[first:last], tiles.adc_levels,
+                               first, out)  # fmt: skip
+
+    run_blocks(columns, tiles.cols, _columns(tokens, tiles))
+    return out
+
+
+def _columns(tokens: int, tiles: TiledMatrix) -> int:
+    """Columns of a block: sums that stay in cache, and a share for every thread where there is work enough."""
+    share = -(-tiles.cols // num_threads())
+    if tokens <= FEW_TOKENS:
+        return share if tokens * tiles.rows * tiles.cols >= FEW_WORTH_A_THREAD else tiles.cols
+    return max(64, min(SCRATCH // tokens, share))
+
+
+def _scratch(size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Two buffers of this thread, kept from call to call."""
+    held = getattr(_mine, "buffers", None)
+    if held is None or held[0].size < size:
+        held = (np.empty(size, np.int32), np.empty(size, np.int32))
+        _mine.buffers = held
+    return held
+
+
+def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
+    """For each row tile: what the ADC sees before its gain, (B, N) float32, and β (B,). Needs a DAC."""
+    bounds, tokens = tiles.bounds, x.shape[0]
+    if tiles.weights is None:
+        codes, beta, sums = codes_of(x, tiles)
         for t in range(bounds.size - 1):
             q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
-            int8_product(q, tiles.high[t][start:stop], h)
-            int8_product(q, tiles.low[t][start:stop], lo)
-            inverse, scale = tiles.inverse[t, start:stop], tiles.scale[t, start:stop]
-            sum_t, beta_t = sums[:, t], beta[:, t]
+            high, low = int8_product(q, tiles.high[t]), int8_product(q, tiles.low[t])
+            yield converters.combine_reference(high, low, sums[:, t : t + 1]), beta[:, t]
+        return
+    import torch
 
-            def part(first: int, last: int) -> None:
-                converters.adc_add(h, lo, sum_t, beta_t, inverse, scale, tiles.adc_levels, first, last, y)  # noqa: B023
+    beta = _ranges_of(x, tiles)
+    for t in range(bounds.size - 1):
+        rows = slice(bounds[t], bounds[t + 1])
+        codes_f = converters.dac_reference(x[:, rows], beta[:, t : t + 1], tiles.dac_levels)
+        yield torch.mm(torch.from_numpy(codes_f), torch.from_numpy(tiles.weights[:, rows]).t()).numpy(), beta[:, t]
 
-            run_blocks(part, tokens, _block(tokens))
-    return out
+
+def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
+    """β (B, tiles)."""
+    if tiles.input_range is None:
+        return converters.token_range_reference(x, tiles.bounds, tiles.range_per_tile)
+    return np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
+
+
+def _digital(value: F32, beta: F32, tiles: TiledMatrix, t: int) -> F32:
+    """What row tile t adds to the outputs: ADC (or none), LSB and column scale, input range."""
+    if tiles.adc_levels:
+        value = converters.adc_reference(value, tiles.inverse[t], tiles.adc_levels)
+    else:
+        value = value * tiles.inverse[t]
+    return np.asarray((value * tiles.scale[t]) * beta[:, None])
 
 
 def _float_path(x: F32, tiles: TiledMatrix) -> F32:
@@ -120,31 +178,16 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
 
     assert tiles.weights is not None
     if not tiles.dac_levels:
-        return torch.mm(torch.from_numpy(x), torch.from_numpy(tiles.weights).t()).numpy()
+        return np.asarray(torch.mm(torch.from_numpy(x), torch.from_numpy(tiles.weights).t()).numpy())
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
-    if tiles.input_range is None:
-        beta = converters.token_range_reference(x, tiles.bounds, tiles.range_per_tile)
-    else:
-        beta = np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
-    for t in range(tiles.bounds.size - 1):
-        rows = slice(tiles.bounds[t], tiles.bounds[t + 1])
-        q = converters.dac_reference(x[:, rows], beta[:, t : t + 1], tiles.dac_levels)
-        value = torch.mm(torch.from_numpy(q), torch.from_numpy(tiles.weights[:, rows]).t()).numpy()
-        if tiles.adc_levels:
-            value = converters.adc_reference(value, tiles.inverse[t], tiles.adc_levels)
-        else:
-            value = value * tiles.inverse[t]
-        out += (value * tiles.scale[t]) * beta[:, t : t + 1]
+    for t, (value, beta) in enumerate(tile_sums(x, tiles)):
+        out += _digital(value, beta, tiles, t)
     return out
 
 
 def tile_matmul_reference(x: F32, tiles: TiledMatrix) -> F32:
     """`tile_matmul` of the integer path in plain NumPy, with integers of 64 bits: bit for bit the same result."""
-    bounds = tiles.bounds
-    if tiles.input_range is None:
-        beta = converters.token_range_reference(x, bounds, tiles.range_per_tile)
-    else:
-        beta = np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
+    bounds, beta = tiles.bounds, _ranges_of(x, tiles)
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     for t in range(bounds.size - 1):
         q = converters.dac_reference(x[:, bounds[t] : bounds[t + 1]], beta[:, t : t + 1], tiles.dac_levels)
@@ -152,9 +195,5 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix) -> F32:
         high = (q64 @ tiles.high[t].astype(np.int64).T).astype(np.int32)
         low = (q64 @ tiles.low[t].astype(np.int64).T).astype(np.int32)
         value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
-        if tiles.adc_levels:
-            value = converters.adc_reference(value, tiles.inverse[t], tiles.adc_levels)
-        else:
-            value = value * tiles.inverse[t]
-        out += (value * tiles.scale[t]) * beta[:, t : t + 1]
+        out += _digital(value, beta[:, t], tiles, t)
     return out

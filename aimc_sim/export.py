@@ -62,11 +62,17 @@ def _check_request(tokens: int, text: str | None, token_ids: npt.NDArray[Any] | 
     if text is not None and token_ids is not None:
         raise BadInput("calibration", why="both text and token_ids are given", do="pass one of them")
     if tokens < 0 or 0 < tokens < 2:
-        raise BadInput("calibration_tokens", got=tokens, why="statistics need some text",
-                       do="choose 2 or more, or 0 to skip calibration")
+        raise BadInput(
+            "calibration_tokens",
+            got=tokens,
+            why="statistics need some text",
+            do="choose 2 or more, or 0 to skip calibration",
+        )
 
 
-def _write_model(writer: WeightFileWriter, opened: Checkpoint, spec: Hardware, progress: Progress | None) -> None:
+def _write_model(
+    writer: WeightFileWriter, opened: Checkpoint, spec: Hardware, progress: Progress | None
+) -> None:
     # Documents first, so that a preview has them.
     writer.add_document("config.json", opened.config)
     writer.add_document("generation_config.json", opened.generation_config)
@@ -88,26 +94,46 @@ def matrix_table(opened: Checkpoint) -> tuple[MatrixInfo, ...]:
     table = []
     for ordinal, item in enumerate(opened.candidates):
         tensor = opened.tied.get(f"{item.name}.weight", f"{item.name}.weight")
-        table.append(MatrixInfo(item.name, ordinal, item.rows, item.cols, opened.infos[tensor].dtype,
-                                cast(Any, item.layout), item.has_bias, item.role, tensor))
+        table.append(
+            MatrixInfo(
+                item.name,
+                ordinal,
+                item.rows,
+                item.cols,
+                opened.infos[tensor].dtype,
+                cast(Any, item.layout),
+                item.has_bias,
+                item.role,
+                tensor,
+            )
+        )
     return tuple(table)
 
 
 def _calibrate(
-    writer: WeightFileWriter, opened: Checkpoint, tokens: int, text: str | None, token_ids: npt.NDArray[Any] | None,
-    seed: int, progress: Progress | None,
+    writer: WeightFileWriter,
+    opened: Checkpoint,
+    tokens: int,
+    text: str | None,
+    token_ids: npt.NDArray[Any] | None,
+    seed: int,
+    progress: Progress | None,
 ) -> None:
     from aimc_sim.calibrate_moments import collect_moments
     from aimc_sim.torch_bridge import load_digital
 
     model = load_digital(writer.preview())
-    length = min(SEQUENCE_LENGTH, int(getattr(model.config, "max_position_embeddings", SEQUENCE_LENGTH)), tokens or 2)
+    length = min(
+        SEQUENCE_LENGTH, int(getattr(model.config, "max_position_embeddings", SEQUENCE_LENGTH)), tokens or 2
+    )
     if token_ids is not None:
         ids, source = _given_ids(token_ids, model.config), "token ids given to export"
     elif text is not None:
         ids, source = _tokenized(text, opened, tokens, length), "text given to export"
     else:
-        ids = sample_tokens(model, sequences=-(-tokens // length), length=length, seed=seed, progress=progress)
+        ids = sample_tokens(
+            model, sequences=-(-tokens // length), length=length, seed=seed, progress=progress
+        )
         source = f"sampled from the model itself, temperature 1, seed {seed}"
     moments = collect_moments(model, ids, [item.name for item in opened.candidates], progress=progress)
     writer.add_calibration(Calibration(ids, source))
@@ -119,11 +145,19 @@ def _given_ids(token_ids: npt.NDArray[Any], config: Any) -> npt.NDArray[np.int32
     ids = np.asarray(token_ids)
     limit = getattr(config, "max_position_embeddings", None) or ids.shape[-1]
     if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu" or ids.shape[1] > limit:
-        raise BadInput("token_ids", got=(ids.shape, str(ids.dtype)), why="calibration takes (S, L) integers, "
-                       f"at most {limit} a row", do="cut the text into rows of equal length")
+        raise BadInput(
+            "token_ids",
+            got=(ids.shape, str(ids.dtype)),
+            why=f"calibration takes (S, L) integers, at most {limit} a row",
+            do="cut the text into rows of equal length",
+        )
     if ids.min() < 0 or ids.max() >= config.vocab_size:
-        raise BadInput("token_ids", got=(int(ids.min()), int(ids.max())),
-                       why=f"the vocabulary has {config.vocab_size} tokens", do="use the model's own tokenizer")
+        raise BadInput(
+            "token_ids",
+            got=(int(ids.min()), int(ids.max())),
+            why=f"the vocabulary has {config.vocab_size} tokens",
+            do="use the model's own tokenizer",
+        )
     return ids.astype(np.int32)
 
 
@@ -137,9 +171,13 @@ def _tokenized(text: str, opened: Checkpoint, tokens: int, length: int) -> npt.N
     body = length - len(begin)
     rows = min(-(-tokens // length), len(words) // body)
     if rows == 0:
-        raise BadInput("calibration text", got=f"{len(words)} tokens", why=f"one row takes {body} tokens",
-                       do="give a longer text")
-    return np.array([begin + words[row * body:(row + 1) * body] for row in range(rows)], np.int32)
+        raise BadInput(
+            "calibration text",
+            got=f"{len(words)} tokens",
+            why=f"one row takes {body} tokens",
+            do="give a longer text",
+        )
+    return np.array([begin + words[row * body : (row + 1) * body] for row in range(rows)], np.int32)
 
 
 def _versions() -> dict[str, str]:

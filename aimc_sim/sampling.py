@@ -61,7 +61,9 @@ def pick(
         np.put_along_axis(scaled, dropped, -np.inf, axis=1)
     cumulative = np.cumsum(np.exp(scaled), axis=1)
     # The first id whose cumulative weight exceeds the draw; one of weight zero never is.
-    chosen: npt.NDArray[np.int32] = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1).astype(np.int32)
+    chosen: npt.NDArray[np.int32] = (
+        (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1).astype(np.int32)
+    )
     return chosen
 
 
@@ -85,12 +87,18 @@ def sample_tokens(
     _check(model, sequences, length, temperature, top_k)
     start = first_token(model) if bos_id is None else bos_id
     if not 0 <= start < model.config.vocab_size:
-        raise BadInput("bos_id", got=start, why=f"the vocabulary has {model.config.vocab_size} tokens",
-                       do="pass the id of a token to start from")
+        raise BadInput(
+            "bos_id",
+            got=start,
+            why=f"the vocabulary has {model.config.vocab_size} tokens",
+            do="pass the id of a token to start from",
+        )
     tokens = np.full((sequences, length), start, np.int32)
     for first in range(0, sequences, BATCH):
         rows = np.arange(first, min(first + BATCH, sequences))
-        for position, chosen in enumerate(_steps(model, tokens[rows, :1], length, rows, seed, temperature, top_k), 1):
+        for position, chosen in enumerate(
+            _steps(model, tokens[rows, :1], length, rows, seed, temperature, top_k), 1
+        ):
             tokens[rows, position] = chosen
             if progress is not None:
                 progress("sample", first * length + (position + 1) * len(rows), sequences * length)
@@ -98,8 +106,13 @@ def sample_tokens(
 
 
 def _steps(
-    model: PreTrainedModel, begin: npt.NDArray[np.int32], length: int, rows: npt.NDArray[np.int64], seed: int,
-    temperature: float, top_k: int | None,
+    model: PreTrainedModel,
+    begin: npt.NDArray[np.int32],
+    length: int,
+    rows: npt.NDArray[np.int64],
+    seed: int,
+    temperature: float,
+    top_k: int | None,
 ) -> Iterator[npt.NDArray[np.int32]]:
     import torch
 
@@ -110,21 +123,31 @@ def _steps(
         cache = out.past_key_values
         logits = out.logits[:, -1].float().cpu().numpy()
         if not np.isfinite(logits.max()):
-            raise BadInput("model", why=f"its logits are not finite at position {position - 1}",
-                           do="check the checkpoint; a weight may be far too large")
+            raise BadInput(
+                "model",
+                why=f"its logits are not finite at position {position - 1}",
+                do="check the checkpoint; a weight may be far too large",
+            )
         chosen = pick(logits, uniforms(rows, position, seed), temperature, top_k)
         column = torch.from_numpy(chosen.astype(np.int64))[:, None]
         yield chosen
 
 
-def _check(model: PreTrainedModel, sequences: int, length: int, temperature: float, top_k: int | None) -> None:
+def _check(
+    model: PreTrainedModel, sequences: int, length: int, temperature: float, top_k: int | None
+) -> None:
     limit = getattr(model.config, "max_position_embeddings", None)
     if sequences < 1:
         raise BadInput("sequences", got=sequences, why="there is nothing to sample", do="ask for at least 1")
     if length < 1 or (limit is not None and length > limit):
-        raise BadInput("length", got=length, why=f"the model's context holds {limit} tokens",
-                       do="choose 1 to that many")
+        raise BadInput(
+            "length", got=length, why=f"the model's context holds {limit} tokens", do="choose 1 to that many"
+        )
     if not 0 < temperature < float("inf"):
-        raise BadInput("temperature", got=temperature, why="logits are divided by it", do="choose a positive number")
+        raise BadInput(
+            "temperature", got=temperature, why="logits are divided by it", do="choose a positive number"
+        )
     if top_k is not None and top_k < 1:
-        raise BadInput("top_k", got=top_k, why="at least one token must be left", do="choose 1 or more, or None")
+        raise BadInput(
+            "top_k", got=top_k, why="at least one token must be left", do="choose 1 or more, or None"
+        )

@@ -111,8 +111,11 @@ class Manifest(NamedTuple):
             "schema": SCHEMA,
             "matrices": [asdict(matrix) for matrix in self.matrices],
             "calibration": None if self.calibration_source is None else {"source": self.calibration_source},
-            "datasets": {path: {"dtype": e.dtype, "shape": list(e.shape), "sha256": e.sha256}
-                         for path, e in self.datasets.items() if path not in without},
+            "datasets": {
+                path: {"dtype": e.dtype, "shape": list(e.shape), "sha256": e.sha256}
+                for path, e in self.datasets.items()
+                if path not in without
+            },
         }
 
 
@@ -180,16 +183,23 @@ class WeightFile:
     def tokenizer(self) -> dict[str, bytes]:
         """The tokenizer's files by name (tokenizer.json, tokenizer_config.json, ...); empty without a tokenizer."""
         prefix = "tokenizer/"
-        return {path[len(prefix):]: self._checked(path).tobytes()
-                for path in self._manifest.datasets if path.startswith(prefix)}
+        return {
+            path[len(prefix) :]: self._checked(path).tobytes()
+            for path in self._manifest.datasets
+            if path.startswith(prefix)
+        }
 
     # -- weights ----------------------------------------------------------------------------------------------
 
     def matrix(self, name: str) -> MatrixInfo:
         """The matrix at a module path. Raises BadInput, offering the nearest name."""
         if name not in self._by_name:
-            raise BadInput("matrix", got=name, why=f"the file has no such matrix{_nearest(name, self._by_name)}",
-                           do="pick a name from WeightFile.matrices")
+            raise BadInput(
+                "matrix",
+                got=name,
+                why=f"the file has no such matrix{_nearest(name, self._by_name)}",
+                do="pick a name from WeightFile.matrices",
+            )
         return self._by_name[name]
 
     def raw(self, name: str) -> Bits:
@@ -207,7 +217,7 @@ class WeightFile:
     def tensor_names(self) -> tuple[str, ...]:
         """Every stored tensor, by its Hugging Face parameter name; a tied head appears once, as the embedding."""
         prefix = "tensors/"
-        return tuple(path[len(prefix):] for path in self._manifest.datasets if path.startswith(prefix))
+        return tuple(path[len(prefix) :] for path in self._manifest.datasets if path.startswith(prefix))
 
     @cached_property
     def digital_names(self) -> tuple[str, ...]:
@@ -223,8 +233,12 @@ class WeightFile:
         """Any stored tensor by its parameter name, like ``digital``."""
         path = f"tensors/{name}"
         if path not in self._manifest.datasets:
-            raise BadInput("tensor", got=name, why=f"the file has no such tensor{_nearest(name, self.tensor_names)}",
-                           do="pick a name from WeightFile.tensor_names")
+            raise BadInput(
+                "tensor",
+                got=name,
+                why=f"the file has no such tensor{_nearest(name, self.tensor_names)}",
+                do="pick a name from WeightFile.tensor_names",
+            )
         return Tensor(self._view(path), self._manifest.datasets[path].dtype)
 
     @property
@@ -239,16 +253,23 @@ class WeightFile:
         """What calibration saw. Raises BadInput where the export skipped it."""
         path = "calibration/token_ids"
         if path not in self._manifest.datasets:
-            raise BadInput("calibration", why=f"{self.path.name} was exported without calibration text",
-                           do="export it again with calibration_tokens above 0")
+            raise BadInput(
+                "calibration",
+                why=f"{self.path.name} was exported without calibration text",
+                do="export it again with calibration_tokens above 0",
+            )
         return Calibration(self._checked(path), self._manifest.calibration_source or "")
 
     def moments(self, name: str) -> Moments:
         """Input statistics of a matrix on the calibration text."""
         path = f"calibration/moments/{self.matrix(name).name}"
         if path not in self._manifest.datasets:
-            raise BadInput("calibration moments", got=name, why=f"{self.path.name} was exported without them",
-                           do="export it again with calibration_tokens above 0")
+            raise BadInput(
+                "calibration moments",
+                got=name,
+                why=f"{self.path.name} was exported without them",
+                do="export it again with calibration_tokens above 0",
+            )
         table = self._checked(path)
         return Moments(table[0], table[1], table[2])
 
@@ -261,9 +282,11 @@ class WeightFile:
 
     def verify(self) -> list[str]:
         """Compare every byte with its checksum; one line for each damaged dataset, empty when all is well."""
-        problems = [f"{path}: its bytes do not match the sha256 in the manifest"
-                    for path, entry in self._manifest.datasets.items()
-                    if hashlib.sha256(self._bytes(path).data).hexdigest() != entry.sha256]
+        problems = [
+            f"{path}: its bytes do not match the sha256 in the manifest"
+            for path, entry in self._manifest.datasets.items()
+            if hashlib.sha256(self._bytes(path).data).hexdigest() != entry.sha256
+        ]
         if not self._layout.seal_matches(self._map):
             problems.append("seal: bytes between the datasets (HDF5 metadata or padding) have changed")
         return problems
@@ -272,7 +295,7 @@ class WeightFile:
 
     def _bytes(self, path: str) -> npt.NDArray[np.uint8]:
         start = self._layout.offsets[path]
-        return self._map[start:start + self._manifest.datasets[path].nbytes].view(np.ndarray)
+        return self._map[start : start + self._manifest.datasets[path].nbytes].view(np.ndarray)
 
     def _view(self, path: str) -> Bits:
         entry = self._manifest.datasets[path]
@@ -281,8 +304,11 @@ class WeightFile:
     def _checked(self, path: str) -> Bits:
         """A small dataset, compared with its checksum because reading it costs nothing."""
         if hashlib.sha256(self._bytes(path).data).hexdigest() != self._manifest.datasets[path].sha256:
-            raise BadInput(path, why=f"its bytes in {self.path} do not match the checksum, so the file is damaged",
-                           do="copy or export the file again")
+            raise BadInput(
+                path,
+                why=f"its bytes in {self.path} do not match the checksum, so the file is damaged",
+                do="copy or export the file again",
+            )
         return _read_only(self._view(path))
 
     def _document(self, name: str) -> bytes:
@@ -302,9 +328,10 @@ def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadInput(what, why=f"it is not valid JSON: {error}", do="export the file again") from None
     if not isinstance(value, dict):
-        raise BadInput(what, got=type(value).__name__, why="it must be a JSON object", do="export the file again")
+        raise BadInput(
+            what, got=type(value).__name__, why="it must be a JSON object", do="export the file again"
+        )
     return value
-
 
 
 def _read_only(array: Bits) -> Bits:
@@ -328,5 +355,8 @@ def _parse_toml(data: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode())
     except ValueError as error:
-        raise BadInput("documents/hardware.toml", why=f"it is not valid TOML: {error}",
-                       do="export the file again, or pass another hardware") from None
+        raise BadInput(
+            "documents/hardware.toml",
+            why=f"it is not valid TOML: {error}",
+            do="export the file again, or pass another hardware",
+        ) from None

@@ -47,7 +47,7 @@ class Layout(NamedTuple):
         """Whether the stored seal is the one that the bytes give."""
         if self.seal_offset is None:
             return True
-        return data[self.seal_offset:self.seal_offset + 32].tobytes() == self.seal(data)
+        return data[self.seal_offset : self.seal_offset + 32].tobytes() == self.seal(data)
 
 
 class _Found(NamedTuple):
@@ -63,22 +63,34 @@ def read_layout(path: Path) -> Layout:
     import h5py
 
     if not path.is_file():
-        raise BadInput("weight file", got=str(path), why="there is no such file",
-                       do="create one with `aimc-sim export CHECKPOINT -o FILE`")
+        raise BadInput(
+            "weight file",
+            got=str(path),
+            why="there is no such file",
+            do="create one with `aimc-sim export CHECKPOINT -o FILE`",
+        )
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
             if stream.read(8) != SIGNATURE:
-                raise BadInput("weight file", got=str(path), why="it does not begin with the HDF5 signature",
-                               do="pass a file written by `aimc-sim export`")
+                raise BadInput(
+                    "weight file",
+                    got=str(path),
+                    why="it does not begin with the HDF5 signature",
+                    do="pass a file written by `aimc-sim export`",
+                )
         with h5py.File(path, "r", locking="best-effort") as file:
             return _Reader(h5py, file.id, path, size).layout()
     except BadInput:
         raise
     # h5py turns HDF5's error stack into whichever of these it finds nearest.
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise BadInput("weight file", got=str(path), do=_AGAIN,
-                       why=f"HDF5 cannot read it, so it is truncated or damaged ({error})") from None
+        raise BadInput(
+            "weight file",
+            got=str(path),
+            do=_AGAIN,
+            why=f"HDF5 cannot read it, so it is truncated or damaged ({error})",
+        ) from None
 
 
 class _Reader:
@@ -108,17 +120,26 @@ class _Reader:
     def _check_header(self) -> None:
         names = self._attribute_names(self._root)
         if b"format" not in names or self._attribute(self._root, b"format") != FORMAT:
-            raise BadInput("weight file", got=str(self._path), why="it is an HDF5 file of another kind",
-                           do="pass a file written by `aimc-sim export`")
+            raise BadInput(
+                "weight file",
+                got=str(self._path),
+                why="it is an HDF5 file of another kind",
+                do="pass a file written by `aimc-sim export`",
+            )
         schema = self._attribute(self._root, b"schema")
         if not isinstance(schema, int) or schema < 1:
             raise self._bad("schema", f"{schema!r} is not a version")
         if schema > SCHEMA:
-            raise BadInput("schema of the weight file", got=schema,
-                           why=f"{self._path} was written by a newer aimc-sim; this one reads up to {SCHEMA}",
-                           do="upgrade aimc-sim, or export the file again with this version")
+            raise BadInput(
+                "schema of the weight file",
+                got=schema,
+                why=f"{self._path} was written by a newer aimc-sim; this one reads up to {SCHEMA}",
+                do="upgrade aimc-sim, or export the file again with this version",
+            )
         if names != {b"format", b"schema", b"id"}:
-            raise self._bad("root attributes", f"expected format, schema and id, found {sorted(map(_text, names))}")
+            raise self._bad(
+                "root attributes", f"expected format, schema and id, found {sorted(map(_text, names))}"
+            )
 
     # -- objects ----------------------------------------------------------------------------------------------
 
@@ -131,7 +152,9 @@ class _Reader:
                 name = _text(raw)
                 full = prefix + name
                 if group.links.get_info(raw).type != self._h5.h5l.TYPE_HARD:
-                    raise self._bad(full, "it is a soft or external link, which a weight file must not contain")
+                    raise self._bad(
+                        full, "it is a soft or external link, which a weight file must not contain"
+                    )
                 thing = self._h5.h5o.open(group, raw)
                 if isinstance(thing, self._h5.h5g.GroupID):
                     # The fixed list of groups also ends cycles of hard links.
@@ -150,15 +173,26 @@ class _Reader:
         h5d, h5s, h5t = self._h5.h5d, self._h5.h5s, self._h5.h5t
         plist = dataset.get_create_plist()
         if plist.get_layout() != h5d.CONTIGUOUS or plist.get_nfilters() or plist.get_external_count():
-            raise self._bad(name, "its storage is chunked, filtered, virtual or external; only contiguous is allowed")
+            raise self._bad(
+                name, "its storage is chunked, filtered, virtual or external; only contiguous is allowed"
+            )
         kind = dataset.get_type()
-        dtype = next((key for key, code in NUMPY_DTYPE.items()
-                      if key != "bfloat16" and kind.equal(h5t.py_create(np.dtype(code)))), None)
+        dtype = next(
+            (
+                key
+                for key, code in NUMPY_DTYPE.items()
+                if key != "bfloat16" and kind.equal(h5t.py_create(np.dtype(code)))
+            ),
+            None,
+        )
         if dtype is None and kind.equal(h5t.py_create(np.dtype("<u2"))):
             dtype = "bfloat16"
         if dtype is None:
-            raise self._bad(name, "its data type is not one of float32, float16, uint16, int32 and uint8"
-                                  " (references and variable-length types are refused)")
+            raise self._bad(
+                name,
+                "its data type is not one of float32, float16, uint16, int32 and uint8"
+                " (references and variable-length types are refused)",
+            )
         space = dataset.get_space()
         if space.get_simple_extent_type() != h5s.SIMPLE:
             raise self._bad(name, "it is not an array")
@@ -166,7 +200,9 @@ class _Reader:
         nbytes = Entry(dtype, shape, "").nbytes
         offset = dataset.get_offset()
         if offset is None or nbytes == 0 or dataset.get_storage_size() != nbytes:
-            raise self._bad(name, f"shape {shape} needs {nbytes} bytes, {dataset.get_storage_size()} are stored")
+            raise self._bad(
+                name, f"shape {shape} needs {nbytes} bytes, {dataset.get_storage_size()} are stored"
+            )
         names = self._attribute_names(dataset)
         if names != ({b"dtype"} if name.startswith("tensors/") else set()):
             raise self._bad(name, f"unexpected attributes {sorted(map(_text, names))}")
@@ -185,8 +221,11 @@ class _Reader:
         attribute = self._h5.h5a.open(thing, name)
         kind, space = attribute.get_type(), attribute.get_space()
         is_text = kind.get_class() == h5t.STRING and not kind.is_variable_str()
-        if not (is_text or kind.get_class() == h5t.INTEGER) or space.get_simple_extent_ndims() != 0 \
-                or kind.get_size() > 256:
+        if (
+            not (is_text or kind.get_class() == h5t.INTEGER)
+            or space.get_simple_extent_ndims() != 0
+            or kind.get_size() > 256
+        ):
             raise self._bad(_text(name), "the attribute must be one integer or one short fixed-length string")
         value = np.empty((), dtype=kind.dtype)
         attribute.read(value)
@@ -198,7 +237,9 @@ class _Reader:
         end = 0
         for name, item in sorted(found.items(), key=lambda pair: pair[1].offset):
             if item.offset % ALIGNMENT:
-                raise self._bad(name, f"its data begins at byte {item.offset}, not at a multiple of {ALIGNMENT}")
+                raise self._bad(
+                    name, f"its data begins at byte {item.offset}, not at a multiple of {ALIGNMENT}"
+                )
             if item.offset < end:
                 raise self._bad(name, "its data overlaps another dataset")
             end = item.offset + item.nbytes
@@ -224,12 +265,21 @@ class _Reader:
         for name, entry in manifest.datasets.items():
             item = found[name]
             if (entry.dtype, entry.shape) != (item.dtype, item.shape):
-                raise self._bad(name, f"the manifest says {entry.dtype} {entry.shape}, "
-                                      f"the file stores {item.dtype} {item.shape}")
-            if name.startswith(("documents/", "tokenizer/")) and (item.dtype != "uint8" or len(item.shape) != 1):
+                raise self._bad(
+                    name,
+                    f"the manifest says {entry.dtype} {entry.shape}, "
+                    f"the file stores {item.dtype} {item.shape}",
+                )
+            if name.startswith(("documents/", "tokenizer/")) and (
+                item.dtype != "uint8" or len(item.shape) != 1
+            ):
                 raise self._bad(name, "a document must be one row of uint8")
-            if name.startswith("tensors/") and (item.label != entry.dtype or entry.dtype not in TENSOR_DTYPES):
-                raise self._bad(name, f"its dtype attribute is {item.label!r}, the manifest says {entry.dtype!r}")
+            if name.startswith("tensors/") and (
+                item.label != entry.dtype or entry.dtype not in TENSOR_DTYPES
+            ):
+                raise self._bad(
+                    name, f"its dtype attribute is {item.label!r}, the manifest says {entry.dtype!r}"
+                )
 
 
 def _text(name: bytes) -> str:
@@ -244,14 +294,20 @@ def parse_manifest(document: Any) -> Manifest:
     for matrix in matrices:
         words = (matrix.name, matrix.dtype, matrix.layout, matrix.role, matrix.tensor)
         numbers = (matrix.ordinal, matrix.rows, matrix.cols)
-        if not all(isinstance(word, str) for word in words) or not all(type(number) is int for number in numbers) \
-                or type(matrix.has_bias) is not bool:
+        if (
+            not all(isinstance(word, str) for word in words)
+            or not all(type(number) is int for number in numbers)
+            or type(matrix.has_bias) is not bool
+        ):
             raise TypeError(f"a field of matrix {matrix.name!r} has the wrong type")
     datasets = {}
     for name, item in document["datasets"].items():
         shape, sha256 = tuple(item["shape"]), item["sha256"]
-        if not all(type(extent) is int and extent > 0 for extent in shape) or not isinstance(sha256, str) \
-                or item["dtype"] not in NUMPY_DTYPE:
+        if (
+            not all(type(extent) is int and extent > 0 for extent in shape)
+            or not isinstance(sha256, str)
+            or item["dtype"] not in NUMPY_DTYPE
+        ):
             raise ValueError(f"the entry of {name!r} is malformed")
         datasets[name] = Entry(item["dtype"], shape, sha256)
     calibration = document["calibration"]
@@ -270,17 +326,32 @@ def check_matrices(manifest: Manifest) -> None:
     for place, matrix in enumerate(manifest.matrices):
         entry = shapes.get(f"tensors/{matrix.tensor}")
         expected = (matrix.cols, matrix.rows) if matrix.layout == "out_in" else (matrix.rows, matrix.cols)
-        if matrix.ordinal != place or matrix.layout not in ("out_in", "in_out") or entry is None \
-                or entry.shape != expected or entry.dtype != matrix.dtype:
-            raise BadInput(f"matrix {matrix.name}", got=None if entry is None else (entry.dtype, entry.shape),
-                           why=f"its record says {matrix.dtype} {expected} at place {matrix.ordinal}", do=_AGAIN)
+        if (
+            matrix.ordinal != place
+            or matrix.layout not in ("out_in", "in_out")
+            or entry is None
+            or entry.shape != expected
+            or entry.dtype != matrix.dtype
+        ):
+            raise BadInput(
+                f"matrix {matrix.name}",
+                got=None if entry is None else (entry.dtype, entry.shape),
+                why=f"its record says {matrix.dtype} {expected} at place {matrix.ordinal}",
+                do=_AGAIN,
+            )
         moments = shapes.get(f"calibration/moments/{matrix.name}")
         if moments is not None and (moments.dtype, moments.shape) != ("float32", (3, matrix.rows)):
-            raise BadInput(f"calibration/moments/{matrix.name}", got=moments.shape,
-                           why=f"a matrix with {matrix.rows} inputs needs (3, {matrix.rows}) float32", do=_AGAIN)
+            raise BadInput(
+                f"calibration/moments/{matrix.name}",
+                got=moments.shape,
+                why=f"a matrix with {matrix.rows} inputs needs (3, {matrix.rows}) float32",
+                do=_AGAIN,
+            )
         ranges = shapes.get(f"ranges/{matrix.name}")
         if ranges is not None and (ranges.dtype != "float32" or len(ranges.shape) != 1):
-            raise BadInput(f"ranges/{matrix.name}", got=ranges.shape, why="it must be (tiles,) float32", do=_AGAIN)
+            raise BadInput(
+                f"ranges/{matrix.name}", got=ranges.shape, why="it must be (tiles,) float32", do=_AGAIN
+            )
     tokens = shapes.get("calibration/token_ids")
     if tokens is not None and (tokens.dtype != "int32" or len(tokens.shape) != 2):
         raise BadInput("calibration/token_ids", got=tokens.shape, why="it must be (S, L) int32", do=_AGAIN)

@@ -72,8 +72,12 @@ class WeightFileWriter:
         try:
             self._fd, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".partial", dir=parent)
         except OSError as error:
-            raise BadInput("output folder", got=str(parent), why=f"it cannot be written ({error.strerror})",
-                           do="choose another folder") from None
+            raise BadInput(
+                "output folder",
+                got=str(parent),
+                why=f"it cannot be written ({error.strerror})",
+                do="choose another folder",
+            ) from None
         self._temporary = Path(name)
         try:
             self._file = self._create()
@@ -85,8 +89,14 @@ class WeightFileWriter:
         import h5py
 
         # 1.10 structures carry checksums on all metadata; threshold 0 aligns every allocation.
-        file = h5py.File(self._temporary, "w", libver=("v110", "v110"), locking=False,
-                         alignment_threshold=0, alignment_interval=ALIGNMENT)
+        file = h5py.File(
+            self._temporary,
+            "w",
+            libver=("v110", "v110"),
+            locking=False,
+            alignment_threshold=0,
+            alignment_interval=ALIGNMENT,
+        )
         plist = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
         plist.set_obj_track_times(False)
         for group in GROUPS:
@@ -98,8 +108,12 @@ class WeightFileWriter:
     def add_tensor(self, name: str, bits: Bits, dtype: str) -> None:
         """Store a parameter bit for bit. bits: float32, float16, or uint16 holding bfloat16; any shape."""
         if dtype not in TENSOR_DTYPES:
-            raise BadInput(f"dtype of {name}", got=dtype, why="a weight file holds floating-point tensors losslessly",
-                           do=f"convert it to one of {', '.join(TENSOR_DTYPES)}")
+            raise BadInput(
+                f"dtype of {name}",
+                got=dtype,
+                why="a weight file holds floating-point tensors losslessly",
+                do=f"convert it to one of {', '.join(TENSOR_DTYPES)}",
+            )
         self._add(f"tensors/{name}", bits, dtype)
 
     def add_document(self, name: str, content: dict[str, Any] | bytes) -> None:
@@ -183,14 +197,22 @@ class WeightFileWriter:
 
     def _add(self, path: str, array: Bits, dtype: str) -> None:
         group = next((group for group in reversed(GROUPS) if path.startswith(group + "/")), "")
-        name = path[len(group) + 1:] if group else path
+        name = path[len(group) + 1 :] if group else path
         if not name or "/" in name or name in (".", "..") or path in self._entries:
-            raise BadInput("name of a dataset", got=path, why="it is empty, repeated or holds a slash",
-                           do="give every tensor and file its own plain name")
+            raise BadInput(
+                "name of a dataset",
+                got=path,
+                why="it is empty, repeated or holds a slash",
+                do="give every tensor and file its own plain name",
+            )
         data = np.ascontiguousarray(array, dtype=NUMPY_DTYPE[dtype]).reshape(np.shape(array))
         if data.size == 0 or data.ndim == 0:
-            raise BadInput(path, got=data.shape, why="an array without elements or axes cannot be stored",
-                           do="remove it from the checkpoint")
+            raise BadInput(
+                path,
+                got=data.shape,
+                why="an array without elements or axes cannot be stored",
+                do="remove it from the checkpoint",
+            )
         with self._reporting():
             offset = self._allocate(path, data, dtype)
             # reshape(-1) of a contiguous array is a view, and bytes of it need no copy either.
@@ -230,17 +252,24 @@ class WeightFileWriter:
         except OSError as error:
             if error.errno in _FULL or any(f"errno = {number}" in str(error) for number in _FULL):
                 raise self._disk_full(shutil.disk_usage(self.path.absolute().parent).free) from None
-            raise BadInput("weight file", got=str(self.path), why=f"writing it failed ({error})",
-                           do="check the disk and the folder's permissions") from None
+            raise BadInput(
+                "weight file",
+                got=str(self.path),
+                why=f"writing it failed ({error})",
+                do="check the disk and the folder's permissions",
+            ) from None
         except RuntimeError as error:  # HDF5 without an errno
             if any(f"errno = {number}" in str(error) for number in _FULL):
                 raise self._disk_full(shutil.disk_usage(self.path.absolute().parent).free) from None
             raise
 
     def _disk_full(self, free: int) -> BadInput:
-        return BadInput("disk space", got=f"{free / 1e9:.2f} GB free",
-                        why=f"{self.path} needs {self._needed / 1e9:.2f} GB, and its folder cannot take that much",
-                        do="free some space or write to another disk")
+        return BadInput(
+            "disk space",
+            got=f"{free / 1e9:.2f} GB free",
+            why=f"{self.path} needs {self._needed / 1e9:.2f} GB, and its folder cannot take that much",
+            do="free some space or write to another disk",
+        )
 
 
 def _umask() -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
-from aimc_sim.kernels.elementary import exp, exp_reference
+from aimc_sim.kernels.elementary import exp, exp_reference, peak_of
 from aimc_sim.kernels.laws import evaluate_law, law_reference, log_floored, needs_log
 from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals
 
@@ -71,7 +71,7 @@ class Cells(NamedTuple):
 
 def _law(d: DeviceTables, which: int, g: F32) -> F32:
     table = (d.sigma, d.shift, d.nu_mean, d.nu_std, d.amplitude)[which]
-    return d.y_scale[which] * law_reference(table, g * d.x_scale[which])
+    return np.asarray(d.y_scale[which] * law_reference(table, g * d.x_scale[which]))
 
 
 def _normals(word3: np.uint32, word2: np.uint32, key: npt.NDArray[np.uint32], n: int, k: int) -> F32:
@@ -82,7 +82,8 @@ def _normals(word3: np.uint32, word2: np.uint32, key: npt.NDArray[np.uint32], n:
     counter[:, :, 0], counter[:, :, 1] = np.arange(groups), np.arange(n)[:, None]
     counter[:, :, 2], counter[:, :, 3] = word2, word3
     z = normals(counter.reshape(-1, 4), key).reshape(n, groups, 4)
-    return z[:, (rows >> 6) << 4 | (rows & 15), (rows >> 4) & 3]
+    by_row: F32 = z[:, (rows >> 6) << 4 | (rows & 15), (rows >> 4) & 3]
+    return by_row
 
 
 def programmed_reference(target: F32, d: DeviceTables, z: F32) -> F32:
@@ -269,10 +270,7 @@ def effective_weights(
     for column in range(first, last):
         c1 = np.uint32(column)
         for t in range(bounds.size - 1):
-            m = ZERO
-            for i in range(bounds[t], bounds[t + 1]):
-                m = max(m, abs(w[column, i]))
-            column_max[t, column] = m
+            column_max[t, column] = peak_of(w[column, bounds[t] : bounds[t + 1]])
         for start in range(0, k, CHUNK):
             n = min(CHUNK, k - start)
             _ratios(w, bounds, column, start, n, column_max, ratio)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
+from aimc_sim.kernels.elementary import add32, peak_of
 
 F32 = npt.NDArray[np.float32]
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -21,6 +22,7 @@ C256, I128 = np.float32(256), np.int32(128)
 def token_range_reference(x: F32, bounds: npt.NDArray[np.int64], per_tile: bool) -> F32:
     """β (B, tiles): max |x| of each token over a tile's rows, or over the whole input."""
     peaks = np.stack([np.abs(x[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)], axis=1)
+    peaks = np.asarray(peaks, np.float32)
     return peaks if per_tile else np.repeat(peaks.max(axis=1, keepdims=True), peaks.shape[1], axis=1)
 
 
@@ -32,12 +34,13 @@ def dac_reference(x: F32, beta: F32, levels: int) -> F32:
 
 def adc_reference(value: F32, inverse: F32, levels: int) -> F32:
     """Codes of integer sums or currents: clamp(rint(value·inverse), ±n), as float32."""
-    return np.minimum(np.maximum(np.rint(value * inverse), np.float32(-levels)), np.float32(levels))
+    return np.asarray(np.minimum(np.maximum(np.rint(value * inverse), np.float32(-levels)), np.float32(levels)))
 
 
 def combine_reference(high: npt.NDArray[np.int32], low: npt.NDArray[np.int32], code_sum: npt.NDArray[np.int32]) -> F32:
     """fl(fl(H)·256 + fl(L + 128·Σq)): the integer sum Σ q·W of the two planes, in float32."""
-    return high.astype(np.float32) * C256 + (low + I128 * code_sum).astype(np.float32)
+    total: F32 = high.astype(np.float32) * C256 + (low + I128 * code_sum).astype(np.float32)
+    return total
 
 
 def grid_reference(effective: F32) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], F32]:
@@ -52,7 +55,8 @@ def grid_reference(effective: F32) -> tuple[npt.NDArray[np.int8], npt.NDArray[np
 def from_grid(high: npt.NDArray[np.int8], low: npt.NDArray[np.int8], peak: F32) -> F32:
     """Effective weights (N, K) that the planes of one tile stand for."""
     value = high.astype(np.float32) * C256 + (low.astype(np.float32) + np.float32(128))
-    return value * (peak / np.float32(GRID))[:, None]
+    weights: F32 = value * (peak / np.float32(GRID))[:, None]
+    return weights
 
 
 @njit
@@ -62,9 +66,7 @@ def to_grid(effective: Any, bounds: Any, high: Any, low: Any, offsets: Any, firs
         column = first + i
         for t in range(bounds.size - 1):
             a, b = bounds[t], bounds[t + 1]
-            m = ZERO
-            for r in range(a, b):
-                m = max(m, abs(effective[i, r]))
+            m = peak_of(effective[i, a:b])
             peak[t, column] = m
             scale = np.float32(GRID) / m if m > ZERO else ZERO
             at = offsets[t] + column * (b - a)
@@ -82,16 +84,10 @@ def _quantise(x: Any, scale: Any, n: Any, out: Any) -> Any:
     for i in range(x.size):
         code = np.int32(min(max(np.rint(x[i] * scale), -n), n))
         out[i] = np.int8(code)
-        total += code
+        total = add32(total, code)
     return total
 
 
-@njit
-def _peak(x: Any) -> Any:
-    m = ZERO
-    for i in range(x.size):
-        m = max(m, abs(x[i]))
-    return m
 
 
 @njit
@@ -104,11 +100,11 @@ def dac(
     n = np.float32(levels)
     tokens = x.shape[0]
     for b in range(first, last):
-        whole = _peak(x[b]) if dynamic and not per_tile else ZERO
+        whole = peak_of(x[b]) if dynamic and not per_tile else ZERO
         for t in range(bounds.size - 1):
             start, stop = bounds[t], bounds[t + 1]
             if dynamic:
-                beta[b, t] = _peak(x[b, start:stop]) if per_tile else whole
+                beta[b, t] = peak_of(x[b, start:stop]) if per_tile else whole
             scale = n / beta[b, t] if beta[b, t] > ZERO else ZERO
             at = tokens * start + b * (stop - start)
             sums[b, t] = _quantise(x[b, start:stop], scale, n, codes[at : at + stop - start])
@@ -116,14 +112,15 @@ def dac(
 
 @njit
 def adc_add(
-    high: Any, low: Any, sums: Any, beta: Any, inverse: Any, scale: Any, levels: Any, first: Any, last: Any, out: Any
+    high: Any, low: Any, sums: Any, beta: Any, inverse: Any, scale: Any, levels: Any, column: Any, out: Any
 ) -> None:
-    """Add one row tile to tokens first … last-1 of out (B, n): code·scale·β, or without an ADC (levels 0) the sum."""
+    """Add one row tile's sums (B, n) to columns column … of out (B, N): code·scale·β, without an ADC (levels 0) the
+    sum itself."""
     n = np.float32(levels)
-    for b in range(first, last):
+    for b in range(high.shape[0]):
         shift = I128 * sums[b]
         gain = beta[b]
-        h, low_row, y = high[b], low[b], out[b]
+        h, low_row, y = high[b], low[b], out[b, column : column + high.shape[1]]
         if levels > 0:
             for j in range(h.size):
                 value = np.float32(h[j]) * C256 + np.float32(np.int32(low_row[j] + shift))

@@ -45,11 +45,12 @@ def _bits(x: F32) -> npt.NDArray[np.int32]:
 
 def log_poly_reference(t: F32, k: F32) -> F32:
     """k·ln2 + log(1+t)."""
-    p = L7
+    p = np.full_like(t, L7)
     for c in (L6, L5, L4, L3, L2, L1, L0):
         p = p * t + c
     t2 = t * t
-    return (t + (p * (t * t2) - HALF * t2 + k * LN2_LO)) + k * LN2_HI
+    result: F32 = (t + (p * (t * t2) - HALF * t2 + k * LN2_LO)) + k * LN2_HI
+    return result
 
 
 def log_reference(x: F32) -> F32:
@@ -76,10 +77,11 @@ def exp_reference(x: F32) -> F32:
     x = np.minimum(np.maximum(x, EXP_LOW), EXP_HIGH)
     k = np.rint(x * LOG2_E)
     t = (x - k * LN2_HI) - k * LN2_LO
-    p = E4
+    p = np.full_like(t, E4)
     for c in (E3, E2, E1, E0):
         p = p * t + c
-    return (ONE + (t + (t * t) * p)) * ((k.astype(np.int32) + np.int32(127)) << 23).view(np.float32)
+    power: F32 = ((k.astype(np.int32) + np.int32(127)) << 23).view(np.float32)
+    return np.asarray((ONE + (t + (t * t) * p)) * power)
 
 
 def sincos_turn_reference(word: npt.NDArray[np.uint32]) -> tuple[F32, F32]:
@@ -115,6 +117,37 @@ def bits_of_float(typingctx: Any, value: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(32))
 
     return types.int32(types.float32), generate
+
+
+@intrinsic
+def add_product(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
+    """int32 total + a·b of int8 a, b, in 32 bits, which vector units have (Numba itself widens to 64)."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(32)
+        product = builder.mul(builder.sext(args[1], wide), builder.sext(args[2], wide))
+        return builder.add(args[0], product)
+
+    return types.int32(types.int32, types.int8, types.int8), generate
+
+
+@intrinsic
+def add32(typingctx: Any, a: Any, b: Any) -> Any:
+    """a + b of int32, in 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.add(args[0], args[1])
+
+    return types.int32(types.int32, types.int32), generate
+
+
+@njit
+def peak_of(x: Any) -> Any:
+    """max |x|, 0 for nothing: on the bits, because integers have the vector maximum that IEEE floats lack."""
+    top = np.int32(0)
+    for i in range(x.size):
+        top = max(top, np.int32(bits_of_float(x[i]) & np.int32(0x7FFFFFFF)))
+    return float_of_bits(top)
 
 
 @njit(inline="always")

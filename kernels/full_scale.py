@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from aimc_sim.kernels._jit import njit
+from aimc_sim.kernels.elementary import peak_of
 
 STEPS = 24
 RATIO = np.float32(0.9)  # 0.9^23 = 0.089 of the largest current
@@ -30,8 +31,7 @@ def best_full_scale(current: Any, weight: Any, gain: Any, levels: Any) -> Any:
     n = np.float32(levels)
     peak = np.float32(0)
     for b in range(current.shape[0]):
-        for j in range(current.shape[1]):
-            peak = max(peak, abs(current[b, j]))
+        peak = max(peak, peak_of(current[b]))
     if peak == np.float32(0):
         return np.float32(1)
     best, best_error = peak, np.inf

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.kernels.parallel import one_torch_thread
 from aimc_sim.kernels.philox import philox4x32
 
 I8 = npt.NDArray[np.int8]
@@ -45,12 +46,14 @@ def engine() -> str:
 def _onednn(codes: I8, weights: I8, out: I32) -> None:
     import torch
 
+    one_torch_thread()
     torch._int_mm(torch.from_numpy(codes), torch.from_numpy(weights).t(), out=torch.from_numpy(out))
 
 
 def _float32(codes: I8, weights: I8, out: I32) -> None:
     import torch
 
+    one_torch_thread()
     k = codes.shape[1]
     left, right, result = torch.from_numpy(codes), torch.from_numpy(weights), torch.from_numpy(out)
     for start in range(0, k, EXACT_ROWS):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, Thread, local
 
 _lock = Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _requested: int | None = None
+_mine = local()
 
 
 def num_threads() -> int:
@@ -50,8 +51,31 @@ def _threads(size: int) -> ThreadPoolExecutor:
     global _pool, _pool_size
     with _lock:
         if _pool is None or _pool_size != size:
-            _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="aimc-kernel"), size
+            _pool = ThreadPoolExecutor(size, thread_name_prefix="aimc-kernel", initializer=_become_worker)
+            _pool_size = size
         return _pool
+
+
+def _become_worker() -> None:
+    _mine.worker = True
+
+
+def one_torch_thread() -> None:
+    """In a thread of our pool: torch uses this thread alone, so that products neither oversubscribe nor wait at a
+    barrier for a thread that is busy elsewhere. Anywhere else: nothing.
+    """
+    if not getattr(_mine, "worker", False) or getattr(_mine, "single", False):
+        return
+    import torch
+
+    with _lock:
+        before = torch.get_num_threads()  # also makes torch set this thread up, which it would otherwise do later
+        torch.set_num_threads(1)
+        # Torch keeps the number per thread, and the last one set as the default of threads to come: give that back.
+        restore = Thread(target=torch.set_num_threads, args=(before,))
+        restore.start()
+        restore.join()
+    _mine.single = True
 
 
 def _forget_pool() -> None:

@@ -25,7 +25,11 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 _BLOCK = 1 << 22  # elements checked at a time
 # Bits of the exponent: all set means infinity or NaN.
-_EXPONENT = {"float32": (np.uint32, 0x7F800000), "float16": (np.uint16, 0x7C00), "bfloat16": (np.uint16, 0x7F80)}
+_EXPONENT = {
+    "float32": (np.uint32, 0x7F800000),
+    "float16": (np.uint16, 0x7C00),
+    "bfloat16": (np.uint16, 0x7F80),
+}
 
 
 class TensorInfo(NamedTuple):
@@ -127,16 +131,21 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     reader: Reader = FolderReader(where) if where.is_dir() else GgufReader(where)
     model_type(reader.config)
     if reader.config.get("quantization_config"):
-        raise BadInput("checkpoint", got=reader.config["quantization_config"].get("quant_method", "quantised"),
-                       why="its weights are stored quantised, and an analog chip is programmed from real numbers",
-                       do="use the original checkpoint in float32, float16 or bfloat16")
+        raise BadInput(
+            "checkpoint",
+            got=reader.config["quantization_config"].get("quant_method", "quantised"),
+            why="its weights are stored quantised, and an analog chip is programmed from real numbers",
+            do="use the original checkpoint in float32, float16 or bfloat16",
+        )
     model = skeleton(reader.config)
     tied = _tied_names(model)
     infos, stored_as = _match(reader, model, tied)
     for name in [name for name in tied if name in infos]:
         _check_tied_copy(reader, stored_as[name], stored_as[tied[name]], infos[name], infos[tied[name]])
         del infos[name]
-    return Checkpoint(reader.config, reader.generation_config, candidates(model), infos, tied, reader, stored_as)
+    return Checkpoint(
+        reader.config, reader.generation_config, candidates(model), infos, tied, reader, stored_as
+    )
 
 
 def check_finite(name: str, bits: npt.NDArray[Any], dtype: str) -> None:
@@ -144,12 +153,15 @@ def check_finite(name: str, bits: npt.NDArray[Any], dtype: str) -> None:
     unsigned, mask = _EXPONENT[dtype]
     flat = bits.reshape(-1).view(unsigned)
     for start in range(0, flat.size, _BLOCK):
-        bad = (flat[start:start + _BLOCK] & mask) == mask
+        bad = (flat[start : start + _BLOCK] & mask) == mask
         if bad.any():
             index = np.unravel_index(start + int(bad.argmax()), bits.shape)
-            raise BadInput(f"weights of {name}", got=f"not finite at index {tuple(int(i) for i in index)}",
-                           why="a conductance cannot be infinite or undefined",
-                           do="repair the checkpoint; training has probably diverged")
+            raise BadInput(
+                f"weights of {name}",
+                got=f"not finite at index {tuple(int(i) for i in index)}",
+                why="a conductance cannot be infinite or undefined",
+                do="repair the checkpoint; training has probably diverged",
+            )
 
 
 def _tied_names(model: PreTrainedModel) -> dict[str, str]:
@@ -174,23 +186,41 @@ def _match(
         if name not in expected:
             if _RECOMPUTED.search(name):
                 continue
-            raise BadInput("checkpoint", got=stored, why="the configuration has no place for this tensor",
-                           do="check that config.json belongs to these weights")
+            raise BadInput(
+                "checkpoint",
+                got=stored,
+                why="the configuration has no place for this tensor",
+                do="check that config.json belongs to these weights",
+            )
         if info.shape != expected[name]:
-            raise BadInput(f"shape of {stored}", got=info.shape, why=f"the configuration asks for {expected[name]}",
-                           do="check that config.json belongs to these weights")
+            raise BadInput(
+                f"shape of {stored}",
+                got=info.shape,
+                why=f"the configuration asks for {expected[name]}",
+                do="check that config.json belongs to these weights",
+            )
         infos[name], stored_as[name] = info, stored
     missing = [name for name in expected if name not in infos and name not in tied]
     if missing:
-        raise BadInput("checkpoint", got=f"{len(missing)} tensors missing, first {missing[0]}",
-                       why="the model cannot be complete without them", do="download the checkpoint again")
+        raise BadInput(
+            "checkpoint",
+            got=f"{len(missing)} tensors missing, first {missing[0]}",
+            why="the model cannot be complete without them",
+            do="download the checkpoint again",
+        )
     return infos, stored_as
 
 
-def _check_tied_copy(reader: Reader, head: str, embedding: str, first: TensorInfo, second: TensorInfo) -> None:
+def _check_tied_copy(
+    reader: Reader, head: str, embedding: str, first: TensorInfo, second: TensorInfo
+) -> None:
     if first != second or not np.array_equal(reader.read(head), reader.read(embedding)):
-        raise BadInput("tie_word_embeddings", got=True, why=f"{head} and {embedding} are stored and differ",
-                       do="set tie_word_embeddings to false in config.json, or remove the head")
+        raise BadInput(
+            "tie_word_embeddings",
+            got=True,
+            why=f"{head} and {embedding} are stored and differ",
+            do="set tie_word_embeddings to false in config.json, or remove the head",
+        )
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -204,8 +234,12 @@ def _describe(path: Path) -> dict[str, Any]:
 def _from_hub(name: str) -> Path:
     """Download a model id, or take it from the hub's cache. Raises BadInput when it is neither."""
     if name.endswith(".gguf") or not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise BadInput("checkpoint", got=name, why="there is no such file or folder",
-                       do="pass a Hugging Face folder, a .gguf file, or a model id such as org/name")
+        raise BadInput(
+            "checkpoint",
+            got=name,
+            why="there is no such file or folder",
+            do="pass a Hugging Face folder, a .gguf file, or a model id such as org/name",
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -213,6 +247,9 @@ def _from_hub(name: str) -> Path:
     # The hub raises httpx, OS and validation errors alike; to the user they all mean "not reachable".
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        raise BadInput("checkpoint", got=name,
-                       why=f"it is no local path, and the Hugging Face hub did not deliver it ({reason})",
-                       do="check the spelling and the connection, or pass a folder that holds the model") from None
+        raise BadInput(
+            "checkpoint",
+            got=name,
+            why=f"it is no local path, and the Hugging Face hub did not deliver it ({reason})",
+            do="check the spelling and the connection, or pass a folder that holds the model",
+        ) from None

@@ -25,7 +25,13 @@ ROLES = {
     "lm_head": "head",
 }
 # GPT-2 calls two different matrices c_proj, so its names need their parent.
-GPT2_ROLES = {"attn.c_attn": "qkv", "attn.c_proj": "o", "mlp.c_fc": "up", "mlp.c_proj": "down", "lm_head": "head"}
+GPT2_ROLES = {
+    "attn.c_attn": "qkv",
+    "attn.c_proj": "o",
+    "mlp.c_fc": "up",
+    "mlp.c_proj": "down",
+    "lm_head": "head",
+}
 
 FAMILIES: dict[str, dict[str, str]] = {
     "llama": ROLES,
@@ -58,9 +64,12 @@ def model_type(config: dict[str, Any]) -> str:
     """The supported model_type of a configuration. Raises BadInput naming the supported ones."""
     kind = config.get("model_type")
     if kind not in FAMILIES:
-        raise BadInput("architecture of the checkpoint (model_type)", got=kind,
-                       why="its matrix products are not known here, so none could be claimed as analog",
-                       do=f"use a model of one of these types: {', '.join(FAMILIES)}")
+        raise BadInput(
+            "architecture of the checkpoint (model_type)",
+            got=kind,
+            why="its matrix products are not known here, so none could be claimed as analog",
+            do=f"use a model of one of these types: {', '.join(FAMILIES)}",
+        )
     return str(kind)
 
 
@@ -82,8 +91,11 @@ def skeleton(config: dict[str, Any], **options: Any) -> PreTrainedModel:
         raise
     # A damaged config.json makes transformers raise almost anything.
     except Exception as error:
-        raise BadInput("model configuration", why=f"transformers cannot build a {kind} model from it ({error})",
-                       do="check config.json") from error
+        raise BadInput(
+            "model configuration",
+            why=f"transformers cannot build a {kind} model from it ({error})",
+            do="check config.json",
+        ) from error
     return model.eval()
 
 
@@ -107,7 +119,11 @@ def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:
         parts = name.split(".")
         role = roles.get(parts[-1]) or roles.get(".".join(parts[-2:]))
         if role is None:
-            raise BadInput("module of the model", got=name, why="this family should not have such a matrix product",
-                           do="report the model; aimc-sim would otherwise not know what it simulates")
+            raise BadInput(
+                "module of the model",
+                got=name,
+                why="this family should not have such a matrix product",
+                do="report the model; aimc-sim would otherwise not know what it simulates",
+            )
         found.append(Candidate(name, int(rows), int(cols), layout, module.bias is not None, role))
     return tuple(sorted(found, key=lambda item: item.name == HEAD))

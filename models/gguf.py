@@ -30,7 +30,9 @@ class GgufReader:
         self._header: GgufHeader = read_header(path)
         self._architecture = self._header.metadata.get("general.architecture")
         self.files = (path,)
-        self.config = config_from(self._header, lambda name: [float(x) for x in self._dequantized(name).ravel()])
+        self.config = config_from(
+            self._header, lambda name: [float(x) for x in self._dequantized(name).ravel()]
+        )
         if self._duplicated_head():
             self.config["tie_word_embeddings"] = True
         ids = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -46,8 +48,12 @@ class GgufReader:
                 continue
             hf_name = to_hf.get(name)
             if hf_name is None:
-                raise BadInput("tensor of the GGUF file", got=name, why=f"a {self._architecture} model has no such one",
-                               do="check that the file holds an unmodified language model")
+                raise BadInput(
+                    "tensor of the GGUF file",
+                    got=name,
+                    why=f"a {self._architecture} model has no such one",
+                    do="check that the file holds an unmodified language model",
+                )
             shape = tensor.shape[::-1] if self._is_transposed(name) else tensor.shape
             kept = self._is_kept(name)
             dtype = {F16: "float16", BF16: "bfloat16"}[tensor.kind] if kept else "float32"
@@ -115,9 +121,12 @@ class GgufReader:
         try:
             values = dequantize(rows, GGMLQuantizationType(tensor.kind))
         except NotImplementedError:
-            raise BadInput(f"format of {name}", got=GGMLQuantizationType(tensor.kind).name,
-                           why="the gguf package cannot dequantise it",
-                           do="use a file in F16, BF16, Q8_0, Q4_K or another common format") from None
+            raise BadInput(
+                f"format of {name}",
+                got=GGMLQuantizationType(tensor.kind).name,
+                why="the gguf package cannot dequantise it",
+                do="use a file in F16, BF16, Q8_0, Q4_K or another common format",
+            ) from None
         return np.asarray(values, np.float32).reshape(tensor.shape)
 
 

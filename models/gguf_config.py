@@ -32,20 +32,29 @@ def config_from(header: GgufHeader, rope_table: Callable[[str], list[float]]) ->
     """
     architecture = header.metadata.get("general.architecture")
     if architecture not in _CLASSES:
-        raise BadInput("architecture of the GGUF file", got=architecture, why="its tensors are not known here",
-                       do=f"use one of: {', '.join(_CLASSES)} (llama covers Mistral and SmolLM2)")
+        raise BadInput(
+            "architecture of the GGUF file",
+            got=architecture,
+            why="its tensors are not known here",
+            do=f"use one of: {', '.join(_CLASSES)} (llama covers Mistral and SmolLM2)",
+        )
 
     def key(name: str, *default: Any) -> Any:
         value = header.metadata.get(f"{architecture}.{name}", *default)
         if value is None and not default:
-            raise BadInput(f"{architecture}.{name}", why="the GGUF file does not state it",
-                           do="convert the model again with a current llama.cpp")
+            raise BadInput(
+                f"{architecture}.{name}",
+                why="the GGUF file does not state it",
+                do="convert the model again with a current llama.cpp",
+            )
         return _shortest(value) if isinstance(value, float) else value
 
     if "token_embd.weight" not in header.tensors:
         raise BadInput("token_embd.weight", why="the GGUF file holds no embedding", do="download it again")
-    tokens = {f"{role}_token_id": header.metadata.get(f"tokenizer.ggml.{name}_token_id")
-              for role, name in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))}
+    tokens = {
+        f"{role}_token_id": header.metadata.get(f"tokenizer.ggml.{name}_token_id")
+        for role, name in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
+    }
     common = {
         "model_type": "gemma3_text" if architecture == "gemma3" else architecture,
         "architectures": [_CLASSES[architecture]],
@@ -53,7 +62,9 @@ def config_from(header: GgufHeader, rope_table: Callable[[str], list[float]]) ->
         "tie_word_embeddings": "output.weight" not in header.tensors,
         **tokens,
     }
-    return common | (_gpt2(key) if architecture == "gpt2" else _decoder(architecture, key, header, rope_table))
+    return common | (
+        _gpt2(key) if architecture == "gpt2" else _decoder(architecture, key, header, rope_table)
+    )
 
 
 def _gpt2(key: Key) -> dict[str, Any]:
@@ -95,8 +106,9 @@ def _decoder(
     if architecture == "phi3":
         window = key("attention.sliding_window", None)
         config["sliding_window"] = window or None
-        config["original_max_position_embeddings"] = key("rope.scaling.original_context_length",
-                                                         config["max_position_embeddings"])
+        config["original_max_position_embeddings"] = key(
+            "rope.scaling.original_context_length", config["max_position_embeddings"]
+        )
         config["partial_rotary_factor"] = key("rope.dimension_count", head_dim) / head_dim
     if architecture == "gemma3":
         config["sliding_window"] = key("attention.sliding_window")
@@ -107,37 +119,56 @@ def _decoder(
 
 
 def _rope_scaling(
-    key: Key, header: GgufHeader, head_dim: int, config: dict[str, Any], rope_table: Callable[[str], list[float]]
+    key: Key,
+    header: GgufHeader,
+    head_dim: int,
+    config: dict[str, Any],
+    rope_table: Callable[[str], list[float]],
 ) -> dict[str, Any] | None:
     original = key("rope.scaling.original_context_length", config["max_position_embeddings"])
     if "rope_freqs.weight" in header.tensors:
         return _llama3_scaling(rope_table("rope_freqs.weight"), head_dim, config["rope_theta"])
     if "rope_factors_long.weight" in header.tensors:
-        return {"rope_type": "longrope", "long_factor": rope_table("rope_factors_long.weight"),
-                "short_factor": rope_table("rope_factors_short.weight")}
+        return {
+            "rope_type": "longrope",
+            "long_factor": rope_table("rope_factors_long.weight"),
+            "short_factor": rope_table("rope_factors_short.weight"),
+        }
     kind = key("rope.scaling.type", "none")
     if kind == "none":
         return None
     if kind == "linear":
         return {"rope_type": "linear", "factor": key("rope.scaling.factor")}
     if kind == "yarn":
-        return {"rope_type": "yarn", "factor": key("rope.scaling.factor"),
-                "original_max_position_embeddings": original}
-    raise BadInput("rope.scaling.type", got=kind, why="this rotary scaling is not known here",
-                   do="export from the Hugging Face folder of the model instead")
+        return {
+            "rope_type": "yarn",
+            "factor": key("rope.scaling.factor"),
+            "original_max_position_embeddings": original,
+        }
+    raise BadInput(
+        "rope.scaling.type",
+        got=kind,
+        why="this rotary scaling is not known here",
+        do="export from the Hugging Face folder of the model instead",
+    )
 
 
 def _llama3_scaling(table: list[float], head_dim: int, theta: float) -> dict[str, Any]:
     """The parameters that produce a table of frequency divisors; refused when the known rule does not."""
     factor = max(table)
     low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
-    turns = [_LLAMA3["original_max_position_embeddings"] / (2 * math.pi * theta ** (2 * i / head_dim))
-             for i in range(head_dim // 2)]
+    turns = [
+        _LLAMA3["original_max_position_embeddings"] / (2 * math.pi * theta ** (2 * i / head_dim))
+        for i in range(head_dim // 2)
+    ]
     smooth = [min(max((turn - low) / (high - low), 0.0), 1.0) for turn in turns]
     expected = [1 / ((1 - s) / factor + s) for s in smooth]
     if len(table) != len(expected) or not np.allclose(table, expected, rtol=1e-4):
-        raise BadInput("rope_freqs.weight", why="its rotary factors do not follow the Llama 3 rule",
-                       do="export from the Hugging Face folder of the model instead")
+        raise BadInput(
+            "rope_freqs.weight",
+            why="its rotary factors do not follow the Llama 3 rule",
+            do="export from the Hugging Face folder of the model instead",
+        )
     return {"rope_type": "llama3", "factor": _shortest(factor), **_LLAMA3}
 
 

@@ -39,13 +39,21 @@ def read_header(path: Path) -> GgufHeader:
         raise BadInput("GGUF file", got=str(path), why="it is shorter than a header", do="download it again")
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:4] != b"GGUF":
-            raise BadInput("checkpoint", got=str(path), why="a single file must be a GGUF, and this is not one",
-                           do="pass a .gguf file, or the folder that holds config.json and safetensors")
+            raise BadInput(
+                "checkpoint",
+                got=str(path),
+                why="a single file must be a GGUF, and this is not one",
+                do="pass a .gguf file, or the folder that holds config.json and safetensors",
+            )
         try:
             return _Cursor(data).header()
         except (ValueError, KeyError, struct.error) as error:
-            raise BadInput("GGUF file", got=str(path), why=f"it is truncated or malformed ({error})",
-                           do="download it again") from None
+            raise BadInput(
+                "GGUF file",
+                got=str(path),
+                why=f"it is truncated or malformed ({error})",
+                do="download it again",
+            ) from None
 
 
 class _Cursor:
@@ -72,7 +80,9 @@ class _Cursor:
             if name in tensors:
                 raise ValueError(f"tensor {name!r} appears twice")
             if start + offset + nbytes > len(self._data):
-                raise ValueError(f"tensor {name!r} ends at byte {start + offset + nbytes} of {len(self._data)}")
+                raise ValueError(
+                    f"tensor {name!r} ends at byte {start + offset + nbytes} of {len(self._data)}"
+                )
             tensors[name] = GgufTensor(shape, kind, start + offset, nbytes)
         return GgufHeader(metadata, tensors)
 
@@ -112,7 +122,7 @@ class _Cursor:
         if size > len(self._data) - self._at:
             raise ValueError(f"{size} bytes announced at byte {self._at} of {len(self._data)}")
         self._at += size
-        return self._data[self._at - size:self._at]
+        return self._data[self._at - size : self._at]
 
 
 def _nbytes(name: str, shape: tuple[int, ...], kind: int) -> int:

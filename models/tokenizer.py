@@ -30,18 +30,24 @@ TOKENIZER_FILES = (
 DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
 
 
-def load_tokenizer(files: Mapping[str, bytes], config: Mapping[str, Any] | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    files: Mapping[str, bytes], config: Mapping[str, Any] | None = None
+) -> PreTrainedTokenizerBase:
     """The transformers tokenizer of stored files. config: the model's, where the class depends on it."""
     from transformers import AutoTokenizer
 
     if not files:
-        raise BadInput("tokenizer", why="the checkpoint came without one",
-                       do="export it from a folder that holds tokenizer.json, or work with token ids")
+        raise BadInput(
+            "tokenizer",
+            why="the checkpoint came without one",
+            do="export it from a folder that holds tokenizer.json, or work with token ids",
+        )
     with tempfile.TemporaryDirectory(prefix="aimc-tokenizer-") as folder:
         for name, data in files.items():
             if Path(name).name != name or name == "config.json":
-                raise BadInput("tokenizer file", got=name, why="it must be a plain file name",
-                               do="export the file again")
+                raise BadInput(
+                    "tokenizer file", got=name, why="it must be a plain file name", do="export the file again"
+                )
             (Path(folder) / name).write_bytes(data)
         if config is not None:
             (Path(folder) / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
@@ -49,8 +55,11 @@ def load_tokenizer(files: Mapping[str, bytes], config: Mapping[str, Any] | None 
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # A damaged file makes transformers and tokenizers raise almost anything.
         except Exception as error:
-            raise BadInput("tokenizer", why=f"transformers cannot load it ({error})",
-                           do="check the checkpoint's tokenizer files") from error
+            raise BadInput(
+                "tokenizer",
+                why=f"transformers cannot load it ({error})",
+                do="check the checkpoint's tokenizer files",
+            ) from error
 
 
 def gguf_tokenizer_files(path: Path, metadata: Mapping[str, Any], context_length: int) -> dict[str, bytes]:
@@ -60,14 +69,20 @@ def gguf_tokenizer_files(path: Path, metadata: Mapping[str, Any], context_length
     """
     if "tokenizer.ggml.tokens" not in metadata:
         return {}
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+        # Not AutoTokenizer: it parses the whole file once more to find this same class.
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            str(path.parent), gguf_file=path.name, local_files_only=True
+        )
     except Exception as error:
-        raise BadInput("tokenizer of the GGUF file", got=metadata.get("tokenizer.ggml.model"),
-                       why=f"transformers cannot convert it ({error})",
-                       do="export from a Hugging Face folder instead") from error
+        raise BadInput(
+            "tokenizer of the GGUF file",
+            got=metadata.get("tokenizer.ggml.model"),
+            why=f"transformers cannot convert it ({error})",
+            do="export from a Hugging Face folder instead",
+        ) from error
     data = json.loads(tokenizer.backend_tokenizer.to_str())
     if metadata.get("tokenizer.ggml.pre") in DIGIT_SPLITTERS:
         data["pre_tokenizer"] = {

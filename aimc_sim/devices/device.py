@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from aimc_sim.devices.laws import ZERO, Law
 from aimc_sim.errors import BadInput
@@ -232,7 +233,7 @@ class Device(Spec):
         drift_time = t_s if which in (kernel.SIGMA, kernel.SHIFT) else 1.0
         tables = self.tables(max(drift_time, self.t_min_s) if drift_time else 0.0)
         table = (tables.sigma, tables.shift, tables.nu_mean, tables.nu_std)[which]
-        return tables.y_scale[which] * law_reference(table, values * tables.x_scale[which])
+        return np.asarray(tables.y_scale[which] * law_reference(table, values * tables.x_scale[which]))
 
     def with_noise_scale(self, scale: float) -> Device:
         """The same device with programming and 1/f noise multiplied by ``scale``."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from aimc_sim.kernels import laws as kernel
 from aimc_sim.spec import Spec

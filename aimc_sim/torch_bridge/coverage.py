@@ -157,11 +157,11 @@ class _Memory:
         return self.entries[index][1] if index >= 0 and address < self.entries[index][0] else None
 
 
-class _Audit(TorchDispatchMode):
+class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation below autograd; tracks which tensors are made of parameters alone."""
 
     def __init__(self, model: Any, digital: frozenset[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.digital = digital
         self.tally: dict[tuple[str, str, str], _Tally] = {}
         self.analog = [module.matrix_name for module in model.modules() if isinstance(module, AnalogLinear)]
@@ -255,17 +255,26 @@ class _Audit(TorchDispatchMode):
 
     def _claim_digital(self, op: str, source: str, shape: tuple[int, ...], macs: int) -> None:
         running = [path for path, _ in self._modules]
-        for name in (source, _module_of(source), *reversed(running)):
+        parameter = self._as_named_here(source)
+        for name in (parameter, _module_of(parameter), *reversed(running)):
             if name and name in self.digital:
                 self._add(name, DIGITAL, op, shape, macs)
                 return
         raise BadInput(
-            f"parameter {source}", got=f"shape {shape} in {op}",
-            why=f"module {(running[-1] if running else '') or 'of the root'} multiplies by it digitally, and it is "
+            f"parameter {parameter}", got=f"shape {shape} in {op}",
+            why=f"module {(running[-1] if running else '') or 'at the root'} multiplies by it digitally, and it is "
                 "neither analog nor digital by choice, so the simulation would silently leave it out",
-            do=f"list {_module_of(source)!r} under placement.digital of the hardware, or make it a Linear layer that "
-               "can be placed on tiles",
+            do=f"keep {_module_of(parameter)!r} digital by choice (placement.digital of the hardware) if it is one of "
+               "the file's matrices; else this architecture is not supported yet",
         )
+
+    def _as_named_here(self, source: str) -> str:
+        """The name that the running module has for a parameter that it may share with another, as a tied head does."""
+        path, module = self._modules[-1] if self._modules else ("", None)
+        for name, parameter in () if module is None else module.named_parameters(prefix=path, recurse=False):
+            if self._memory.name_of(parameter) == source:
+                return str(name)
+        return source
 
 
 def _module_of(parameter: str) -> str:

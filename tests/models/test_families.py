@@ -30,13 +30,15 @@ def test_candidates_of_a_family(family: str) -> None:
     assert found[-1].name == "lm_head"
     assert (found[-1].role, found[-1].rows, found[-1].cols) == ("head", 32, 97)
     for layer in range(2):
-        part = found[layer * len(block):(layer + 1) * len(block)]
+        part = found[layer * len(block) : (layer + 1) * len(block)]
         assert {item.role: (item.rows, item.cols) for item in part} == block
         assert all(f".{layer}." in item.name for item in part)
     expected = "in_out" if family == "gpt2" else "out_in"
     assert {item.layout for item in found[:-1]} == {expected}
     assert {item.role for item in found if item.has_bias} == {
-        "qwen2": {"q", "k", "v"}, "gpt2": {"qkv", "o", "up", "down"}}.get(family, set())
+        "qwen2": {"q", "k", "v"},
+        "gpt2": {"qkv", "o", "up", "down"},
+    }.get(family, set())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -19,20 +19,34 @@ from aimc_sim.models import load_tokenizer, open_checkpoint, smollm2_path
 from aimc_sim.models.gguf_header import read_header
 from aimc_sim.testing.models import VOCABULARY, tiny_model
 
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "phi3": "phi3",
-                 "gemma3_text": "gemma3", "gpt2": "gpt2"}
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "phi3": "phi3",
+    "gemma3_text": "gemma3",
+    "gpt2": "gpt2",
+}
 F32, F16, BF16, Q8 = (gguf.GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0"))
 Edit = Callable[[gguf.GGUFWriter], None]
 
 
 def permute(weights: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
     """What llama.cpp's converter does to the rows of q and k."""
-    return weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:]).swapaxes(1, 2).reshape(
-        weights.shape)
+    return (
+        weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
+        .swapaxes(1, 2)
+        .reshape(weights.shape)
+    )
 
 
 def write_gguf(
-    path: Path, family: str, kind: gguf.GGMLQuantizationType = F32, edit: Edit | None = None, theta: float = 10000.0
+    path: Path,
+    family: str,
+    kind: gguf.GGMLQuantizationType = F32,
+    edit: Edit | None = None,
+    theta: float = 10000.0,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """A tiny model as llama.cpp's converter would write it. Returns its tensors by Hugging Face name."""
     model, arch = tiny_model(family), ARCHITECTURES[family]
@@ -59,8 +73,11 @@ def write_gguf(
     if edit is not None:
         edit(writer)
     names = gguf.get_tensor_name_map({v: k for k, v in gguf.MODEL_ARCH_NAMES.items()}[arch], 2)
-    originals = {name: value.detach().numpy() for name, value in model.state_dict().items()
-                 if not (config.tie_word_embeddings and name == "lm_head.weight")}
+    originals = {
+        name: value.detach().numpy()
+        for name, value in model.state_dict().items()
+        if not (config.tie_word_embeddings and name == "lm_head.weight")
+    }
     for name, value in originals.items():
         base, _, suffix = name.rpartition(".")
         stored = f"{names.get_name(base)}.{suffix}"
@@ -103,7 +120,9 @@ def test_tensors_come_back_under_their_own_names(family: str, tmp_path: Path) ->
     found = {tensor.name: tensor.bits for tensor in checkpoint.tensors()}
     assert found.keys() == originals.keys()
     for name, value in originals.items():
-        expected = (value + np.float32(1)) - np.float32(1) if family == "gemma3_text" and "norm" in name else value
+        expected = (
+            (value + np.float32(1)) - np.float32(1) if family == "gemma3_text" and "norm" in name else value
+        )
         np.testing.assert_array_equal(found[name], expected, err_msg=name)
     assert bool(checkpoint.tied) == (family in ("llama", "gemma3_text", "gpt2"))
 
@@ -138,7 +157,9 @@ def test_half_precision_is_kept_and_blocks_are_dequantised(
     packed = gguf.quantize(originals[name], kind)
     expected = gguf.dequantize(packed, kind)
     bits = found[name].bits
-    values = (bits.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else bits.astype(np.float32)
+    values = (
+        (bits.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else bits.astype(np.float32)
+    )
     np.testing.assert_array_equal(values, expected)
 
 
@@ -171,8 +192,12 @@ def test_llama_3_scaling_is_recovered_from_its_table(tmp_path: Path) -> None:
     assert table[-1] == 32.0
     write_gguf(tmp_path / "three.gguf", "llama", edit=add(table), theta=1e6)
     assert open_checkpoint(tmp_path / "three.gguf").config["rope_scaling"] == {
-        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192}
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
     write_gguf(tmp_path / "other.gguf", "llama", edit=add([1.0, 2.0, 3.0, 7.0]))
     with pytest.raises(BadInput, match=r"rope_freqs\.weight"):
         open_checkpoint(tmp_path / "other.gguf")
@@ -187,12 +212,17 @@ def test_long_contexts(tmp_path: Path) -> None:
     write_gguf(tmp_path / "phi.gguf", "phi3", edit=longrope)
     config = open_checkpoint(tmp_path / "phi.gguf").config
     assert config["original_max_position_embeddings"] == 32
-    assert config["rope_scaling"] == {"rope_type": "longrope", "long_factor": [1.0, 2.0, 3.0, 4.0],
-                                      "short_factor": [1.0, 1.0, 1.0, 1.0]}
+    assert config["rope_scaling"] == {
+        "rope_type": "longrope",
+        "long_factor": [1.0, 2.0, 3.0, 4.0],
+        "short_factor": [1.0, 1.0, 1.0, 1.0],
+    }
 
     def scaled(kind: str) -> Edit:
-        return lambda writer: (writer.add_string("qwen2.rope.scaling.type", kind),
-                               writer.add_rope_scaling_factor(4.0))[0]
+        return lambda writer: (
+            writer.add_string("qwen2.rope.scaling.type", kind),
+            writer.add_rope_scaling_factor(4.0),
+        )[0]
 
     write_gguf(tmp_path / "yarn.gguf", "qwen2", edit=scaled("yarn"))
     assert open_checkpoint(tmp_path / "yarn.gguf").config["rope_scaling"]["factor"] == 4.0
@@ -221,12 +251,13 @@ def read_all(data: bytes, path: Path) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.001, 0.01, 0.02, 0.05, 0.5, 0.99999])
 def test_a_truncated_file_is_refused(sound: bytes, share: float, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"truncated|shorter"):
-        read_all(sound[:int(share * len(sound))], tmp_path / "cut.gguf")
+        read_all(sound[: int(share * len(sound))], tmp_path / "cut.gguf")
 
 
 @given(data=st.data())
-def test_a_damaged_header_is_refused_or_harmless(sound: bytes, data: st.DataObject,
-                                                 tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_damaged_header_is_refused_or_harmless(
+    sound: bytes, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     spoilt = bytearray(sound)
     for _ in range(data.draw(st.integers(1, 4))):
         spoilt[data.draw(st.integers(0, 6000))] = data.draw(st.integers(0, 255))
@@ -241,7 +272,7 @@ def test_a_damaged_header_is_refused_or_harmless(sound: bytes, data: st.DataObje
 def test_absurd_lengths_allocate_nothing(sound: bytes, tmp_path: Path) -> None:
     for place in (8, 16, 24):  # tensors, pairs, length of the first key
         spoilt = bytearray(sound)
-        spoilt[place:place + 8] = (1 << 62).to_bytes(8, "little")
+        spoilt[place : place + 8] = (1 << 62).to_bytes(8, "little")
         with pytest.raises(BadInput, match="truncated or malformed"):
             read_all(bytes(spoilt), tmp_path / "huge.gguf")
 
@@ -260,7 +291,7 @@ def test_infinite_weights_are_named(tmp_path: Path) -> None:
     write_gguf(path, "llama")
     tensor = read_header(path).tensors["blk.1.ffn_down.weight"]
     data = bytearray(path.read_bytes())
-    data[tensor.offset + 4 * 48:tensor.offset + 4 * 49] = np.float32(np.inf).tobytes()
+    data[tensor.offset + 4 * 48 : tensor.offset + 4 * 49] = np.float32(np.inf).tobytes()
     with pytest.raises(BadInput, match=r"layers\.1\.mlp\.down_proj\.weight.*\(1, 0\)"):
         read_all(bytes(data), path)
 
@@ -296,10 +327,8 @@ def test_a_file_without_vocabulary_has_no_tokenizer(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def smollm2() -> Path:
-    try:
-        return smollm2_path()
-    except BadInput as missing:
-        pytest.skip(str(missing))
+    """`make` installs the package that carries it."""
+    return smollm2_path()
 
 
 def test_smollm2_digits(smollm2: Path) -> None:
@@ -322,7 +351,9 @@ def test_smollm2_equals_what_transformers_reads(smollm2: Path) -> None:
     checkpoint = open_checkpoint(smollm2)
     names = set()
     for tensor in checkpoint.tensors():
-        np.testing.assert_array_equal(tensor.bits.view(np.uint32), reference[tensor.name].numpy().view(np.uint32))
+        np.testing.assert_array_equal(
+            tensor.bits.view(np.uint32), reference[tensor.name].numpy().view(np.uint32)
+        )
         names.add(tensor.name)
     assert names == reference.keys() - {"lm_head.weight"}
     assert len(checkpoint.candidates) == 211

@@ -51,7 +51,9 @@ def change(folder: Path, **tensors: torch.Tensor | None) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("dtype", "shard_size"), [("float32", "1GB"), ("float16", "8KB"), ("bfloat16", "8KB")])
+@pytest.mark.parametrize(
+    ("dtype", "shard_size"), [("float32", "1GB"), ("float16", "8KB"), ("bfloat16", "8KB")]
+)
 def test_tensors_are_what_was_saved(family: str, dtype: str, shard_size: str, tmp_path: Path) -> None:
     model = save_tiny(tmp_path, family, dtype, shard_size=shard_size)
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_size == "8KB")
@@ -83,12 +85,15 @@ def test_the_tokenizer_travels_as_bytes(saved: Path) -> None:
 def test_names_without_the_base_prefix_are_understood(tmp_path: Path) -> None:
     """The published GPT-2 was saved from the bare base model, with its causal masks."""
     model = save_tiny(tmp_path, "gpt2")
-    state = {name.removeprefix("transformer."): value for name, value in load_file(tmp_path / WEIGHTS).items()}
+    state = {
+        name.removeprefix("transformer."): value for name, value in load_file(tmp_path / WEIGHTS).items()
+    }
     state["h.0.attn.bias"] = torch.ones(1, 1, 8, 8)
     save_file(state, tmp_path / WEIGHTS)
     found = {tensor.name: tensor.bits for tensor in open_checkpoint(tmp_path).tensors()}
-    np.testing.assert_array_equal(found["transformer.h.1.mlp.c_fc.weight"],
-                                  model.transformer.h[1].mlp.c_fc.weight.detach().numpy())
+    np.testing.assert_array_equal(
+        found["transformer.h.1.mlp.c_fc.weight"], model.transformer.h[1].mlp.c_fc.weight.detach().numpy()
+    )
     assert not any(name.endswith(".attn.bias") for name in found)
 
 
@@ -153,7 +158,9 @@ def test_names_and_shapes_must_fit_the_configuration(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"k_proj\.weight.*\(32, 32\).*\(16, 32\)"):
         open_checkpoint(folder)
     change(folder, model__layers__0__self_attn__k_proj__weight=None)
-    with pytest.raises(BadInput, match=r"1 tensors missing, first model\.layers\.0\.self_attn\.k_proj\.weight"):
+    with pytest.raises(
+        BadInput, match=r"1 tensors missing, first model\.layers\.0\.self_attn\.k_proj\.weight"
+    ):
         open_checkpoint(folder)
     change(folder, **{name.replace(".", "__"): state[name], "model__experts": torch.zeros(2, 2, 2)})
     with pytest.raises(BadInput, match=r"'model\.experts'.*no place"):
@@ -166,7 +173,9 @@ def test_formats_that_would_lose_something_are_refused(folder: Path) -> None:
         open_checkpoint(folder)
     config = json.loads((folder / "config.json").read_text())
     change(folder, model__norm__weight=torch.ones(32))
-    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"quantization_config": {"quant_method": "gptq"}})
+    )
     with pytest.raises(BadInput, match="gptq"):
         open_checkpoint(folder)
 

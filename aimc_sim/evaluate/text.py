@@ -1,0 +1,122 @@
+"""The text that is scored: a file, or samples of the model itself."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.windows import Windows, cut, from_sequences
+from aimc_sim.spec import Spec
+
+if TYPE_CHECKING:
+    from aimc_sim.weightfile import WeightFile
+
+
+class FileText(Spec):
+    """A text file, by content: equal text, equal spec, wherever the file lies."""
+
+    kind: Literal["file"] = "file"
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    limit_tokens: int | None = Field(default=None, ge=2)
+
+
+class SelfText(Spec):
+    """Samples of the digital model itself from its first token on; end-of-text is sampled on, every token counts."""
+
+    kind: Literal["self"] = "self"
+    sequences: int = Field(default=16, ge=1)
+    length: int = Field(default=128, ge=2)
+    # Not 0: an export calibrates on samples of seed 0, and a verdict is about text that nothing was tuned on.
+    seed: int = Field(default=1, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+    top_k: int | None = Field(default=None, ge=1)
+
+
+TextSpec = FileText | SelfText
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file. Raises BadInput where there is none."""
+    where = Path(path)
+    try:
+        text = where.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput("text file", got=str(where), why=f"it is not UTF-8 (byte {error.start})",
+                       do="convert it, for example with iconv -t UTF-8") from None
+    except OSError as error:
+        raise BadInput("text file", got=str(where), why=f"it cannot be read ({error.strerror})",
+                       do="check the path and its permissions") from None
+    if not text.strip():
+        raise BadInput("text file", got=str(where), why="there is nothing in it to score", do="give a longer text")
+    return text
+
+
+def file_text(path: str | Path, limit_tokens: int | None = None) -> FileText:
+    """The spec of a text file as it is now."""
+    if limit_tokens is not None and limit_tokens < 2:
+        raise BadInput("limit-tokens", got=limit_tokens, why="the first token is not scored", do="use 2 or more")
+    digest = hashlib.sha256(read_text(path).encode()).hexdigest()
+    return FileText(name=Path(path).name, sha256=digest, limit_tokens=limit_tokens)
+
+
+def load_tokenizer(weight_file: WeightFile) -> Any:
+    """The tokenizer in a weight file, as a transformers tokenizer. Raises BadInput where the file has none."""
+    files = weight_file.tokenizer()
+    if not files:
+        raise BadInput("tokenizer", got=str(weight_file.path), why="the weight file holds none, so it cannot read text",
+                       do="export the checkpoint again from a folder with its tokenizer")
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory(prefix="aimc-sim-tokenizer-") as folder:
+        for name, data in files.items():
+            (Path(folder) / Path(name).name).write_bytes(data)
+        try:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise BadInput("tokenizer", got=str(weight_file.path), why=f"transformers cannot read it: {first}",
+                           do="export the checkpoint again") from error
+
+
+def bos_of(tokenizer: Any) -> int | None:
+    """The token that opens every text for this model: whatever its tokenizer puts in front, if anything."""
+    bos = tokenizer.bos_token_id
+    opening = tokenizer("", add_special_tokens=True)["input_ids"]
+    return int(bos) if bos is not None and opening[:1] == [bos] else None
+
+
+def tokenise(tokenizer: Any, text: str, limit_tokens: int | None = None) -> list[int]:
+    """Token ids of a text, without special tokens; the first `limit_tokens` of them."""
+    # The length is cut into windows below, so the tokenizer's own warning about it does not apply.
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids if limit_tokens is None else ids[:limit_tokens]
+
+
+def windows_of_file(weight_file: WeightFile, path: str | Path, context: int,
+                    limit_tokens: int | None = None) -> Windows:
+    """The windows of a text file for this model, BOS in front of each where the model uses one."""
+    longest = weight_file.config.get("max_position_embeddings") or weight_file.config.get("n_positions")
+    if isinstance(longest, int) and context > longest:
+        raise BadInput("context", got=context, why=f"the model's positions end at {longest}",
+                       do=f"use a context of at most {longest}")
+    tokenizer = load_tokenizer(weight_file)
+    return cut(tokenise(tokenizer, read_text(path), limit_tokens), context, bos_of(tokenizer))
+
+
+def windows_of_samples(model: Any, spec: SelfText, on_token: Callable[[str, int, int], None] | None = None) -> Windows:
+    """Windows sampled from `model`, the digital one, its first token unscored. Equal spec and weights, equal windows.
+
+    on_token(stage, done, total) is called with counts of tokens.
+    """
+    from aimc_sim.sampling import sample_tokens
+
+    tokens = sample_tokens(model, sequences=spec.sequences, length=spec.length, seed=spec.seed,
+                           temperature=spec.temperature, top_k=spec.top_k, progress=on_token)
+    return from_sequences(tokens)

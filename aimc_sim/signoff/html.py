@@ -1,0 +1,59 @@
+"""report.html: one self-contained page made from the report's document."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aimc_sim.signoff import plots
+from aimc_sim.signoff.words import sig, spoken
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(sig=sig, percent=percent, interval=interval, spoken=spoken, macs=macs)
+    return environment.get_template("report.html.j2")
+
+
+def render(document: dict[str, Any]) -> str:
+    """The page. It loads nothing: style and plots are inside, and there is no script."""
+    from markupsafe import Markup
+
+    css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    # Two drawings of each plot, for wide and for narrow screens: text in a scaled drawing would get too small.
+    drawn = {name: [Markup(draw(document, width)) for width in (plots.WIDE, plots.NARROW)]
+             for name, draw in (("over_time", plots.over_time), ("by_chip", plots.by_chip))}
+    text: str = _template().render(d=document, css=Markup(css), plots=drawn)
+    return text
+
+
+def percent(share: float | None) -> str:
+    """0.6912 → 69.1 %."""
+    return "–" if share is None else f"{100 * share:.1f}\u202f%"
+
+
+def interval(bounds: list[float], kind: str = "number") -> str:
+    """Two bounds as a range; an absent one is said to be unknown."""
+    if any(bound is None or not math.isfinite(bound) for bound in bounds):
+        return "no interval"
+    low, high = bounds
+    if kind == "percent":
+        return f"{100 * low:.1f}–{100 * high:.1f}\u202f%"
+    between = "–" if low >= 0 else " to "
+    return f"{sig(low)}{between}{sig(high)}"
+
+
+def macs(value: float) -> str:
+    """Multiply-accumulates per token: 1.2 M, 884 k."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{sig(value / size)}\u202f{unit}"
+    return sig(value)

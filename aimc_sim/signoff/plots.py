@@ -1,0 +1,188 @@
+"""Plots as inline SVG, drawn here: they take the page's colours and fonts and need no library and no script."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from aimc_sim.signoff.words import tick
+
+WIDE, NARROW = 720, 358
+MAX_NAMED_CHIPS = 40
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A linear map from data [low, high] to pixels [start, stop]."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.stop - self.start), 1)
+
+
+def over_time(document: dict[str, Any], width: int) -> str:
+    """Metric over log time: band of the 95 % interval, mean, every chip as a dot, margin and converters-only lines."""
+    verdict, rows = document["verdict"], document["rows"]
+    key = _key(verdict)
+    times = rows["times"]
+    height = 340 if width == WIDE else 300
+    left, right, top, bottom = 44, 14, 26, 44
+    y = _value_scale(document, height - bottom, top)
+    x = _time_scale([at["time_s"] for at in times], left + 18, width - right - 18)
+    parts = _grid_y(y, left, width - right)
+    parts += [_text((left + width - right) / 2, height - 6, "time since programming (log)", "axis", "middle")]
+    last = -1e9
+    for at in times:
+        at_x = x(at["time_s"])
+        parts.append(f'<line class="tick" x1="{at_x}" x2="{at_x}" y1="{height - bottom}" y2="{height - bottom + 5}"/>')
+        if at_x - last >= 34:
+            parts.append(_text(at_x, height - bottom + 19, tick(at["time_s"]), "label", "middle"))
+            last = at_x
+    bounds = [(x(at["time_s"]), *_interval(at[key], y)) for at in times]
+    if len(times) > 1:
+        line = " ".join(f"{a},{low}" for a, low, _ in bounds) + " " + " ".join(
+            f"{a},{high}" for a, _, high in reversed(bounds))
+        parts.append(f'<polygon class="band" points="{line}"/>')
+    else:
+        parts += [f'<line class="whisker" x1="{a}" x2="{a}" y1="{low}" y2="{high}"/>' for a, low, high in bounds]
+    parts += _level(rows["converters_only"][key], "converters only", "reference", y, left, width - right, "start")
+    parts += _level(verdict["margin"], f"margin {verdict['margin']:g}", "margin", y, left, width - right, "end")
+    for at in times:
+        for chip in at["chips"]:
+            parts.append(f'<circle class="chip" cx="{x(at["time_s"])}" cy="{y(_clip(chip[key], y))}" r="3.2"/>')
+    mean = [(x(at["time_s"]), y(_clip(at[key]["mean"], y))) for at in times]
+    if len(mean) > 1:
+        parts.append(f'<polyline class="mean" points="{" ".join(f"{a},{b}" for a, b in mean)}"/>')
+    parts += [f'<circle class="mean-dot" cx="{a}" cy="{b}" r="4.6"/>' for a, b in mean]
+    parts.append(_text(0, 14, f"{_short(verdict)}, nats per token", "axis", "start"))
+    points = "; ".join(f"{at['time']}: {at[key]['mean']:.3g}" for at in times)
+    where = f"The margin is {verdict['margin']:g}" + (", above the plot" if verdict["margin"] > y.high else "")
+    description = f"Mean over chips at each time, nats per token. {points}. {where}."
+    return _svg(f"time-{width}", width, height, f"{_short(verdict)} over time", description, parts)
+
+
+def by_chip(document: dict[str, Any], width: int) -> str:
+    """One line a chip: its values at all times as dots, later times darker, and the margin."""
+    verdict, rows = document["verdict"], document["rows"]
+    key, times = _key(verdict), rows["times"]
+    seeds = [chip["seed"] for chip in times[0]["chips"]]
+    named = len(seeds) <= MAX_NAMED_CHIPS
+    step = 22.0 if named else max(3.0, 880.0 / len(seeds))
+    left, right, top, bottom = (70 if named else 16), 14, 34, 40
+    height = int(top + bottom + step * len(seeds))
+    x = _value_scale(document, left, width - right)
+    parts: list[str] = []
+    for value in _ticks(x.high, 5 if width == WIDE else 4):
+        parts.append(f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{top}" y2="{height - bottom}"/>')
+        parts.append(_text(x(value), height - bottom + 18, f"{value:g}", "label", "middle"))
+    parts.append(_text((left + width - right) / 2, height - 4, f"{_short(verdict)}, nats per token", "axis", "middle"))
+    if verdict["margin"] <= x.high:
+        m = x(verdict["margin"])
+        parts.append(f'<line class="margin" x1="{m}" x2="{m}" y1="{top - 4}" y2="{height - bottom}"/>')
+        anchor = "end" if m > width - right - 60 else "start" if m < left + 40 else "middle"
+        parts.append(_text(m, top - 9, f"margin {verdict['margin']:g}", "margin-label", anchor))
+    for row, seed in enumerate(seeds):
+        cy = round(top + step * (row + 0.5), 1)
+        values = [x(_clip(at["chips"][row][key], x)) for at in times]
+        if named:
+            parts.append(_text(left - 10, cy + 4, f"chip {seed}", "label", "end"))
+        parts.append(f'<line class="span" x1="{min(values)}" x2="{max(values)}" y1="{cy}" y2="{cy}"/>')
+        for index, value in enumerate(values):
+            parts.append(f'<circle class="dot" style="fill-opacity:{_shade(index, len(times))}" cx="{value}" cy="{cy}" '
+                         f'r="{4.6 if named else 2}"/>')
+    shown = ", ".join(at["time"] for at in times)
+    description = f"{len(seeds)} chips, one line each; dots from pale to dark are the times {shown}."
+    return _svg(f"chips-{width}", width, height, f"{_short(verdict)} of each chip", description, parts)
+
+
+def _key(verdict: dict[str, Any]) -> str:
+    return "kl_nats" if verdict["metric"] == "kl" else "loss_increase_nats"
+
+
+def _short(verdict: dict[str, Any]) -> str:
+    return "KL divergence" if verdict["metric"] == "kl" else "Loss increase"
+
+
+def _shade(index: int, count: int) -> float:
+    """Opacity of a time's dots: the last is solid."""
+    return round(0.25 + 0.75 * (index + 1) / count, 2) if count > 1 else 1.0
+
+
+def _value_scale(document: dict[str, Any], start: float, stop: float) -> _Scale:
+    """From zero (or the lowest value) to just above everything; a margin far beyond the data stays outside."""
+    verdict, rows = document["verdict"], document["rows"]
+    key = _key(verdict)
+    values = [rows["converters_only"][key]]
+    for at in rows["times"]:
+        values += [chip[key] for chip in at["chips"]]
+        values += [bound for bound in at[key]["interval_95"] if bound is not None and math.isfinite(bound)]
+    high, low = max(values), min(0.0, *values)
+    if verdict["margin"] <= 2.5 * high:
+        high = max(high, verdict["margin"])
+    return _Scale(low, max(high * 1.06, 1e-6), start, stop)
+
+
+def _time_scale(times: list[float], start: float, stop: float) -> Any:
+    """Pixels on a log axis; time zero stands one decade before the first other time."""
+    positive = [time for time in times if time > 0]
+    zero = min(positive) / 10 if positive else 1.0
+    logs = [math.log10(time if time > 0 else zero) for time in times]
+    if max(logs) == min(logs):
+        return lambda time: round((start + stop) / 2, 1)
+    scale = _Scale(min(logs), max(logs), start, stop)
+    return lambda time: scale(math.log10(time if time > 0 else zero))
+
+
+def _clip(value: float, scale: _Scale) -> float:
+    return min(max(value, scale.low), scale.high)
+
+
+def _interval(value: dict[str, Any], y: _Scale) -> tuple[float, float]:
+    """Pixels of an interval; an unbounded side ends at the mean."""
+    low, high = (bound if bound is not None and math.isfinite(bound) else value["mean"]
+                 for bound in value["interval_95"])
+    return y(_clip(low, y)), y(_clip(high, y))
+
+
+def _ticks(high: float, about: int = 5) -> list[float]:
+    """Round numbers from 0 to `high`: steps of 1, 2 or 5 times a power of ten."""
+    raw = high / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    return [round(step * i, 12) for i in range(int(high / step + 1e-9) + 1)]
+
+
+def _grid_y(y: _Scale, left: float, right: float) -> list[str]:
+    parts = []
+    for value in _ticks(y.high):
+        kind = "base" if value == 0 else "grid"
+        parts.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
+        parts.append(_text(left - 8, y(value) + 4, f"{value:g}", "label", "end"))
+    return parts
+
+
+def _level(value: float, label: str, kind: str, y: _Scale, left: float, right: float, side: str) -> list[str]:
+    """A horizontal line with its name above it, at one end."""
+    if not y.low <= value <= y.high:
+        return []
+    at = right if side == "end" else left + 4
+    return [f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>',
+            _text(at, y(value) - 6, label, f"{kind}-label", side)]
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
+    return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(name: str, width: int, height: int, title: str, description: str, parts: list[str]) -> str:
+    kind = "wide" if width == WIDE else "narrow"
+    return (f'<svg class="plot {kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}-t {name}-d">'
+            f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
+            f'{"".join(parts)}</svg>')

@@ -1,0 +1,49 @@
+"""Numbers and times as a report says them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from aimc_sim.units import SECONDS_PER, format_duration
+
+_WORDS = {"y": "year", "mo": "month", "d": "day", "h": "hour", "m": "minute", "s": "second"}
+
+
+def _parts(time_s: float) -> tuple[str, str]:
+    """Number and unit of a time: exact where that is short, else to three digits in the largest unit."""
+    named = re.fullmatch(r"([0-9.]+)([a-z]+)", format_duration(time_s))
+    if named is not None and len(named[1]) <= 3:
+        return named[1], named[2]
+    unit = next((u for u in ("y", "mo", "d", "h", "m") if time_s >= SECONDS_PER[u]), "s")
+    return f"{time_s / SECONDS_PER[unit]:.3g}", unit
+
+
+def spoken(time_s: float) -> str:
+    """A time for people: 3600.0 → ``1 hour``, 2.6e6 → ``30.1 days``."""
+    if time_s == 0:
+        return "programming"
+    value, unit = _parts(time_s)
+    if unit not in _WORDS:
+        return f"{value} {unit}"
+    return f"{value} {_WORDS[unit]}" + ("" if value == "1" else "s")
+
+
+def tick(time_s: float) -> str:
+    """A time for an axis: ``1 min`` (a lone m could be a month or a metre), ``1 d``."""
+    if time_s == 0:
+        return "0"
+    value, unit = _parts(time_s)
+    return f"{value}\u202f{'min' if unit == 'm' else unit}"
+
+
+def sig(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, never in scientific notation below a million: 0.0613, 24.2, 1,523."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0 or abs(value) < 0.5 * 10.0 ** (-digits - 1):
+        return "0"
+    if abs(value) >= 1e6:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"

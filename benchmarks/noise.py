@@ -1,0 +1,76 @@
+"""How fast is the noise, and what does it cost to program a chip?
+
+Rivals: torch.randn for the normals; for programming, drift and 1/f noise the figure published for aihwkit is 21 and 26
+million weights a second on two cores (its own step each), with 546 MiB of scratch for a layer of 64 MiB.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.hardware import Hardware
+from aimc_sim.kernels import normal
+from aimc_sim.kernels._jit import njit
+from aimc_sim.kernels.parallel import run_blocks
+from aimc_sim.randomness import key_of
+from benchmarks.harness import Row, main, median_seconds, side_by_side
+from benchmarks.tile_product import gaussian
+
+NORMALS = 1 << 24
+BLOCK = 1 << 16
+
+
+@njit
+def _normals(start: Any, stop: Any, k0: Any, k1: Any, words: Any, lanes: Any, out: Any) -> None:
+    for at in range(start, stop, normal.CHUNK):
+        n = min(normal.CHUNK, stop - at)
+        normal.fill_normals(out[at : at + n], at, n, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words, lanes)
+
+
+@njit
+def _words(start: Any, stop: Any, k0: Any, k1: Any, words: Any, out: Any) -> None:
+    for at in range(start, stop, normal.CHUNK):
+        normal._words(np.uint32(at >> 2), normal.GROUPS, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words)
+        for lane in range(4):
+            for i in range(normal.GROUPS):
+                out[at + lane * normal.GROUPS + i] = words[lane, i]
+
+
+def measure() -> tuple[list[Row], None]:
+    """Nanoseconds a normal and a weight."""
+    import torch
+
+    key, out, bare = key_of(1), np.empty(NORMALS, np.float32), np.empty(NORMALS, np.uint32)
+    held = torch.empty(NORMALS)
+
+    def scratch() -> tuple[Any, Any]:
+        return np.empty((4, normal.GROUPS), np.uint32), np.empty((4, normal.GROUPS), np.float32)
+
+    def normals() -> None:
+        run_blocks(lambda a, b: _normals(a, b, key[0], key[1], *scratch(), out), NORMALS, BLOCK)
+
+    def words() -> None:
+        run_blocks(lambda a, b: _words(a, b, key[0], key[1], scratch()[0], bare), NORMALS, BLOCK)
+
+    against = side_by_side(normals, words)
+    torchs = side_by_side(normals, lambda: held.normal_(), repeats=5)
+    rows = [
+        Row("normals, 16 M float32", against.a_s / NORMALS * 1e9, "ns each", 1.2),
+        Row("normals against bare Philox words", against.ratio, "times", 2.0),
+        Row("normals against torch.randn", torchs.ratio, "times"),
+    ]
+    w = gaussian((2048, 2048), 3)
+    for name, t_s in (("programming alone", 0.0), ("programming, drift and 1/f noise", 86_400.0)):
+        hardware = Hardware.load({"device": {"base": "pcm-hermes-2", "flicker": bool(t_s) and {}}, "tile": {"rows": 256}})
+        matrix = CellMatrix(w, hardware, seed=1, t_s=t_s)
+        seconds = median_seconds(lambda: matrix._visit(lambda first, last, block: None))  # noqa: B023
+        rows.append(Row(f"{name}, two devices a weight", seconds / w.size * 1e9, "ns a weight", 10.0 if t_s else None))
+        rows.append(Row("    rate", w.size / seconds / 1e6, "M weights/s", 8 * 26 / 2 if t_s else None, at_least=True))
+    return rows, None
+
+
+if __name__ == "__main__":
+    main(__doc__.splitlines()[0] if __doc__ else "", measure)

@@ -1,0 +1,149 @@
+"""The estimator against its formulas, and its coverage by simulation with our own keyed normals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import stats
+
+from aimc_sim.errors import BadInput
+from aimc_sim.kernels.normal import normals
+from aimc_sim.randomness import key_of
+from aimc_sim.signoff.statistics import estimate, non_inferior, paired
+
+
+def draws(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64]:
+    """Standard normals of the given shape, keyed by the seed."""
+    size = math.prod(shape)
+    counter = np.zeros((-(-size // 4), 4), dtype=np.uint32)
+    counter[:, 0] = np.arange(len(counter))
+    return normals(counter, key_of(seed)).reshape(-1)[:size].astype(np.float64).reshape(shape)
+
+
+def study(chips: int, items: int, sigma: tuple[float, float, float], seed: int, n: int) -> npt.NDArray[np.float64]:
+    chip = sigma[0] * draws((n, chips, 1), 3 * seed)
+    item = sigma[1] * draws((n, 1, items), 3 * seed + 1)
+    return chip + item + sigma[2] * draws((n, chips, items), 3 * seed + 2)
+
+
+def test_components_solve_the_expected_mean_squares() -> None:
+    scores = np.array([[1.0, 2.0, 4.0], [2.0, 3.5, 4.5]])
+    result = estimate(scores)
+    rows, columns = scores.mean(1), scores.mean(0)
+    rest = ((scores - rows[:, None] - columns + scores.mean()) ** 2).sum() / 2
+    assert result.mean == pytest.approx(scores.mean(), abs=1e-15)
+    assert result.components.interaction == pytest.approx(rest)
+    assert result.components.chip == pytest.approx((3 * rows.var(ddof=1) - rest) / 3)
+    assert result.components.item == pytest.approx((2 * columns.var(ddof=1) - rest) / 2)
+    assert result.chip_means == pytest.approx(rows)
+    assert (result.chips, result.items, result.caveat) == (2, 3, "")
+
+
+def test_the_components_are_unbiased() -> None:
+    tables = study(6, 20, (0.5, 1.0, 0.8), seed=11, n=2000)
+    found = np.array([(e.components.chip, e.components.item, e.components.interaction)
+                      for e in map(estimate, tables)], dtype=float)
+    assert found.mean(axis=0) == pytest.approx([0.25, 1.0, 0.64], rel=0.05)
+
+
+# The mean over chips alone (what is published in this field) covers far less in most of these.
+REGIMES = [
+    (2, 16, (1.0, 1.0, 1.0)),
+    (3, 16, (1.0, 0.1, 0.1)),
+    (3, 16, (0.1, 1.0, 0.3)),
+    (5, 16, (1.0, 1.0, 1.0)),
+    (5, 16, (1.0, 0.0, 1.0)),
+    (5, 16, (0.0, 1.0, 1.0)),
+    (5, 16, (0.0, 0.0, 1.0)),
+    (5, 64, (0.3, 1.0, 0.3)),
+    (10, 32, (0.2, 1.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("chips", "items", "sigma"), REGIMES)
+def test_the_interval_covers_the_truth(chips: int, items: int, sigma: tuple[float, float, float]) -> None:
+    n = 4000
+    results = [estimate(table) for table in study(chips, items, sigma, seed=5, n=n)]
+    covered = np.mean([low <= 0.0 <= high for low, high in (r.interval for r in results)])
+    assert covered >= 0.945 - 2 * math.sqrt(0.05 * 0.95 / n)
+
+
+def test_the_interval_over_chips_alone_would_not_cover() -> None:
+    """The negative control: a study that only counts chips is caught by the test above."""
+    tables = study(5, 64, (0.3, 1.0, 0.3), seed=5, n=1000)
+    means = tables.mean(axis=2)
+    half = stats.t.ppf(0.975, 4) * means.std(axis=1, ddof=1) / math.sqrt(5)
+    assert np.mean(np.abs(means.mean(axis=1)) <= half) < 0.93
+
+
+def test_the_gate_keeps_its_error() -> None:
+    """At the margin exactly, at most alpha of the studies pass."""
+    tables = study(5, 32, (0.5, 1.0, 0.5), seed=17, n=4000)
+    passed = np.mean([non_inferior(table + 1.0, 0.0, 1.0, 0.05, higher_is_better=False).passed for table in tables])
+    assert passed <= 0.055
+
+
+def test_equal_weights_change_nothing_and_tokens_weigh() -> None:
+    scores = study(4, 6, (1.0, 1.0, 1.0), seed=2, n=1)[0]
+    assert estimate(scores, np.full(6, 127)) == estimate(scores)
+    tokens = np.array([127, 127, 127, 127, 127, 30])
+    weighted = estimate(scores, tokens)
+    assert weighted.mean == pytest.approx((scores * tokens).sum() / (4 * tokens.sum()))
+    assert weighted.chip_means == pytest.approx((scores * tokens).sum(1) / tokens.sum())
+
+
+def test_one_chip_is_the_t_interval_over_items_and_says_so() -> None:
+    scores = np.array([[1.0, 2.0, 4.0, 3.0]])
+    result = estimate(scores)
+    low, high = stats.t.interval(0.95, 3, scores.mean(), stats.sem(scores[0]))
+    assert result.interval == pytest.approx((low, high))
+    assert "one chip" in result.caveat
+    assert result.components.chip is None
+
+
+def test_one_item_counts_chips_and_one_cell_has_no_interval() -> None:
+    scores = np.array([[1.0], [2.0], [4.0]])
+    result = estimate(scores)
+    low, high = stats.t.interval(0.95, 2, scores.mean(), stats.sem(scores[:, 0]))
+    assert result.interval == pytest.approx((low, high))
+    assert "one item" in result.caveat
+    assert estimate([[3.0]]).interval == (-math.inf, math.inf)
+    assert not non_inferior([[0.0]], 0.0, 1.0).passed
+
+
+def test_direction_of_the_gate() -> None:
+    accuracy = np.array([[0.50, 0.52], [0.51, 0.53], [0.50, 0.53]])
+    reference = np.array([0.52, 0.54])
+    assert non_inferior(accuracy, reference, 0.05).passed
+    assert not non_inferior(accuracy, reference, 0.001).passed
+    assert non_inferior(accuracy, reference, 0.05).loss.mean == pytest.approx(0.015)
+    nats = non_inferior(accuracy, 0.0, 0.7, higher_is_better=False)
+    assert nats.passed
+    assert nats.loss.mean == pytest.approx(accuracy.mean())
+    assert paired(accuracy, reference).mean == pytest.approx(-0.015)
+
+
+def test_straddling_differs_from_failing() -> None:
+    scores = np.array([[0.9, 1.1], [1.0, 1.2]])
+    assert non_inferior(scores, 0.0, 1.2, higher_is_better=False).straddles
+    assert not non_inferior(scores, 0.0, 0.0001, higher_is_better=False, alpha=0.2).straddles
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda: estimate([1.0, 2.0]), "scores"),
+        (lambda: estimate(np.zeros((0, 3))), "scores"),
+        (lambda: estimate([[1.0, math.nan]]), r"scores\[0, 1\]"),
+        (lambda: estimate([[1.0, 2.0]], [1.0, 0.0]), "weights"),
+        (lambda: paired([[1.0, 2.0]], [1.0, 2.0, 3.0]), "reference"),
+        (lambda: non_inferior([[1.0, 2.0]], 0.0, -1.0), "margin"),
+        (lambda: non_inferior([[1.0, 2.0]], 0.0, 1.0, 0.7), "alpha"),
+    ],
+)
+def test_bad_input_is_named(call: object, what: str) -> None:
+    with pytest.raises(BadInput, match=what):
+        call()  # type: ignore[operator]
