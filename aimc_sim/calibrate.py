@@ -74,7 +74,9 @@ def cache_folder() -> Path:
     return Path(base) / "aimc-sim" / "ranges"
 
 
-def _matrix_range(matrix: MatrixInfo, hardware: Hardware, chip: Chip, learned: F32 | None, x: F32) -> MatrixRange:
+def _matrix_range(
+    matrix: MatrixInfo, hardware: Hardware, chip: Chip, learned: F32 | None, x: F32
+) -> MatrixRange:
     tmap = tile_map(matrix.rows, matrix.cols, hardware.tile)
     beta = None
     if hardware.dac is not None and isinstance(hardware.dac.range, StaticRange):
@@ -88,6 +90,7 @@ def _matrix_range(matrix: MatrixInfo, hardware: Hardware, chip: Chip, learned: F
 
 def static_range(x: F32, tmap: TileMap, rule: StaticRange) -> F32:
     """β (row tiles,) of inputs x (tokens, K) by the rule, over the whole input or tile by tile."""
+
     def of(part: F32) -> float:
         if rule.method == "std":
             return rule.kappa * float(np.std(part, dtype=np.float64))
@@ -124,6 +127,7 @@ def _least_squares(x: F32, name: str, chip: Chip, tmap: TileMap, adc: Adc, beta:
 @contextmanager
 def _watching(model: Any, names: Any, see: Callable[[str, F32], None]) -> Iterator[None]:
     """Call see(name, x (tokens, K)) for every product of the model, once each, and keep nothing."""
+
     def watch(name: str) -> Any:
         def hook(module: Any, args: Any) -> None:
             see(name, args[0].detach().reshape(-1, args[0].shape[-1]).numpy())
@@ -161,7 +165,9 @@ def _read(path: Path) -> dict[str, MatrixRange] | None:
                 found.setdefault(name, {})[kind] = file[key]
     except (OSError, ValueError, KeyError, EOFError):
         return None
-    return {name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()}
+    return {
+        name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()
+    }
 
 
 def _write(path: Path, ranges: Ranges) -> None:

@@ -63,8 +63,12 @@ class CellMatrix:
 
     def __post_init__(self) -> None:
         if self.w.ndim != 2 or self.w.dtype != np.float32 or 0 in self.w.shape:
-            raise BadInput(f"weights of {self.name}", got=(self.w.shape, str(self.w.dtype)),
-                           why="a crossbar holds a matrix", do="give (outputs, inputs) float32")
+            raise BadInput(
+                f"weights of {self.name}",
+                got=(self.w.shape, str(self.w.dtype)),
+                why="a crossbar holds a matrix",
+                do="give (outputs, inputs) float32",
+            )
         self.hardware.check_time(self.t_s)
 
     @cached_property
@@ -79,11 +83,18 @@ class CellMatrix:
     @cached_property
     def _sites(self) -> SiteKeys:
         def words(stream: Stream) -> npt.NDArray[np.uint32]:
-            return np.array([site_word(stream, self.ordinal, plane) for plane in range(POLARITIES)], np.uint32)
+            return np.array(
+                [site_word(stream, self.ordinal, plane) for plane in range(POLARITIES)], np.uint32
+            )
 
-        return SiteKeys(words(Stream.PROGRAMMING), words(Stream.DRIFT), words(Stream.FLICKER),
-                        np.uint32(event_word(self.epoch, "epoch")), np.uint32(event_word(self.session)),
-                        key_of(self.seed))
+        return SiteKeys(
+            words(Stream.PROGRAMMING),
+            words(Stream.DRIFT),
+            words(Stream.FLICKER),
+            np.uint32(event_word(self.epoch, "epoch")),
+            np.uint32(event_word(self.session)),
+            key_of(self.seed),
+        )
 
     def cells(self, columns: int | None = None) -> Cells:
         """Conductances and effective weights of the first ``columns`` columns (None: all), by the readable formula.
@@ -91,7 +102,8 @@ class CellMatrix:
         ``programmed`` and ``now`` are (polarities, N, K) µS, the positive one first; ``effective`` is (N, K).
         """
         return conductance.effective_weights_reference(
-            np.ascontiguousarray(self.w[:columns]), self.tile_map.row_bounds, self._tables, self._sites)
+            np.ascontiguousarray(self.w[:columns]), self.tile_map.row_bounds, self._tables, self._sites
+        )
 
     def effective_weights(self) -> F32:
         """(N, K) float32: every weight as its cells hold it now, in units of its column's largest in the tile."""
@@ -125,8 +137,10 @@ class CellMatrix:
         alpha = np.ones((count, cols), np.float32)
         if compensation is not None:
             if compensation.per == "tile":
-                before, after = (np.add.reduceat(s, tmap.col_bounds[:-1], axis=1)[:, tmap.column_tile]
-                                 for s in (before, after))
+                before, after = (
+                    np.add.reduceat(s, tmap.col_bounds[:-1], axis=1)[:, tmap.column_tile]
+                    for s in (before, after)
+                )
             np.divide(before, after, out=alpha, where=after > 0, casting="unsafe")
         return column_max, alpha
 
@@ -146,15 +160,23 @@ class CellMatrix:
                 weights[first:last] = effective
 
         column_max, alpha = self._visit(keep)
-        high, low = (tuple(plane[cols * a : cols * b].reshape(cols, b - a)
-                           for a, b in zip(bounds[:-1], bounds[1:], strict=True) if on_grid) for plane in flat)
+        high, low = (
+            tuple(
+                plane[cols * a : cols * b].reshape(cols, b - a)
+                for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+                if on_grid
+            )
+            for plane in flat
+        )
         if on_grid and not integers:
             for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
                 weights[:, a:b] = converters.from_grid(high[t], low[t], peak[t])
         gain = column_max.astype(np.float64) * alpha
         return self._integer_tiles(high, low, peak, gain) if integers else self._float_tiles(weights, gain)
 
-    def _integer_tiles(self, high: Planes, low: Planes, peak: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
+    def _integer_tiles(
+        self, high: Planes, low: Planes, peak: F32, gain: npt.NDArray[np.float64]
+    ) -> TiledMatrix:
         dac = self.hardware.dac
         assert dac is not None
         return self._converted(peak / (converters.GRID * dac.levels), gain, high=high, low=low)
@@ -163,7 +185,9 @@ class CellMatrix:
         dac, bounds = self.hardware.dac, self.tile_map.row_bounds
         if dac is not None:
             return self._converted(np.full(gain.shape, 1.0 / dac.levels), gain, weights=weights)
-        for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):  # no converters: fold the scales in
+        for t, (a, b) in enumerate(
+            zip(bounds[:-1], bounds[1:], strict=True)
+        ):  # no converters: fold the scales in
             weights[:, a:b] *= gain[t].astype(np.float32)[:, None]
         ones = np.ones((1, gain.shape[1]), np.float32)
         return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights)
@@ -200,6 +224,9 @@ class CellMatrix:
 
     def _needed(self, value: F32 | None, what: str) -> F32:
         if value is None:
-            raise BadInput(f"ranges of {self.name}", why=f"the hardware needs its {what}, and none was given",
-                           do="calibrate them: aimc_sim.program does it from the weight file's text")
+            raise BadInput(
+                f"ranges of {self.name}",
+                why=f"the hardware needs its {what}, and none was given",
+                do="calibrate them: aimc_sim.program does it from the weight file's text",
+            )
         return value

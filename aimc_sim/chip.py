@@ -33,8 +33,14 @@ class Chip:
     @property
     def id(self) -> str:
         """What the chip is a function of, as one text: equal ids, equal chips."""
-        return canonical_json({"weights": self.weight_file.id, "hardware": self.hardware.id, "seed": self.seed,
-                               "epoch": self.epoch})
+        return canonical_json(
+            {
+                "weights": self.weight_file.id,
+                "hardware": self.hardware.id,
+                "seed": self.seed,
+                "epoch": self.epoch,
+            }
+        )
 
     def at(self, t_s: float, session: int = 0) -> ChipState:
         """The chip t_s seconds after programming, as one inference session sees it (1/f noise is frozen in a session).

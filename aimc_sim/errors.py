@@ -25,8 +25,16 @@ class BadInput(AimcError, ValueError):
         super().__init__(". ".join(part.rstrip(".") for part in parts) + ".")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (self.what, self.got if self.got is not _NOTHING else None, self.why, self.do,
-                           self.got is not _NOTHING))
+        return (
+            _rebuild,
+            (
+                self.what,
+                self.got if self.got is not _NOTHING else None,
+                self.why,
+                self.do,
+                self.got is not _NOTHING,
+            ),
+        )
 
 
 def _rebuild(what: str, got: object, why: str, do: str, has_got: bool) -> BadInput:

@@ -66,7 +66,9 @@ def tile_matmul(x: F32, tiles: TiledMatrix) -> F32:
     Raises BadInput for another shape.
     """
     if x.ndim != 2 or x.shape[1] != tiles.rows:
-        raise BadInput("x", got=x.shape, why=f"this matrix takes (tokens, {tiles.rows})", do="reshape the input")
+        raise BadInput(
+            "x", got=x.shape, why=f"this matrix takes (tokens, {tiles.rows})", do="reshape the input"
+        )
     x = np.ascontiguousarray(x, dtype=np.float32)
     if tiles.weights is not None:
         return _float_path(x, tiles)
@@ -101,7 +103,10 @@ def _integer_path(x: F32, tiles: TiledMatrix) -> F32:
     tokens, bounds = x.shape[0], tiles.bounds
     codes, beta, sums = codes_of(x, tiles)
     out = np.zeros((tokens, tiles.cols), np.float32)
-    inputs = [codes[tokens * a : tokens * b].reshape(tokens, -1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    inputs = [
+        codes[tokens * a : tokens * b].reshape(tokens, -1)
+        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
     few = tokens <= FEW_TOKENS
 
     def columns(first: int, last: int) -> None:
@@ -111,7 +116,10 @@ def _integer_path(x: F32, tiles: TiledMatrix) -> F32:
             if few:
                 few_tokens(q, sum_t, beta_t, high, low, inverse, scale, tiles.adc_levels, first, last, out)
                 continue
-            h, lo = (buffer[: tokens * (last - first)].reshape(tokens, -1) for buffer in _scratch(tokens * (last - first)))
+            h, lo = (
+                buffer[: tokens * (last - first)].reshape(tokens, -1)
+                for buffer in _scratch(tokens * (last - first))
+            )
             int8_product(q, high[first:last], h)
             int8_product(q, low[first:last], lo)
             converters.adc_add(h, lo, sum_t, beta_t, inverse[first:last], scale[first:last], tiles.adc_levels,
@@ -154,7 +162,10 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
     for t in range(bounds.size - 1):
         rows = slice(bounds[t], bounds[t + 1])
         codes_f = converters.dac_reference(x[:, rows], beta[:, t : t + 1], tiles.dac_levels)
-        yield torch.mm(torch.from_numpy(codes_f), torch.from_numpy(tiles.weights[:, rows]).t()).numpy(), beta[:, t]
+        yield (
+            torch.mm(torch.from_numpy(codes_f), torch.from_numpy(tiles.weights[:, rows]).t()).numpy(),
+            beta[:, t],
+        )
 
 
 def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:

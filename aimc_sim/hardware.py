@@ -26,8 +26,12 @@ class Tile(Spec):
 
     rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
     cols: int | None = Field(default=None, ge=1)
-    split: Literal["filled", "even"] = "filled"  # filled: whole tiles, then the rest; even: row tiles of equal height
-    weight_grid: Literal["int16", "float32"] = "int16"  # int16: effective weights on 16 bits a column, exact products
+    split: Literal["filled", "even"] = (
+        "filled"  # filled: whole tiles, then the rest; even: row tiles of equal height
+    )
+    weight_grid: Literal["int16", "float32"] = (
+        "int16"  # int16: effective weights on 16 bits a column, exact products
+    )
 
 
 class StaticRange(Spec):
@@ -112,8 +116,10 @@ class Hardware(Spec):
     @model_validator(mode="after")
     def _converters(self) -> Self:
         if self.adc is not None and isinstance(self.adc.full_scale, LambdaRule) and self.dac is None:
-            raise ValueError("the ADC's lambda rule is in units of the DAC's full scale, so it needs a [dac] table; "
-                             "add one, or use full_scale = {rule = 'least_squares'}")
+            raise ValueError(
+                "the ADC's lambda rule is in units of the DAC's full scale, so it needs a [dac] table; "
+                "add one, or use full_scale = {rule = 'least_squares'}"
+            )
         if self.dac is None and self.adc is not None:
             raise ValueError("an ADC without a DAC has no input full scale to refer to: add a [dac] table")
         return self
@@ -131,8 +137,12 @@ class Hardware(Spec):
         path = Path(source)
         if path.suffix == ".toml" or path.exists():
             return _from_tables(read_toml(path), str(path), path.parent)
-        raise BadInput("hardware", got=text, why="no preset has that name and no file is there",
-                       do=nearest(text, preset_names()))
+        raise BadInput(
+            "hardware",
+            got=text,
+            why="no preset has that name and no file is there",
+            do=nearest(text, preset_names()),
+        )
 
     def to_toml(self) -> str:
         """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
@@ -152,7 +162,9 @@ class Hardware(Spec):
     def with_ideal_cells(self) -> Hardware:
         """The same tiles and converters around exact cells that never change."""
         ideal = devices.get("ideal")
-        return self.model_copy(update={"name": f"{self.name}, ideal cells", "device": ideal, "compensation": None})
+        return self.model_copy(
+            update={"name": f"{self.name}, ideal cells", "device": ideal, "compensation": None}
+        )
 
     def with_device(self, device: str | Device) -> Hardware:
         """The same tiles and converters with other cells."""
@@ -161,8 +173,9 @@ class Hardware(Spec):
 
     def with_noise_scale(self, scale: float) -> Hardware:
         """The same hardware with programming and 1/f noise multiplied by ``scale``."""
-        return self.model_copy(update={"name": f"{self.name}, noise*{scale:g}",
-                                       "device": self.device.with_noise_scale(scale)})
+        return self.model_copy(
+            update={"name": f"{self.name}, noise*{scale:g}", "device": self.device.with_noise_scale(scale)}
+        )
 
 
 def preset_names() -> tuple[str, ...]:
@@ -179,11 +192,18 @@ def _preset(name: str) -> Hardware:
 def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardware:
     data = dict(tables)
     if "device" not in data:
-        raise BadInput(f"{where}: device", why="a chip needs cells",
-                       do='add [device] with base = "pcm-hermes-2", or base = "ideal"')
+        raise BadInput(
+            f"{where}: device",
+            why="a chip needs cells",
+            do='add [device] with base = "pcm-hermes-2", or base = "ideal"',
+        )
     if not isinstance(data["device"], (str, Mapping)):
-        raise BadInput(f"{where}: device", got=data["device"], why="it is neither a name nor a table",
-                       do='write device = "pcm-hermes-2" or a [device] table')
+        raise BadInput(
+            f"{where}: device",
+            got=data["device"],
+            why="it is neither a name nor a table",
+            do='write device = "pcm-hermes-2" or a [device] table',
+        )
     device = devices.from_table(data["device"], f"{where}: device", folder)
     data["device"] = device.model_dump(mode="json")
     for part in ("dac", "adc", "compensation"):

@@ -32,8 +32,12 @@ class TileMap:
 def tile_map(rows: int, cols: int, tile: Tile) -> TileMap:
     """Cuts of a matrix of ``rows`` inputs and ``cols`` outputs. Raises BadInput where a tile would be too high."""
     if tile.rows is None and rows > MAX_ROWS:
-        raise BadInput("tile.rows", got=None, why=f"this matrix has {rows} inputs and a tile at most {MAX_ROWS}",
-                       do=f"set tile.rows to {MAX_ROWS} or less")
+        raise BadInput(
+            "tile.rows",
+            got=None,
+            why=f"this matrix has {rows} inputs and a tile at most {MAX_ROWS}",
+            do=f"set tile.rows to {MAX_ROWS} or less",
+        )
     return TileMap(cuts(rows, tile.rows, tile.split), cuts(cols, tile.cols, tile.split))
 
 

@@ -41,14 +41,18 @@ class Stream(IntEnum):
     DIE = 6
     PERIPHERY = 7
     FAULT = 8
-    TEXT = 9
+    TEXT = 9  # sampled text: word 2 the sequence, word 0 the position
 
 
 def key_of(seed: int) -> npt.NDArray[np.uint32]:
     """The Philox key of a seed: (2,) uint32, low word first. Raises BadInput outside [0, 2^64)."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 1 << 64:
-        raise BadInput("seed", got=seed, why="a seed is one unsigned 64-bit integer",
-                       do="choose a whole number from 0 to 18446744073709551615")
+        raise BadInput(
+            "seed",
+            got=seed,
+            why="a seed is one unsigned 64-bit integer",
+            do="choose a whole number from 0 to 18446744073709551615",
+        )
     return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], dtype=np.uint32)
 
 
@@ -56,15 +60,18 @@ def site_word(stream: Stream, ordinal: int, plane: int = 0) -> int:
     """Counter word 3. Raises BadInput when a coordinate needs more bits than it has."""
     for what, value, bits in (("matrix ordinal", ordinal, ORDINAL_BITS), ("device plane", plane, PLANE_BITS)):
         if not 0 <= value < 1 << bits:
-            raise BadInput(what, got=value, why=f"the counter has {bits} bits for it",
-                           do=f"keep it below {1 << bits}")
+            raise BadInput(
+                what, got=value, why=f"the counter has {bits} bits for it", do=f"keep it below {1 << bits}"
+            )
     return int(stream) << (ORDINAL_BITS + PLANE_BITS) | ordinal << PLANE_BITS | plane
 
 
 def event_word(event: int, what: str = "session") -> int:
     """Counter word 2 of a cell: a programming epoch or a session, 32 bits."""
     if isinstance(event, bool) or not isinstance(event, (int, np.integer)) or not 0 <= int(event) < 1 << 32:
-        raise BadInput(what, got=event, why="the counter has 32 bits for it", do=f"choose 0 to {(1 << 32) - 1}")
+        raise BadInput(
+            what, got=event, why="the counter has 32 bits for it", do=f"choose 0 to {(1 << 32) - 1}"
+        )
     return int(event)
 
 

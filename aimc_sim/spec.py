@@ -39,7 +39,9 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise _explain(error, cls, where) from None
         except (TypeError, ValueError) as error:
-            raise BadInput(where, why=str(error), do="use numbers, text, true/false, lists and tables") from None
+            raise BadInput(
+                where, why=str(error), do="use numbers, text, true/false, lists and tables"
+            ) from None
 
 
 def canonical_json(value: Any) -> str:
@@ -52,10 +54,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput("file", got=str(path), why=f"it cannot be read ({error.strerror})",
-                       do="check the path and its permissions") from None
+        raise BadInput(
+            "file",
+            got=str(path),
+            why=f"it cannot be read ({error.strerror})",
+            do="check the path and its permissions",
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput("file", got=str(path), why=f"it is not valid TOML: {error}", do="mend that line") from None
+        raise BadInput(
+            "file", got=str(path), why=f"it is not valid TOML: {error}", do="mend that line"
+        ) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -102,10 +110,18 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadI
     name = ".".join(str(step) for step in path) or "value"
     more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return BadInput(f"{where}: {name}", got=first["input"], why=f"there is no such field{more}",
-                        do=nearest(str(path[-1]), _fields_at(model, path[:-1])))
+        return BadInput(
+            f"{where}: {name}",
+            got=first["input"],
+            why=f"there is no such field{more}",
+            do=nearest(str(path[-1]), _fields_at(model, path[:-1])),
+        )
     if first["type"] == "missing":
         return BadInput(f"{where}: {name}", why=f"the field is required{more}", do="add it")
     reason = first["msg"].removeprefix("Value error, ")
-    return BadInput(f"{where}: {name}", got=first["input"], why=reason[:1].lower() + reason[1:] + more,
-                    do="correct the value")
+    return BadInput(
+        f"{where}: {name}",
+        got=first["input"],
+        why=reason[:1].lower() + reason[1:] + more,
+        do="correct the value",
+    )

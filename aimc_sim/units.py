@@ -22,21 +22,32 @@ def parse_duration(text: str | float) -> float:
     """
     if isinstance(text, (int, float)):
         if not math.isfinite(text) or text < 0:
-            raise BadInput("time", got=text, why="it counts from the end of programming, in seconds",
-                           do="give a finite time of at least 0")
+            raise BadInput(
+                "time",
+                got=text,
+                why="it counts from the end of programming, in seconds",
+                do="give a finite time of at least 0",
+            )
         return float(text)
     match = _DURATION.fullmatch(text)
     units = "ns us ms s m h d w mo y"
     if match is None:
-        why = "times count from the end of programming and cannot be negative" if text.strip().startswith("-") \
+        why = (
+            "times count from the end of programming and cannot be negative"
+            if text.strip().startswith("-")
             else "it is not a number followed by a unit"
+        )
         raise BadInput("time", got=text, why=why, do=f"write it like 30s, 1h or 1y (units: {units})")
     value, unit = float(match[1]), match[2].lower()
     if not unit and value == 0:
         return 0.0
     if unit not in SECONDS_PER:
-        raise BadInput("time", got=text, why=f"{unit!r} is not a unit of time" if unit else "the unit is missing",
-                       do=f"use one of {units}, for example 30s, 1h or 1y")
+        raise BadInput(
+            "time",
+            got=text,
+            why=f"{unit!r} is not a unit of time" if unit else "the unit is missing",
+            do=f"use one of {units}, for example 30s, 1h or 1y",
+        )
     return value * SECONDS_PER[unit]
 
 

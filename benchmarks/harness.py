@@ -43,7 +43,9 @@ class Pair:
     ratio: float
 
 
-def side_by_side(a: Callable[[], object], b: Callable[[], object], repeats: int = 15, warmup: int = 2) -> Pair:
+def side_by_side(
+    a: Callable[[], object], b: Callable[[], object], repeats: int = 15, warmup: int = 2
+) -> Pair:
     """Time a and b in turn after a warm-up."""
     for _ in range(warmup):
         a()
@@ -77,8 +79,10 @@ def machine() -> str:
     from aimc_sim.kernels.int8_product import engine
     from aimc_sim.kernels.parallel import num_threads
 
-    return (f"{_processor()}, {num_threads()} threads (torch {torch.get_num_threads()}), Python "
-            f"{platform.python_version()}, torch {torch.__version__}, int8 engine {engine()}")
+    return (
+        f"{_processor()}, {num_threads()} threads (torch {torch.get_num_threads()}), Python "
+        f"{platform.python_version()}, torch {torch.__version__}, int8 engine {engine()}"
+    )
 
 
 def _processor() -> str:
@@ -99,7 +103,9 @@ def show(title: str, rows: Sequence[Row]) -> None:
         print(f"  {row.name:<{width}}  {row.value:>10.4g} {row.unit}{goal}{verdict}")
 
 
-def main(question: str, measure: Callable[[], tuple[list[Row], Any]], arguments: Sequence[str] | None = None) -> list[Row]:
+def main(
+    question: str, measure: Callable[[], tuple[list[Row], Any]], arguments: Sequence[str] | None = None
+) -> list[Row]:
     """Command line of one benchmark: a table, or with --json what `measure` returns second."""
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -27,13 +27,17 @@ BLOCK = 1 << 16
 def _normals(start: Any, stop: Any, k0: Any, k1: Any, words: Any, lanes: Any, out: Any) -> None:
     for at in range(start, stop, normal.CHUNK):
         n = min(normal.CHUNK, stop - at)
-        normal.fill_normals(out[at : at + n], at, n, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words, lanes)
+        normal.fill_normals(
+            out[at : at + n], at, n, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words, lanes
+        )
 
 
 @njit
 def _words(start: Any, stop: Any, k0: Any, k1: Any, words: Any, out: Any) -> None:
     for at in range(start, stop, normal.CHUNK):
-        normal._words(np.uint32(at >> 2), normal.GROUPS, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words)
+        normal._words(
+            np.uint32(at >> 2), normal.GROUPS, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words
+        )
         for lane in range(4):
             for i in range(normal.GROUPS):
                 out[at + lane * normal.GROUPS + i] = words[lane, i]
@@ -64,11 +68,17 @@ def measure() -> tuple[list[Row], None]:
     ]
     w = gaussian((2048, 2048), 3)
     for name, t_s in (("programming alone", 0.0), ("programming, drift and 1/f noise", 86_400.0)):
-        hardware = Hardware.load({"device": {"base": "pcm-hermes-2", "flicker": bool(t_s) and {}}, "tile": {"rows": 256}})
+        hardware = Hardware.load(
+            {"device": {"base": "pcm-hermes-2", **({} if t_s else {"flicker": False})}, "tile": {"rows": 256}}
+        )
         matrix = CellMatrix(w, hardware, seed=1, t_s=t_s)
         seconds = median_seconds(lambda: matrix._visit(lambda first, last, block: None))  # noqa: B023
-        rows.append(Row(f"{name}, two devices a weight", seconds / w.size * 1e9, "ns a weight", 10.0 if t_s else None))
-        rows.append(Row("    rate", w.size / seconds / 1e6, "M weights/s", 8 * 26 / 2 if t_s else None, at_least=True))
+        rows.append(
+            Row(f"{name}, two devices a weight", seconds / w.size * 1e9, "ns a weight", 10.0 if t_s else None)
+        )
+        rows.append(
+            Row("    rate", w.size / seconds / 1e6, "M weights/s", 8 * 26 / 2 if t_s else None, at_least=True)
+        )
     return rows, None
 
 

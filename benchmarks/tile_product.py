@@ -54,14 +54,33 @@ def measure() -> tuple[list[Row], list[dict[str, Any]]]:
         wb, xb = w.bfloat16(), tx.bfloat16()
         repeats = 15 if batch > 64 else 101
         with torch.inference_mode():
-            against = side_by_side(lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(tx, w), repeats)  # noqa: B023
-            half = side_by_side(lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(xb, wb), repeats)  # noqa: B023
+            against = side_by_side(
+                lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(tx, w), repeats
+            )
+            half = side_by_side(
+                lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(xb, wb), repeats
+            )
         name = f"{batch} × {k} × {n}, {tile_rows} rows" + (", read noise" if read_noise else "")
         rows.append(Row(name, against.ratio, "of float32 linear", goal))
-        rows.append(Row(f"    {against.a_s * 1e3:.2f} ms against {against.b_s * 1e3:.2f} ms; bfloat16", half.ratio,
-                        "of bfloat16 linear"))
-        data.append({"batch": batch, "k": k, "n": n, "rows": tile_rows, "read_noise": read_noise,
-                     "ratio": against.ratio, "goal": goal, "ratio_bfloat16": half.ratio})
+        rows.append(
+            Row(
+                f"    {against.a_s * 1e3:.2f} ms against {against.b_s * 1e3:.2f} ms; bfloat16",
+                half.ratio,
+                "of bfloat16 linear",
+            )
+        )
+        data.append(
+            {
+                "batch": batch,
+                "k": k,
+                "n": n,
+                "rows": tile_rows,
+                "read_noise": read_noise,
+                "ratio": against.ratio,
+                "goal": goal,
+                "ratio_bfloat16": half.ratio,
+            }
+        )
     return rows, data
 
 

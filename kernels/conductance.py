@@ -21,7 +21,9 @@ F32 = npt.NDArray[np.float32]
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE = range(5)  # rows of x_scale and y_scale
 NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT = range(3)
 NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER = range(3)
-READOUT_UNIT = np.float32(2**20)  # sums of |weight| are integers of 2^-20, so that their order does not matter
+READOUT_UNIT = np.float32(
+    2**20
+)  # sums of |weight| are integers of 2^-20, so that their order does not matter
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
@@ -120,7 +122,9 @@ def column_max_reference(w: F32, bounds: npt.NDArray[np.int64]) -> F32:
     return np.stack([np.abs(w[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
 
 
-def effective_weights_reference(w: F32, bounds: npt.NDArray[np.int64], d: DeviceTables, sites: SiteKeys) -> Cells:
+def effective_weights_reference(
+    w: F32, bounds: npt.NDArray[np.int64], d: DeviceTables, sites: SiteKeys
+) -> Cells:
     """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,)."""
     n, k = w.shape
     column_max = column_max_reference(w, bounds)
@@ -261,8 +265,11 @@ def effective_weights(
     scratch, laws = np.empty((7, CHUNK), np.float32), np.empty((4, CHUNK), np.float32)
     ratio, size, x, ln_x, z, amplitude, weight = (
         scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6])  # fmt: skip
-    programmed, drifted, now = np.empty((2, CHUNK), np.float32), np.empty((2, CHUNK), np.float32), \
-        np.empty((2, CHUNK), np.float32)
+    programmed, drifted, now = (
+        np.empty((2, CHUNK), np.float32),
+        np.empty((2, CHUNK), np.float32),
+        np.empty((2, CHUNK), np.float32),
+    )
     size[0] = d.g_min
     off = np.empty((4, 1), np.float32)  # laws of the polarity that carries no weight
     _target_laws(d, size, x, ln_x, off, 1)

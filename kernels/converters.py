@@ -21,7 +21,9 @@ C256, I128 = np.float32(256), np.int32(128)
 
 def token_range_reference(x: F32, bounds: npt.NDArray[np.int64], per_tile: bool) -> F32:
     """β (B, tiles): max |x| of each token over a tile's rows, or over the whole input."""
-    peaks = np.stack([np.abs(x[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)], axis=1)
+    peaks = np.stack(
+        [np.abs(x[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)], axis=1
+    )
     peaks = np.asarray(peaks, np.float32)
     return peaks if per_tile else np.repeat(peaks.max(axis=1, keepdims=True), peaks.shape[1], axis=1)
 
@@ -34,10 +36,14 @@ def dac_reference(x: F32, beta: F32, levels: int) -> F32:
 
 def adc_reference(value: F32, inverse: F32, levels: int) -> F32:
     """Codes of integer sums or currents: clamp(rint(value·inverse), ±n), as float32."""
-    return np.asarray(np.minimum(np.maximum(np.rint(value * inverse), np.float32(-levels)), np.float32(levels)))
+    return np.asarray(
+        np.minimum(np.maximum(np.rint(value * inverse), np.float32(-levels)), np.float32(levels))
+    )
 
 
-def combine_reference(high: npt.NDArray[np.int32], low: npt.NDArray[np.int32], code_sum: npt.NDArray[np.int32]) -> F32:
+def combine_reference(
+    high: npt.NDArray[np.int32], low: npt.NDArray[np.int32], code_sum: npt.NDArray[np.int32]
+) -> F32:
     """fl(fl(H)·256 + fl(L + 128·Σq)): the integer sum Σ q·W of the two planes, in float32."""
     total: F32 = high.astype(np.float32) * C256 + (low + I128 * code_sum).astype(np.float32)
     return total
@@ -88,12 +94,18 @@ def _quantise(x: Any, scale: Any, n: Any, out: Any) -> Any:
     return total
 
 
-
-
 @njit
 def dac(
-    x: Any, bounds: Any, levels: Any, dynamic: Any, per_tile: Any, first: Any, last: Any,
-    codes: Any, beta: Any, sums: Any,
+    x: Any,
+    bounds: Any,
+    levels: Any,
+    dynamic: Any,
+    per_tile: Any,
+    first: Any,
+    last: Any,
+    codes: Any,
+    beta: Any,
+    sums: Any,
 ) -> None:
     """Tokens first … last-1 of x (B, K): codes, flat, tile t of token b at B·bounds[t] + b·K_t; β (B, tiles) read
     (static) or written (dynamic); Σq (B, tiles)."""

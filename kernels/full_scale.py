@@ -39,7 +39,9 @@ def best_full_scale(current: Any, weight: Any, gain: Any, levels: Any) -> Any:
     for _ in range(STEPS):
         error = 0.0
         for b in range(current.shape[0]):
-            error += np.float64(_square_error(current[b], weight, candidate / n, n)) * np.float64(gain[b]) ** 2
+            error += (
+                np.float64(_square_error(current[b], weight, candidate / n, n)) * np.float64(gain[b]) ** 2
+            )
         if error < best_error:
             best, best_error = candidate, error
         candidate = candidate * RATIO

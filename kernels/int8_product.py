@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.kernels.parallel import one_torch_thread
 from aimc_sim.kernels.philox import philox4x32
 
 I8 = npt.NDArray[np.int8]
@@ -27,7 +26,9 @@ def int8_product(codes: I8, weights: I8, out: I32 | None = None) -> I32:
     """
     if out is None:
         out = np.empty((codes.shape[0], weights.shape[0]), np.int32)
-    if codes.shape[1] > 1 and engine() == "onednn":  # one row: oneDNN mistakes the layout of the transposed operand
+    if (
+        codes.shape[1] > 1 and engine() == "onednn"
+    ):  # one row: oneDNN mistakes the layout of the transposed operand
         _onednn(codes, weights, out)
     else:
         _float32(codes, weights, out)
@@ -46,14 +47,12 @@ def engine() -> str:
 def _onednn(codes: I8, weights: I8, out: I32) -> None:
     import torch
 
-    one_torch_thread()
     torch._int_mm(torch.from_numpy(codes), torch.from_numpy(weights).t(), out=torch.from_numpy(out))
 
 
 def _float32(codes: I8, weights: I8, out: I32) -> None:
     import torch
 
-    one_torch_thread()
     k = codes.shape[1]
     left, right, result = torch.from_numpy(codes), torch.from_numpy(weights), torch.from_numpy(out)
     for start in range(0, k, EXACT_ROWS):

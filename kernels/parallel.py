@@ -1,81 +1,114 @@
 """Threads for compiled kernels that release the GIL: blocks of columns, results independent of their number.
 
-A plain Python pool is used rather than Numba's: it starts on the first use, never spins, and nothing breaks
-when a process forks before it.
+Where torch is loaded with GNU's OpenMP, blocks run in torch's own team of threads: those spin for milliseconds after
+every operation, and a second pool beside them would fight them for the processors. Inside the team, a torch product
+uses its own thread only, so a whole chain of DAC, product and ADC costs one fork and join. Elsewhere a plain Python
+pool serves, started on first use. Numba's own pools are not used: a process that forks after one of them dies.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock, Thread, local
+from functools import lru_cache
+from itertools import count
+from threading import Lock
+from typing import Any
 
 _lock = Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _requested: int | None = None
-_mine = local()
+_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def num_threads() -> int:
-    """Threads that kernels use: what `set_num_threads` asked for, else the processors this process may use."""
+    """Threads that kernels use: what `set_num_threads` asked for, else torch's number, else the processors."""
     if _requested is not None:
         return _requested
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_num_threads"):
+        return int(torch.get_num_threads())
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
 
 
-def set_num_threads(threads: int) -> None:
-    """Use this many threads from now on. Results do not depend on it."""
+def set_num_threads(threads: int | None) -> None:
+    """Use this many threads from now on (None: torch's number). Results do not depend on it."""
     global _requested
-    if not isinstance(threads, int) or threads < 1:
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads must be a whole number of at least 1, not {threads!r}")
     _requested = threads
 
 
 def run_blocks(work: Callable[[int, int], object], total: int, block: int) -> None:
     """Call work(start, stop) for consecutive blocks of ``total`` items, on all threads; the first error is raised."""
-    threads = num_threads()
     bounds = [(start, min(start + block, total)) for start in range(0, total, block)]
-    if threads == 1 or len(bounds) <= 1:
+    threads = min(num_threads(), len(bounds))
+    if threads <= 1:
         for start, stop in bounds:
             work(start, stop)
         return
+    openmp = _openmp(sys.modules.get("torch"))
+    if openmp is not None:
+        _run_in_team(openmp, work, bounds, threads)
+        return
     for future in [_threads(threads).submit(work, start, stop) for start, stop in bounds]:
         future.result()
+
+
+def team() -> str:
+    """``openmp`` where blocks run in torch's team, else ``pool``."""
+    return "pool" if _openmp(sys.modules.get("torch")) is None else "openmp"
+
+
+def _run_in_team(
+    openmp: Any, work: Callable[[int, int], object], bounds: list[tuple[int, int]], threads: int
+) -> None:
+    """Every thread of the team takes the next block until there is none."""
+    tickets = count()
+    errors: list[BaseException] = []
+
+    def region(_: object) -> None:
+        try:
+            while (ticket := next(tickets)) < len(bounds) and not errors:
+                work(*bounds[ticket])
+        except BaseException as error:  # it must not cross the C frames of the team
+            errors.append(error)
+
+    callback = _REGION(region)
+    openmp.GOMP_parallel(callback, None, threads, 0)
+    if errors:
+        raise errors[0]
+
+
+@lru_cache(maxsize=2)
+def _openmp(torch: Any) -> Any:
+    """GNU's OpenMP as torch has loaded it, or None."""
+    if torch is None or not sys.platform.startswith("linux"):
+        return None
+    try:
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            loaded = {line.split(maxsplit=5)[5].strip() for line in maps if "libgomp" in line}
+        (path,) = {path for path in loaded if "torch" in path} or loaded
+        library = ctypes.CDLL(path)
+        library.GOMP_parallel.argtypes = [_REGION, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        library.GOMP_parallel.restype = None
+    except (OSError, ValueError, AttributeError, IndexError):
+        return None
+    return library
 
 
 def _threads(size: int) -> ThreadPoolExecutor:
     global _pool, _pool_size
     with _lock:
         if _pool is None or _pool_size != size:
-            _pool = ThreadPoolExecutor(size, thread_name_prefix="aimc-kernel", initializer=_become_worker)
-            _pool_size = size
+            _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="aimc-kernel"), size
         return _pool
-
-
-def _become_worker() -> None:
-    _mine.worker = True
-
-
-def one_torch_thread() -> None:
-    """In a thread of our pool: torch uses this thread alone, so that products neither oversubscribe nor wait at a
-    barrier for a thread that is busy elsewhere. Anywhere else: nothing.
-    """
-    if not getattr(_mine, "worker", False) or getattr(_mine, "single", False):
-        return
-    import torch
-
-    with _lock:
-        before = torch.get_num_threads()  # also makes torch set this thread up, which it would otherwise do later
-        torch.set_num_threads(1)
-        # Torch keeps the number per thread, and the last one set as the default of threads to come: give that back.
-        restore = Thread(target=torch.set_num_threads, args=(before,))
-        restore.start()
-        restore.join()
-    _mine.single = True
 
 
 def _forget_pool() -> None:

@@ -34,7 +34,9 @@ def weights(tiny_weights: Path) -> WeightFile:
 
 def test_a_chip_runs_every_static_product_in_tiles(weights: WeightFile) -> None:
     found = coverage(load_model(weights), IDS)
-    assert {row.name for row in found.rows if row.kind == ANALOG} == {matrix.name for matrix in weights.matrices}
+    assert {row.name for row in found.rows if row.kind == ANALOG} == {
+        matrix.name for matrix in weights.matrices
+    }
     assert found.macs(ANALOG) == sum(matrix.rows * matrix.cols for matrix in weights.matrices)
     assert found.macs(DIGITAL) == 0
     assert found.static_share == 1.0
@@ -57,7 +59,9 @@ def test_eager_attention_counts_the_same(weights: WeightFile) -> None:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", ["LlamaConfig", "Phi3Config", "Qwen3Config", "MistralConfig", "Gemma3TextConfig"])
+@pytest.mark.parametrize(
+    "family", ["LlamaConfig", "Phi3Config", "Qwen3Config", "MistralConfig", "Gemma3TextConfig"]
+)
 def test_every_family_is_accounted_for(family: str, attention: str) -> None:
     config = getattr(transformers, family)(**SMALL, head_dim=8)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
@@ -71,8 +75,15 @@ def test_every_family_is_accounted_for(family: str, attention: str) -> None:
 
 
 def test_experts_of_a_mixture_are_three_dimensional_and_caught() -> None:
-    config = transformers.Qwen3MoeConfig(**SMALL, head_dim=8, moe_intermediate_size=16, num_experts=4,
-                                         num_experts_per_tok=2, decoder_sparse_step=1, mlp_only_layers=[])
+    config = transformers.Qwen3MoeConfig(
+        **SMALL,
+        head_dim=8,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        decoder_sparse_step=1,
+        mlp_only_layers=[],
+    )
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     gates = {name for name, _ in model.named_modules() if name.endswith("mlp.gate")}
     with pytest.raises(BadInput, match=r"layers\.0\.mlp\.experts\.\w*proj"):

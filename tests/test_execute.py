@@ -32,7 +32,9 @@ def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
     return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
-def cells(w: np.ndarray, ranges: MatrixRange | None = None, device: str = "pcm-hermes-2", **tables: object) -> CellMatrix:
+def cells(
+    w: np.ndarray, ranges: MatrixRange | None = None, device: str = "pcm-hermes-2", **tables: object
+) -> CellMatrix:
     hardware = Hardware.load({"device": device, **tables})
     return CellMatrix(w, hardware, seed=9, t_s=0.0, ranges=ranges or MatrixRange())
 
@@ -42,7 +44,9 @@ def cells(w: np.ndarray, ranges: MatrixRange | None = None, device: str = "pcm-h
 @pytest.mark.parametrize("per", ["tile", "matrix"])
 def test_integer_path_equals_plain_numpy(rows: int | None, adc: object, per: str) -> None:
     tile = {} if rows is None else {"rows": rows}
-    tiles = cells(gaussian((37, 200), 1), tile=tile, dac={"range": {"method": "per_token", "per": per}}, adc=adc).tiles()
+    tiles = cells(
+        gaussian((37, 200), 1), tile=tile, dac={"range": {"method": "per_token", "per": per}}, adc=adc
+    ).tiles()
     x = gaussian((9, 200), 2)
     x[3] = 0
     assert_bits(tile_matmul(x, tiles), tile_matmul_reference(x, tiles))
@@ -84,7 +88,9 @@ def test_output_converter_follows_theory(bits: int) -> None:
     w, x = gaussian((64, 512), 7), uniform((256, 512), 8)
     scale, rows = 15.0, 128
     ranges = MatrixRange(np.ones(4, np.float32), np.full((4, 1), scale, np.float32))
-    tiles = cells(w, ranges, "ideal", tile={"rows": rows}, dac={"bits": 8, "range": "max"}, adc={"bits": bits}).tiles()
+    tiles = cells(
+        w, ranges, "ideal", tile={"rows": rows}, dac={"bits": 8, "range": "max"}, adc={"bits": bits}
+    ).tiles()
     no_adc = cells(w, ranges, "ideal", tile={"rows": rows}, dac={"bits": 8, "range": "max"}).tiles()
     lsb = scale / (2 ** (bits - 1) - 1)
     peaks = np.abs(w).reshape(64, 4, rows).max(2).astype(np.float64)

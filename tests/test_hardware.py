@@ -37,8 +37,17 @@ def test_toml_round_trip_keeps_the_identity(name: str, tmp_path: Path) -> None:
 
 def test_the_identity_notices_every_number() -> None:
     base = Hardware.load("hermes-256")
-    assert len({base.id, base.with_noise_scale(1.1).id, base.with_device("pcm-ibm2019").id,
-                base.with_ideal_cells().id}) == 4
+    assert (
+        len(
+            {
+                base.id,
+                base.with_noise_scale(1.1).id,
+                base.with_device("pcm-ibm2019").id,
+                base.with_ideal_cells().id,
+            }
+        )
+        == 4
+    )
 
 
 def test_a_spec_is_frozen() -> None:
@@ -50,7 +59,8 @@ def test_a_hardware_file_in_twenty_lines(tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_text("conductance_us,mean_error_us,sigma_us\n0,0,0.1\n30,0.2,0.5\n")
     (tmp_path / "lab.toml").write_text(
         'name = "lab"\n[device]\nmeasurements = "cells.csv"\ndrift = "pcm-ibm2019"\n'
-        "[tile]\nrows = 128\ncols = 64\n[dac]\nbits = 6\n[adc]\nbits = 7\nfull_scale = {rule = 'lambda', lambda_ = 9}\n")
+        "[tile]\nrows = 128\ncols = 64\n[dac]\nbits = 6\n[adc]\nbits = 7\nfull_scale = {rule = 'lambda', lambda_ = 9}\n"
+    )
     hardware = Hardware.load(tmp_path / "lab.toml")
     assert hardware.device.g_max_us == 30
     assert hardware.device.t_max_s is not None

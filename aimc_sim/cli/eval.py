@@ -20,7 +20,9 @@ def command(
     session: int = typer.Option(0, help="Which draw of the frozen 1/f noise."),
     hardware: str | None = typer.Option(None, help="A preset or TOML file instead of the file's default."),
     digital: bool = typer.Option(False, "--digital", help="Score the digital model, no chip."),
-    compare: bool = typer.Option(False, "--compare", help="Also KL divergence and agreement with the digital model."),
+    compare: bool = typer.Option(
+        False, "--compare", help="Also KL divergence and agreement with the digital model."
+    ),
     limit_tokens: int | None = typer.Option(None, help="Only the first tokens of the text."),
     batch: int | None = typer.Option(None, help="Windows a forward; by default about 1,024 tokens."),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
@@ -51,12 +53,21 @@ def command(
     if compare:
         document |= {"kl_nats": scores.kl_nats, "agreement": scores.agreement}
     if not digital:
-        document |= {"hardware": chosen.name, "hardware_id": chosen.id, "seed": seed, "time_s": time_s,
-                     "session": session}
+        document |= {
+            "hardware": chosen.name,
+            "hardware_id": chosen.id,
+            "seed": seed,
+            "time_s": time_s,
+            "session": session,
+        }
     if as_json:
         print_json(document)
         return
-    where = "digital model" if digital else f"{chosen.name}, chip {seed}, {format_duration(time_s)} after programming"
+    where = (
+        "digital model"
+        if digital
+        else f"{chosen.name}, chip {seed}, {format_duration(time_s)} after programming"
+    )
     typer.echo(where)
     typer.echo(f"perplexity   {scores.perplexity:.3f}   over {document['tokens']:,} tokens")
     if scores.kl_nats is not None and scores.agreement is not None:
@@ -64,8 +75,16 @@ def command(
         typer.echo(f"agreement    {100 * scores.agreement:.1f} % of most likely tokens")
 
 
-def _score(weights: Any, text: Path, context: int, limit_tokens: int | None, batch: int | None, chip: Any,
-           compare: bool, report: Any) -> Any:
+def _score(
+    weights: Any,
+    text: Path,
+    context: int,
+    limit_tokens: int | None,
+    batch: int | None,
+    chip: Any,
+    compare: bool,
+    report: Any,
+) -> Any:
     from aimc_sim.evaluate.metrics import Reference, score
     from aimc_sim.evaluate.text import windows_of_file
     from aimc_sim.evaluate.windows import default_batch

@@ -15,7 +15,9 @@ from aimc_sim.units import parse_duration
 
 def command(
     file: Path = typer.Argument(help="A weight file."),
-    prompt: str = typer.Option(..., "--prompt", help="What the model goes on from, or the question of a chat."),
+    prompt: str = typer.Option(
+        ..., "--prompt", help="What the model goes on from, or the question of a chat."
+    ),
     seed: int = typer.Option(0, help="The chip."),
     time: str = typer.Option("0s", "--time", help="Time since programming: 30s, 1h, 1d, 1y."),
     session: int = typer.Option(0, help="Which draw of the frozen 1/f noise."),
@@ -23,7 +25,9 @@ def command(
     digital: bool = typer.Option(False, "--digital", help="Run the digital model, no chip."),
     max_new_tokens: int = typer.Option(64, help="Stop after this many tokens."),
     chat: bool | None = typer.Option(
-        None, "--chat/--no-chat", help="Wrap the prompt in the model's chat template; by default where it has one."
+        None,
+        "--chat/--no-chat",
+        help="Wrap the prompt in the model's chat template; by default where it has one.",
     ),
     temperature: float = typer.Option(0.0, help="0 takes the most likely token each time."),
     text_seed: int = typer.Option(0, help="Seed of the sampled tokens, with a temperature above 0."),
@@ -50,7 +54,9 @@ def command(
     tokens: list[int] = []
 
     def kept() -> Any:
-        for token in stream_tokens(model, ids, max_new_tokens, temperature=temperature, seed=text_seed, stop=stop):
+        for token in stream_tokens(
+            model, ids, max_new_tokens, temperature=temperature, seed=text_seed, stop=stop
+        ):
             tokens.append(token)
             yield token
 
@@ -88,8 +94,9 @@ def _prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
     if chat and not template:
         raise BadInput("chat template", why="this model brings none", do="leave --chat out")
     if template and chat is not False:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False,
-                                             add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     ids = list(tokenizer(prompt)["input_ids"])
     if not ids:
@@ -100,7 +107,10 @@ def _prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
 def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """End-of-text tokens of the generation defaults, the configuration and the tokenizer."""
     found: set[int] = set()
-    for value in (getattr(model.generation_config, "eos_token_id", None), getattr(model.config, "eos_token_id", None),
-                  tokenizer.eos_token_id):
+    for value in (
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+        tokenizer.eos_token_id,
+    ):
         found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
     return frozenset(found)

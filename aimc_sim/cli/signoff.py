@@ -22,8 +22,12 @@ def command(
     chips: int = typer.Option(5, "--chips", help="How many chips are simulated."),
     times: str = typer.Option("1m,1h,1d,1y", "--times", help="Times since programming."),
     hardware: str | None = typer.Option(None, help="A preset or TOML file instead of the file's default."),
-    metric: str = typer.Option("kl", help="kl: divergence from the digital model. loss: increase of its loss."),
-    text: Path | None = typer.Option(None, "--text", help="Score this text, not samples of the model itself."),
+    metric: str = typer.Option(
+        "kl", help="kl: divergence from the digital model. loss: increase of its loss."
+    ),
+    text: Path | None = typer.Option(
+        None, "--text", help="Score this text, not samples of the model itself."
+    ),
     sequences: int = typer.Option(16, help="Samples of the model itself."),
     length: int = typer.Option(128, help="Tokens a sample."),
     text_seed: int = typer.Option(1, help="Seed of the samples."),
@@ -43,15 +47,31 @@ def command(
     from aimc_sim.weightfile import WeightFile
 
     if metric not in ("kl", "loss"):
-        raise BadInput("metric", got=metric, why="there is no such metric", do=nearest(metric, ("kl", "loss")))
+        raise BadInput(
+            "metric", got=metric, why="there is no such metric", do=nearest(metric, ("kl", "loss"))
+        )
     chosen_metric: Literal["kl", "loss"] = "kl" if metric == "kl" else "loss"
     weights = WeightFile(file)
     chosen = weights.hardware if hardware is None else Hardware.load(hardware)
-    spec = file_text(text, limit_tokens) if text is not None else SelfText.parse(
-        {"sequences": sequences, "length": length, "seed": text_seed}, "text")
-    plan = make_plan(weights=weights.id, hardware=chosen, chips=chips, times_s=parse_durations(times),
-                     margin_nats=margin, text=spec, seed=seed, context=context, batch=batch, metric=chosen_metric,
-                     alpha=alpha, session=session)
+    spec = (
+        file_text(text, limit_tokens)
+        if text is not None
+        else SelfText.parse({"sequences": sequences, "length": length, "seed": text_seed}, "text")
+    )
+    plan = make_plan(
+        weights=weights.id,
+        hardware=chosen,
+        chips=chips,
+        times_s=parse_durations(times),
+        margin_nats=margin,
+        text=spec,
+        seed=seed,
+        context=context,
+        batch=batch,
+        metric=chosen_metric,
+        alpha=alpha,
+        session=session,
+    )
 
     from aimc_sim.signoff.report import document_of, prepare_folder, write
     from aimc_sim.signoff.run import run_plan
@@ -71,8 +91,17 @@ def command(
 
 def _command_line(file: Path, plan: Any, hardware: str | None, text: Path | None) -> str:
     """The line that makes the same report again: every value that is not a default of the command."""
-    parts = ["aimc-sim", "signoff", str(file), "--chips", str(len(plan.seeds)),
-             "--times", ",".join(_exact(t) for t in plan.times_s), "--margin", f"{plan.margin_nats!r}"]
+    parts = [
+        "aimc-sim",
+        "signoff",
+        str(file),
+        "--chips",
+        str(len(plan.seeds)),
+        "--times",
+        ",".join(_exact(t) for t in plan.times_s),
+        "--margin",
+        f"{plan.margin_nats!r}",
+    ]
     if hardware is not None:
         parts += ["--hardware", hardware]
     if text is not None:
@@ -81,8 +110,12 @@ def _command_line(file: Path, plan: Any, hardware: str | None, text: Path | None
     else:
         parts += ["--sequences", str(plan.text.sequences), "--length", str(plan.text.length)]
         parts += [] if plan.text.seed == 1 else ["--text-seed", str(plan.text.seed)]
-    for option, value, default in (("--metric", plan.metric, "kl"), ("--seed", plan.seeds[0], 0),
-                                   ("--session", plan.session, 0), ("--alpha", plan.alpha, 0.025)):
+    for option, value, default in (
+        ("--metric", plan.metric, "kl"),
+        ("--seed", plan.seeds[0], 0),
+        ("--session", plan.session, 0),
+        ("--alpha", plan.alpha, 0.025),
+    ):
         parts += [] if value == default else [option, str(value)]
     parts += ["--batch", str(plan.batch), "-o", "OUT"]
     return shlex.join(parts)
@@ -114,14 +147,20 @@ def _print(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
         low, high = at["kl_nats"]["interval_95"]
         name = f"{len(at['chips'])} {'chip' if len(at['chips']) == 1 else 'chips'}, {at['time']}"
         between = "" if low is None or not math.isfinite(low) else f" ({low:.3f} to {high:.3f})"
-        table.add_row(Text(name, style="bold"), f"{at['perplexity']['mean']:.2f}",
-                      f"{at['kl_nats']['mean']:.3f}{between}", f"{100 * at['agreement']['mean']:.1f} %")
+        table.add_row(
+            Text(name, style="bold"),
+            f"{at['perplexity']['mean']:.2f}",
+            f"{at['kl_nats']['mean']:.3f}{between}",
+            f"{100 * at['agreement']['mean']:.1f} %",
+        )
         for chip in at["chips"]:
             table.add_row(Text(f"  chip {chip['seed']}", style="dim"), *_figures(chip))
     console.print(table)
     verdict = document["verdict"]
     console.print()
-    console.print(Text("PASS" if verdict["pass"] else "FAIL", style="bold green" if verdict["pass"] else "bold red"))
+    console.print(
+        Text("PASS" if verdict["pass"] else "FAIL", style="bold green" if verdict["pass"] else "bold red")
+    )
     console.print(verdict["summary"], markup=False)
     for note in document["notes"]:
         console.print(f"note: {note}", markup=False, style="dim")
@@ -130,4 +169,8 @@ def _print(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
 
 
 def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
-    return f"{scores['perplexity']:.2f}", f"{max(scores['kl_nats'], 0.0):.3f}", f"{100 * scores['agreement']:.1f} %"
+    return (
+        f"{scores['perplexity']:.2f}",
+        f"{max(scores['kl_nats'], 0.0):.3f}",
+        f"{100 * scores['agreement']:.1f} %",
+    )

@@ -133,18 +133,33 @@ class Device(Spec):
     def check_time(self, t_s: float) -> None:
         """Raises BadInput for a time before programming or beyond the range of the device's data."""
         if not math.isfinite(t_s) or t_s < 0:
-            raise BadInput("time", got=t_s, why="times count from the end of programming, in seconds",
-                           do="give a finite time of at least 0")
+            raise BadInput(
+                "time",
+                got=t_s,
+                why="times count from the end of programming, in seconds",
+                do="give a finite time of at least 0",
+            )
         if self.t_max_s is None:
             return
         if t_s > self.t_max_s:
-            why = "its source gives no law of drift" if self.t_max_s == 0 else \
-                f"its data end at {format_duration(self.t_max_s)}"
-            raise BadInput(f"time for device {self.name!r}", got=format_duration(t_s), why=why,
-                           do="choose an earlier time, or name a drift law in the hardware's [device] table")
+            why = (
+                "its source gives no law of drift"
+                if self.t_max_s == 0
+                else f"its data end at {format_duration(self.t_max_s)}"
+            )
+            raise BadInput(
+                f"time for device {self.name!r}",
+                got=format_duration(t_s),
+                why=why,
+                do="choose an earlier time, or name a drift law in the hardware's [device] table",
+            )
         if 0 < t_s < self.t_min_s:
-            raise BadInput(f"time for device {self.name!r}", got=format_duration(t_s),
-                           why=f"its data begin at {format_duration(self.t_min_s)}", do="choose 0 or a later time")
+            raise BadInput(
+                f"time for device {self.name!r}",
+                got=format_duration(t_s),
+                why=f"its data begin at {format_duration(self.t_min_s)}",
+                do="choose 0 or a later time",
+            )
 
     def programming_sigma_us(self, g_target_us: npt.ArrayLike, t_s: float = 0.0) -> F32:
         """σ of the programming error in µS at target conductances in µS, float32 of the same shape."""
@@ -161,10 +176,15 @@ class Device(Spec):
     def drift_nu(self, g_target_us: npt.ArrayLike) -> tuple[F32, F32]:
         """(mean, std) of the drift exponent at targets in µS. Raises BadInput where the law has no exponent."""
         if not isinstance(self.drift, PowerDrift):
-            raise BadInput(f"drift exponent of {self.name!r}", why="its drift is not a power law",
-                           do="use a device with a power law, or `hardware show` to see what it has")
-        return (self._evaluate(kernel.NU_MEAN, g_target_us, "g_target_us", 0.0),
-                self._evaluate(kernel.NU_STD, g_target_us, "g_target_us", 0.0))
+            raise BadInput(
+                f"drift exponent of {self.name!r}",
+                why="its drift is not a power law",
+                do="use a device with a power law, or `hardware show` to see what it has",
+            )
+        return (
+            self._evaluate(kernel.NU_MEAN, g_target_us, "g_target_us", 0.0),
+            self._evaluate(kernel.NU_STD, g_target_us, "g_target_us", 0.0),
+        )
 
     def flicker_sigma_us(self, g_programmed_us: npt.ArrayLike, t_s: float) -> F32:
         """σ in µS of the 1/f noise of an undrifted cell at programmed conductances in µS, t_s after programming."""
@@ -176,7 +196,8 @@ class Device(Spec):
         if tables.flicker == kernel.NO_FLICKER:
             return np.zeros_like(g)
         amplitude = tables.y_scale[kernel.AMPLITUDE] * law_reference(
-            tables.amplitude, g * tables.x_scale[kernel.AMPLITUDE])
+            tables.amplitude, g * tables.x_scale[kernel.AMPLITUDE]
+        )
         sigma = amplitude * tables.root_log_time
         return np.asarray(g * sigma if self.flicker.relative else sigma, np.float32)
 
@@ -220,16 +241,23 @@ class Device(Spec):
 
     def _need_domain(self, domain: str, instead: str) -> None:
         if self.domain != domain:
-            raise BadInput(f"device {self.name!r}", why=f"it acts on the {self.domain}, not on the {domain}",
-                           do=f"call {instead}")
+            raise BadInput(
+                f"device {self.name!r}",
+                why=f"it acts on the {self.domain}, not on the {domain}",
+                do=f"call {instead}",
+            )
 
     def _evaluate(self, which: int, g: npt.ArrayLike, what: str, t_s: float) -> F32:
         values = np.asarray(g, np.float32)
         low, high = np.float32(self.g_min_us), np.float32(self.g_max_us)
         bad = ~((values >= low) & (values <= high * np.float32(1.000001)))
         if bad.any():
-            raise BadInput(f"{what} for device {self.name!r}", got=float(values[bad].flat[0]),
-                           why=f"its data cover {low:g} to {high:g}", do="stay within that range")
+            raise BadInput(
+                f"{what} for device {self.name!r}",
+                got=float(values[bad].flat[0]),
+                why=f"its data cover {low:g} to {high:g}",
+                do="stay within that range",
+            )
         drift_time = t_s if which in (kernel.SIGMA, kernel.SHIFT) else 1.0
         tables = self.tables(max(drift_time, self.t_min_s) if drift_time else 0.0)
         table = (tables.sigma, tables.shift, tables.nu_mean, tables.nu_std)[which]
@@ -239,7 +267,9 @@ class Device(Spec):
         """The same device with programming and 1/f noise multiplied by ``scale``."""
         change: dict[str, Any] = {"name": f"{self.name}*{scale:g}"}
         if self.programming:
-            change["programming"] = self.programming.model_copy(update={"scale": self.programming.scale * scale})
+            change["programming"] = self.programming.model_copy(
+                update={"scale": self.programming.scale * scale}
+            )
         if self.flicker:
             change["flicker"] = self.flicker.model_copy(update={"scale": self.flicker.scale * scale})
         return self.model_copy(update=change)

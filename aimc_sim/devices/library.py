@@ -57,8 +57,12 @@ def from_table(table: Mapping[str, Any] | str, where: str, folder: Path = Path()
     if isinstance(drift, str):
         donor = get(drift)
         if donor.drift is None:
-            raise BadInput(f"{where}: drift", got=drift, why="that device has no drift law to borrow",
-                           do="name one that has, such as 'pcm-ibm2019'")
+            raise BadInput(
+                f"{where}: drift",
+                got=drift,
+                why="that device has no drift law to borrow",
+                do="name one that has, such as 'pcm-ibm2019'",
+            )
         changes["drift"] = donor.drift.model_dump(mode="json")
         changes.setdefault("t_max_s", donor.t_max_s)
         base.pop("drift", None)

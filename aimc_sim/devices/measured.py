@@ -32,10 +32,19 @@ def from_csv(path: str | Path, name: str | None = None) -> Device:
     for age, rows in sorted(ages.items()):
         g, error, sigma = np.array(rows).T
         if g[0] != low or g[-1] != high:
-            raise BadInput(f"{path}: conductance_us at age {age:g} s", got=(float(g[0]), float(g[-1])),
-                           why=f"other ages cover {low:g} to {high:g} µS", do="measure every age over the same range")
-        laws.append(AgedLaw(age_s=age, sigma=Law.through(grid, np.interp(grid, g, sigma), of="g_us"),
-                            shift=Law.through(grid, np.interp(grid, g, error), of="g_us")))
+            raise BadInput(
+                f"{path}: conductance_us at age {age:g} s",
+                got=(float(g[0]), float(g[-1])),
+                why=f"other ages cover {low:g} to {high:g} µS",
+                do="measure every age over the same range",
+            )
+        laws.append(
+            AgedLaw(
+                age_s=age,
+                sigma=Law.through(grid, np.interp(grid, g, sigma), of="g_us"),
+                shift=Law.through(grid, np.interp(grid, g, error), of="g_us"),
+            )
+        )
     first, last = laws[0].age_s, laws[-1].age_s
     return Device(
         name=name or path.stem, description=f"Measured: {path.name}", source=path.name,
@@ -54,8 +63,12 @@ def from_functions(
 ) -> Device:
     """A device from functions of the target conductance in µS, tabulated at 65 even points from g_min to g_max."""
     if not 0 <= g_min_us < g_max_us < math.inf:
-        raise BadInput("g_max_us", got=g_max_us, why=f"conductances run from g_min_us = {g_min_us} up to it",
-                       do="give 0 <= g_min_us < g_max_us")
+        raise BadInput(
+            "g_max_us",
+            got=g_max_us,
+            why=f"conductances run from g_min_us = {g_min_us} up to it",
+            do="give 0 <= g_min_us < g_max_us",
+        )
     grid = np.linspace(g_min_us, g_max_us, GRID)
     laws = {}
     for what, function in (("sigma", sigma_us), ("shift", mean_error_us)):
@@ -63,11 +76,21 @@ def from_functions(
         wrong = ~np.isfinite(values) | ((values < 0) & (what == "sigma"))
         if wrong.any():
             i = int(np.flatnonzero(wrong)[0])
-            raise BadInput(f"{what} of device {name!r} at {grid[i]:g} µS", got=float(values[i]),
-                           why="it must be finite, and σ not negative", do="mend the function")
+            raise BadInput(
+                f"{what} of device {name!r} at {grid[i]:g} µS",
+                got=float(values[i]),
+                why="it must be finite, and σ not negative",
+                do="mend the function",
+            )
         laws[what] = Law.through(grid, values, of="g_us")
-    return Device(name=name, source=source, g_min_us=g_min_us, g_max_us=g_max_us, t_max_s=0.0,
-                  programming=Programming(sigma=laws["sigma"], shift=laws["shift"]))
+    return Device(
+        name=name,
+        source=source,
+        g_min_us=g_min_us,
+        g_max_us=g_max_us,
+        t_max_s=0.0,
+        programming=Programming(sigma=laws["sigma"], shift=laws["shift"]),
+    )
 
 
 def _read(path: Path) -> dict[float, list[tuple[float, float, float]]]:
@@ -77,28 +100,48 @@ def _read(path: Path) -> dict[float, list[tuple[float, float, float]]]:
             header = reader.fieldnames or []
             missing = [column for column in COLUMNS if column not in header]
             if missing:
-                raise BadInput(f"{path}: header", got=",".join(header), why=f"column {missing[0]!r} is missing",
-                               do=f"start the file with {','.join(COLUMNS)} and, if measured, age_s")
+                raise BadInput(
+                    f"{path}: header",
+                    got=",".join(header),
+                    why=f"column {missing[0]!r} is missing",
+                    do=f"start the file with {','.join(COLUMNS)} and, if measured, age_s",
+                )
             ages: dict[float, list[tuple[float, float, float]]] = {}
             for number, row in enumerate(reader, start=2):
                 g, error, sigma, age = (
-                    _number(path, number, column, row.get(column)) for column in (*COLUMNS, "age_s"))
+                    _number(path, number, column, row.get(column)) for column in (*COLUMNS, "age_s")
+                )
                 rows = ages.setdefault(age, [])
                 if g < 0 or (rows and g <= rows[-1][0]):
-                    raise BadInput(f"{path}, line {number}: conductance_us", got=g,
-                                   why="conductances are at least 0 and rise from row to row within an age",
-                                   do="sort the rows and merge repeated conductances")
+                    raise BadInput(
+                        f"{path}, line {number}: conductance_us",
+                        got=g,
+                        why="conductances are at least 0 and rise from row to row within an age",
+                        do="sort the rows and merge repeated conductances",
+                    )
                 if sigma < 0 or age < 0:
                     column, value = ("sigma_us", sigma) if sigma < 0 else ("age_s", age)
-                    raise BadInput(f"{path}, line {number}: {column}", got=value, why="it cannot be negative",
-                                   do="correct the value")
+                    raise BadInput(
+                        f"{path}, line {number}: {column}",
+                        got=value,
+                        why="it cannot be negative",
+                        do="correct the value",
+                    )
                 rows.append((g, error, sigma))
     except OSError as error:
-        raise BadInput("file of measurements", got=str(path), why=f"it cannot be read ({error.strerror})",
-                       do="check the path") from None
+        raise BadInput(
+            "file of measurements",
+            got=str(path),
+            why=f"it cannot be read ({error.strerror})",
+            do="check the path",
+        ) from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput("file of measurements", got=str(path), why=f"it is not a CSV file ({error})",
-                       do="save it as UTF-8 with commas") from None
+        raise BadInput(
+            "file of measurements",
+            got=str(path),
+            why=f"it is not a CSV file ({error})",
+            do="save it as UTF-8 with commas",
+        ) from None
     if not ages or any(len(rows) < 2 for rows in ages.values()):
         raise BadInput(f"{path}", why="every age needs at least two conductances", do="add measurements")
     return ages
@@ -112,6 +155,10 @@ def _number(path: Path, line: int, column: str, text: str | None) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadInput(f"{path}, line {line}: {column}", got=text, why="it is not a finite number",
-                       do="write plain numbers such as 12.5")
+        raise BadInput(
+            f"{path}, line {line}: {column}",
+            got=text,
+            why="it is not a finite number",
+            do="write plain numbers such as 12.5",
+        )
     return value

@@ -12,8 +12,15 @@ from aimc_sim.errors import BadInput
 from aimc_sim.sampling import pick, uniforms
 
 
-def stream_tokens(model: Any, prompt: Sequence[int], max_new_tokens: int, *, temperature: float = 0.0, seed: int = 0,
-                  stop: Collection[int] = ()) -> Iterator[int]:
+def stream_tokens(
+    model: Any,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    stop: Collection[int] = (),
+) -> Iterator[int]:
     """Yield new token ids after `prompt`, at most `max_new_tokens`, ending before a token in `stop`.
 
     temperature 0 takes the most likely token; above, tokens are drawn by inverse CDF with one Philox uniform a
@@ -22,9 +29,13 @@ def stream_tokens(model: Any, prompt: Sequence[int], max_new_tokens: int, *, tem
     if not prompt:
         raise BadInput("prompt", got="", why="the model needs a first token", do="give a prompt")
     if temperature < 0:
-        raise BadInput("temperature", got=temperature, why="it divides the logits", do="use 0 (greedy) or more")
+        raise BadInput(
+            "temperature", got=temperature, why="it divides the logits", do="use 0 (greedy) or more"
+        )
     if max_new_tokens < 1:
-        raise BadInput("max-new-tokens", got=max_new_tokens, why="there is nothing to generate", do="use 1 or more")
+        raise BadInput(
+            "max-new-tokens", got=max_new_tokens, why="there is nothing to generate", do="use 1 or more"
+        )
     ids, cache = torch.tensor([list(prompt)]), None
     for step in range(max_new_tokens):
         with torch.no_grad():
@@ -52,8 +63,8 @@ def stream_text(tokenizer: Any, tokens: Iterable[int]) -> Iterator[str]:
         ids.append(token)
         text = tokenizer.decode(ids, skip_special_tokens=True)
         if not text.endswith("\ufffd") and len(text) > len(shown):
-            yield text[len(shown):]
+            yield text[len(shown) :]
             shown = text
-    rest = tokenizer.decode(ids, skip_special_tokens=True)[len(shown):] if ids else ""
+    rest = tokenizer.decode(ids, skip_special_tokens=True)[len(shown) :] if ids else ""
     if rest:
         yield rest

@@ -73,8 +73,15 @@ class Reference:
     manager: the file goes when it closes. `scores` are the digital model's own.
     """
 
-    def __init__(self, model: Any, windows: Windows, batch: int, *, spool_bytes: int = _SPOOL_BYTES,
-                 on_batch: OnBatch | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        windows: Windows,
+        batch: int,
+        *,
+        spool_bytes: int = _SPOOL_BYTES,
+        on_batch: OnBatch | None = None,
+    ) -> None:
         self.windows, self.batch = windows, batch
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: list[Path] = []
@@ -99,9 +106,12 @@ class Reference:
         try:
             logits.numpy().tofile(path)
         except OSError as error:
-            raise BadInput("temporary folder", got=self._folder.name,
-                           why=f"the digital model's logits do not fit: {error.strerror or error}",
-                           do="free some space, or point TMPDIR at a larger disk") from error
+            raise BadInput(
+                "temporary folder",
+                got=self._folder.name,
+                why=f"the digital model's logits do not fit: {error.strerror or error}",
+                do="free some space, or point TMPDIR at a larger disk",
+            ) from error
         self._files.append(path)
 
     def logits(self, index: int, ids: torch.Tensor) -> torch.Tensor:
@@ -128,13 +138,21 @@ class Reference:
     def __enter__(self) -> Reference:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
-def score(model: Any, windows: Windows, batch: int, *, reference: Reference | None = None,
-          on_batch: OnBatch | None = None, _spool: Callable[[torch.Tensor], None] | None = None) -> WindowScores:
+def score(
+    model: Any,
+    windows: Windows,
+    batch: int,
+    *,
+    reference: Reference | None = None,
+    on_batch: OnBatch | None = None,
+    _spool: Callable[[torch.Tensor], None] | None = None,
+) -> WindowScores:
     """Score `model` (a causal language model of transformers) on every window, `batch` windows at a time.
 
     With `reference` the scores hold KL(digital ‖ model) and top-1 agreement too. on_batch(done, total) is called
@@ -143,8 +161,11 @@ def score(model: Any, windows: Windows, batch: int, *, reference: Reference | No
     if batch < 1:
         raise BadInput("batch", got=batch, why="a batch holds at least one window", do="use 1 or more")
     if reference is not None and (reference.windows.id != windows.id or reference.batch != batch):
-        raise BadInput("reference", why="it was made from other windows or another batch size",
-                       do="make the reference from the windows that you score")
+        raise BadInput(
+            "reference",
+            why="it was made from other windows or another batch size",
+            do="make the reference from the windows that you score",
+        )
     nll, kl = np.zeros(len(windows)), np.zeros(len(windows))
     agree = np.zeros(len(windows), dtype=np.int64)
     groups = list(windows.batches(batch))
@@ -158,8 +179,11 @@ def score(model: Any, windows: Windows, batch: int, *, reference: Reference | No
             part = _reduce(logits[row], ids[row, 1:], None if digital is None else digital[row])
             nll[window], kl[window], agree[window] = part
         if not np.all(np.isfinite(nll[where])):
-            raise BadInput("logits", why=f"the model gives values that are not finite in window {where.start}",
-                           do="check the weights with `aimc-sim verify`, and the hardware's ranges")
+            raise BadInput(
+                "logits",
+                why=f"the model gives values that are not finite in window {where.start}",
+                do="check the weights with `aimc-sim verify`, and the hardware's ranges",
+            )
         if on_batch is not None:
             on_batch(index + 1, len(groups))
     tokens = np.array([len(row) - 1 for row in windows.rows], dtype=np.int64)
@@ -174,8 +198,9 @@ def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(logits[:, :-1].float())
 
 
-def _reduce(logits: torch.Tensor, targets: torch.Tensor,
-            digital: torch.Tensor | None) -> tuple[float, float, int]:
+def _reduce(
+    logits: torch.Tensor, targets: torch.Tensor, digital: torch.Tensor | None
+) -> tuple[float, float, int]:
     """Sum over the positions of one window: (nll nats, KL(digital ‖ model) nats, equal top-1 tokens).
 
     logits, digital: (positions, vocabulary) float32; targets: (positions,) int64.

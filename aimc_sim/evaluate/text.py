@@ -48,20 +48,32 @@ def read_text(path: str | Path) -> str:
     try:
         text = where.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BadInput("text file", got=str(where), why=f"it is not UTF-8 (byte {error.start})",
-                       do="convert it, for example with iconv -t UTF-8") from None
+        raise BadInput(
+            "text file",
+            got=str(where),
+            why=f"it is not UTF-8 (byte {error.start})",
+            do="convert it, for example with iconv -t UTF-8",
+        ) from None
     except OSError as error:
-        raise BadInput("text file", got=str(where), why=f"it cannot be read ({error.strerror})",
-                       do="check the path and its permissions") from None
+        raise BadInput(
+            "text file",
+            got=str(where),
+            why=f"it cannot be read ({error.strerror})",
+            do="check the path and its permissions",
+        ) from None
     if not text.strip():
-        raise BadInput("text file", got=str(where), why="there is nothing in it to score", do="give a longer text")
+        raise BadInput(
+            "text file", got=str(where), why="there is nothing in it to score", do="give a longer text"
+        )
     return text
 
 
 def file_text(path: str | Path, limit_tokens: int | None = None) -> FileText:
     """The spec of a text file as it is now."""
     if limit_tokens is not None and limit_tokens < 2:
-        raise BadInput("limit-tokens", got=limit_tokens, why="the first token is not scored", do="use 2 or more")
+        raise BadInput(
+            "limit-tokens", got=limit_tokens, why="the first token is not scored", do="use 2 or more"
+        )
     digest = hashlib.sha256(read_text(path).encode()).hexdigest()
     return FileText(name=Path(path).name, sha256=digest, limit_tokens=limit_tokens)
 
@@ -70,8 +82,12 @@ def load_tokenizer(weight_file: WeightFile) -> Any:
     """The tokenizer in a weight file, as a transformers tokenizer. Raises BadInput where the file has none."""
     files = weight_file.tokenizer()
     if not files:
-        raise BadInput("tokenizer", got=str(weight_file.path), why="the weight file holds none, so it cannot read text",
-                       do="export the checkpoint again from a folder with its tokenizer")
+        raise BadInput(
+            "tokenizer",
+            got=str(weight_file.path),
+            why="the weight file holds none, so it cannot read text",
+            do="export the checkpoint again from a folder with its tokenizer",
+        )
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory(prefix="aimc-sim-tokenizer-") as folder:
@@ -81,8 +97,12 @@ def load_tokenizer(weight_file: WeightFile) -> Any:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             first = (str(error).strip().splitlines() or [""])[0]
-            raise BadInput("tokenizer", got=str(weight_file.path), why=f"transformers cannot read it: {first}",
-                           do="export the checkpoint again") from error
+            raise BadInput(
+                "tokenizer",
+                got=str(weight_file.path),
+                why=f"transformers cannot read it: {first}",
+                do="export the checkpoint again",
+            ) from error
 
 
 def bos_of(tokenizer: Any) -> int | None:
@@ -99,24 +119,38 @@ def tokenise(tokenizer: Any, text: str, limit_tokens: int | None = None) -> list
     return ids if limit_tokens is None else ids[:limit_tokens]
 
 
-def windows_of_file(weight_file: WeightFile, path: str | Path, context: int,
-                    limit_tokens: int | None = None) -> Windows:
+def windows_of_file(
+    weight_file: WeightFile, path: str | Path, context: int, limit_tokens: int | None = None
+) -> Windows:
     """The windows of a text file for this model, BOS in front of each where the model uses one."""
     longest = weight_file.config.get("max_position_embeddings") or weight_file.config.get("n_positions")
     if isinstance(longest, int) and context > longest:
-        raise BadInput("context", got=context, why=f"the model's positions end at {longest}",
-                       do=f"use a context of at most {longest}")
+        raise BadInput(
+            "context",
+            got=context,
+            why=f"the model's positions end at {longest}",
+            do=f"use a context of at most {longest}",
+        )
     tokenizer = load_tokenizer(weight_file)
     return cut(tokenise(tokenizer, read_text(path), limit_tokens), context, bos_of(tokenizer))
 
 
-def windows_of_samples(model: Any, spec: SelfText, on_token: Callable[[str, int, int], None] | None = None) -> Windows:
+def windows_of_samples(
+    model: Any, spec: SelfText, on_token: Callable[[str, int, int], None] | None = None
+) -> Windows:
     """Windows sampled from `model`, the digital one, its first token unscored. Equal spec and weights, equal windows.
 
     on_token(stage, done, total) is called with counts of tokens.
     """
     from aimc_sim.sampling import sample_tokens
 
-    tokens = sample_tokens(model, sequences=spec.sequences, length=spec.length, seed=spec.seed,
-                           temperature=spec.temperature, top_k=spec.top_k, progress=on_token)
+    tokens = sample_tokens(
+        model,
+        sequences=spec.sequences,
+        length=spec.length,
+        seed=spec.seed,
+        temperature=spec.temperature,
+        top_k=spec.top_k,
+        progress=on_token,
+    )
     return from_sequences(tokens)

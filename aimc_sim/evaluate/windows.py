@@ -60,19 +60,27 @@ def cut(tokens: Sequence[int] | npt.NDArray[np.integer], context: int, bos: int 
     is kept as a shorter last window.
     """
     if context < 2:
-        raise BadInput("context", got=context, why="the first token of a window is not scored, so it needs two",
-                       do="use a context of at least 2 tokens")
+        raise BadInput(
+            "context",
+            got=context,
+            why="the first token of a window is not scored, so it needs two",
+            do="use a context of at least 2 tokens",
+        )
     ids = np.asarray(tokens, dtype=np.int32).reshape(-1)
     step = context if bos is None else context - 1
     rows: list[Tokens] = []
     for start in range(0, len(ids), step):
-        piece = ids[start:start + step]
+        piece = ids[start : start + step]
         row = piece if bos is None else np.concatenate([np.array([bos], dtype=np.int32), piece])
         if len(row) >= 2:
             rows.append(row)
     if not rows:
-        raise BadInput("text", got=f"{len(ids)} tokens", why="there is no token to score",
-                       do="give a text of at least two tokens")
+        raise BadInput(
+            "text",
+            got=f"{len(ids)} tokens",
+            why="there is no token to score",
+            do="give a text of at least two tokens",
+        )
     return Windows(tuple(rows))
 
 
@@ -80,8 +88,12 @@ def from_sequences(sequences: npt.NDArray[np.integer]) -> Windows:
     """Each row of (sequences, length) token ids is a window; its first token is not scored."""
     ids = np.ascontiguousarray(sequences, dtype=np.int32)
     if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
-        raise BadInput("sequences", got=ids.shape, why="a window needs two tokens or more",
-                       do="give (sequences, length) token ids with length of at least 2")
+        raise BadInput(
+            "sequences",
+            got=ids.shape,
+            why="a window needs two tokens or more",
+            do="give (sequences, length) token ids with length of at least 2",
+        )
     return Windows(tuple(ids))
 
 

@@ -66,8 +66,13 @@ class ModelBench:
         model = self._mounted(cell)
         on_step()
         mounted = time.perf_counter()
-        scores = score(model, self.windows, self._plan.batch, reference=self._reference,
-                       on_batch=lambda done, total: on_step())
+        scores = score(
+            model,
+            self.windows,
+            self._plan.batch,
+            reference=self._reference,
+            on_batch=lambda done, total: on_step(),
+        )
         self.seconds["program_and_mount"] += mounted - start
         self.seconds["score"] += time.perf_counter() - mounted
         return scores
@@ -79,8 +84,11 @@ class ModelBench:
         if self._model is None:
             raise BadInput("coverage", why="no chip has been mounted yet", do="score a cell first")
         row = self.windows.rows[0][:_COVERAGE_TOKENS]
-        return coverage(self._model, torch.from_numpy(row).long()[None], digital=digital_names(
-            self._weights, self._hardware))
+        return coverage(
+            self._model,
+            torch.from_numpy(row).long()[None],
+            digital=digital_names(self._weights, self._hardware),
+        )
 
     def _mounted(self, cell: Cell) -> Any:
         from aimc_sim.programming import program
@@ -101,8 +109,12 @@ class ModelBench:
 
 
 @contextmanager
-def open_bench(plan: Plan, weight_file: WeightFile, text_path: str | Path | None = None,
-               progress: OnProgress | None = None) -> Iterator[ModelBench]:
+def open_bench(
+    plan: Plan,
+    weight_file: WeightFile,
+    text_path: str | Path | None = None,
+    progress: OnProgress | None = None,
+) -> Iterator[ModelBench]:
     """The bench of a plan: the digital model writes (or the file brings) the text and is scored on it.
 
     Raises BadInput where the weight file or the text is not the plan's. Temporary files go when the block ends.
@@ -110,8 +122,12 @@ def open_bench(plan: Plan, weight_file: WeightFile, text_path: str | Path | None
     from aimc_sim.torch_bridge import load_digital
 
     if plan.weights != weight_file.id:
-        raise BadInput("weight file", got=weight_file.id, why=f"the plan is for {plan.weights}",
-                       do="use the weight file that the plan was made for, or make a new plan")
+        raise BadInput(
+            "weight file",
+            got=weight_file.id,
+            why=f"the plan is for {plan.weights}",
+            do="use the weight file that the plan was made for, or make a new plan",
+        )
     hardware = Hardware.load(plan.hardware)
     digital = load_digital(weight_file)
     windows = windows_of(plan, weight_file, digital, text_path, progress)
@@ -125,14 +141,23 @@ def open_bench(plan: Plan, weight_file: WeightFile, text_path: str | Path | None
         yield ModelBench(plan, weight_file, hardware, reference)
 
 
-def windows_of(plan: Plan, weight_file: WeightFile, digital: Any, text_path: str | Path | None,
-               progress: OnProgress | None) -> Windows:
+def windows_of(
+    plan: Plan,
+    weight_file: WeightFile,
+    digital: Any,
+    text_path: str | Path | None,
+    progress: OnProgress | None,
+) -> Windows:
     """The plan's windows, from its text file or sampled from the digital model."""
     if isinstance(plan.text, SelfText):
         return windows_of_samples(digital, plan.text, progress)
     if text_path is None or file_text(text_path).sha256 != plan.text.sha256:
-        raise BadInput("text file", got=str(text_path), why=f"the plan is for {plan.text.name} as it was",
-                       do="give that file, or make a new plan")
+        raise BadInput(
+            "text file",
+            got=str(text_path),
+            why=f"the plan is for {plan.text.name} as it was",
+            do="give that file, or make a new plan",
+        )
     return windows_of_file(weight_file, text_path, plan.context, plan.text.limit_tokens)
 
 

@@ -17,8 +17,13 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(sig=sig, percent=percent, interval=interval, spoken=spoken, macs=macs)
     return environment.get_template("report.html.j2")
 
@@ -29,8 +34,10 @@ def render(document: dict[str, Any]) -> str:
 
     css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     # Two drawings of each plot, for wide and for narrow screens: text in a scaled drawing would get too small.
-    drawn = {name: [Markup(draw(document, width)) for width in (plots.WIDE, plots.NARROW)]
-             for name, draw in (("over_time", plots.over_time), ("by_chip", plots.by_chip))}
+    drawn = {
+        name: [Markup(draw(document, width)) for width in (plots.WIDE, plots.NARROW)]
+        for name, draw in (("over_time", plots.over_time), ("by_chip", plots.by_chip))
+    }
     text: str = _template().render(d=document, css=Markup(css), plots=drawn)
     return text
 

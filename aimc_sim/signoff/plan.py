@@ -89,14 +89,27 @@ def make_plan(
     """The plan for `chips` chips with seeds from `seed` on. Raises BadInput, before anything runs, for a time outside
     the device's range, a negative margin or an empty study. context: of a text file, 1,024 unless told."""
     if not 1 <= chips <= MAX_CHIPS:
-        raise BadInput("chips", got=chips, why="a sign-off is over simulated chips", do=f"use 1 to {MAX_CHIPS}")
+        raise BadInput(
+            "chips", got=chips, why="a sign-off is over simulated chips", do=f"use 1 to {MAX_CHIPS}"
+        )
     for time_s in times_s:
         hardware.check_time(time_s)
     # Samples are scored as they were drawn: one window each.
     length = text.length if isinstance(text, SelfText) else context or 1024
-    return Plan.parse({
-        "weights": weights, "hardware": hardware.model_dump(mode="json"), "hardware_id": hardware.id,
-        "seeds": list(range(seed, seed + chips)), "times_s": sorted(set(times_s)), "session": session,
-        "text": text.model_dump(mode="json"), "context": length, "batch": batch or default_batch(length),
-        "metric": metric, "margin_nats": margin_nats, "alpha": alpha,
-    }, "sign-off plan")
+    return Plan.parse(
+        {
+            "weights": weights,
+            "hardware": hardware.model_dump(mode="json"),
+            "hardware_id": hardware.id,
+            "seeds": list(range(seed, seed + chips)),
+            "times_s": sorted(set(times_s)),
+            "session": session,
+            "text": text.model_dump(mode="json"),
+            "context": length,
+            "batch": batch or default_batch(length),
+            "metric": metric,
+            "margin_nats": margin_nats,
+            "alpha": alpha,
+        },
+        "sign-off plan",
+    )

@@ -41,29 +41,44 @@ def over_time(document: dict[str, Any], width: int) -> str:
     last = -1e9
     for at in times:
         at_x = x(at["time_s"])
-        parts.append(f'<line class="tick" x1="{at_x}" x2="{at_x}" y1="{height - bottom}" y2="{height - bottom + 5}"/>')
+        parts.append(
+            f'<line class="tick" x1="{at_x}" x2="{at_x}" y1="{height - bottom}" y2="{height - bottom + 5}"/>'
+        )
         if at_x - last >= 34:
             parts.append(_text(at_x, height - bottom + 19, tick(at["time_s"]), "label", "middle"))
             last = at_x
     bounds = [(x(at["time_s"]), *_interval(at[key], y)) for at in times]
     if len(times) > 1:
-        line = " ".join(f"{a},{low}" for a, low, _ in bounds) + " " + " ".join(
-            f"{a},{high}" for a, _, high in reversed(bounds))
+        line = (
+            " ".join(f"{a},{low}" for a, low, _ in bounds)
+            + " "
+            + " ".join(f"{a},{high}" for a, _, high in reversed(bounds))
+        )
         parts.append(f'<polygon class="band" points="{line}"/>')
     else:
-        parts += [f'<line class="whisker" x1="{a}" x2="{a}" y1="{low}" y2="{high}"/>' for a, low, high in bounds]
-    parts += _level(rows["converters_only"][key], "converters only", "reference", y, left, width - right, "start")
-    parts += _level(verdict["margin"], f"margin {verdict['margin']:g}", "margin", y, left, width - right, "end")
+        parts += [
+            f'<line class="whisker" x1="{a}" x2="{a}" y1="{low}" y2="{high}"/>' for a, low, high in bounds
+        ]
+    parts += _level(
+        rows["converters_only"][key], "converters only", "reference", y, left, width - right, "start"
+    )
+    parts += _level(
+        verdict["margin"], f"margin {verdict['margin']:g}", "margin", y, left, width - right, "end"
+    )
     for at in times:
         for chip in at["chips"]:
-            parts.append(f'<circle class="chip" cx="{x(at["time_s"])}" cy="{y(_clip(chip[key], y))}" r="3.2"/>')
+            parts.append(
+                f'<circle class="chip" cx="{x(at["time_s"])}" cy="{y(_clip(chip[key], y))}" r="3.2"/>'
+            )
     mean = [(x(at["time_s"]), y(_clip(at[key]["mean"], y))) for at in times]
     if len(mean) > 1:
         parts.append(f'<polyline class="mean" points="{" ".join(f"{a},{b}" for a, b in mean)}"/>')
     parts += [f'<circle class="mean-dot" cx="{a}" cy="{b}" r="4.6"/>' for a, b in mean]
     parts.append(_text(0, 14, f"{_short(verdict)}, nats per token", "axis", "start"))
     points = "; ".join(f"{at['time']}: {at[key]['mean']:.3g}" for at in times)
-    where = f"The margin is {verdict['margin']:g}" + (", above the plot" if verdict["margin"] > y.high else "")
+    where = f"The margin is {verdict['margin']:g}" + (
+        ", above the plot" if verdict["margin"] > y.high else ""
+    )
     description = f"Mean over chips at each time, nats per token. {points}. {where}."
     return _svg(f"time-{width}", width, height, f"{_short(verdict)} over time", description, parts)
 
@@ -80,9 +95,13 @@ def by_chip(document: dict[str, Any], width: int) -> str:
     x = _value_scale(document, left, width - right)
     parts: list[str] = []
     for value in _ticks(x.high, 5 if width == WIDE else 4):
-        parts.append(f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{top}" y2="{height - bottom}"/>')
+        parts.append(
+            f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{top}" y2="{height - bottom}"/>'
+        )
         parts.append(_text(x(value), height - bottom + 18, f"{value:g}", "label", "middle"))
-    parts.append(_text((left + width - right) / 2, height - 4, f"{_short(verdict)}, nats per token", "axis", "middle"))
+    parts.append(
+        _text((left + width - right) / 2, height - 4, f"{_short(verdict)}, nats per token", "axis", "middle")
+    )
     if verdict["margin"] <= x.high:
         m = x(verdict["margin"])
         parts.append(f'<line class="margin" x1="{m}" x2="{m}" y1="{top - 4}" y2="{height - bottom}"/>')
@@ -95,8 +114,10 @@ def by_chip(document: dict[str, Any], width: int) -> str:
             parts.append(_text(left - 10, cy + 4, f"chip {seed}", "label", "end"))
         parts.append(f'<line class="span" x1="{min(values)}" x2="{max(values)}" y1="{cy}" y2="{cy}"/>')
         for index, value in enumerate(values):
-            parts.append(f'<circle class="dot" style="fill-opacity:{_shade(index, len(times))}" cx="{value}" cy="{cy}" '
-                         f'r="{4.6 if named else 2}"/>')
+            parts.append(
+                f'<circle class="dot" style="fill-opacity:{_shade(index, len(times))}" cx="{value}" cy="{cy}" '
+                f'r="{4.6 if named else 2}"/>'
+            )
     shown = ", ".join(at["time"] for at in times)
     description = f"{len(seeds)} chips, one line each; dots from pale to dark are the times {shown}."
     return _svg(f"chips-{width}", width, height, f"{_short(verdict)} of each chip", description, parts)
@@ -146,8 +167,10 @@ def _clip(value: float, scale: _Scale) -> float:
 
 def _interval(value: dict[str, Any], y: _Scale) -> tuple[float, float]:
     """Pixels of an interval; an unbounded side ends at the mean."""
-    low, high = (bound if bound is not None and math.isfinite(bound) else value["mean"]
-                 for bound in value["interval_95"])
+    low, high = (
+        bound if bound is not None and math.isfinite(bound) else value["mean"]
+        for bound in value["interval_95"]
+    )
     return y(_clip(low, y)), y(_clip(high, y))
 
 
@@ -173,8 +196,10 @@ def _level(value: float, label: str, kind: str, y: _Scale, left: float, right: f
     if not y.low <= value <= y.high:
         return []
     at = right if side == "end" else left + 4
-    return [f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>',
-            _text(at, y(value) - 6, label, f"{kind}-label", side)]
+    return [
+        f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>',
+        _text(at, y(value) - 6, label, f"{kind}-label", side),
+    ]
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
@@ -183,6 +208,8 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
 
 def _svg(name: str, width: int, height: int, title: str, description: str, parts: list[str]) -> str:
     kind = "wide" if width == WIDE else "narrow"
-    return (f'<svg class="plot {kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}-t {name}-d">'
-            f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
-            f'{"".join(parts)}</svg>')
+    return (
+        f'<svg class="plot {kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
+        f"{''.join(parts)}</svg>"
+    )

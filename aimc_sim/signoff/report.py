@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from aimc_sim.weightfile import WeightFile
 
 SCHEMA_VERSION = 1
-YIELD_NOTE = ("The chips differ by the noise of their cells only; a die's own gain, temperature and spread of "
-              "periphery are not simulated, so whatever share of chips passes here is a yield of cell noise only.")
+YIELD_NOTE = (
+    "The chips differ by the noise of their cells only; a die's own gain, temperature and spread of "
+    "periphery are not simulated, so whatever share of chips passes here is a yield of cell noise only."
+)
 _VERSIONS = ("numpy", "numba", "scipy", "torch", "transformers")
 
 
-def document_of(result: Result, *, weight_file: WeightFile | None = None, command: str = "") -> dict[str, Any]:
+def document_of(
+    result: Result, *, weight_file: WeightFile | None = None, command: str = ""
+) -> dict[str, Any]:
     """The report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again."""
     plan = result.plan
     times = at_times(result)
@@ -40,8 +44,12 @@ def document_of(result: Result, *, weight_file: WeightFile | None = None, comman
         "schema_version": SCHEMA_VERSION,
         "verdict": _verdict(plan, verdict),
         "plan": {"id": plan.id, **plan.model_dump(mode="json")},
-        "text": {"id": result.windows.id, "windows": len(result.windows), "scored_tokens": result.windows.scored_tokens,
-                 "description": describe_text(plan)},
+        "text": {
+            "id": result.windows.id,
+            "windows": len(result.windows),
+            "scored_tokens": result.windows.scored_tokens,
+            "description": describe_text(plan),
+        },
         "rows": {
             "digital": _scores(result.digital, result.digital),
             "converters_only": _scores(result.converters, result.digital),
@@ -60,8 +68,10 @@ def describe_text(plan: Plan) -> str:
     """What was scored, in words."""
     text = plan.text
     if text.kind == "self":
-        return (f"{text.sequences} samples of {text.length} tokens from the digital model itself "
-                f"(temperature {text.temperature:g}, seed {text.seed})")
+        return (
+            f"{text.sequences} samples of {text.length} tokens from the digital model itself "
+            f"(temperature {text.temperature:g}, seed {text.seed})"
+        )
     limit = f", its first {text.limit_tokens:,} tokens" if text.limit_tokens else ""
     return f"{text.name}{limit}, in windows of {plan.context:,} tokens"
 
@@ -88,8 +98,12 @@ def prepare_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise BadInput("output folder", got=str(folder), why=f"it cannot be written ({error.strerror})",
-                       do="choose another with -o") from None
+        raise BadInput(
+            "output folder",
+            got=str(folder),
+            why=f"it cannot be written ({error.strerror})",
+            do="choose another with -o",
+        ) from None
 
 
 def _write_atomically(path: Path, text: str) -> None:
@@ -104,7 +118,9 @@ def _write_atomically(path: Path, text: str) -> None:
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInput(path.name, got=str(path.parent), why="the disk is full", do="free some space") from None
+            raise BadInput(
+                path.name, got=str(path.parent), why="the disk is full", do="free some space"
+            ) from None
         raise
 
 
@@ -136,8 +152,11 @@ def _estimate(value: Estimate, clip: Callable[[float], float] = float) -> dict[s
     return {
         "mean": value.mean,
         "interval_95": [clip(bound) for bound in value.interval],
-        "variance": {"chip": value.components.chip, "item": value.components.item,
-                     "interaction": value.components.interaction},
+        "variance": {
+            "chip": value.components.chip,
+            "item": value.components.item,
+            "interaction": value.components.interaction,
+        },
     }
 
 
@@ -151,17 +170,25 @@ def _at_time(plan: Plan, at: AtTime, digital: WindowScores) -> dict[str, Any]:
         "kl_nats": _estimate(at.kl, lambda bound: max(bound, 0.0)),
         "loss_increase_nats": _estimate(at.loss_increase),
         "agreement": _estimate(at.agreement, lambda bound: min(max(bound, 0.0), 1.0)),
-        "chips": [{"seed": seed, **_scores(chip, digital)} for seed, chip in zip(plan.seeds, at.chips, strict=True)],
+        "chips": [
+            {"seed": seed, **_scores(chip, digital)} for seed, chip in zip(plan.seeds, at.chips, strict=True)
+        ],
     }
 
 
 def _scores(scores: WindowScores, digital: WindowScores) -> dict[str, Any]:
-    return {"perplexity": scores.perplexity, "loss_nats": scores.loss, "loss_increase_nats": scores.loss - digital.loss,
-            "kl_nats": scores.kl_nats, "agreement": scores.agreement}
+    return {
+        "perplexity": scores.perplexity,
+        "loss_nats": scores.loss,
+        "loss_increase_nats": scores.loss - digital.loss,
+        "kl_nats": scores.kl_nats,
+        "agreement": scores.agreement,
+    }
 
 
 def _per_window(result: Result) -> dict[str, Any]:
     """Sums of every window: what a later comparison pairs on."""
+
     def sums(scores: WindowScores) -> dict[str, Any]:
         assert scores.kl is not None
         assert scores.agree is not None
@@ -171,8 +198,11 @@ def _per_window(result: Result) -> dict[str, Any]:
         "tokens": result.digital.tokens.tolist(),
         "digital": sums(result.digital),
         "converters_only": sums(result.converters),
-        "chips": [{"seed": cell.seed, "time_s": cell.time_s, **sums(scores)}
-                  for cell, scores in result.scores.items() if cell.kind == "chip"],
+        "chips": [
+            {"seed": cell.seed, "time_s": cell.time_s, **sums(scores)}
+            for cell, scores in result.scores.items()
+            if cell.kind == "chip"
+        ],
     }
 
 
@@ -187,8 +217,11 @@ def _provenance(plan: Plan, weight_file: WeightFile | None) -> dict[str, Any]:
         "hardware_id": plan.hardware_id,
         "device": device.get("name") if isinstance(device, dict) else device,
         "device_source": device.get("source") if isinstance(device, dict) else None,
-        "versions": {"aimc-sim": _version("aimc-sim"), "python": platform.python_version(),
-                     **{name: _version(name) for name in _VERSIONS}},
+        "versions": {
+            "aimc-sim": _version("aimc-sim"),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in _VERSIONS},
+        },
         "machine": f"{platform.system()} {platform.machine()}",
     }
 

@@ -42,8 +42,13 @@ class Result:
         return self.scores[Cell("chip", seed, time_s)]
 
 
-def run_plan(plan: Plan, weight_file: WeightFile, *, text_path: str | Path | None = None,
-             progress: OnProgress | None = None) -> Result:
+def run_plan(
+    plan: Plan,
+    weight_file: WeightFile,
+    *,
+    text_path: str | Path | None = None,
+    progress: OnProgress | None = None,
+) -> Result:
     """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
 
     Raises BadInput before anything is computed where the plan does not fit the weight file or the text.
@@ -53,8 +58,13 @@ def run_plan(plan: Plan, weight_file: WeightFile, *, text_path: str | Path | Non
         prepared = time.perf_counter()
         result = run_cells(plan, bench, progress)
         timings = {"prepare": prepared - start, **bench.seconds, **result.timings}
-    return Result(plan, result.windows, result.scores, result.coverage,
-                  {**timings, "total": time.perf_counter() - start})
+    return Result(
+        plan,
+        result.windows,
+        result.scores,
+        result.coverage,
+        {**timings, "total": time.perf_counter() - start},
+    )
 
 
 def run_cells(plan: Plan, bench: Bench, progress: OnProgress | None = None) -> Result:

@@ -113,8 +113,16 @@ def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Est
     squares = _mean_squares(linear)
     half = _half_width(squares, chips, items, 0.025)
     caveat = ONE_CELL if table.size == 1 else ONE_CHIP if chips == 1 else ONE_ITEM if items == 1 else ""
-    return Estimate(mean, (mean - half, mean + half), _components(squares, chips, items), chips, items,
-                    tuple(float(value) for value in chip_means), caveat, squares)
+    return Estimate(
+        mean,
+        (mean - half, mean + half),
+        _components(squares, chips, items),
+        chips,
+        items,
+        tuple(float(value) for value in chip_means),
+        caveat,
+        squares,
+    )
 
 
 def paired(scores: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Estimate:
@@ -138,11 +146,19 @@ def non_inferior(
     The loss is reference − scores where higher is better (accuracy), else scores − reference (nats).
     """
     if not (isinstance(margin, (int, float)) and math.isfinite(margin) and margin >= 0):
-        raise BadInput("margin", got=margin, why="it is the largest loss that is still acceptable",
-                       do="give a finite number of at least 0, in the unit of the score")
+        raise BadInput(
+            "margin",
+            got=margin,
+            why="it is the largest loss that is still acceptable",
+            do="give a finite number of at least 0, in the unit of the score",
+        )
     if not 0.0 < alpha < 0.5:
-        raise BadInput("alpha", got=alpha, why="it is the chance of passing a chip that should fail",
-                       do="use a value between 0 and 0.5, usually 0.025")
+        raise BadInput(
+            "alpha",
+            got=alpha,
+            why="it is the chance of passing a chip that should fail",
+            do="use a value between 0 and 0.5, usually 0.025",
+        )
     table = _table(scores)
     difference = _reference(reference, table.shape) - table
     loss = estimate(difference if higher_is_better else -difference, weights)
@@ -153,20 +169,32 @@ def non_inferior(
 def _table(scores: npt.ArrayLike) -> Floats:
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or table.size == 0:
-        raise BadInput("scores", got=table.shape, why="a study has one row a chip and one column an item",
-                       do="give an array (chips, items) with at least one of each")
+        raise BadInput(
+            "scores",
+            got=table.shape,
+            why="a study has one row a chip and one column an item",
+            do="give an array (chips, items) with at least one of each",
+        )
     if not np.all(np.isfinite(table)):
         chip, item = (int(i) for i in np.argwhere(~np.isfinite(table))[0])
-        raise BadInput(f"scores[{chip}, {item}]", got=float(table[chip, item]), why="a score must be finite",
-                       do="score that chip again")
+        raise BadInput(
+            f"scores[{chip}, {item}]",
+            got=float(table[chip, item]),
+            why="a score must be finite",
+            do="score that chip again",
+        )
     return table
 
 
 def _reference(reference: npt.ArrayLike, shape: tuple[int, ...]) -> Floats:
     values = np.asarray(reference, dtype=np.float64)
     if values.shape not in ((), shape[1:], shape):
-        raise BadInput("reference", got=values.shape, why=f"the scores have shape {shape}",
-                       do=f"give one number, {shape[1:]} or {shape}")
+        raise BadInput(
+            "reference",
+            got=values.shape,
+            why=f"the scores have shape {shape}",
+            do=f"give one number, {shape[1:]} or {shape}",
+        )
     return values
 
 
@@ -176,8 +204,12 @@ def _shares(weights: npt.ArrayLike | None, items: int) -> Floats:
         return np.ones(items)
     values = np.asarray(weights, dtype=np.float64)
     if values.shape != (items,) or not np.all(np.isfinite(values)) or not np.all(values > 0):
-        raise BadInput("weights", got=values.tolist(), why=f"there are {items} items",
-                       do="give one positive number an item")
+        raise BadInput(
+            "weights",
+            got=values.tolist(),
+            why=f"there are {items} items",
+            do="give one positive number an item",
+        )
     return np.asarray(values / values.mean())
 
 
@@ -197,10 +229,16 @@ def _mean_squares(table: Floats) -> _Squares:
 def _components(squares: _Squares, chips: int, items: int) -> Components:
     if squares.chip is None or squares.item is None or squares.rest is None:
         # One chip: its items vary by item and interaction together; one item likewise.
-        return Components(None if squares.chip is None else squares.chip * chips,
-                          None if squares.item is None else squares.item * items, None)
-    return Components(max(squares.chip - squares.rest, 0.0) * chips, max(squares.item - squares.rest, 0.0) * items,
-                      squares.rest * chips * items)
+        return Components(
+            None if squares.chip is None else squares.chip * chips,
+            None if squares.item is None else squares.item * items,
+            None,
+        )
+    return Components(
+        max(squares.chip - squares.rest, 0.0) * chips,
+        max(squares.item - squares.rest, 0.0) * items,
+        squares.rest * chips * items,
+    )
 
 
 def _half_width(squares: _Squares, chips: int, items: int, alpha: float) -> float:

@@ -13,7 +13,10 @@ from aimc_sim.signoff.run import Result
 from aimc_sim.signoff.statistics import Estimate, NonInferiority, estimate, non_inferior
 from aimc_sim.signoff.words import sig, spoken
 
-METRICS = {"kl": "KL divergence from the digital model", "loss": "increase of the loss over the digital model"}
+METRICS = {
+    "kl": "KL divergence from the digital model",
+    "loss": "increase of the loss over the digital model",
+}
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,24 @@ def _at_time(result: Result, time_s: float) -> AtTime:
     agree = np.stack([chip.agree for chip in chips if chip.agree is not None]) / tokens
     increase = estimate(loss, tokens)
     low, high = (_exp(digital.loss + bound) for bound in increase.interval)
-    gate = non_inferior(kl if plan.metric == "kl" else loss, 0.0, plan.margin_nats, plan.alpha,
-                        higher_is_better=False, weights=tokens)
-    return AtTime(time_s, estimate(kl, tokens), increase, estimate(agree, tokens), _exp(digital.loss + increase.mean),
-                  (low, high), chips, gate)
+    gate = non_inferior(
+        kl if plan.metric == "kl" else loss,
+        0.0,
+        plan.margin_nats,
+        plan.alpha,
+        higher_is_better=False,
+        weights=tokens,
+    )
+    return AtTime(
+        time_s,
+        estimate(kl, tokens),
+        increase,
+        estimate(agree, tokens),
+        _exp(digital.loss + increase.mean),
+        (low, high),
+        chips,
+        gate,
+    )
 
 
 def _exp(value: float) -> float:
@@ -88,10 +105,16 @@ def _summary(plan: Plan, times: tuple[AtTime, ...], worst: AtTime) -> str:
     among = f", the worst of {len(times)} times," if len(times) > 1 else ""
     what = METRICS[plan.metric]
     if worst.gate.passed:
-        return (f"{when.capitalize()}{among} the mean {what} is {mean} nats per token and with "
-                f"{100 * (1 - plan.alpha):g} % confidence at most {bound}: within the margin of {margin}.")
+        return (
+            f"{when.capitalize()}{among} the mean {what} is {mean} nats per token and with "
+            f"{100 * (1 - plan.alpha):g} % confidence at most {bound}: within the margin of {margin}."
+        )
     if worst.gate.straddles:
-        return (f"Not shown to be within the margin of {margin} nats per token: {when}{among} the mean {what} is "
-                f"{mean}, but it may be as high as {bound}. More chips or more text could still decide.")
-    return (f"{when.capitalize()}{among} the mean {what} is {mean} nats per token, beyond the margin of {margin} "
-            "even at the low end of its interval.")
+        return (
+            f"Not shown to be within the margin of {margin} nats per token: {when}{among} the mean {what} is "
+            f"{mean}, but it may be as high as {bound}. More chips or more text could still decide."
+        )
+    return (
+        f"{when.capitalize()}{among} the mean {what} is {mean} nats per token, beyond the margin of {margin} "
+        "even at the low end of its interval."
+    )

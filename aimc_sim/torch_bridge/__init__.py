@@ -6,4 +6,12 @@ from aimc_sim.torch_bridge.linear import AnalogLinear
 from aimc_sim.torch_bridge.load import load_model
 from aimc_sim.torch_bridge.model import analog_matrices, build_model, is_analog, load_digital, mount
 
-__all__ = ["AnalogLinear", "analog_matrices", "build_model", "is_analog", "load_digital", "load_model", "mount"]
+__all__ = [
+    "AnalogLinear",
+    "analog_matrices",
+    "build_model",
+    "is_analog",
+    "load_digital",
+    "load_model",
+    "mount",
+]

@@ -84,8 +84,14 @@ class Coverage:
             name = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", row.name)
             key = (name, row.kind, row.op, row.shape)
             old = found.get(key)
-            found[key] = CoverageRow(name, row.kind, row.op, row.shape, row.macs + (old.macs if old else 0.0),
-                                     row.calls + (old.calls if old else 0))
+            found[key] = CoverageRow(
+                name,
+                row.kind,
+                row.op,
+                row.shape,
+                row.macs + (old.macs if old else 0.0),
+                row.calls + (old.calls if old else 0),
+            )
         return tuple(found.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,15 +101,26 @@ class Coverage:
             "analog_share": self.analog_share,
             "static_share": self.static_share,
             "macs_per_token": {kind: self.macs(kind) for kind in KINDS},
-            "rows": [{"name": r.name, "kind": r.kind, "op": r.op, "shape": list(r.shape), "macs_per_token": r.macs,
-                      "calls": r.calls} for r in self.groups()],
+            "rows": [
+                {
+                    "name": r.name,
+                    "kind": r.kind,
+                    "op": r.op,
+                    "shape": list(r.shape),
+                    "macs_per_token": r.macs,
+                    "calls": r.calls,
+                }
+                for r in self.groups()
+            ],
             "unused": list(self.unused),
         }
 
     def summary(self) -> str:
         """One line: what share of the products is analog."""
-        return (f"{100 * self.analog_share:.1f} % of multiply-accumulates are analog "
-                f"({100 * self.static_share:.1f} % of those with static weights)")
+        return (
+            f"{100 * self.analog_share:.1f} % of multiply-accumulates are analog "
+            f"({100 * self.static_share:.1f} % of those with static weights)"
+        )
 
 
 def coverage(model: Any, example_ids: torch.Tensor, *, digital: Collection[str] = ()) -> Coverage:
@@ -114,13 +131,19 @@ def coverage(model: Any, example_ids: torch.Tensor, *, digital: Collection[str] 
     """
     ids = torch.as_tensor(example_ids)
     if ids.ndim != 2 or ids.numel() == 0:
-        raise BadInput("example_ids", got=tuple(ids.shape), why="the model is run once on a batch of token ids",
-                       do="give (batch, length) token ids")
+        raise BadInput(
+            "example_ids",
+            got=tuple(ids.shape),
+            why="the model is run once on a batch of token ids",
+            do="give (batch, length) token ids",
+        )
     audit = _Audit(model, frozenset(digital))
     with audit.hooks(model), torch.no_grad(), audit:
         model(input_ids=ids, use_cache=False)
     tokens = ids.numel()
-    rows = tuple(CoverageRow(t.name, t.kind, t.op, t.shape, t.macs / tokens, t.calls) for t in audit.tally.values())
+    rows = tuple(
+        CoverageRow(t.name, t.kind, t.op, t.shape, t.macs / tokens, t.calls) for t in audit.tally.values()
+    )
     seen = {row.name for row in rows if row.kind == ANALOG}
     return Coverage(rows, tokens, tuple(name for name in audit.analog if name not in seen))
 
@@ -145,8 +168,11 @@ class _Memory:
     @classmethod
     def of(cls, model: Any) -> _Memory:
         named = [*model.named_parameters(remove_duplicate=True), *model.named_buffers(remove_duplicate=True)]
-        spans = sorted((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, name)
-                       for name, tensor in named if tensor.device.type != "meta" and tensor.nbytes)
+        spans = sorted(
+            (tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, name)
+            for name, tensor in named
+            if tensor.device.type != "meta" and tensor.nbytes
+        )
         return cls([start for start, _, _ in spans], [(stop, name) for _, stop, name in spans])
 
     def name_of(self, tensor: torch.Tensor) -> str | None:
@@ -175,8 +201,10 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """While active, the stack of running modules is known."""
         with ExitStack() as stack:
             for path, module in model.named_modules():
-                for handle in (module.register_forward_pre_hook(self._enter(path), with_kwargs=True),
-                               module.register_forward_hook(self._leave, always_call=True)):
+                for handle in (
+                    module.register_forward_pre_hook(self._enter(path), with_kwargs=True),
+                    module.register_forward_hook(self._leave, always_call=True),
+                ):
                     stack.callback(handle.remove)
             yield
 
@@ -216,7 +244,9 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if _PRODUCT_WORDS.intersection(op.strip("_").split("_")):
             self._product(op, operands, sources, out)
             return out
-        floating = [source for operand, source in zip(operands, sources, strict=True) if operand.is_floating_point()]
+        floating = [
+            source for operand, source in zip(operands, sources, strict=True) if operand.is_floating_point()
+        ]
         mixed = None in floating
         if space not in ("aten", "prims", "prim") and mixed:
             for operand, source in zip(operands, sources, strict=True):
@@ -250,7 +280,9 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif weights:
             self._add(where, POSITIONS, op, shape, macs)
         else:
-            attention = "attention" in op or any("attention" in type(m).__name__.lower() for _, m in self._modules)
+            attention = "attention" in op or any(
+                "attention" in type(m).__name__.lower() for _, m in self._modules
+            )
             self._add(where, ATTENTION if attention else ACTIVATIONS, op, shape, macs)
 
     def _claim_digital(self, op: str, source: str, shape: tuple[int, ...], macs: int) -> None:
@@ -261,11 +293,12 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._add(name, DIGITAL, op, shape, macs)
                 return
         raise BadInput(
-            f"parameter {parameter}", got=f"shape {shape} in {op}",
+            f"parameter {parameter}",
+            got=f"shape {shape} in {op}",
             why=f"module {(running[-1] if running else '') or 'at the root'} multiplies by it digitally, and it is "
-                "neither analog nor digital by choice, so the simulation would silently leave it out",
+            "neither analog nor digital by choice, so the simulation would silently leave it out",
             do=f"keep {_module_of(parameter)!r} digital by choice (placement.digital of the hardware) if it is one of "
-               "the file's matrices; else this architecture is not supported yet",
+            "the file's matrices; else this architecture is not supported yet",
         )
 
     def _as_named_here(self, source: str) -> str:

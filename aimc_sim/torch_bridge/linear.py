@@ -16,7 +16,9 @@ class AnalogLinear(nn.Module):
     it a chip's tiles. Inference only.
     """
 
-    def __init__(self, matrix_name: str, in_features: int, out_features: int, bias: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, matrix_name: str, in_features: int, out_features: int, bias: torch.Tensor | None = None
+    ) -> None:
         super().__init__()
         self.matrix_name = matrix_name
         self.in_features, self.out_features = in_features, out_features
@@ -26,17 +28,25 @@ class AnalogLinear(nn.Module):
     def mount(self, tiles: TiledMatrix) -> None:
         """Compute with these tiles from now on. Raises BadInput when they hold another shape."""
         if (tiles.rows, tiles.cols) != (self.in_features, self.out_features):
-            raise BadInput(f"tiles of {self.matrix_name}", got=(tiles.rows, tiles.cols),
-                           why=f"the layer is {self.in_features} × {self.out_features}",
-                           do="mount the chip of the same weight file")
+            raise BadInput(
+                f"tiles of {self.matrix_name}",
+                got=(tiles.rows, tiles.cols),
+                why=f"the layer is {self.in_features} × {self.out_features}",
+                do="mount the chip of the same weight file",
+            )
         self.tiles = tiles
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.tiles is None:
-            raise BadInput(f"layer {self.matrix_name}", why="no chip is mounted", do="call mount(model, chip.at(t_s))")
+            raise BadInput(
+                f"layer {self.matrix_name}", why="no chip is mounted", do="call mount(model, chip.at(t_s))"
+            )
         if torch.is_grad_enabled() and x.requires_grad:
-            raise BadInput(f"layer {self.matrix_name}", why="a mounted chip has no gradient",
-                           do="run it under torch.no_grad()")
+            raise BadInput(
+                f"layer {self.matrix_name}",
+                why="a mounted chip has no gradient",
+                do="run it under torch.no_grad()",
+            )
         flat = x.detach().reshape(-1, self.in_features).to(torch.float32)
         y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles))
         if self.bias is not None:

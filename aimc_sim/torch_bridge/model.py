@@ -31,8 +31,12 @@ def analog_matrices(weight_file: WeightFile, hardware: Hardware) -> tuple[Matrix
     """Matrices that the hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing."""
     for pattern in hardware.placement.digital:
         if not any(fnmatchcase(matrix.name, pattern) for matrix in weight_file.matrices):
-            raise BadInput("placement.digital", got=pattern, why="it matches no matrix of this model",
-                           do=f"use names such as {weight_file.matrices[0].name!r}, with * and ?")
+            raise BadInput(
+                "placement.digital",
+                got=pattern,
+                why="it matches no matrix of this model",
+                do=f"use names such as {weight_file.matrices[0].name!r}, with * and ?",
+            )
     return tuple(matrix for matrix in weight_file.matrices if is_analog(matrix, hardware))
 
 
@@ -75,8 +79,12 @@ def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTraine
             continue
         tensor_name = source.get(name, name)
         if tensor_name not in stored:
-            raise BadInput("weight file", got=str(weight_file.path), why=f"it does not hold the parameter {name}",
-                           do="export the checkpoint again")
+            raise BadInput(
+                "weight file",
+                got=str(weight_file.path),
+                why=f"it does not hold the parameter {name}",
+                do="export the checkpoint again",
+            )
         parent, _, leaf = name.rpartition(".")
         value = nn.Parameter(float_tensor(weight_file.digital(tensor_name)), requires_grad=False)
         setattr(model.get_submodule(parent), leaf, value)

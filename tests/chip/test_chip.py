@@ -72,7 +72,9 @@ def test_another_process_finds_the_same_chip(file: WeightFile) -> None:
 def test_seeds_sessions_and_epochs_are_different_draws(file: WeightFile) -> None:
     name, chip = file.matrices[0].name, program(file, 5)
     again = Chip(chip.weight_file, chip.hardware, 5, chip.ranges, epoch=1)
-    found = {digest(c, DAY, [name], s)[name] for c, s in ((chip, 0), (chip, 1), (program(file, 6), 0), (again, 0))}
+    found = {
+        digest(c, DAY, [name], s)[name] for c, s in ((chip, 0), (chip, 1), (program(file, 6), 0), (again, 0))
+    }
     assert len(found) == 4
 
 
@@ -97,7 +99,9 @@ def test_compensation_restores_the_mean(file: WeightFile) -> None:
     name = file.matrices[0].name
     scale = [program(file, 1, h).at(DAY).tiles(name).scale for h in (hardware, bare)]
     assert 1.1 < float((scale[0] / scale[1]).mean()) < 1.5
-    assert_bits(program(file, 1, hardware).at(0.0).tiles(name).scale, program(file, 1, bare).at(0.0).tiles(name).scale)
+    assert_bits(
+        program(file, 1, hardware).at(0.0).tiles(name).scale, program(file, 1, bare).at(0.0).tiles(name).scale
+    )
 
 
 def test_times_and_names_that_do_not_exist(file: WeightFile) -> None:
@@ -114,10 +118,13 @@ def test_times_and_names_that_do_not_exist(file: WeightFile) -> None:
         chip.at(0, session=2**32)
 
 
-def test_ranges_are_calibrated_per_tile_and_cached(file: WeightFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_are_calibrated_per_tile_and_cached(
+    file: WeightFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    hardware = Hardware.load("hermes-256").model_copy(update={"tile": Hardware.load("hermes-256").tile.model_copy(
-        update={"rows": 16, "cols": 16})})
+    hardware = Hardware.load("hermes-256").model_copy(
+        update={"tile": Hardware.load("hermes-256").tile.model_copy(update={"rows": 16, "cols": 16})}
+    )
     calls: list[int] = []
     first = program(file, 0, hardware, progress=lambda stage, done, total: calls.append(done))
     assert calls == list(range(1, len(file.matrices) + 1))
@@ -132,15 +139,19 @@ def test_ranges_are_calibrated_per_tile_and_cached(file: WeightFile, tmp_path: P
         assert (scales > 0).all()
     (damaged,) = (tmp_path / "aimc-sim" / "ranges").iterdir()
     damaged.write_bytes(b"not a cache")
-    assert_bits(program(file, 1, hardware).ranges[file.matrices[0].name].full_scale,
-                first.ranges[file.matrices[0].name].full_scale)
+    assert_bits(
+        program(file, 1, hardware).ranges[file.matrices[0].name].full_scale,
+        first.ranges[file.matrices[0].name].full_scale,
+    )
 
 
 def test_least_squares_beats_the_largest_current(file: WeightFile) -> None:
     """The fitted full scale lies below the peak, and no neighbouring choice loses less on the text it saw."""
     hardware = Hardware.load({**Hardware.load("hermes-256").model_dump(mode="json"), "adc": {"bits": 4}})
     ranges = derive_ranges(file, hardware)
-    peak = derive_ranges(file, hardware.model_copy(update={"adc": hardware.adc.model_copy(update={"bits": 16})}))  # type: ignore[union-attr]
+    peak = derive_ranges(
+        file, hardware.model_copy(update={"adc": hardware.adc.model_copy(update={"bits": 16})})
+    )  # type: ignore[union-attr]
     ratios = np.concatenate([(ranges[m].full_scale / peak[m].full_scale).ravel() for m in ranges])  # type: ignore[operator]
     assert ratios.max() <= 1
     assert np.median(ratios) < 0.75
@@ -152,8 +163,10 @@ def test_static_input_ranges() -> None:
     cut = tile_map(20, 4, Hardware.load({"device": "ideal", "tile": {"rows": 10}}).tile)
     std = static_range(x, cut, StaticRange(method="std", kappa=15))
     np.testing.assert_allclose(std, 15 * x.std(), rtol=1e-5)
-    np.testing.assert_allclose(static_range(x, cut, StaticRange(method="max", per="tile")),
-                               [np.abs(x[:, :10]).max(), np.abs(x[:, 10:]).max()])
+    np.testing.assert_allclose(
+        static_range(x, cut, StaticRange(method="max", per="tile")),
+        [np.abs(x[:, :10]).max(), np.abs(x[:, 10:]).max()],
+    )
     half = static_range(x, cut, StaticRange(method="percentile", percentile=50.0))
     np.testing.assert_allclose(half, np.percentile(np.abs(x), 50), rtol=1e-6)
 

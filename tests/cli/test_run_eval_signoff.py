@@ -39,12 +39,18 @@ def test_eval_prints_perplexity_as_json(tiny_weights: Path, text: Path) -> None:
 
 def test_eval_compares_with_the_digital_model(tiny_weights: Path, text: Path) -> None:
     def of(*more: object) -> dict[str, Any]:
-        done = invoke("eval", tiny_weights, "--text", text, "--context", 64, "--limit-tokens", 128, "--json", *more)
+        done = invoke(
+            "eval", tiny_weights, "--text", text, "--context", 64, "--limit-tokens", 128, "--json", *more
+        )
         assert done.exit_code == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    digital, chip, ideal = of("--digital", "--compare"), of("--compare"), of("--compare", "--hardware", "ideal")
+    digital, chip, ideal = (
+        of("--digital", "--compare"),
+        of("--compare"),
+        of("--compare", "--hardware", "ideal"),
+    )
     assert (digital["kl_nats"], digital["agreement"], digital["tokens"]) == (0.0, 1.0, 126)
     assert "hardware" not in digital
     assert chip["kl_nats"] > abs(ideal["kl_nats"])
@@ -69,7 +75,9 @@ def test_run_streams_the_same_text_again(tiny_weights: Path) -> None:
     assert found["text"] == first.stdout.removesuffix("\n")
     assert len(found["token_ids"]) <= 8
     assert found["prompt_tokens"] == 9
-    sampled = [json.loads(invoke(*args, "--json", "--temperature", 1, "--text-seed", s).stdout) for s in (1, 1, 2)]
+    sampled = [
+        json.loads(invoke(*args, "--json", "--temperature", 1, "--text-seed", s).stdout) for s in (1, 1, 2)
+    ]
     assert sampled[0] == sampled[1] != sampled[2]
     digital = json.loads(invoke("run", tiny_weights, "--prompt", "Once", "--digital", "--json").stdout)
     assert "hardware" not in digital
@@ -78,14 +86,35 @@ def test_run_streams_the_same_text_again(tiny_weights: Path) -> None:
 @pytest.fixture(scope="module")
 def studied(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     folder = tmp_path_factory.mktemp("signoff") / "out"
-    return invoke("signoff", tiny_weights, "--chips", 2, "--times", "1m,1y", "--margin", 50, "--sequences", 3,
-                  "--length", 12, "-o", folder), folder
+    return invoke(
+        "signoff",
+        tiny_weights,
+        "--chips",
+        2,
+        "--times",
+        "1m,1y",
+        "--margin",
+        50,
+        "--sequences",
+        3,
+        "--length",
+        12,
+        "-o",
+        folder,
+    ), folder
 
 
 def test_signoff_passes_and_writes_its_report(studied: tuple[Any, Path]) -> None:
     done, folder = studied
     assert done.exit_code == 0, done.stderr
-    for line in ("digital", "converters only (ideal cells)", "2 chips, 1m", "2 chips, 1y", "PASS", "report.html"):
+    for line in (
+        "digital",
+        "converters only (ideal cells)",
+        "2 chips, 1m",
+        "2 chips, 1y",
+        "PASS",
+        "report.html",
+    ):
         assert line in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
 
@@ -104,8 +133,26 @@ def test_the_command_in_the_report_makes_it_again(studied: tuple[Any, Path], tmp
 
 
 def test_a_failing_verdict_exits_with_1(tiny_weights: Path, tmp_path: Path, text: Path) -> None:
-    done = invoke("signoff", tiny_weights, "--chips", 2, "--times", "1y", "--margin", 0, "--text", text,
-                  "--context", 64, "--limit-tokens", 128, "--metric", "loss", "-o", tmp_path / "out")
+    done = invoke(
+        "signoff",
+        tiny_weights,
+        "--chips",
+        2,
+        "--times",
+        "1y",
+        "--margin",
+        0,
+        "--text",
+        text,
+        "--context",
+        64,
+        "--limit-tokens",
+        128,
+        "--metric",
+        "loss",
+        "-o",
+        tmp_path / "out",
+    )
     assert done.exit_code == 1, done.stderr
     assert "FAIL" in done.stdout
     found = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -21,8 +21,12 @@ def cmo(slope: float, intercept: float) -> Formula:
 
 
 SIGMA_US: dict[str, Formula] = {  # g in µS
-    "pcm-hermes-2": lambda g: 0.16603222 + 4.71806468 * (r := g / 20.7) - 8.48101252 * r**2 + 4.68961419 * r**3,
-    "pcm-hermes-1": lambda g: 0.15781817 + 2.32443916 * (r := g / 10.35) - 2.16310839 * r**2 + 0.68841818 * r**3,
+    "pcm-hermes-2": lambda g: (
+        0.16603222 + 4.71806468 * (r := g / 20.7) - 8.48101252 * r**2 + 4.68961419 * r**3
+    ),
+    "pcm-hermes-1": lambda g: (
+        0.15781817 + 2.32443916 * (r := g / 10.35) - 2.16310839 * r**2 + 0.68841818 * r**3
+    ),
     "pcm-ibm2019": lambda g: 0.26348 + 1.9650 * (g / 25) - 1.1731 * (g / 25) ** 2,
     "pcm-joshi": lambda g: -0.00178767 * g**2 + 0.07585724 * g + 0.28638599,
     "reram-wan": lambda g: np.polyval([-16.815, 45.393, -43.853, 16.030, 0.348], g / 40),
@@ -30,12 +34,18 @@ SIGMA_US: dict[str, Formula] = {  # g in µS
     "reram-cmo-2pct": cmo(0.01129027418, 0.0112185391),
     "ideal": lambda g: 0 * g,
 }
-HIGH = np.polynomial.Polynomial([2.110295720240385, 0.2453487119885723, -3.054993405157235e-3, 1.2329755395573392e-5])
-LOW = np.polynomial.Polynomial([2.5797410660159494, 0.22419685954327148, -3.71581208142707e-3, 2.939751381126213e-5])
+HIGH = np.polynomial.Polynomial(
+    [2.110295720240385, 0.2453487119885723, -3.054993405157235e-3, 1.2329755395573392e-5]
+)
+LOW = np.polynomial.Polynomial(
+    [2.5797410660159494, 0.22419685954327148, -3.71581208142707e-3, 2.939751381126213e-5]
+)
 
 
 def nu_mean_hermes(r: np.ndarray) -> np.ndarray:
-    return np.where(r < 0.0945, np.clip(-0.0387 * ln(r) - 0.0182, 0.0720, 0.13), -0.0436 * r**2 - 0.0126 * r + 0.0736)
+    return np.where(
+        r < 0.0945, np.clip(-0.0387 * ln(r) - 0.0182, 0.0720, 0.13), -0.0436 * r**2 - 0.0126 * r + 0.0736
+    )
 
 
 NU: dict[str, tuple[Formula, Formula]] = {  # g_rel
@@ -63,12 +73,16 @@ def conductances(device: Device) -> np.ndarray:
 def test_programming_sigma_follows_the_table(name: str) -> None:
     device = devices.get(name)
     g = conductances(device)
-    np.testing.assert_allclose(device.programming_sigma_us(g), SIGMA_US[name](g.astype(float)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        device.programming_sigma_us(g), SIGMA_US[name](g.astype(float)), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_sigma_on_the_signed_weight_follows_the_table() -> None:
     w = np.linspace(0.6, 180, 2001).astype(np.float32)
-    np.testing.assert_allclose(devices.get("pcm-afm").programming_sigma(w), np.where(w <= 52.5, LOW(w), HIGH(w)), rtol=2e-6)
+    np.testing.assert_allclose(
+        devices.get("pcm-afm").programming_sigma(w), np.where(w <= 52.5, LOW(w), HIGH(w)), rtol=2e-6
+    )
     np.testing.assert_allclose(devices.get("pcm-afm-td").programming_sigma(w), HIGH(w), rtol=2e-6)
     assert devices.get("pcm-afm").programming_sigma(0.59) == 0
 
@@ -139,7 +153,9 @@ def test_outside_the_data_is_an_error(call: Callable[[], object], message: str) 
 
 
 def test_a_device_from_functions() -> None:
-    device = devices.from_functions("mine", 30.0, sigma_us=lambda g: 0.1 + 0.02 * g, mean_error_us=lambda g: -0.01 * g)
+    device = devices.from_functions(
+        "mine", 30.0, sigma_us=lambda g: 0.1 + 0.02 * g, mean_error_us=lambda g: -0.01 * g
+    )
     g = np.linspace(0, 30, 50)
     np.testing.assert_allclose(device.programming_sigma_us(g), 0.1 + 0.02 * g, rtol=1e-5)
     with pytest.raises(BadInput, match="not negative"):
@@ -152,10 +168,14 @@ def write(path: Path, *rows: str) -> Path:
 
 
 def test_a_device_from_measurements(tmp_path: Path) -> None:
-    path = write(tmp_path / "lab.csv", "1,0,0.1,60", "5,0.5,0.3,60", "9,1,0.2,60", "1,0,0.2,3600", "9,1,0.4,3600")
+    path = write(
+        tmp_path / "lab.csv", "1,0,0.1,60", "5,0.5,0.3,60", "9,1,0.2,60", "1,0,0.2,3600", "9,1,0.4,3600"
+    )
     device = devices.from_csv(path)
     assert (device.name, device.g_min_us, device.g_max_us) == ("lab", 1.0, 9.0)
-    np.testing.assert_allclose(device.programming_sigma_us([1, 3, 5, 7, 9], 60.0), [0.1, 0.2, 0.3, 0.25, 0.2], rtol=1e-5)
+    np.testing.assert_allclose(
+        device.programming_sigma_us([1, 3, 5, 7, 9], 60.0), [0.1, 0.2, 0.3, 0.25, 0.2], rtol=1e-5
+    )
     np.testing.assert_allclose(device.programming_sigma_us([1, 5, 9], 3600.0), [0.2, 0.3, 0.4], rtol=1e-5)
     with pytest.raises(BadInput, match="begin at 1m"):
         device.tables(1.0)

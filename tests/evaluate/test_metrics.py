@@ -32,7 +32,9 @@ def windows() -> Windows:
 
 def log_probs(model: Any, row: Any) -> torch.Tensor:
     with torch.no_grad():
-        return torch.as_tensor(model(torch.from_numpy(row).long()[None]).logits[0, :-1].double().log_softmax(-1))
+        return torch.as_tensor(
+            model(torch.from_numpy(row).long()[None]).logits[0, :-1].double().log_softmax(-1)
+        )
 
 
 def test_scores_are_their_definitions(models: tuple[Any, Any], windows: Windows) -> None:
@@ -79,9 +81,11 @@ def test_scores_repeat_bit_for_bit_spooled_or_recomputed(models: tuple[Any, Any]
     assert same(found[0], found[2])
 
 
-def test_blocks_change_nothing_but_rounding(models: tuple[Any, Any], windows: Windows,
-                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing_but_rounding(
+    models: tuple[Any, Any], windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memory is bounded by a block of positions; where the blocks end must not matter."""
+
     def run() -> WindowScores:
         with Reference(models[0], windows, 2) as reference:
             return score(models[1], windows, 2, reference=reference)
@@ -94,8 +98,9 @@ def test_blocks_change_nothing_but_rounding(models: tuple[Any, Any], windows: Wi
     assert np.array_equal(parts.agree, whole.agree)
 
 
-def test_temporary_files_go(models: tuple[Any, Any], windows: Windows, tmp_path: Path,
-                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_go(
+    models: tuple[Any, Any], windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Reference(models[0], windows, 2):
         assert any(tmp_path.iterdir())

@@ -46,7 +46,8 @@ def opening_with_bos(tokenizer: Any) -> Any:
     from tokenizers.processors import TemplateProcessing
 
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
     return tokenizer
 
 
@@ -99,8 +100,9 @@ def test_text_that_cannot_be_read_is_named(weights: WeightFile, story: Path, tmp
 def test_greedy_tokens_are_the_most_likely_ones(digital: Any) -> None:
     prompt = [256, 72, 101]
     tokens = list(stream_tokens(digital, prompt, 12))
-    expected = digital.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False,
-                                eos_token_id=None, pad_token_id=0)
+    expected = digital.generate(
+        torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0
+    )
     assert expected[0, 3:].tolist() == tokens
 
 
@@ -123,7 +125,11 @@ def test_streamed_text_holds_back_half_a_character(weights: WeightFile) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "what"),
-    [({"prompt": []}, "prompt"), ({"temperature": -1.0}, "temperature"), ({"max_new_tokens": 0}, "max-new-tokens")],
+    [
+        ({"prompt": []}, "prompt"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"max_new_tokens": 0}, "max-new-tokens"),
+    ],
 )
 def test_generation_refuses_what_it_cannot_do(digital: Any, changes: dict[str, Any], what: str) -> None:
     with pytest.raises(BadInput, match=what):

@@ -28,7 +28,9 @@ def test_a_rest_without_a_scored_token_is_dropped() -> None:
 
 
 @given(st.integers(2, 200), st.integers(2, 40), st.booleans(), st.integers(1, 7))
-def test_batches_cover_every_window_once_in_order_without_padding(n: int, context: int, bos: bool, batch: int) -> None:
+def test_batches_cover_every_window_once_in_order_without_padding(
+    n: int, context: int, bos: bool, batch: int
+) -> None:
     windows = cut(range(n), context, bos=1000 if bos else None)
     seen: list[list[int]] = []
     for where, rows in windows.batches(batch):

@@ -40,7 +40,11 @@ def matrix(device: str | dict[str, object], w: np.ndarray, t_s: float, **tile: o
 def test_fused_kernel_equals_the_formula(device: str) -> None:
     last = devices.get(device).t_max_s
     for t_s in TIMES.get(device, (0.0,) if last == 0 else (0.0, 20.0, 3e7)):
-        for cols, rows, tile in ((5, 70, {"rows": 32}), (3, 1300, {"rows": 500, "split": "even"}), (2, 1, {})):
+        for cols, rows, tile in (
+            (5, 70, {"rows": 32}),
+            (3, 1300, {"rows": 500, "split": "even"}),
+            (2, 1, {}),
+        ):
             m = matrix(device, pattern(cols, rows), t_s, **tile)
             cells = m.cells()
             assert_bits(m.effective_weights(), cells.effective)
@@ -55,8 +59,10 @@ def test_weights_on_a_borrowed_drift_law() -> None:
     device = {"base": "pcm-afm", "drift": "pcm-ibm2019"}
     m = matrix(device, pattern(4, 130), 86_400.0, rows=64)
     assert_bits(m.effective_weights(), m.cells().effective)
-    assert np.abs(m.effective_weights()).mean() < np.abs(matrix(device, pattern(4, 130), 0.0, rows=64).cells()
-                                                         .effective).mean()
+    assert (
+        np.abs(m.effective_weights()).mean()
+        < np.abs(matrix(device, pattern(4, 130), 0.0, rows=64).cells().effective).mean()
+    )
 
 
 def test_measured_and_scaled_devices(tmp_path: Path) -> None:
@@ -101,8 +107,10 @@ def test_without_noise_a_cell_is_its_target() -> None:
         m = matrix(device, w, 1000.0, rows=40)
         full = np.repeat(m.cells().column_max.T, [40, 40, 10], axis=1)
         target = np.divide(w, full, out=np.zeros_like(w), where=full > 0)
-        assert_bits(np.abs(m.cells().programmed[0] - m.cells().programmed[1]),
-                    np.abs(target) * np.float32(m.hardware.device.g_max_us))
+        assert_bits(
+            np.abs(m.cells().programmed[0] - m.cells().programmed[1]),
+            np.abs(target) * np.float32(m.hardware.device.g_max_us),
+        )
         np.testing.assert_allclose(m.effective_weights(), target, rtol=2e-7)
 
 
@@ -140,5 +148,5 @@ def test_readouts_are_integers_that_any_order_adds_up_to() -> None:
     units = np.rint(np.abs(cells.effective.astype(np.float64)) * 2**20)
     # 1/f noise comes after the readout, so the sums agree with the frozen weights only on average
     assert abs(units.sum() / cells.readout_now.sum() - 1) < 0.05
-    assert (cells.readout_now.sum() < cells.readout_programmed.sum())
+    assert cells.readout_now.sum() < cells.readout_programmed.sum()
     assert conductance.READOUT_UNIT == 2**20

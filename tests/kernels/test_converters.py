@@ -12,7 +12,19 @@ from aimc_sim.testing import assert_bits
 
 @pytest.mark.parametrize(
     ("x", "code"),
-    [(0.0, 0), (0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (3.49, 3), (6.9, 7), (7.0, 7), (900, 7), (-900, -7)],
+    [
+        (0.0, 0),
+        (0.5, 0),
+        (1.5, 2),
+        (2.5, 2),
+        (-0.5, 0),
+        (-1.5, -2),
+        (3.49, 3),
+        (6.9, 7),
+        (7.0, 7),
+        (900, 7),
+        (-900, -7),
+    ],
 )
 def test_truth_table_of_a_4_bit_converter(x: float, code: int) -> None:
     """Half to even, saturating, symmetric, exact zero: n = 7, step 1."""
@@ -22,7 +34,9 @@ def test_truth_table_of_a_4_bit_converter(x: float, code: int) -> None:
 
 
 def test_a_silent_input_gives_code_zero() -> None:
-    assert (converters.dac_reference(np.zeros((1, 4), np.float32), np.zeros((1, 1), np.float32), 127) == 0).all()
+    assert (
+        converters.dac_reference(np.zeros((1, 4), np.float32), np.zeros((1, 1), np.float32), 127) == 0
+    ).all()
 
 
 @pytest.mark.parametrize("levels", [1, 7, 127])

@@ -26,8 +26,12 @@ def fake() -> Any:
 
 def plan_with(**changes: Any) -> Plan:
     base: dict[str, Any] = {
-        "weights": "0" * 64, "hardware": Hardware.load("hermes-256"), "chips": 4, "times_s": (60.0, 86400.0),
-        "margin_nats": 0.6, "text": SelfText(sequences=6, length=21),
+        "weights": "0" * 64,
+        "hardware": Hardware.load("hermes-256"),
+        "chips": 4,
+        "times_s": (60.0, 86400.0),
+        "margin_nats": 0.6,
+        "text": SelfText(sequences=6, length=21),
     }
     return make_plan(**{**base, **changes})
 

@@ -27,8 +27,14 @@ def test_equal_plans_have_equal_ids_and_every_choice_counts(plan_with: Any) -> N
 
 def test_cells_go_chip_by_chip(plan_with: Any) -> None:
     cells = cells_of(plan_with(chips=2, seed=5))
-    assert cells == (Cell("digital"), Cell("converters"), Cell("chip", 5, 60.0), Cell("chip", 5, 86400.0),
-                     Cell("chip", 6, 60.0), Cell("chip", 6, 86400.0))
+    assert cells == (
+        Cell("digital"),
+        Cell("converters"),
+        Cell("chip", 5, 60.0),
+        Cell("chip", 5, 86400.0),
+        Cell("chip", 6, 60.0),
+        Cell("chip", 6, 86400.0),
+    )
 
 
 def test_times_are_sorted_and_counted_once(plan_with: Any) -> None:

@@ -33,8 +33,20 @@ def test_json_is_stable_and_complete(plan_with: Any, fake: Any) -> None:
     first, again = (report.to_json(document(plan, fake)) for _ in range(2))
     assert json.dumps(compared(first)) == json.dumps(compared(again))
     found = json.loads(first)
-    assert list(found) == ["format", "schema_version", "verdict", "plan", "text", "rows", "coverage", "notes",
-                           "provenance", "command", "windows", "timings"]
+    assert list(found) == [
+        "format",
+        "schema_version",
+        "verdict",
+        "plan",
+        "text",
+        "rows",
+        "coverage",
+        "notes",
+        "provenance",
+        "command",
+        "windows",
+        "timings",
+    ]
     assert found["plan"]["id"] == plan.id
     assert found["verdict"]["outcome"] == "pass"
     assert found["verdict"]["worst_time"] == "1d"
@@ -84,8 +96,12 @@ def test_the_page_is_self_contained_and_accessible(
     text = render(document(plan_with(metric=metric, margin_nats=margin, times_s=times), fake))
     page = Page(text)
     assert not page.all("script", "iframe", "object", "embed")
-    links = [value for _, attributes in page.tags for key, value in attributes.items()
-             if key in ("src", "href", "srcset", "action", "xlink:href")]
+    links = [
+        value
+        for _, attributes in page.tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "srcset", "action", "xlink:href")
+    ]
     assert all(link == "data:," for link in links)
     assert not re.search(r"@import|url\(", text)
     assert all("scope" in attributes for attributes in page.all("th"))
@@ -96,8 +112,12 @@ def test_the_page_is_self_contained_and_accessible(
     assert len(page.all("desc")) == 4
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    labels = " ".join(value or "" for _, attributes in page.tags for key, value in attributes.items()
-                      if key == "aria-labelledby").split()
+    labels = " ".join(
+        value or ""
+        for _, attributes in page.tags
+        for key, value in attributes.items()
+        if key == "aria-labelledby"
+    ).split()
     assert set(labels) <= set(ids)
     assert not re.search(r"\bnan\b|\binf\b", text)
     assert {tag: len(page.all(tag)) for tag in ("html", "h1", "main")} == {"html": 1, "h1": 1, "main": 1}
@@ -130,8 +150,9 @@ def test_hundreds_of_chips_still_fit(plan_with: Any, fake: Any) -> None:
     assert max(heights) <= 1000
 
 
-def test_files_appear_whole_or_not_at_all(plan_with: Any, fake: Any, tmp_path: Path,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_appear_whole_or_not_at_all(
+    plan_with: Any, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = document(plan_with(), fake)
     paths = report.write(found, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
@@ -156,11 +177,24 @@ def test_a_folder_that_cannot_be_written_is_refused_early(tmp_path: Path) -> Non
 
 
 def test_numbers_as_people_write_them() -> None:
-    assert [sig(value) for value in (0, 0.00001, 0.0613, 0.5, 2.0, 24.193, 1523.4, 3.2e7, float("inf"), None)] == [
-        "0", "0", "0.0613", "0.500", "2.00", "24.2", "1,523", "3.20e+07", "–", "–"]
+    assert [
+        sig(value) for value in (0, 0.00001, 0.0613, 0.5, 2.0, 24.193, 1523.4, 3.2e7, float("inf"), None)
+    ] == ["0", "0", "0.0613", "0.500", "2.00", "24.2", "1,523", "3.20e+07", "–", "–"]
     assert [spoken(t) for t in (0.0, 1.0, 60.0, 7200.0, 86400.0, 2_629_746.0, 31_556_952.0)] == [
-        "programming", "1 second", "1 minute", "2 hours", "1 day", "1 month", "1 year"]
-    assert [spoken(2.6e6), tick(2.6e6), tick(60.0), tick(0.0)] == ["30.1 days", "30.1\u202fd", "1\u202fmin", "0"]
+        "programming",
+        "1 second",
+        "1 minute",
+        "2 hours",
+        "1 day",
+        "1 month",
+        "1 year",
+    ]
+    assert [spoken(2.6e6), tick(2.6e6), tick(60.0), tick(0.0)] == [
+        "30.1 days",
+        "30.1\u202fd",
+        "1\u202fmin",
+        "0",
+    ]
     assert interval([0.1, 0.25]) == "0.100–0.250"
     assert interval([-0.1, 0.25]) == "-0.100 to 0.250"
     assert interval([0.1, 0.25], "percent") == "10.0–25.0\u202f%"
@@ -169,7 +203,9 @@ def test_numbers_as_people_write_them() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")
-def test_chromium_renders_it_at_every_width_without_overflow(plan_with: Any, fake: Any, tmp_path: Path) -> None:
+def test_chromium_renders_it_at_every_width_without_overflow(
+    plan_with: Any, fake: Any, tmp_path: Path
+) -> None:
     """The page prints its own layout width into the title, read back from the dumped DOM."""
     probe = "<script>document.title = document.documentElement.scrollWidth + '/' + innerWidth</script></body>"
     text = render(document(plan_with(), fake)).replace("default-src 'none';", "script-src 'unsafe-inline';")
@@ -177,9 +213,21 @@ def test_chromium_renders_it_at_every_width_without_overflow(plan_with: Any, fak
     page.write_text(text.replace("</body>", probe), encoding="utf-8")
     for width in (500, 1280):
         done = subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom",
-             f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
-            capture_output=True, text=True, timeout=120, check=True)
+            [
+                "chromium",
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                f"--window-size={width},900",
+                "--dump-dom",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                page.as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
         found = re.search(r"<title>(\d+)/(\d+)</title>", done.stdout)
         assert found is not None
         assert int(found[1]) <= int(found[2])

@@ -52,7 +52,9 @@ def test_the_worst_time_decides(plan_with: Any, fake: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("margin", "says"), [(0.3, "beyond the margin of 0.3"), (0.52, "Not shown to be within the margin of 0.52")])
+    ("margin", "says"),
+    [(0.3, "beyond the margin of 0.3"), (0.52, "Not shown to be within the margin of 0.52")],
+)
 def test_failing_says_why(plan_with: Any, fake: Any, margin: float, says: str) -> None:
     plan = plan_with(margin_nats=margin)
     verdict = decide(plan, at_times(run_cells(plan, fake.FakeBench())))
@@ -75,8 +77,16 @@ def weights(tiny_weights: Path) -> WeightFile:
 
 
 def real_plan(plan_with: Any, weights: WeightFile, **changes: Any) -> Any:
-    return plan_with(**{"weights": weights.id, "hardware": weights.hardware, "chips": 2,
-                        "text": SelfText(sequences=3, length=10), "batch": 2, **changes})
+    return plan_with(
+        **{
+            "weights": weights.id,
+            "hardware": weights.hardware,
+            "chips": 2,
+            "text": SelfText(sequences=3, length=10),
+            "batch": 2,
+            **changes,
+        }
+    )
 
 
 def test_a_real_study_repeats_and_seeds_tell_chips_apart(plan_with: Any, weights: WeightFile) -> None:
@@ -113,7 +123,10 @@ def test_a_text_file_is_checked_against_the_plan(plan_with: Any, weights: Weight
 
 def test_matrices_left_digital_are_in_the_coverage(plan_with: Any, weights: WeightFile) -> None:
     hardware = Hardware.load("hermes-256").model_copy(
-        update={"placement": Hardware.load({"device": "ideal", "placement": {"lm_head": "digital"}}).placement})
+        update={
+            "placement": Hardware.load({"device": "ideal", "placement": {"lm_head": "digital"}}).placement
+        }
+    )
     plan = real_plan(plan_with, weights, hardware=hardware, chips=1, times_s=(60.0,))
     coverage = run_plan(plan, weights).coverage
     assert [row.name for row in coverage.rows if row.kind == "digital by choice"] == ["lm_head"]

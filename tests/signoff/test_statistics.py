@@ -23,7 +23,9 @@ def draws(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64]:
     return normals(counter, key_of(seed)).reshape(-1)[:size].astype(np.float64).reshape(shape)
 
 
-def study(chips: int, items: int, sigma: tuple[float, float, float], seed: int, n: int) -> npt.NDArray[np.float64]:
+def study(
+    chips: int, items: int, sigma: tuple[float, float, float], seed: int, n: int
+) -> npt.NDArray[np.float64]:
     chip = sigma[0] * draws((n, chips, 1), 3 * seed)
     item = sigma[1] * draws((n, 1, items), 3 * seed + 1)
     return chip + item + sigma[2] * draws((n, chips, items), 3 * seed + 2)
@@ -44,8 +46,10 @@ def test_components_solve_the_expected_mean_squares() -> None:
 
 def test_the_components_are_unbiased() -> None:
     tables = study(6, 20, (0.5, 1.0, 0.8), seed=11, n=2000)
-    found = np.array([(e.components.chip, e.components.item, e.components.interaction)
-                      for e in map(estimate, tables)], dtype=float)
+    found = np.array(
+        [(e.components.chip, e.components.item, e.components.interaction) for e in map(estimate, tables)],
+        dtype=float,
+    )
     assert found.mean(axis=0) == pytest.approx([0.25, 1.0, 0.64], rel=0.05)
 
 
@@ -82,7 +86,9 @@ def test_the_interval_over_chips_alone_would_not_cover() -> None:
 def test_the_gate_keeps_its_error() -> None:
     """At the margin exactly, at most alpha of the studies pass."""
     tables = study(5, 32, (0.5, 1.0, 0.5), seed=17, n=4000)
-    passed = np.mean([non_inferior(table + 1.0, 0.0, 1.0, 0.05, higher_is_better=False).passed for table in tables])
+    passed = np.mean(
+        [non_inferior(table + 1.0, 0.0, 1.0, 0.05, higher_is_better=False).passed for table in tables]
+    )
     assert passed <= 0.055
 
 

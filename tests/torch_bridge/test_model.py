@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 FAMILIES: dict[str, Callable[[Any], Any]] = {
     "llama": lambda t: t.LlamaConfig(**SMALL, tie_word_embeddings=True),
-    "llama-untied-bias": lambda t: t.LlamaConfig(**SMALL, tie_word_embeddings=False, attention_bias=True, mlp_bias=True),
+    "llama-biased": lambda t: t.LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True),
     "mistral": lambda t: t.MistralConfig(**SMALL, sliding_window=None),
     "qwen2": lambda t: t.Qwen2Config(**SMALL, tie_word_embeddings=True),
     "qwen3": lambda t: t.Qwen3Config(**SMALL, head_dim=16),
@@ -39,7 +39,9 @@ def fill(model: torch.nn.Module) -> None:
         for ordinal, parameter in enumerate(model.parameters()):
             counter = np.zeros((-(-parameter.numel() // 4), 4), np.uint32)
             counter[:, 0], counter[:, 1] = np.arange(len(counter)), ordinal
-            z = torch.from_numpy(normals(counter, key_of(3)).ravel()[: parameter.numel()].reshape(parameter.shape))
+            z = torch.from_numpy(
+                normals(counter, key_of(3)).ravel()[: parameter.numel()].reshape(parameter.shape)
+            )
             parameter.copy_(1 + 0.1 * z if parameter.ndim == 1 else z / parameter.shape[-1] ** 0.5)
 
 
@@ -74,7 +76,9 @@ def test_exact_cells_give_the_plain_model(plain: tuple[torch.nn.Module, WeightFi
     assert seen.static_share == 1.0
     assert not seen.unused
     held = sum(parameter.numel() for parameter in ideal.parameters())
-    assert held < 0.5 * sum(parameter.numel() for parameter in model.parameters()), "a second copy of the weights"
+    assert held < 0.5 * sum(parameter.numel() for parameter in model.parameters()), (
+        "a second copy of the weights"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +104,11 @@ def test_mounting_swaps_the_chip(file: WeightFile) -> None:
 def test_more_noise_hurts_more(file: WeightFile) -> None:
     truth = logits(load_digital(file), IDS)
     errors = []
-    for hardware in (Hardware.load("hermes-256").with_ideal_cells(), Hardware.load("hermes-256"),
-                     Hardware.load("hermes-256").with_noise_scale(2)):
+    for hardware in (
+        Hardware.load("hermes-256").with_ideal_cells(),
+        Hardware.load("hermes-256"),
+        Hardware.load("hermes-256").with_noise_scale(2),
+    ):
         errors.append(float((logits(load_model(file, hardware=hardware), IDS) - truth).norm()))
     assert errors[0] < 0.5 * errors[1] < 0.5 * errors[2]
 
@@ -122,7 +129,7 @@ def test_placement_keeps_matrices_digital_by_choice(file: WeightFile) -> None:
     truth = logits(load_digital(file), IDS)
     assert float((logits(model, IDS) - truth).norm() / truth.norm()) <= 5e-4
     assert coverage(model, IDS, digital=digital).static_share < 1
-    with pytest.raises(BadInput, match="neither|not listed|claimed|digital"):
+    with pytest.raises(BadInput, match="digital"):
         coverage(model, IDS)
     with pytest.raises(BadInput, match="matches no matrix"):
         build_model(file, Hardware.load({"device": "ideal", "placement": {"digital": ["model.layer.0*"]}}))
@@ -143,7 +150,9 @@ def test_an_empty_layer_and_a_gradient_are_refused(file: WeightFile) -> None:
 def test_generation_with_a_cache_agrees_with_one_pass(file: WeightFile) -> None:
     model = load_model(file, hardware="ideal")
     ids = IDS[:, :8]
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0)
+    out = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0
+    )
     greedy = ids
     for _ in range(out.shape[1] - 8):
         greedy = torch.cat([greedy, logits(model, greedy)[:, -1:].argmax(-1)], 1)
