@@ -15,7 +15,7 @@ from aimc_sim.execute import TiledMatrix, tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
-from benchmarks.harness import Row, main, side_by_side
+from benchmarks.harness import Pair, Row, main, side_by_side
 
 CASES = [  # batch, K, N, rows per tile, read noise, goal
     (512, 2048, 2048, 512, False, 0.55),
@@ -43,44 +43,32 @@ def layer(k: int, n: int, rows: int) -> TiledMatrix:
     return CellMatrix(gaussian((n, k), 1), hardware, seed=1, t_s=86_400.0).tiles()
 
 
-def measure() -> tuple[list[Row], list[dict[str, Any]]]:
-    """Every case, as rows and as JSON."""
+def case(batch: int, k: int, n: int, tile_rows: int) -> tuple[Pair, Pair]:
+    """The chain against float32 linear and against bfloat16 linear."""
     import torch
 
+    tiles, x = layer(k, n, tile_rows), gaussian((batch, k), 2)
+    w, tx = torch.from_numpy(gaussian((n, k), 1)), torch.from_numpy(x)
+    wb, xb = w.bfloat16(), tx.bfloat16()
+    repeats = 15 if batch > 64 else 101
+    with torch.inference_mode():
+        return (
+            side_by_side(lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(tx, w), repeats),
+            side_by_side(lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(xb, wb), repeats),
+        )
+
+
+def measure() -> tuple[list[Row], list[dict[str, Any]]]:
+    """Every case, as rows and as JSON."""
     rows, data = [], []
     for batch, k, n, tile_rows, read_noise, goal in CASES:
-        tiles, x = layer(k, n, tile_rows), gaussian((batch, k), 2)
-        w, tx = torch.from_numpy(gaussian((n, k), 1)), torch.from_numpy(x)
-        wb, xb = w.bfloat16(), tx.bfloat16()
-        repeats = 15 if batch > 64 else 101
-        with torch.inference_mode():
-            against = side_by_side(
-                lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(tx, w), repeats
-            )
-            half = side_by_side(
-                lambda: tile_matmul(x, tiles), lambda: torch.nn.functional.linear(xb, wb), repeats
-            )
+        full, half = case(batch, k, n, tile_rows)
         name = f"{batch} × {k} × {n}, {tile_rows} rows" + (", read noise" if read_noise else "")
-        rows.append(Row(name, against.ratio, "of float32 linear", goal))
-        rows.append(
-            Row(
-                f"    {against.a_s * 1e3:.2f} ms against {against.b_s * 1e3:.2f} ms; bfloat16",
-                half.ratio,
-                "of bfloat16 linear",
-            )
-        )
-        data.append(
-            {
-                "batch": batch,
-                "k": k,
-                "n": n,
-                "rows": tile_rows,
-                "read_noise": read_noise,
-                "ratio": against.ratio,
-                "goal": goal,
-                "ratio_bfloat16": half.ratio,
-            }
-        )
+        rows.append(Row(name, full.ratio, "of float32 linear", goal))
+        times = f"    {full.a_s * 1e3:.2f} ms against {full.b_s * 1e3:.2f} ms; bfloat16"
+        rows.append(Row(times, half.ratio, "of bfloat16 linear"))
+        figures = {"ratio": full.ratio, "goal": goal, "ratio_bfloat16": half.ratio}
+        data.append({"batch": batch, "k": k, "n": n, "rows": tile_rows, "read_noise": read_noise, **figures})
     return rows, data
 
 
