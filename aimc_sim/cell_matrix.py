@@ -19,7 +19,7 @@ from aimc_sim.mapping import TileMap, tile_map
 from aimc_sim.randomness import Stream, event_word, key_of, site_word
 
 F32 = npt.NDArray[np.float32]
-Planes = tuple[npt.NDArray[np.int8], ...]
+I8 = npt.NDArray[np.int8]
 POLARITIES = 2
 BLOCK_WEIGHTS = 1 << 15  # weights per block of columns: its effective weights stay in second-level cache
 
@@ -150,33 +150,25 @@ class CellMatrix:
         on_grid = self.hardware.tile.weight_grid == "int16"
         integers = self.hardware.uses_integers
         peak = np.ones((bounds.size - 1, cols), np.float32)
-        flat = [np.empty(cols * rows if on_grid else 0, np.int8) for _ in range(2)]
+        high, low = (np.empty(cols * rows if on_grid else 0, np.int8) for _ in range(2))
         weights = np.empty((0, 0) if integers else (cols, rows), np.float32)
 
         def keep(first: int, last: int, effective: F32) -> None:
             if on_grid:
-                converters.to_grid(effective, bounds, flat[0], flat[1], cols * bounds, first, peak)
+                converters.to_grid(effective, bounds, high, low, cols * bounds, first, peak)
             if not integers:
                 weights[first:last] = effective
 
         column_max, alpha = self._visit(keep)
-        high, low = (
-            tuple(
-                plane[cols * a : cols * b].reshape(cols, b - a)
-                for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-                if on_grid
-            )
-            for plane in flat
-        )
         if on_grid and not integers:
             for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-                weights[:, a:b] = converters.from_grid(high[t], low[t], peak[t])
+                block = slice(cols * a, cols * b)
+                planes = high[block].reshape(cols, -1), low[block].reshape(cols, -1)
+                weights[:, a:b] = converters.from_grid(planes[0], planes[1], peak[t])
         gain = column_max.astype(np.float64) * alpha
         return self._integer_tiles(high, low, peak, gain) if integers else self._float_tiles(weights, gain)
 
-    def _integer_tiles(
-        self, high: Planes, low: Planes, peak: F32, gain: npt.NDArray[np.float64]
-    ) -> TiledMatrix:
+    def _integer_tiles(self, high: I8, low: I8, peak: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
         dac = self.hardware.dac
         assert dac is not None
         return self._converted(peak / (converters.GRID * dac.levels), gain, high=high, low=low)
@@ -194,7 +186,7 @@ class CellMatrix:
 
     def _converted(
         self, current_per_unit: npt.NDArray[np.floating], gain: npt.NDArray[np.float64], *,
-        high: Planes = (), low: Planes = (), weights: F32 | None = None,
+        high: I8 | None = None, low: I8 | None = None, weights: F32 | None = None,
     ) -> TiledMatrix:  # fmt: skip
         """Tiles behind converters; current_per_unit (tiles, N): full-scale currents per unit of the tile's sum."""
         dac, adc = self.hardware.dac, self.hardware.adc

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import local
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +27,16 @@ _mine = local()
 class TiledMatrix:
     """A K × N matrix as its tiles hold it at one time. Row tile t covers inputs bounds[t] … bounds[t+1]-1.
 
-    Exact integer path: ``high`` and ``low``, per row tile (N, K_t) int8, W = 256·high + low + 128.
+    Exact integer path: planes ``high`` and ``low`` int8, W = 256·high + low + 128, flat (N·K,): row tile t is the
+    (N, K_t) block that starts at N·bounds[t].
     Float path (no DAC, more than 8 input bits, or weight_grid = float32): ``weights`` (N, K) float32.
     """
 
     bounds: npt.NDArray[np.int64]  # (tiles + 1,)
     inverse: F32  # (tiles, N) ADC codes (without an ADC: currents) per unit of the tile's sum
     scale: F32  # (tiles, N) output per code, per unit of input range β
-    high: tuple[I8, ...] = ()
-    low: tuple[I8, ...] = ()
+    high: I8 | None = None
+    low: I8 | None = None
     weights: F32 | None = None
     dac_levels: int = 0  # largest input code; 0: no DAC
     adc_levels: int = 0  # largest output code; 0: no ADC
@@ -56,8 +56,15 @@ class TiledMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that the product reads."""
-        arrays: list[npt.NDArray[Any]] = [*self.high, *self.low, self.inverse, self.scale]
-        return sum(a.nbytes for a in arrays) + (0 if self.weights is None else self.weights.nbytes)
+        arrays = (self.high, self.low, self.weights, self.inverse, self.scale)
+        return sum(a.nbytes for a in arrays if a is not None)
+
+    def planes(self, t: int) -> tuple[I8, I8]:
+        """High and low plane of row tile t, (N, K_t) int8 views."""
+        assert self.high is not None
+        assert self.low is not None
+        block = slice(self.cols * self.bounds[t], self.cols * self.bounds[t + 1])
+        return self.high[block].reshape(self.cols, -1), self.low[block].reshape(self.cols, -1)
 
 
 def tile_matmul(x: F32, tiles: TiledMatrix) -> F32:
@@ -103,29 +110,23 @@ def _integer_path(x: F32, tiles: TiledMatrix) -> F32:
     tokens, bounds = x.shape[0], tiles.bounds
     codes, beta, sums = codes_of(x, tiles)
     out = np.zeros((tokens, tiles.cols), np.float32)
-    inputs = [
-        codes[tokens * a : tokens * b].reshape(tokens, -1)
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    few = tokens <= FEW_TOKENS
 
-    def columns(first: int, last: int) -> None:
-        for t, q in enumerate(inputs):
-            high, low, sum_t, beta_t = tiles.high[t], tiles.low[t], sums[:, t], beta[:, t]
-            inverse, scale = tiles.inverse[t], tiles.scale[t]
-            if few:
-                few_tokens(q, sum_t, beta_t, high, low, inverse, scale, tiles.adc_levels, first, last, out)
-                continue
-            h, lo = (
-                buffer[: tokens * (last - first)].reshape(tokens, -1)
-                for buffer in _scratch(tokens * (last - first))
-            )
+    def few(first: int, last: int) -> None:
+        few_tokens(codes, sums, beta, bounds, tiles.high, tiles.low, tiles.inverse, tiles.scale, tiles.adc_levels,
+                   first, last, out)  # fmt: skip
+
+    def many(first: int, last: int) -> None:
+        size = tokens * (last - first)
+        h, lo = (buffer[:size].reshape(tokens, -1) for buffer in _scratch(size))
+        for t in range(bounds.size - 1):
+            q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
+            high, low = tiles.planes(t)
             int8_product(q, high[first:last], h)
             int8_product(q, low[first:last], lo)
-            converters.adc_add(h, lo, sum_t, beta_t, inverse[first:last], scale[first:last], tiles.adc_levels,
-                               first, out)  # fmt: skip
+            converters.adc_add(h, lo, sums[:, t], beta[:, t], tiles.inverse[t, first:last], tiles.scale[t, first:last],
+                               tiles.adc_levels, first, out)  # fmt: skip
 
-    run_blocks(columns, tiles.cols, _columns(tokens, tiles))
+    run_blocks(few if tokens <= FEW_TOKENS else many, tiles.cols, _columns(tokens, tiles))
     return out
 
 
@@ -153,7 +154,7 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
         codes, beta, sums = codes_of(x, tiles)
         for t in range(bounds.size - 1):
             q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
-            high, low = int8_product(q, tiles.high[t]), int8_product(q, tiles.low[t])
+            high, low = (int8_product(q, plane) for plane in tiles.planes(t))
             yield converters.combine_reference(high, low, sums[:, t : t + 1]), beta[:, t]
         return
     import torch
@@ -203,8 +204,7 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix) -> F32:
     for t in range(bounds.size - 1):
         q = converters.dac_reference(x[:, bounds[t] : bounds[t + 1]], beta[:, t : t + 1], tiles.dac_levels)
         q64 = q.astype(np.int64)
-        high = (q64 @ tiles.high[t].astype(np.int64).T).astype(np.int32)
-        low = (q64 @ tiles.low[t].astype(np.int64).T).astype(np.int32)
+        high, low = ((q64 @ plane.astype(np.int64).T).astype(np.int32) for plane in tiles.planes(t))
         value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
         out += _digital(value, beta[:, t], tiles, t)
     return out

@@ -126,14 +126,14 @@ def bits_of_float(typingctx: Any, value: Any) -> Any:
 
 @intrinsic
 def add_product(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
-    """int32 total + a·b of int8 a, b, in 32 bits, which vector units have (Numba itself widens to 64)."""
+    """int32 total + a·b of int8 a and int16 b, in 32 bits, which vector units have (Numba itself widens to 64)."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         wide = ir.IntType(32)
         product = builder.mul(builder.sext(args[1], wide), builder.sext(args[2], wide))
         return builder.add(args[0], product)
 
-    return types.int32(types.int32, types.int8, types.int8), generate
+    return types.int32(types.int32, types.int8, types.int16), generate
 
 
 @intrinsic

@@ -1,6 +1,6 @@
-"""A whole row tile for few tokens in one pass: both integer sums of a column, its ADC code, its share of the output.
+"""A whole product for few tokens in one pass: both integer sums of a column, its ADC codes, its output.
 
-With few tokens the product is bound by reading the weights, so nothing goes through memory in between.
+With few tokens the product is bound by reading the weights, so nothing else goes through memory.
 """
 
 from __future__ import annotations
@@ -17,26 +17,36 @@ FEW_TOKENS = 1  # up to here the fused pass beats a matrix product
 
 
 @njit
-def _dot(a: Any, b: Any) -> Any:
+def _dot(weights: Any, codes: Any) -> Any:
+    """Σ weights·codes of int8 and int16, which vector units multiply and add in pairs."""
     total = np.int32(0)
-    for i in range(a.size):
-        total = add_product(total, a[i], b[i])
+    for i in range(codes.size):
+        total = add_product(total, weights[i], codes[i])
     return total
 
 
 @njit
 def few_tokens(
-    codes: Any, sums: Any, beta: Any, high: Any, low: Any, inverse: Any, scale: Any, levels: Any, first: Any, last: Any,
-    out: Any,
+    codes: Any, sums: Any, beta: Any, bounds: Any, high: Any, low: Any, inverse: Any, scale: Any, levels: Any,
+    first: Any, last: Any, out: Any,
 ) -> None:  # fmt: skip
-    """Add row tile (codes (B, K_t), planes (N, K_t)) to columns first … last-1 of out (B, N), as `adc_add` does."""
+    """Columns first … last-1 of out (B, N), which holds zeros: what `adc_add` does after two products, tile by tile.
+
+    codes: flat, as `converters.dac` leaves them; high and low: flat planes, tile t at N·bounds[t].
+    """
     n = np.float32(levels)
-    for j in range(first, last):
-        for b in range(codes.shape[0]):
-            h = _dot(codes[b], high[j])
-            lo = _dot(codes[b], low[j])
-            value = np.float32(h) * C256 + np.float32(np.int32(lo + I128 * sums[b]))
-            signal = value * inverse[j]
-            if levels > 0:
-                signal = min(max(np.rint(signal), -n), n)
-            out[b, j] += (signal * scale[j]) * beta[b]
+    tokens, cols = out.shape
+    wide = codes.astype(np.int16)
+    for t in range(bounds.size - 1):
+        start, rows = bounds[t], bounds[t + 1] - bounds[t]
+        for j in range(first, last):
+            at = cols * start + j * rows
+            high_j, low_j = high[at : at + rows], low[at : at + rows]
+            for b in range(tokens):
+                q = wide[tokens * start + b * rows : tokens * start + (b + 1) * rows]
+                h, lo = _dot(high_j, q), _dot(low_j, q)
+                value = np.float32(h) * C256 + np.float32(np.int32(lo + I128 * sums[b, t]))
+                signal = value * inverse[t, j]
+                if levels > 0:
+                    signal = min(max(np.rint(signal), -n), n)
+                out[b, j] += (signal * scale[t, j]) * beta[b, t]
