@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import TiledMatrix
+from aimc_sim.execute import TiledMatrix, TileNoise
 from aimc_sim.hardware import Hardware, LambdaRule, PerTokenRange, StaticRange
-from aimc_sim.kernels import conductance, converters
+from aimc_sim.kernels import conductance, converters, read_noise
 from aimc_sim.kernels.conductance import Cells, DeviceTables, SiteKeys
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.mapping import TileMap, tile_map
@@ -109,29 +109,31 @@ class CellMatrix:
         """(N, K) float32: every weight as its cells hold it now, in units of its column's largest in the tile."""
         out = np.empty(self.w.shape, np.float32)
 
-        def keep(first: int, last: int, effective: F32) -> None:
+        def keep(first: int, last: int, effective: F32, total: F32) -> None:
             out[first:last] = effective
 
         self._visit(keep)
         return out
 
-    def _visit(self, use: Callable[[int, int, F32], None]) -> tuple[F32, F32]:
-        """Effective weights, block of columns by block, to use(first, last, block (n, K)), from several threads.
+    def _visit(self, use: Callable[[int, int, F32, F32], None]) -> tuple[F32, F32]:
+        """Effective weights and, for read noise, (G⁺ + G⁻)/g_max, block of columns by block, to
+        use(first, last, effective (n, K), total (n, K) or empty), from several threads.
 
         Returns the largest |w| and the drift compensation of each column, both (tiles, N).
         """
         (cols, rows), tmap = self.w.shape, self.tile_map
         count = tmap.row_bounds.size - 1
-        compensation = self.hardware.compensation
+        compensation, with_total = self.hardware.compensation, self.hardware.read_noise is not None
         column_max = np.empty((count, cols), np.float32)
         before, after = (np.zeros((count, cols), np.int64) for _ in range(2))
 
         def block(first: int, last: int) -> None:
             effective = np.empty((last - first, rows), np.float32)
+            total = np.empty((last - first, rows if with_total else 0), np.float32)
             conductance.effective_weights(
-                self.w, tmap.row_bounds, self._tables, self._sites, first, last, compensation is not None,
-                effective, column_max, before, after)  # fmt: skip
-            use(first, last, effective)
+                self.w, tmap.row_bounds, self._tables, self._sites, first, last, compensation is not None, with_total,
+                effective, total, column_max, before, after)  # fmt: skip
+            use(first, last, effective, total)
 
         run_blocks(block, cols, max(1, BLOCK_WEIGHTS // rows))
         alpha = np.ones((count, cols), np.float32)
@@ -153,7 +155,13 @@ class CellMatrix:
         high, low = (np.empty(cols * rows if on_grid else 0, np.int8) for _ in range(2))
         weights = np.empty((0, 0) if integers else (cols, rows), np.float32)
 
-        def keep(first: int, last: int, effective: F32) -> None:
+        noise = self.hardware.read_noise
+        steps = np.empty(cols * rows if noise else 0, np.int8)
+        largest = np.empty((bounds.size - 1, cols), np.float32)
+
+        def keep(first: int, last: int, effective: F32, total: F32) -> None:
+            if noise:
+                read_noise.to_steps(total, bounds, steps, cols * bounds, first, largest)
             if on_grid:
                 converters.to_grid(effective, bounds, high, low, cols * bounds, first, peak)
             if not integers:
@@ -166,12 +174,24 @@ class CellMatrix:
                 planes = high[block].reshape(cols, -1), low[block].reshape(cols, -1)
                 weights[:, a:b] = converters.from_grid(planes[0], planes[1], peak[t])
         gain = column_max.astype(np.float64) * alpha
-        return self._integer_tiles(high, low, peak, gain) if integers else self._float_tiles(weights, gain)
+        if not integers:
+            return self._float_tiles(weights, gain)
+        tiles = self._integer_tiles(high, low, peak, gain)
+        return tiles if noise is None else replace(tiles, noise=self._noise(noise.sigma, steps, largest))
 
     def _integer_tiles(self, high: I8, low: I8, peak: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
         dac = self.hardware.dac
         assert dac is not None
         return self._converted(peak / (converters.GRID * dac.levels), gain, high=high, low=low)
+
+    def _noise(self, sigma: float, steps: I8, largest: F32) -> TileNoise:
+        """Read noise, its variance in squared codes (without an ADC: currents) per unit of the integer Σ steps·q²."""
+        dac, device = self.hardware.dac, self.hardware.device
+        assert dac is not None
+        relative = (sigma * device.g_max_us / (device.g_max_us - device.g_min_us) / dac.levels) ** 2
+        scale = relative * largest.astype(np.float64) / read_noise.STEPS / self._lsb() ** 2
+        site = np.uint32(site_word(Stream.READ, self.ordinal))
+        return TileNoise(steps, scale.astype(np.float32), key_of(self.seed), site)
 
     def _float_tiles(self, weights: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
         dac, bounds = self.hardware.dac, self.tile_map.row_bounds
@@ -191,9 +211,7 @@ class CellMatrix:
         """Tiles behind converters; current_per_unit (tiles, N): full-scale currents per unit of the tile's sum."""
         dac, adc = self.hardware.dac, self.hardware.adc
         assert dac is not None
-        lsb: npt.NDArray[np.float64] = np.ones((gain.shape[0], 1))
-        if adc is not None:
-            lsb = self._full_scale(adc.full_scale) / adc.levels
+        lsb = self._lsb()
         beta = None
         if isinstance(dac.range, StaticRange):
             beta = self._needed(self.ranges.input_range, "static input range")
@@ -207,6 +225,13 @@ class CellMatrix:
             input_range=beta,
             range_per_tile=isinstance(dac.range, PerTokenRange) and dac.range.per == "tile",
         )  # fmt: skip
+
+    def _lsb(self) -> npt.NDArray[np.float64]:
+        """(tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC."""
+        adc = self.hardware.adc
+        if adc is None:
+            return np.ones((self.tile_map.row_bounds.size - 1, 1))
+        return self._full_scale(adc.full_scale) / adc.levels
 
     def _full_scale(self, rule: object) -> npt.NDArray[np.float64]:
         if isinstance(rule, LambdaRule):

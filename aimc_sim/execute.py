@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import local
@@ -10,17 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.kernels import converters
+from aimc_sim.kernels import converters, read_noise
 from aimc_sim.kernels.int8_product import int8_product
 from aimc_sim.kernels.parallel import num_threads, run_blocks
 from aimc_sim.kernels.tile_product import FEW_TOKENS, few_tokens
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
+I64 = npt.NDArray[np.int64]
+COLUMN_UNIT = 64  # columns come in such blocks, as the draws of read noise do
 SCRATCH = 1 << 17  # sums held at once, so that they are still in cache when the ADC reads them
 TOKENS_PER_THREAD = 8
 FEW_WORTH_A_THREAD = 1 << 18  # products below which a second thread costs more than it saves
 _mine = local()
+
+
+@dataclass(frozen=True)
+class TileNoise:
+    """Read noise of a matrix: ``steps`` flat int8 like the planes, variance = scale·Σ steps·q², draws keyed by site."""
+
+    steps: I8
+    scale: F32  # (tiles, N)
+    key: npt.NDArray[np.uint32]  # (2,)
+    site: np.uint32  # counter word 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ class TiledMatrix:
     adc_levels: int = 0  # largest output code; 0: no ADC
     input_range: F32 | None = None  # (tiles,) static β; None: max |x| of each token
     range_per_tile: bool = True
+    noise: TileNoise | None = None  # fresh in every product
 
     @property
     def rows(self) -> int:
@@ -56,21 +70,26 @@ class TiledMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that the product reads."""
-        arrays = (self.high, self.low, self.weights, self.inverse, self.scale)
+        arrays = [self.high, self.low, self.weights, self.inverse, self.scale]
+        arrays += [] if self.noise is None else [self.noise.steps, self.noise.scale]
         return sum(a.nbytes for a in arrays if a is not None)
 
     def planes(self, t: int) -> tuple[I8, I8]:
         """High and low plane of row tile t, (N, K_t) int8 views."""
         assert self.high is not None
         assert self.low is not None
-        block = slice(self.cols * self.bounds[t], self.cols * self.bounds[t + 1])
-        return self.high[block].reshape(self.cols, -1), self.low[block].reshape(self.cols, -1)
+        return self.block(self.high, t), self.block(self.low, t)
+
+    def block(self, flat: I8, t: int) -> I8:
+        """Row tile t of a flat plane, (N, K_t) view."""
+        return flat[self.cols * self.bounds[t] : self.cols * self.bounds[t + 1]].reshape(self.cols, -1)
 
 
-def tile_matmul(x: F32, tiles: TiledMatrix) -> F32:
+def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     """x (B, K) float32 → y (B, N) float32, through DAC, tiles and ADC. Each row's result depends on that row alone.
 
-    Raises BadInput for another shape.
+    row_ids: (B,) int64, what each row is called; rows of one name draw the same read noise. Only needed for that.
+    Raises BadInput for another shape, or for row ids that are missing.
     """
     if x.ndim != 2 or x.shape[1] != tiles.rows:
         raise BadInput(
@@ -79,7 +98,14 @@ def tile_matmul(x: F32, tiles: TiledMatrix) -> F32:
     x = np.ascontiguousarray(x, dtype=np.float32)
     if tiles.weights is not None:
         return _float_path(x, tiles)
-    return _integer_path(x, tiles)
+    if tiles.noise is not None and (row_ids is None or row_ids.shape != (x.shape[0],)):
+        raise BadInput(
+            "row_ids",
+            got=None if row_ids is None else row_ids.shape,
+            why="read noise is drawn afresh for every row, by its id, so that batches change nothing",
+            do=f"give ({x.shape[0]},) int64, different for every product that is to be different",
+        )
+    return _integer_path(x, tiles, row_ids)
 
 
 def codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32, npt.NDArray[np.int32]]:
@@ -105,11 +131,12 @@ def _block(tokens: int) -> int:
     return max(TOKENS_PER_THREAD, -(-tokens // num_threads()))
 
 
-def _integer_path(x: F32, tiles: TiledMatrix) -> F32:
+def _integer_path(x: F32, tiles: TiledMatrix, row_ids: I64 | None) -> F32:
     """Blocks of columns, each through all row tiles in one thread, in order: no sum crosses a thread."""
     tokens, bounds = x.shape[0], tiles.bounds
     codes, beta, sums = codes_of(x, tiles)
     out = np.zeros((tokens, tiles.cols), np.float32)
+    inputs, noise = _by_tile(codes, tokens, bounds), tiles.noise
 
     def few(first: int, last: int) -> None:
         few_tokens(codes, sums, beta, bounds, tiles.high, tiles.low, tiles.inverse, tiles.scale, tiles.adc_levels,
@@ -119,23 +146,40 @@ def _integer_path(x: F32, tiles: TiledMatrix) -> F32:
         size = tokens * (last - first)
         h, lo = (buffer[:size].reshape(tokens, -1) for buffer in _scratch(size))
         for t in range(bounds.size - 1):
-            q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
+            q = inputs[t]
             high, low = tiles.planes(t)
             int8_product(q, high[first:last], h)
             int8_product(q, low[first:last], lo)
-            converters.adc_add(h, lo, sums[:, t], beta[:, t], tiles.inverse[t, first:last], tiles.scale[t, first:last],
-                               tiles.adc_levels, first, out)  # fmt: skip
+            chain = (h, lo, sums[:, t], beta[:, t], tiles.inverse[t, first:last], tiles.scale[t, first:last],
+                     tiles.adc_levels, first, out)  # fmt: skip
+            if noise is None:
+                converters.adc_add(*chain)
+                continue
+            steps = tiles.block(noise.steps, t)[first:last]
+            variance = [int8_product(part[t], steps) for part in squares]
+            read_noise.noisy_adc_add(
+                *chain, *variance, noise.scale[t, first:last], row_ids, t, noise.site, noise.key
+            )
 
-    run_blocks(few if tokens <= FEW_TOKENS else many, tiles.cols, _columns(tokens, tiles))
+    if noise is not None:
+        squares = [_by_tile(plane, tokens, bounds) for plane in read_noise.square_planes(codes)]
+    fused = tokens <= FEW_TOKENS and noise is None
+    run_blocks(few if fused else many, tiles.cols, _columns(tokens, tiles))
     return out
+
+
+def _by_tile(codes: I8, tokens: int, bounds: I64) -> list[I8]:
+    """Views (B, K_t) of flat tile-major codes."""
+    ends = zip(bounds[:-1], bounds[1:], strict=True)
+    return [codes[tokens * a : tokens * b].reshape(tokens, -1) for a, b in ends]
 
 
 def _columns(tokens: int, tiles: TiledMatrix) -> int:
     """Columns of a block: sums that stay in cache, and a share for every thread where there is work enough."""
-    share = -(-tiles.cols // num_threads())
+    share = math.ceil(tiles.cols / num_threads() / COLUMN_UNIT) * COLUMN_UNIT
     if tokens <= FEW_TOKENS:
         return share if tokens * tiles.rows * tiles.cols >= FEW_WORTH_A_THREAD else tiles.cols
-    return max(64, min(SCRATCH // tokens, share))
+    return max(COLUMN_UNIT, min(SCRATCH // tokens // COLUMN_UNIT * COLUMN_UNIT, share))
 
 
 def _scratch(size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
@@ -153,7 +197,7 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
     if tiles.weights is None:
         codes, beta, sums = codes_of(x, tiles)
         for t in range(bounds.size - 1):
-            q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
+            q = _by_tile(codes, tokens, bounds)[t]
             high, low = (int8_product(q, plane) for plane in tiles.planes(t))
             yield converters.combine_reference(high, low, sums[:, t : t + 1]), beta[:, t]
         return
@@ -197,7 +241,7 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
     return out
 
 
-def tile_matmul_reference(x: F32, tiles: TiledMatrix) -> F32:
+def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     """`tile_matmul` of the integer path in plain NumPy, with integers of 64 bits: bit for bit the same result."""
     bounds, beta = tiles.bounds, _ranges_of(x, tiles)
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
@@ -206,5 +250,16 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix) -> F32:
         q64 = q.astype(np.int64)
         high, low = ((q64 @ plane.astype(np.int64).T).astype(np.int32) for plane in tiles.planes(t))
         value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
-        out += _digital(value, beta[:, t], tiles, t)
+        if tiles.noise is None:
+            out += _digital(value, beta[:, t], tiles, t)
+            continue
+        assert row_ids is not None
+        steps = tiles.block(tiles.noise.steps, t).astype(np.int64).T
+        squares = read_noise.square_planes(q.astype(np.int8))
+        variance = tuple((part.astype(np.int64) @ steps).astype(np.int32) for part in squares)
+        z = read_noise.product_normals(row_ids, tiles.cols, t, int(tiles.noise.site), tiles.noise.key)
+        signal = read_noise.noisy_adc_reference(
+            value, tiles.inverse[t], variance, tiles.noise.scale[t], z, tiles.adc_levels
+        )
+        out += (signal * tiles.scale[t]) * beta[:, t : t + 1]
     return out

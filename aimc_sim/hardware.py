@@ -87,6 +87,15 @@ class Adc(Spec):
         return int(2 ** (self.bits - 1) - 1)
 
 
+class ReadNoise(Spec):
+    """Noise of the cells that is fresh in every product: σ² = sigma²·G/g_max of each device, in units of g_max².
+
+    Output-referred, amplitude inputs. The default is the constant of aihwkit's ``PCM_READ``.
+    """
+
+    sigma: float = Field(default=0.0175, ge=0)
+
+
 class Compensation(Spec):
     """Drift compensation: a digital factor, Σ|readout| at programming over Σ|readout| now, per tile or per column."""
 
@@ -110,6 +119,7 @@ class Hardware(Spec):
     tile: Tile = Tile()
     dac: Dac | None = None
     adc: Adc | None = None
+    read_noise: ReadNoise | None = None
     compensation: Compensation | None = None
     placement: Placement = Placement()
 
@@ -122,6 +132,21 @@ class Hardware(Spec):
             )
         if self.dac is None and self.adc is not None:
             raise ValueError("an ADC without a DAC has no input full scale to refer to: add a [dac] table")
+        return self
+
+    @model_validator(mode="after")
+    def _read_noise(self) -> Self:
+        if self.read_noise is not None:
+            if self.device.domain == "weight":
+                raise ValueError(
+                    f"read noise follows the conductances, and {self.device.name!r} acts on the weight itself; "
+                    "choose a device of the conductance domain"
+                )
+            if not self.uses_integers:
+                raise ValueError(
+                    "read noise is simulated on the integer path: add a [dac] table of at most 8 bits and keep "
+                    "tile.weight_grid = 'int16'"
+                )
         return self
 
     @classmethod
@@ -159,23 +184,25 @@ class Hardware(Spec):
         """Whether products are exact integer arithmetic (DAC codes of 8 bits or fewer, weights on the 16-bit grid)."""
         return self.dac is not None and self.dac.bits <= 8 and self.tile.weight_grid == "int16"
 
+    def _with(self, **changes: Any) -> Hardware:
+        """A copy with other fields, checked like any other hardware."""
+        return Hardware.parse({**self.model_dump(mode="json"), **changes}, str(changes["name"]))
+
     def with_ideal_cells(self) -> Hardware:
-        """The same tiles and converters around exact cells that never change."""
-        ideal = devices.get("ideal")
-        return self.model_copy(
-            update={"name": f"{self.name}, ideal cells", "device": ideal, "compensation": None}
-        )
+        """The same tiles and converters around exact cells that never change and never fluctuate."""
+        ideal = devices.get("ideal").model_dump(mode="json")
+        return self._with(name=f"{self.name}, ideal cells", device=ideal, compensation=None, read_noise=None)
 
     def with_device(self, device: str | Device) -> Hardware:
         """The same tiles and converters with other cells."""
         chosen = devices.get(device) if isinstance(device, str) else device
-        return self.model_copy(update={"name": f"{self.name}, {chosen.name}", "device": chosen})
+        return self._with(name=f"{self.name}, {chosen.name}", device=chosen.model_dump(mode="json"))
 
     def with_noise_scale(self, scale: float) -> Hardware:
-        """The same hardware with programming and 1/f noise multiplied by ``scale``."""
-        return self.model_copy(
-            update={"name": f"{self.name}, noise*{scale:g}", "device": self.device.with_noise_scale(scale)}
-        )
+        """The same hardware with programming, 1/f and read noise multiplied by ``scale``."""
+        read = None if self.read_noise is None else {"sigma": self.read_noise.sigma * scale}
+        device = self.device.with_noise_scale(scale).model_dump(mode="json")
+        return self._with(name=f"{self.name}, noise*{scale:g}", device=device, read_noise=read)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -206,7 +233,7 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
         )
     device = devices.from_table(data["device"], f"{where}: device", folder)
     data["device"] = device.model_dump(mode="json")
-    for part in ("dac", "adc", "compensation"):
+    for part in ("dac", "adc", "compensation", "read_noise"):
         if data.get(part) is False:
             data[part] = None
     data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")

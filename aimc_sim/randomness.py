@@ -9,7 +9,8 @@ that is random, so equal things draw equal numbers whoever asks, in whatever ord
     word 0   cells: row block;              per product: row tile (12 bits) | column block (20 bits)
 
 For a *cell* (stream PROGRAMMING, DRIFT, FLICKER) the event is the programming epoch or the session (32 bits).
-For noise that is fresh in every *product* (stream READ, TRAINING) the event is the 64-bit row id.
+For noise that is fresh in every *product* (stream READ, TRAINING) the event is the 64-bit row id: sequence (31 bits),
+position (24 bits), draw (8 bits).
 
 One call serves four cells. Row r of a column lies in row block ``(r >> 6) << 4 | (r & 15)`` and takes lane
 ``(r >> 4) & 3``: sixteen neighbours share a lane, so that vector units fill whole registers.
@@ -73,6 +74,22 @@ def event_word(event: int, what: str = "session") -> int:
             what, got=event, why="the counter has 32 bits for it", do=f"choose 0 to {(1 << 32) - 1}"
         )
     return int(event)
+
+
+def row_ids(sequence: npt.ArrayLike, position: npt.ArrayLike, draw: int = 0) -> npt.NDArray[np.int64]:
+    """Names of rows, int64, broadcast: sequence · 2³² + position · 2⁸ + draw. Raises BadInput outside their bits."""
+    parts = []
+    for what, value, bits in (("sequence id", sequence, 31), ("position", position, 24), ("draw", draw, 8)):
+        array = np.asarray(value, dtype=np.int64)
+        if array.size and (array.min() < 0 or array.max() >= 1 << bits):
+            raise BadInput(
+                what,
+                got=int(array.max() if array.min() >= 0 else array.min()),
+                why=f"a row id has {bits} bits for it",
+                do=f"keep it from 0 to {(1 << bits) - 1}",
+            )
+        parts.append(array)
+    return np.asarray(parts[0] << 32 | parts[1] << 8 | parts[2])
 
 
 def cell_counters(

@@ -28,7 +28,17 @@ def _normals(start: Any, stop: Any, k0: Any, k1: Any, words: Any, lanes: Any, ou
     for at in range(start, stop, normal.CHUNK):
         n = min(normal.CHUNK, stop - at)
         normal.fill_normals(
-            out[at : at + n], at, n, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words, lanes
+            out[at : at + n],
+            at,
+            n,
+            np.uint32(0),
+            np.uint32(1),
+            np.uint32(2),
+            np.uint32(3),
+            k0,
+            k1,
+            words,
+            lanes,
         )
 
 
@@ -72,7 +82,7 @@ def measure() -> tuple[list[Row], None]:
             {"device": {"base": "pcm-hermes-2", **({} if t_s else {"flicker": False})}, "tile": {"rows": 256}}
         )
         matrix = CellMatrix(w, hardware, seed=1, t_s=t_s)
-        seconds = median_seconds(lambda: matrix._visit(lambda first, last, block: None))  # noqa: B023
+        seconds = median_seconds(lambda: matrix._visit(lambda first, last, effective, total: None))  # noqa: B023
         rows.append(
             Row(f"{name}, two devices a weight", seconds / w.size * 1e9, "ns a weight", 10.0 if t_s else None)
         )

@@ -66,6 +66,7 @@ class Cells(NamedTuple):
     programmed: F32
     now: F32
     effective: F32  # (G⁺ - G⁻) / span, 1.0 = the full-scale weight of its column in the tile
+    total: F32  # (G⁺ + G⁻) / g_max, which read noise and array energy follow; weight domain: zeros
     readout_programmed: npt.NDArray[np.int64]  # (tiles, N) Σ|weight| of the programmed cells, in 2^-20
     readout_now: npt.NDArray[np.int64]  # (tiles, N) the same after drift, before 1/f noise
     column_max: F32  # (tiles, N) max |w| of each column in its row tile
@@ -152,8 +153,15 @@ def effective_weights_reference(
         units = np.rint(np.abs(weight(g)) * READOUT_UNIT).astype(np.int64)
         return np.add.reduceat(units, bounds[:-1], axis=1).T
 
+    total = np.zeros_like(w) if d.weight_domain else (now[0] + now[1]) * (ONE / (d.g_min + d.span))
     return Cells(
-        np.stack(programmed), np.stack(now), weight(now), readout(programmed), readout(drifted), column_max
+        np.stack(programmed),
+        np.stack(now),
+        weight(now),
+        total,
+        readout(programmed),
+        readout(drifted),
+        column_max,
     )
 
 
@@ -254,13 +262,16 @@ def _ratios(w: Any, bounds: Any, column: Any, start: Any, n: Any, column_max: An
 
 @njit
 def effective_weights(
-    w: Any, bounds: Any, d: Any, sites: Any, first: Any, last: Any, with_readout: Any,
-    effective: Any, column_max: Any, readout_programmed: Any, readout_now: Any,
+    w: Any, bounds: Any, d: Any, sites: Any, first: Any, last: Any, with_readout: Any, with_total: Any,
+    effective: Any, total: Any, column_max: Any, readout_programmed: Any, readout_now: Any,
 ) -> None:  # fmt: skip
-    """Columns first … last-1: effective (last-first, K), the rest as in `Cells`; the readouts start at zero."""
+    """Columns first … last-1: effective and total (last-first, K), the rest as in `Cells`; the readouts start at zero.
+
+    Readouts and total are left alone unless asked for.
+    """
     k = w.shape[1]
     planes = 1 if d.weight_domain else 2
-    inverse = ONE / d.span
+    inverse, inverse_max = ONE / d.span, ONE / (d.g_min + d.span)
     words, lanes = np.empty((4, GROUPS), np.uint32), np.empty((4, GROUPS), np.float32)
     scratch, laws = np.empty((7, CHUNK), np.float32), np.empty((4, CHUNK), np.float32)
     ratio, size, x, ln_x, z, amplitude, weight = (
@@ -275,7 +286,7 @@ def effective_weights(
     _target_laws(d, size, x, ln_x, off, 1)
     k0, k1 = sites.key[0], sites.key[1]
     for column in range(first, last):
-        c1 = np.uint32(column)
+        c0, c1 = np.uint32(0), np.uint32(column)
         for t in range(bounds.size - 1):
             column_max[t, column] = peak_of(w[column, bounds[t] : bounds[t + 1]])
         for start in range(0, k, CHUNK):
@@ -286,20 +297,26 @@ def effective_weights(
             _target_laws(d, size, x, ln_x, laws, n)
             for plane in range(planes):
                 sign = ONE if plane == 0 else -ONE
-                fill_normals(z, start, n, c1, sites.epoch, sites.programming[plane], k0, k1, words, lanes)
+                fill_normals(z, start, n, c0, c1, sites.epoch, sites.programming[plane], k0, k1, words, lanes)
                 _program(d, ratio, sign, size, laws, off, z, programmed[plane], n)
                 drifted[plane, :n] = programmed[plane, :n]
                 if d.drift != NO_DRIFT:
-                    fill_normals(z, start, n, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes)
+                    fill_normals(z, start, n, c0, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes)
                     _drift(d, ratio, sign, laws, off, z, programmed[plane], drifted[plane], n)
                 now[plane, :n] = drifted[plane, :n]
                 if d.flicker != NO_FLICKER:
                     for i in range(n):
                         weight[i] = abs(programmed[plane, i])
                     _law_at(AMPLITUDE, d.amplitude, d, weight, x, ln_x, amplitude, n)
-                    fill_normals(z, start, n, c1, sites.session, sites.flicker[plane], k0, k1, words, lanes)
+                    fill_normals(
+                        z, start, n, c0, c1, sites.session, sites.flicker[plane], k0, k1, words, lanes
+                    )
                     _flicker(d, amplitude, z, drifted[plane], now[plane], n)
             _combine(planes, now, inverse, effective[column - first, start : start + n], n)
+            if with_total:
+                both = total[column - first, start : start + n]
+                for i in range(n):
+                    both[i] = (now[0, i] + now[1, i]) * inverse_max
             if with_readout:
                 _combine(planes, programmed, inverse, weight, n)
                 _add_readout(weight, start, n, bounds, column, readout_programmed)

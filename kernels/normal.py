@@ -58,16 +58,17 @@ def _pair(u: Any, v: Any, cosine: Any, sine: Any, groups: Any) -> None:
 
 @njit
 def fill_normals(
-    out: Any, start: Any, count: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any, w: Any, z: Any
-) -> None:
+    out: Any, start: Any, count: Any, c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any, w: Any, z: Any
+) -> None:  # fmt: skip
     """Normals of matrix rows start … start+count-1 (start a multiple of 64, count ≤ CHUNK) into ``out``.
 
-    c1, c2, c3, k0, k1: uint32 counter words and key; scratch w (4, GROUPS) uint32, z (4, GROUPS) float32.
+    c0 … c3, k0, k1: uint32 counter words and key, the row's group counted on from c0; scratch
+    w (4, GROUPS) uint32, z (4, GROUPS) float32.
     Row r sits in group (r >> 6) << 4 | (r & 15), lane (r >> 4) & 3 (aimc_sim.randomness).
     """
     blocks = (count + 63) >> 6
     groups = blocks << 4
-    _words(np.uint32(start >> 2), groups, c1, c2, c3, k0, k1, w)
+    _words(np.uint32(c0 + np.uint32(start >> 2)), groups, c1, c2, c3, k0, k1, w)
     _pair(w[0], w[1], z[0], z[1], groups)
     _pair(w[2], w[3], z[2], z[3], groups)
     for block in range(blocks):

@@ -21,6 +21,7 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.windows import Windows
+from aimc_sim.torch_bridge.rows import sequence_names
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -171,7 +172,8 @@ def score(
     groups = list(windows.batches(batch))
     for index, (where, rows) in enumerate(groups):
         ids = torch.from_numpy(rows).long()
-        logits = _logits(model, ids)
+        with sequence_names(model, range(where.start, where.stop)):
+            logits = _logits(model, ids)
         digital = reference.logits(index, ids) if reference is not None else None
         if _spool is not None:
             _spool(logits)

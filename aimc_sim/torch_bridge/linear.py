@@ -7,6 +7,7 @@ from torch import nn
 
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import TiledMatrix, tile_matmul
+from aimc_sim.torch_bridge.rows import RowNames
 
 
 class AnalogLinear(nn.Module):
@@ -24,6 +25,7 @@ class AnalogLinear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.tiles: TiledMatrix | None = None
+        self.row_names: RowNames | None = None  # set by the model: who the rows are, for read noise
 
     def mount(self, tiles: TiledMatrix) -> None:
         """Compute with these tiles from now on. Raises BadInput when they hold another shape."""
@@ -48,7 +50,10 @@ class AnalogLinear(nn.Module):
                 do="run it under torch.no_grad()",
             )
         flat = x.detach().reshape(-1, self.in_features).to(torch.float32)
-        y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles))
+        rows = None
+        if self.tiles.noise is not None:
+            rows = (self.row_names or RowNames()).of(tuple(x.shape[:-1]))
+        y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles, rows))
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], self.out_features).to(x.dtype)

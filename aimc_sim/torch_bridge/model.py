@@ -13,6 +13,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models.families import skeleton
 from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.rows import RowNames
 from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile
 
 if TYPE_CHECKING:
@@ -89,7 +90,19 @@ def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTraine
         value = nn.Parameter(float_tensor(weight_file.digital(tensor_name)), requires_grad=False)
         setattr(model.get_submodule(parent), leaf, value)
     _set_generation_defaults(model, weight_file)
+    if analog:
+        _name_rows(model)
     return model.eval()
+
+
+def _name_rows(model: PreTrainedModel) -> None:
+    """Let the analog layers know which token each of their rows belongs to."""
+    names = RowNames()
+    names.watch(model)
+    model.row_names = names
+    for module in model.modules():
+        if isinstance(module, AnalogLinear):
+            module.row_names = names
 
 
 def _set_generation_defaults(model: PreTrainedModel, weight_file: WeightFile) -> None:

@@ -36,7 +36,7 @@ def test_compiled_normals_are_the_reference_bit_for_bit(start: int, count: int) 
     key, out = key_of(2**63 + 5), np.full(count, np.nan, np.float32)
     scratch = np.empty((4, GROUPS), np.uint32), np.empty((4, GROUPS), np.float32)
     word3 = np.uint32(site_word(Stream.DRIFT, 5, 1))
-    fill_normals(out, start, count, np.uint32(7), np.uint32(3), word3, key[0], key[1], *scratch)
+    fill_normals(out, start, count, np.uint32(0), np.uint32(7), np.uint32(3), word3, key[0], key[1], *scratch)
     counter, lane = cell_counters(np.arange(start, start + count), 7, Stream.DRIFT, 5, 1, event=3)
     assert_bits(out, normals(counter, key)[np.arange(count), lane])
 

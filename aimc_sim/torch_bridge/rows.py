@@ -1,0 +1,91 @@
+"""What each row of a batch is called, so that noise that is fresh in every product does not depend on batching.
+
+A row is (sequence, position, draw). The root model learns it from its inputs before each forward; the analog layers
+look it up. Padding, sorting, splitting a batch or recomputing a prefix give a token the same name, and so the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from aimc_sim.errors import BadInput
+from aimc_sim.randomness import row_ids
+
+I64 = npt.NDArray[np.int64]
+
+
+class RowNames:
+    """Row ids (batch, length) of the forward that is running, shared by a model's analog layers."""
+
+    def __init__(self) -> None:
+        self.ids: I64 | None = None
+        self.sequences: I64 | None = None  # (batch,) names of the sequences; None: their places in the batch
+        self.draw = 0
+
+    def watch(self, model: nn.Module) -> None:
+        """Learn the rows before every forward of the root model."""
+        model.register_forward_pre_hook(self._learn, with_kwargs=True)
+
+    def of(self, batch: tuple[int, ...]) -> I64:
+        """(rows,) ids for an input of shape (batch, length, features) or (batch·length, features).
+
+        A shorter length means the last positions, as when only the last logits are wanted.
+        """
+        ids = self.ids
+        if ids is not None and len(batch) == 2 and batch[0] == ids.shape[0] and batch[1] <= ids.shape[1]:
+            return ids[:, ids.shape[1] - batch[1] :].reshape(-1)
+        if ids is not None and len(batch) == 1 and batch[0] == ids.size:
+            return ids.reshape(-1)
+        raise BadInput(
+            "rows of the batch",
+            got=batch,
+            why="read noise is drawn by the name of each row, and "
+            + ("none is known" if ids is None else f"the model was called with {ids.shape} tokens"),
+            do="call the whole model, not one of its layers",
+        )
+
+    def _learn(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tokens = kwargs.get("input_ids")
+        if tokens is None:
+            tokens = kwargs.get("inputs_embeds", args[0] if args else None)
+        if tokens is None:
+            self.ids = None
+            return
+        batch, length = tokens.shape[:2]
+        positions = kwargs.get("position_ids")
+        if positions is None:
+            past = kwargs.get("past_key_values")
+            start = 0 if past is None else int(past.get_seq_length())
+            positions = np.arange(start, start + length)[None]
+        else:
+            positions = positions.detach().cpu().numpy()
+        sequences = np.arange(batch) if self.sequences is None else self.sequences
+        if sequences.shape != (batch,):
+            raise BadInput(
+                "sequence ids",
+                got=sequences.shape,
+                why=f"the batch has {batch} sequences",
+                do="give one id each",
+            )
+        self.ids = row_ids(sequences[:, None], np.broadcast_to(positions, (batch, length)), self.draw)
+
+
+@contextmanager
+def sequence_names(model: nn.Module, sequences: Sequence[int] | I64, draw: int = 0) -> Iterator[None]:
+    """Inside, the rows of the model's batches belong to these sequences (batch,), draw after draw of fresh noise."""
+    names = getattr(model, "row_names", None)
+    if not isinstance(names, RowNames):
+        yield  # a digital model has no noise to name
+        return
+    before = names.sequences, names.draw
+    names.sequences, names.draw = np.asarray(sequences, np.int64), draw
+    try:
+        yield
+    finally:
+        names.sequences, names.draw = before
