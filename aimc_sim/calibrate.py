@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ import numpy.typing as npt
 
 from aimc_sim.cell_matrix import MatrixRange, Ranges
 from aimc_sim.chip import Chip
+from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_sums
 from aimc_sim.hardware import Adc, Hardware, LambdaRule, StaticRange
+from aimc_sim.kernels._jit import cache_root
 from aimc_sim.kernels.full_scale import best_full_scale
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.mapping import TileMap, tile_map
@@ -31,7 +33,7 @@ from aimc_sim.weightfile import MatrixInfo, WeightFile
 F32 = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 FIT_TOKENS = 512  # tokens that full scales are fitted on, spread evenly over the calibration text
-VERSION = 1  # of the method: a change makes cached ranges stale
+VERSION = 2  # of the method: a change makes cached ranges stale
 
 
 def derive_ranges(
@@ -62,16 +64,15 @@ def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress |
     })  # fmt: skip
     path = cache_folder() / f"{_digest(identity)}.npz"
     known = _read(path)
-    if known is None:
+    if known is None or not _fits(known, weight_file, hardware):
         known = derive_ranges(weight_file, hardware, progress)
         _write(path, known)
     return known
 
 
 def cache_folder() -> Path:
-    """Where derived ranges are kept: $XDG_CACHE_HOME or ~/.cache, then aimc-sim/ranges."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "aimc-sim" / "ranges"
+    """Where derived ranges are kept: beside the compiler's cache, in the user's cache folder."""
+    return cache_root().parent / "ranges"
 
 
 def _matrix_range(
@@ -104,7 +105,15 @@ def static_range(x: F32, tmap: TileMap, rule: StaticRange) -> F32:
 
 
 def _learned(ranges: F32, tmap: TileMap) -> F32:
-    return np.broadcast_to(ranges, tmap.row_bounds.size - 1).astype(np.float32)
+    count = tmap.row_bounds.size - 1
+    if ranges.shape not in ((1,), (count,)):
+        raise BadInput(
+            "learned input ranges",
+            got=ranges.shape,
+            why=f"this tiling has {count} row tiles, and they were learned for another",
+            do="use the tile height that the checkpoint was trained with, or calibrate: dac.range with a rule",
+        )
+    return np.broadcast_to(ranges, count).astype(np.float32)
 
 
 def _least_squares(x: F32, name: str, chip: Chip, tmap: TileMap, adc: Adc, beta: F32 | None) -> F32:
@@ -158,16 +167,37 @@ def _digest(text: str) -> str:
 def _read(path: Path) -> dict[str, MatrixRange] | None:
     """Cached ranges; None where there are none or they cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found: dict[str, dict[str, F32]] = {}
             for key in file.files:
                 kind, _, name = key.partition(":")
                 found.setdefault(name, {})[kind] = file[key]
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # a damaged archive raises almost anything; it only costs another calibration
         return None
     return {
         name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()
     }
+
+
+def _fits(ranges: Ranges, weight_file: WeightFile, hardware: Hardware) -> bool:
+    """Whether cached ranges are what this calibration would give: every matrix, its shape, finite and positive."""
+    matrices = analog_matrices(weight_file, hardware)
+    if {matrix.name for matrix in matrices} != set(ranges):
+        return False
+    static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
+    fitted = hardware.adc is not None and not isinstance(hardware.adc.full_scale, LambdaRule)
+    for matrix in matrices:
+        tmap, item = tile_map(matrix.rows, matrix.cols, hardware.tile), ranges[matrix.name]
+        rows, cols = tmap.row_bounds.size - 1, tmap.col_bounds.size - 1
+        for value, shape, wanted in (
+            (item.input_range, (rows,), static),
+            (item.full_scale, (rows, cols), fitted),
+        ):
+            if (value is not None) != wanted:
+                return False
+            if value is not None and (value.shape != shape or not (np.isfinite(value) & (value > 0)).all()):
+                return False
+    return True
 
 
 def _write(path: Path, ranges: Ranges) -> None:
@@ -184,4 +214,5 @@ def _write(path: Path, ranges: Ranges) -> None:
             np.savez(file, allow_pickle=False, **arrays)
         os.replace(file.name, path)
     except OSError:
-        return
+        with suppress(OSError, NameError):
+            os.unlink(file.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from aimc_sim.mapping import TileMap, tile_map
 from aimc_sim.randomness import Stream, event_word, key_of, site_word
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int8]
 POLARITIES = 2
 BLOCK_WEIGHTS = 1 << 15  # weights per block of columns: its effective weights stay in second-level cache
@@ -33,6 +35,20 @@ class MatrixRange:
 
 
 Ranges = Mapping[str, MatrixRange]
+
+
+def ranges_id(ranges: Ranges) -> str:
+    """16 hex digits of what the ranges are, bit for bit; empty where there are none."""
+    if not ranges:
+        return ""
+    digest = hashlib.sha256()
+    for name in sorted(ranges):
+        for kind in ("input_range", "full_scale"):
+            value = getattr(ranges[name], kind)
+            if value is not None:
+                digest.update(f"{name} {kind} {value.shape} ".encode())
+                digest.update(np.ascontiguousarray(value, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def needs_ranges(hardware: Hardware) -> bool:
@@ -136,6 +152,13 @@ class CellMatrix:
             use(first, last, effective, total)
 
         run_blocks(block, cols, max(1, BLOCK_WEIGHTS // rows))
+        if not np.isfinite(column_max).all():
+            column = int(np.flatnonzero(~np.isfinite(column_max).all(axis=0))[0])
+            raise BadInput(
+                f"weights of {self.name}, output {column}",
+                why="they are not all finite",
+                do="mend the checkpoint: a cell cannot hold NaN or infinity",
+            )
         alpha = np.ones((count, cols), np.float32)
         if compensation is not None:
             if compensation.per == "tile":
@@ -177,26 +200,33 @@ class CellMatrix:
         if not integers:
             return self._float_tiles(weights, gain)
         tiles = self._integer_tiles(high, low, peak, gain)
-        return tiles if noise is None else replace(tiles, noise=self._noise(noise.sigma, steps, largest))
+        if noise is None:
+            return tiles
+        return replace(tiles, noise=self._noise(noise.sigma, steps, largest, self._lsb(peak)))
 
-    def _integer_tiles(self, high: I8, low: I8, peak: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
+    def _integer_tiles(self, high: I8, low: I8, peak: F32, gain: F64) -> TiledMatrix:
         dac = self.hardware.dac
         assert dac is not None
-        return self._converted(peak / (converters.GRID * dac.levels), gain, high=high, low=low)
+        per_unit = peak / (converters.GRID * dac.levels)
+        return self._converted(per_unit, gain, self._lsb(peak), high=high, low=low)
 
-    def _noise(self, sigma: float, steps: I8, largest: F32) -> TileNoise:
+    def _noise(self, sigma: float, steps: I8, largest: F32, lsb: F64) -> TileNoise:
         """Read noise, its variance in squared codes (without an ADC: currents) per unit of the integer Σ steps·q²."""
         dac, device = self.hardware.dac, self.hardware.device
         assert dac is not None
         relative = (sigma * device.g_max_us / (device.g_max_us - device.g_min_us) / dac.levels) ** 2
-        scale = relative * largest.astype(np.float64) / read_noise.STEPS / self._lsb() ** 2
+        scale = relative * largest.astype(np.float64) / read_noise.STEPS / lsb**2
         site = np.uint32(site_word(Stream.READ, self.ordinal))
         return TileNoise(steps, scale.astype(np.float32), key_of(self.seed), site)
 
-    def _float_tiles(self, weights: F32, gain: npt.NDArray[np.float64]) -> TiledMatrix:
+    def _float_tiles(self, weights: F32, gain: F64) -> TiledMatrix:
         dac, bounds = self.hardware.dac, self.tile_map.row_bounds
         if dac is not None:
-            return self._converted(np.full(gain.shape, 1.0 / dac.levels), gain, weights=weights)
+            ends = zip(bounds[:-1], bounds[1:], strict=True)
+            peak = np.stack([np.abs(weights[:, a:b]).max(axis=1) for a, b in ends])
+            return self._converted(
+                np.full(gain.shape, 1.0 / dac.levels), gain, self._lsb(peak), weights=weights
+            )
         for t, (a, b) in enumerate(
             zip(bounds[:-1], bounds[1:], strict=True)
         ):  # no converters: fold the scales in
@@ -205,13 +235,12 @@ class CellMatrix:
         return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights)
 
     def _converted(
-        self, current_per_unit: npt.NDArray[np.floating], gain: npt.NDArray[np.float64], *,
+        self, current_per_unit: npt.NDArray[np.floating], gain: F64, lsb: F64, *,
         high: I8 | None = None, low: I8 | None = None, weights: F32 | None = None,
     ) -> TiledMatrix:  # fmt: skip
         """Tiles behind converters; current_per_unit (tiles, N): full-scale currents per unit of the tile's sum."""
         dac, adc = self.hardware.dac, self.hardware.adc
         assert dac is not None
-        lsb = self._lsb()
         beta = None
         if isinstance(dac.range, StaticRange):
             beta = self._needed(self.ranges.input_range, "static input range")
@@ -226,18 +255,21 @@ class CellMatrix:
             range_per_tile=isinstance(dac.range, PerTokenRange) and dac.range.per == "tile",
         )  # fmt: skip
 
-    def _lsb(self) -> npt.NDArray[np.float64]:
-        """(tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC."""
+    def _lsb(self, peak: F32) -> F64:
+        """(tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC.
+
+        peak: (tiles, N) the largest |effective weight| of each column in its tile.
+        """
         adc = self.hardware.adc
         if adc is None:
             return np.ones((self.tile_map.row_bounds.size - 1, 1))
-        return self._full_scale(adc.full_scale) / adc.levels
-
-    def _full_scale(self, rule: object) -> npt.NDArray[np.float64]:
-        if isinstance(rule, LambdaRule):
-            return np.full((self.tile_map.row_bounds.size - 1, 1), rule.lambda_)
-        fitted = self._needed(self.ranges.full_scale, "ADC full scale")
-        return fitted.astype(np.float64)[:, self.tile_map.column_tile]
+        if not isinstance(adc.full_scale, LambdaRule):
+            fitted = self._needed(self.ranges.full_scale, "ADC full scale")
+            return fitted.astype(np.float64)[:, self.tile_map.column_tile] / adc.levels
+        if adc.full_scale.bound_from == "target":
+            return np.full((self.tile_map.row_bounds.size - 1, 1), adc.full_scale.lambda_ / adc.levels)
+        full = adc.full_scale.lambda_ * np.where(peak > 0, peak.astype(np.float64), 1.0)
+        return np.asarray(full / adc.levels)
 
     def _needed(self, value: F32 | None, what: str) -> F32:
         if value is None:

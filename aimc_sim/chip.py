@@ -6,50 +6,70 @@ times in another order, from another process or with other threads gives the sam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from aimc_sim.cell_matrix import CellMatrix, MatrixRange, Ranges
+from aimc_sim.cell_matrix import CellMatrix, MatrixRange, Ranges, ranges_id
 from aimc_sim.execute import TiledMatrix
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import event_word, key_of
 from aimc_sim.spec import canonical_json
+from aimc_sim.units import parse_duration
 from aimc_sim.weightfile import WeightFile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chip:
-    """One programmed chip. `aimc_sim.program` makes it."""
+    """One programmed chip. `aimc_sim.program` makes it. Chips are equal when their ids are."""
 
     weight_file: WeightFile
     hardware: Hardware
     seed: int
-    ranges: Ranges
+    ranges: Ranges = field(repr=False)
     epoch: int = 0  # programming cycle: programming again draws anew
 
     def __post_init__(self) -> None:
         key_of(self.seed)
         event_word(self.epoch, "epoch")
 
-    @property
+    @cached_property
+    def ranges_id(self) -> str:
+        """Which converter ranges it uses; empty where the hardware needs none."""
+        return ranges_id(self.ranges)
+
+    @cached_property
     def id(self) -> str:
         """What the chip is a function of, as one text: equal ids, equal chips."""
         return canonical_json(
             {
                 "weights": self.weight_file.id,
                 "hardware": self.hardware.id,
-                "seed": self.seed,
-                "epoch": self.epoch,
+                "ranges": self.ranges_id,
+                "seed": int(self.seed),
+                "epoch": int(self.epoch),
             }
         )
 
-    def at(self, t_s: float, session: int = 0) -> ChipState:
-        """The chip t_s seconds after programming, as one inference session sees it (1/f noise is frozen in a session).
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Chip) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return (
+            f"Chip({self.weight_file.path.name}, {self.hardware.name}, seed={self.seed}, epoch={self.epoch})"
+        )
+
+    def at(self, t_s: float | str, session: int = 0) -> ChipState:
+        """The chip t_s seconds after programming (or "1d"), as one inference session sees it: 1/f noise is frozen.
 
         Raises BadInput for a time before programming or beyond the range of the device's data.
         """
-        self.hardware.check_time(t_s)
+        seconds = parse_duration(t_s)
+        self.hardware.check_time(seconds)
         event_word(session)
-        return ChipState(self, float(t_s), session)
+        return ChipState(self, seconds, session)
 
 
 @dataclass(frozen=True)

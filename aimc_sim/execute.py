@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import local
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ COLUMN_UNIT = 64  # columns come in such blocks, as the draws of read noise do
 SCRATCH = 1 << 17  # sums held at once, so that they are still in cache when the ADC reads them
 TOKENS_PER_THREAD = 8
 FEW_WORTH_A_THREAD = 1 << 18  # products below which a second thread costs more than it saves
-_mine = local()
+_spare: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]] = []
 
 
 @dataclass(frozen=True)
@@ -143,23 +143,21 @@ def _integer_path(x: F32, tiles: TiledMatrix, row_ids: I64 | None) -> F32:
                    first, last, out)  # fmt: skip
 
     def many(first: int, last: int) -> None:
-        size = tokens * (last - first)
-        h, lo = (buffer[:size].reshape(tokens, -1) for buffer in _scratch(size))
-        for t in range(bounds.size - 1):
-            q = inputs[t]
-            high, low = tiles.planes(t)
-            int8_product(q, high[first:last], h)
-            int8_product(q, low[first:last], lo)
-            chain = (h, lo, sums[:, t], beta[:, t], tiles.inverse[t, first:last], tiles.scale[t, first:last],
-                     tiles.adc_levels, first, out)  # fmt: skip
-            if noise is None:
-                converters.adc_add(*chain)
-                continue
-            steps = tiles.block(noise.steps, t)[first:last]
-            variance = [int8_product(part[t], steps) for part in squares]
-            read_noise.noisy_adc_add(
-                *chain, *variance, noise.scale[t, first:last], row_ids, t, noise.site, noise.key
-            )
+        part = slice(first, last)
+        with _scratch(tokens, last - first) as (h, lo):
+            for t, q in enumerate(inputs):
+                high, low = tiles.planes(t)
+                int8_product(q, high[part], h)
+                int8_product(q, low[part], lo)
+                chain = (h, lo, sums[:, t], beta[:, t], tiles.inverse[t, part], tiles.scale[t, part], tiles.adc_levels,
+                         first, out)  # fmt: skip
+                if noise is None:
+                    converters.adc_add(*chain)
+                    continue
+                steps = tiles.block(noise.steps, t)[part]
+                variance = int8_product(squares[0][t], steps), int8_product(squares[1][t], steps)
+                own = (noise.scale[t, part], row_ids, t, noise.site, noise.key)
+                read_noise.noisy_adc_add(*chain, *variance, *own)
 
     if noise is not None:
         squares = [_by_tile(plane, tokens, bounds) for plane in read_noise.square_planes(codes)]
@@ -182,13 +180,20 @@ def _columns(tokens: int, tiles: TiledMatrix) -> int:
     return max(COLUMN_UNIT, min(SCRATCH // tokens // COLUMN_UNIT * COLUMN_UNIT, share))
 
 
-def _scratch(size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Two buffers of this thread, kept from call to call."""
-    held = getattr(_mine, "buffers", None)
+@contextmanager
+def _scratch(tokens: int, width: int) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+    """Two buffers (tokens, width), lent from a store that grows to one pair a thread and is then only reused.
+
+    (Threads of OpenMP have no Python thread-local storage that outlives a call.)
+    """
+    size = tokens * width
+    held = _spare.pop() if _spare else None
     if held is None or held[0].size < size:
         held = (np.empty(size, np.int32), np.empty(size, np.int32))
-        _mine.buffers = held
-    return held
+    try:
+        yield held[0][:size].reshape(tokens, width), held[1][:size].reshape(tokens, width)
+    finally:
+        _spare.append(held)
 
 
 def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from aimc_sim import devices
 from aimc_sim.devices import Device
 from aimc_sim.errors import BadInput
-from aimc_sim.spec import Spec, nearest, read_toml
+from aimc_sim.spec import Spec, merge, nearest, read_toml
 
 MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
 Bits = Annotated[int, Field(ge=2, le=16)]
@@ -35,7 +35,10 @@ class Tile(Spec):
 
 
 class StaticRange(Spec):
-    """How a static input range β is found where the checkpoint brings none: one pass over the calibration text."""
+    """How a static input range β is found where the checkpoint brings none: one pass over the calibration text.
+
+    ``std`` takes one standard deviation over the whole text; AFM averages those of its first 500 training batches.
+    """
 
     method: Literal["std", "max", "percentile"] = "std"
     kappa: float = Field(default=15.0, gt=0)  # std: β = kappa·std(x)
@@ -67,6 +70,8 @@ class LambdaRule(Spec):
 
     rule: Literal["lambda"]
     lambda_: float = Field(gt=0)
+    # "noisy": of the programmed weights instead of the targets, column by column, as IBM's released code does
+    bound_from: Literal["target", "noisy"] = "target"
 
 
 class LeastSquares(Spec):
@@ -156,6 +161,13 @@ class Hardware(Spec):
             return source
         if isinstance(source, Mapping):
             return _from_tables(source, "hardware", Path())
+        if not isinstance(source, (str, Path)):
+            raise BadInput(
+                "hardware",
+                got=source,
+                why="it is neither a name, a path nor a mapping of tables",
+                do=f"give a preset ({', '.join(preset_names())}) or a TOML file",
+            )
         text = str(source)
         if text in preset_names():
             return _preset(text)
@@ -217,7 +229,25 @@ def _preset(name: str) -> Hardware:
 
 
 def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardware:
+    """Tables with defaults filled in; ``base = "hermes-256"`` starts from a preset and lays the rest over it."""
     data = dict(tables)
+    if "base" in data:
+        name = data.pop("base")
+        if name not in preset_names():
+            raise BadInput(
+                f"{where}: base",
+                got=name,
+                why="no preset has that name",
+                do=nearest(str(name), preset_names()),
+            )
+        device = data.get("device")
+        own = isinstance(device, Mapping) and (
+            "base" in device or "measurements" in device or "name" in device
+        )
+        preset = _preset(str(name)).model_dump(mode="json")
+        if own or isinstance(device, str):
+            preset.pop("device")
+        data = merge(preset, {"name": f"{name}, changed", **data})
     if "device" not in data:
         raise BadInput(
             f"{where}: device",

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import MAX_ROWS, Tile
+from aimc_sim.randomness import MAX_ROW_TILES
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,16 @@ def tile_map(rows: int, cols: int, tile: Tile) -> TileMap:
             why=f"this matrix has {rows} inputs and a tile at most {MAX_ROWS}",
             do=f"set tile.rows to {MAX_ROWS} or less",
         )
-    return TileMap(cuts(rows, tile.rows, tile.split), cuts(cols, tile.cols, tile.split))
+    bounds = cuts(rows, tile.rows, tile.split)
+    if bounds.size - 1 > MAX_ROW_TILES:
+        raise BadInput(
+            "tile.rows",
+            got=tile.rows,
+            why=f"{rows} inputs would need {bounds.size - 1} row tiles, and the "
+            f"counters of per-product noise name {MAX_ROW_TILES}",
+            do="use higher tiles",
+        )
+    return TileMap(bounds, cuts(cols, tile.cols, tile.split))
 
 
 def cuts(length: int, limit: int | None, split: str = "filled") -> npt.NDArray[np.int64]:

@@ -28,7 +28,7 @@ from aimc_sim.errors import BadInput
 STREAM_BITS, ORDINAL_BITS, PLANE_BITS = 6, 20, 6
 LANE_BLOCK = 16  # neighbouring rows that share a lane
 MAX_ROWS = 1 << 32
-MAX_COLUMNS_PER_PRODUCT = 1 << 22  # 20 bits of column blocks of four
+MAX_ROW_TILES = 1 << 12  # bits of word 0 per product
 
 
 class Stream(IntEnum):

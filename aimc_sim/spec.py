@@ -21,6 +21,9 @@ else:
     import tomli as tomllib
 
 
+PROSE = frozenset({"name", "description", "source"})
+
+
 class Spec(BaseModel):
     """A frozen value. Unknown keys, wrong types and non-finite numbers are errors."""
 
@@ -28,8 +31,14 @@ class Spec(BaseModel):
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of the sha256 of the spec's canonical JSON: equal specs, equal ids."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()[:16]
+        """First 16 hex digits of the sha256 of what the spec decides: equal specs, equal ids.
+
+        Names, prose and absent effects are left out, so that neither a description nor an effect that is new to the
+        schema and not used changes the id.
+        """
+        return hashlib.sha256(canonical_json(_decisive(self.model_dump(mode="json"))).encode()).hexdigest()[
+            :16
+        ]
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:
@@ -86,6 +95,12 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
+
+
+def _decisive(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _decisive(v) for k, v in value.items() if v is not None and k not in PROSE}
+    return [_decisive(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _refuse(value: object) -> object:

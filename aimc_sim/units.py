@@ -29,6 +29,10 @@ def parse_duration(text: str | float) -> float:
                 do="give a finite time of at least 0",
             )
         return float(text)
+    if not isinstance(text, str):
+        raise BadInput(
+            "time", got=text, why="it is neither a number of seconds nor a text", do="write 60 or '1m'"
+        )
     match = _DURATION.fullmatch(text)
     units = "ns us ms s m h d w mo y"
     if match is None:

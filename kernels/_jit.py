@@ -43,7 +43,10 @@ def cache_key(folder: Path = KERNELS) -> str:
 
 
 def cache_root() -> Path:
-    """The folder that holds one cache folder per key: $XDG_CACHE_HOME or ~/.cache, then aimc-sim/numba."""
+    """The folder that holds one cache folder per key: $XDG_CACHE_HOME or ~/.cache, then aimc-sim/numba.
+
+    A relative XDG_CACHE_HOME is ignored, as its specification asks. Other caches lie beside this folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~")) / ".cache"
     return home / "aimc-sim" / "numba"
@@ -94,6 +97,7 @@ def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = Fals
             dispatcher = numba.njit(cache=folder is not None, **options)(function)
         cache = getattr(dispatcher, "_cache", None)  # absent under NUMBA_DISABLE_JIT
         if folder is not None and cache is not None:
+            cache.load_overload = _mending(cache.load_overload, cache.flush)
             cache.save_overload = _guarded(cache.save_overload, folder / "lock")
         return dispatcher
 
@@ -112,14 +116,28 @@ def _numba_cache_at(folder: Path | None) -> Iterator[Path | None]:
         settings.CACHE_DIR = before
 
 
+def _mending(load: Callable[..., Any], flush: Callable[[], None]) -> Callable[..., Any]:
+    """A damaged entry (a power cut leaves empty files) is forgotten and compiled again."""
+
+    def load_overload(*args: Any) -> Any:
+        try:
+            return load(*args)
+        except Exception:  # junk unpickles into almost any error
+            with contextlib.suppress(OSError):
+                flush()
+            return None
+
+    return load_overload
+
+
 def _guarded(save: Callable[..., None], lock: Path) -> Callable[..., None]:
     """Numba's index is read, changed and written without a lock: two processes could name one file twice.
 
-    A cache that cannot be written (disk full, folder gone) costs a compilation, never a result.
+    A cache that cannot be written (disk full, folder gone, a damaged index) costs a compilation, never a result.
     """
 
     def save_overload(*args: Any) -> None:
-        with contextlib.suppress(OSError), open(lock, "a") as handle:
+        with contextlib.suppress(Exception), open(lock, "a") as handle:
             if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX)  # released on close
             save(*args)

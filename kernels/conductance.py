@@ -19,7 +19,7 @@ from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals
 
 F32 = npt.NDArray[np.float32]
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE = range(5)  # rows of x_scale and y_scale
-NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT = range(3)
+NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT, AGED_DRIFT = range(4)
 NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER = range(3)
 READOUT_UNIT = np.float32(
     2**20
@@ -41,7 +41,7 @@ class DeviceTables(NamedTuple):
     amplitude: F32
     x_scale: F32  # (5,): law variable per unit of conductance
     y_scale: F32  # (5,): factor on the law's value
-    drift: int  # NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT
+    drift: int  # NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT; AGED_DRIFT: nu_mean and nu_std hold shift and σ at the age
     log_time: np.float32  # ln((t + t0) / t0)
     clip_low: np.float32  # additive drift keeps the conductance in [clip_low, clip_high]
     clip_high: np.float32
@@ -98,8 +98,9 @@ def programmed_reference(target: F32, d: DeviceTables, z: F32) -> F32:
     return np.maximum(noisy, ZERO)
 
 
-def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32) -> F32:
-    """G·((t+t0)/t0)^-ν with ν = |μ(target) + s(target)·z|, or the additive law in ln t."""
+def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programming: F32) -> F32:
+    """G·((t+t0)/t0)^-ν with ν = |μ(target) + s(target)·z|; the additive law in ln t; or the statistics of another age
+    under the same programming draw."""
     size = np.abs(target)
     if d.drift == POWER_DRIFT:
         nu = np.abs(_law(d, NU_MEAN, size) + _law(d, NU_STD, size) * z)
@@ -107,6 +108,8 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32) -> F32:
     if d.drift == ADDITIVE_DRIFT:
         moved = (g + _law(d, NU_MEAN, size)) + _law(d, NU_STD, size) * z
         return np.minimum(np.maximum(moved, d.clip_low), d.clip_high)
+    if d.drift == AGED_DRIFT:
+        return np.maximum((target + _law(d, NU_MEAN, size)) + _law(d, NU_STD, size) * z_programming, ZERO)
     return g
 
 
@@ -138,10 +141,10 @@ def effective_weights_reference(
         targets = [np.where(ratio > 0, active, d.g_min), np.where(ratio < 0, active, d.g_min)]
     programmed, drifted, now = [], [], []
     for plane, target in enumerate(targets):
-        z = _normals(sites.programming[plane], sites.epoch, sites.key, n, k)
-        programmed.append(programmed_reference(target, d, z))
+        z_programming = _normals(sites.programming[plane], sites.epoch, sites.key, n, k)
+        programmed.append(programmed_reference(target, d, z_programming))
         z = _normals(sites.drift[plane], sites.epoch, sites.key, n, k)
-        drifted.append(drifted_reference(programmed[-1], target, d, z))
+        drifted.append(drifted_reference(programmed[-1], target, d, z, z_programming))
         z = _normals(sites.flicker[plane], sites.session, sites.key, n, k)
         now.append(flickered_reference(drifted[-1], programmed[-1], d, z))
     inverse = ONE / d.span
@@ -204,7 +207,9 @@ def _program(d: Any, ratio: Any, sign: Any, size: Any, laws: Any, off: Any, z: A
 
 
 @njit
-def _drift(d: Any, ratio: Any, sign: Any, laws: Any, off: Any, z: Any, g: Any, out: Any, n: Any) -> None:
+def _drift(
+    d: Any, ratio: Any, sign: Any, size: Any, laws: Any, off: Any, z: Any, g: Any, out: Any, n: Any
+) -> None:
     for i in range(n):
         on = d.weight_domain or ratio[i] * sign > ZERO
         mean = laws[NU_MEAN, i] if on else off[NU_MEAN, 0]
@@ -212,6 +217,9 @@ def _drift(d: Any, ratio: Any, sign: Any, laws: Any, off: Any, z: Any, g: Any, o
         if d.drift == POWER_DRIFT:
             nu = abs(mean + std * z[i])
             out[i] = g[i] * exp(-(nu * d.log_time))
+        elif d.drift == AGED_DRIFT:
+            goal = size[i] if on else d.g_min
+            out[i] = max((goal + mean) + std * z[i], ZERO)
         else:
             moved = (g[i] + mean) + std * z[i]
             out[i] = min(max(moved, d.clip_low), d.clip_high)
@@ -301,8 +309,11 @@ def effective_weights(
                 _program(d, ratio, sign, size, laws, off, z, programmed[plane], n)
                 drifted[plane, :n] = programmed[plane, :n]
                 if d.drift != NO_DRIFT:
-                    fill_normals(z, start, n, c0, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes)
-                    _drift(d, ratio, sign, laws, off, z, programmed[plane], drifted[plane], n)
+                    if d.drift != AGED_DRIFT:  # which keeps the programming draw
+                        fill_normals(
+                            z, start, n, c0, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes
+                        )
+                    _drift(d, ratio, sign, size, laws, off, z, programmed[plane], drifted[plane], n)
                 now[plane, :n] = drifted[plane, :n]
                 if d.flicker != NO_FLICKER:
                     for i in range(n):

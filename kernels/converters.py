@@ -15,6 +15,7 @@ from aimc_sim.kernels.elementary import add32, peak_of
 
 F32 = npt.NDArray[np.float32]
 ZERO, ONE = np.float32(0), np.float32(1)
+SILENT = np.float32(1e-30)  # a range below counts as no input: its reciprocal would not be a normal number
 GRID = 32767  # largest magnitude of an effective weight on the 16-bit grid
 C256, I128 = np.float32(256), np.int32(128)
 
@@ -29,8 +30,8 @@ def token_range_reference(x: F32, bounds: npt.NDArray[np.int64], per_tile: bool)
 
 
 def dac_reference(x: F32, beta: F32, levels: int) -> F32:
-    """Codes of x (B, K) under β (B, 1), as float32: clamp(rint(x·(n/β)), ±n); all zero where β is 0."""
-    scale = np.divide(np.float32(levels), beta, out=np.zeros_like(beta), where=beta > 0)
+    """Codes of x (B, K) under β (B, 1), as float32: clamp(rint(x·(n/β)), ±n); all zero where β is (next to) 0."""
+    scale = np.divide(np.float32(levels), beta, out=np.zeros_like(beta), where=beta > SILENT)
     return np.minimum(np.maximum(np.rint(x * scale), np.float32(-levels)), np.float32(levels))
 
 
@@ -117,7 +118,11 @@ def dac(
             start, stop = bounds[t], bounds[t + 1]
             if dynamic:
                 beta[b, t] = peak_of(x[b, start:stop]) if per_tile else whole
-            scale = n / beta[b, t] if beta[b, t] > ZERO else ZERO
+            elif np.isnan(peak_of(x[b, start:stop])):
+                beta[b, t] = np.float32(
+                    np.nan
+                )  # a static range clips what is large, but must not hide what is no number
+            scale = n / beta[b, t] if beta[b, t] > SILENT else ZERO
             at = tokens * start + b * (stop - start)
             sums[b, t] = _quantise(x[b, start:stop], scale, n, codes[at : at + stop - start])
 

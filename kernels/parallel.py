@@ -21,6 +21,7 @@ from typing import Any
 _lock = Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+_forked = False
 _requested: int | None = None
 _REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -40,7 +41,7 @@ def num_threads() -> int:
 def set_num_threads(threads: int | None) -> None:
     """Use this many threads from now on (None: torch's number). Results do not depend on it."""
     global _requested
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
+    if threads is not None and (type(threads) is not int or threads < 1):
         raise ValueError(f"threads must be a whole number of at least 1, not {threads!r}")
     _requested = threads
 
@@ -49,7 +50,7 @@ def run_blocks(work: Callable[[int, int], object], total: int, block: int) -> No
     """Call work(start, stop) for consecutive blocks of ``total`` items, on all threads; the first error is raised."""
     bounds = [(start, min(start + block, total)) for start in range(0, total, block)]
     threads = min(num_threads(), len(bounds))
-    if threads <= 1:
+    if threads <= 1 or _forked:  # neither team nor pool survives a fork
         for start, stop in bounds:
             work(start, stop)
         return
@@ -112,9 +113,9 @@ def _threads(size: int) -> ThreadPoolExecutor:
 
 
 def _forget_pool() -> None:
-    """A forked child has none of its parent's threads."""
-    global _pool
-    _pool = None
+    """A forked child has none of its parent's threads, and would wait for them for ever."""
+    global _pool, _forked
+    _pool, _forked = None, True
 
 
 if hasattr(os, "register_at_fork"):

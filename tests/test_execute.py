@@ -133,3 +133,17 @@ def test_wrong_input_is_refused() -> None:
         cells(np.ones((3, 10), np.float32), dac={}, adc={}).tiles()
     with pytest.raises(BadInput, match="a crossbar holds a matrix"):
         cells(np.ones(3, np.float32))
+
+
+def test_what_is_no_number_comes_out_as_no_number() -> None:
+    """Also behind a static range, which would clip it; and a tiny range is silence, not infinity."""
+    w, x = gaussian((8, 64), 1), gaussian((3, 64), 2)
+    x[1, 5] = np.nan
+    static = MatrixRange(input_range=np.full(2, 3.0, np.float32))
+    for ranges, rule in ((static, "std"), (MatrixRange(), "per_token")):
+        tiles = cells(w, ranges, "ideal", tile={"rows": 32}, dac={"range": rule}, adc=LAMBDA).tiles()
+        y = tile_matmul(x, tiles)
+        assert np.isnan(y[1]).all()
+        assert np.isfinite(y[[0, 2]]).all()
+    tiny = cells(w, device="ideal", dac={}).tiles()
+    assert (tile_matmul(np.full((1, 64), 1e-38, np.float32), tiny) == 0).all()

@@ -128,3 +128,32 @@ def test_durations() -> None:
             parse_duration(bad)
     with pytest.raises(BadInput, match="no time was given"):
         parse_durations(",")
+
+
+def test_a_preset_with_changes() -> None:
+    """``base`` starts from a preset; tables are laid over its tables."""
+    base = Hardware.load("hermes-256")
+    wide = Hardware.load({"base": "hermes-256", "tile": {"rows": 512}})
+    assert wide.tile.rows == 512
+    assert wide.tile.cols == 256
+    assert wide.device == base.device
+    assert (
+        Hardware.load({"base": "hermes-256", "device": {"flicker": False}}).device.drift == base.device.drift
+    )
+    assert Hardware.load({"base": "hermes-256", "device": "pcm-ibm2019"}).device.name == "pcm-ibm2019"
+    assert Hardware.load({"base": "hermes-256", "adc": False}).adc is None
+    with pytest.raises(BadInput, match="did you mean 'hermes-256'"):
+        Hardware.load({"base": "hermes"})
+    with pytest.raises(BadInput, match="neither a name"):
+        Hardware.load(5)  # type: ignore[arg-type]
+
+
+def test_prose_and_absent_effects_are_not_part_of_the_identity() -> None:
+    base = Hardware.load("hermes-256")
+    assert Hardware.load({"base": "hermes-256", "name": "mine", "description": "other words"}).id == base.id
+    assert Hardware.load({"base": "hermes-256", "read_noise": {}}).id != base.id
+
+
+def test_tiles_of_too_few_rows() -> None:
+    with pytest.raises(BadInput, match="4096"):
+        tile_map(5000, 8, Hardware.load({"device": "ideal", "tile": {"rows": 1}}).tile)

@@ -50,6 +50,16 @@ class Programming(Spec):
         ages = [law.age_s for law in self.by_age]
         if any(b <= a for a, b in zip(ages, ages[1:], strict=False)):
             raise ValueError(f"ages must rise, got {ages}")
+        if len(ages) > 1 and ages[0] == 0:
+            raise ValueError(
+                "statistics are interpolated in ln t, so the first of several ages must be above 0 s"
+            )
+        for what in ("sigma", "shift"):
+            shapes = {(getattr(law, what) or ZERO).shape for law in self.by_age}
+            if len(shapes) > 1 or any(shape[-1] for shape in shapes if len(ages) > 1):
+                raise ValueError(
+                    f"to be interpolated, the laws of {what} need the same pieces at every age, no clamps"
+                )
         return self
 
     def at(self, t_s: float) -> tuple[Law, Law]:
@@ -118,12 +128,56 @@ class Device(Spec):
     def _consistent(self) -> Self:
         if self.g_min_us >= self.g_max_us:
             raise ValueError(f"g_min_us = {self.g_min_us} must lie below g_max_us = {self.g_max_us}")
+        ages = [law.age_s for law in self.programming.by_age] if self.programming else []
+        depends_on_time = bool(self.drift or self.flicker or len(ages) > 1)
+        if depends_on_time and self.t_max_s is None:
+            raise ValueError("its statistics depend on time, so t_max_s must say up to when they hold")
+        if len(ages) > 1 and self.t_max_s is not None and self.t_max_s > ages[-1]:
+            raise ValueError(f"t_max_s = {self.t_max_s} lies beyond the last measured age, {ages[-1]} s")
+        if len(ages) > 1 and self.drift is not None:
+            raise ValueError("statistics by age already contain the drift; leave `drift` out")
+        for what, law in self._laws():
+            self._check_law(what, law)
         if self.domain == "weight":
+            if self.programming and any(law != ZERO for what, law in self._laws() if what == "shift"):
+                raise ValueError("a mean error of the signed weight has no direction; leave `shift` out")
             if self.g_min_us:
                 raise ValueError("a weight-domain device has no conductance, so g_min_us must be 0")
-            if isinstance(self.drift, AdditiveDrift):
-                raise ValueError("additive drift needs a conductance; use a power law in the weight domain")
+            if isinstance(self.drift, AdditiveDrift) or len(ages) > 1:
+                raise ValueError(
+                    "drift by addition or by age needs a conductance; use a power law in the weight domain"
+                )
         return self
+
+    def _laws(self) -> list[tuple[str, Law]]:
+        found: list[tuple[str, Law | None]] = []
+        if self.programming:
+            found += [("sigma", self.programming.sigma), ("shift", self.programming.shift)]
+            for aged in self.programming.by_age:
+                found += [("sigma", aged.sigma), ("shift", aged.shift)]
+        if isinstance(self.drift, PowerDrift):
+            found += [("drift.nu_mean", self.drift.nu_mean), ("drift.nu_std", self.drift.nu_std)]
+        if self.flicker:
+            found.append(("flicker.amplitude", self.flicker.amplitude))
+        return [(what, law) for what, law in found if law is not None]
+
+    def _check_law(self, what: str, law: Law) -> None:
+        """The law's data cover this g_max, and a standard deviation is never negative."""
+        arbitrary = self.domain == "weight" and law.measured_g_max_us not in (None, self.g_max_us)
+        if arbitrary or not law.holds_for(self.g_max_us):
+            raise ValueError(
+                f"{what} was measured at g_max = {law.measured_g_max_us:g} µS and does not scale, so it cannot serve "
+                f"g_max_us = {self.g_max_us:g}"
+            )
+        if what in ("shift", "drift.nu_mean"):
+            return
+        g = np.linspace(self.g_min_us, self.g_max_us, 257).astype(np.float32)
+        value = law_reference(law.table(), g * law.x_scale(self.g_max_us))
+        if not (np.isfinite(value) & (value >= 0)).all():
+            where = float(g[np.flatnonzero(~(np.isfinite(value) & (value >= 0)))[0]])
+            raise ValueError(
+                f"{what} is {float(value.min()):.3g} at {where:.3g} µS; it must be finite and not negative"
+            )
 
     @property
     def is_ideal(self) -> bool:
@@ -189,9 +243,16 @@ class Device(Spec):
     def flicker_sigma_us(self, g_programmed_us: npt.ArrayLike, t_s: float) -> F32:
         """σ in µS of the 1/f noise of an undrifted cell at programmed conductances in µS, t_s after programming."""
         g = np.asarray(g_programmed_us, np.float32)
+        if not (np.isfinite(g) & (g >= 0)).all():
+            raise BadInput(
+                f"g_programmed_us for device {self.name!r}",
+                got=float(g[~(g >= 0)].flat[0]),
+                why="a conductance is finite and not negative",
+                do="correct the value",
+            )
+        self.check_time(t_s)
         if self.flicker is None:
             return np.zeros_like(g)
-        self.check_time(t_s)
         tables = self.tables(t_s)
         if tables.flicker == kernel.NO_FLICKER:
             return np.zeros_like(g)
@@ -204,10 +265,12 @@ class Device(Spec):
     def tables(self, t_s: float) -> kernel.DeviceTables:
         """What the kernels need to know of the device at time t_s."""
         self.check_time(t_s)
-        sigma, shift = self.programming.at(t_s) if self.programming else (ZERO, ZERO)
+        sigma, shift = self.programming.at(0.0) if self.programming else (ZERO, ZERO)
         drift, mean, std = kernel.NO_DRIFT, ZERO, ZERO
         log_time = 0.0
-        if isinstance(self.drift, PowerDrift) and t_s > 0:
+        if self.programming and len(self.programming.by_age) > 1 and t_s > 0:
+            drift, (std, mean) = kernel.AGED_DRIFT, self.programming.at(t_s)
+        elif isinstance(self.drift, PowerDrift) and t_s > 0:
             drift, mean, std = kernel.POWER_DRIFT, self.drift.nu_mean, self.drift.nu_std
             log_time = math.log1p(t_s / self.drift.t0_s)
         elif isinstance(self.drift, AdditiveDrift) and t_s > 0:
@@ -223,7 +286,10 @@ class Device(Spec):
                 amplitude = f.amplitude
         laws = (sigma, shift, mean, std, amplitude)
         y_scale = np.array([law.y_scale(self.g_max_us) for law in laws], np.float32)
-        y_scale[kernel.SIGMA] *= np.float32(self.programming.scale if self.programming else 1.0)
+        scale = np.float32(self.programming.scale if self.programming else 1.0)
+        y_scale[kernel.SIGMA] *= scale
+        if drift == kernel.AGED_DRIFT:
+            y_scale[kernel.NU_STD] *= scale
         y_scale[kernel.AMPLITUDE] *= np.float32(self.flicker.scale if self.flicker else 1.0)
         return kernel.DeviceTables(
             weight_domain=self.domain == "weight",
@@ -258,10 +324,16 @@ class Device(Spec):
                 why=f"its data cover {low:g} to {high:g}",
                 do="stay within that range",
             )
-        drift_time = t_s if which in (kernel.SIGMA, kernel.SHIFT) else 1.0
-        tables = self.tables(max(drift_time, self.t_min_s) if drift_time else 0.0)
-        table = (tables.sigma, tables.shift, tables.nu_mean, tables.nu_std)[which]
-        return np.asarray(tables.y_scale[which] * law_reference(table, values * tables.x_scale[which]))
+        if which == kernel.SIGMA:
+            self.check_time(t_s)
+            law, scale = (
+                (self.programming.at(t_s)[0], self.programming.scale) if self.programming else (ZERO, 1.0)
+            )
+        else:
+            assert isinstance(self.drift, PowerDrift)
+            law, scale = (self.drift.nu_mean if which == kernel.NU_MEAN else self.drift.nu_std), 1.0
+        unit = law.y_scale(self.g_max_us) * np.float32(scale)
+        return np.asarray(unit * law_reference(law.table(), values * law.x_scale(self.g_max_us)))
 
     def with_noise_scale(self, scale: float) -> Device:
         """The same device with programming and 1/f noise multiplied by ``scale``."""

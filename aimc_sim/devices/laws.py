@@ -21,29 +21,56 @@ class Piece(Spec):
 
     coefficients: tuple[float, ...] = Field(min_length=1, max_length=kernel.COEFFICIENTS)
     basis: Literal["linear", "log", "exp_log"] = "linear"
-    up_to: float | None = None  # largest x of this piece, inclusive; None for the last
+    up_to: float | None = None  # largest x of this piece, inclusive
+    below: float | None = None  # or: x of this piece lies below; the last piece has neither
     minimum: float | None = None
     maximum: float | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.up_to is not None and self.below is not None:
+            raise ValueError("give `up_to` (inclusive) or `below`, not both")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum = {self.minimum} lies above maximum = {self.maximum}")
+        return self
+
+    @property
+    def end(self) -> float | None:
+        """Where the piece ends; None for the last."""
+        return self.below if self.up_to is None else self.up_to
+
+    @property
+    def last_x(self) -> np.float32:
+        """Largest float32 x of the piece."""
+        if self.end is None:
+            return np.float32(np.inf)
+        end = np.float32(self.end)
+        return end if self.below is None else np.nextafter(end, np.float32(-np.inf))
 
 
 class Law(Spec):
     """A function of conductance. ``of`` names the variable x: ``g_us`` microsiemens (weight domain: the weight on the
-    device's own scale), or ``g_rel`` = g / g_max. ``reference_g_max_us``: the g_max at which the value was measured;
-    it scales with the device's own. None: the value holds as it stands.
+    device's own scale), or ``g_rel`` = g / g_max. ``measured_g_max_us``: where the source's data end; the law holds for
+    that g_max only (of ``g_us``: up to it), unless ``scales``: then its value is proportional to the device's g_max.
     """
 
     of: Literal["g_us", "g_rel"] = "g_rel"
-    reference_g_max_us: float | None = Field(default=None, gt=0)
+    measured_g_max_us: float | None = Field(default=None, gt=0)
+    scales: bool = False
     pieces: tuple[Piece, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        bounds = [piece.up_to for piece in self.pieces]
+        bounds = [piece.end for piece in self.pieces]
         if bounds[-1] is not None or any(bound is None for bound in bounds[:-1]):
-            raise ValueError("every piece but the last needs `up_to`, and the last must not have it")
+            raise ValueError(
+                "every piece but the last needs `up_to` or `below`, and the last must not have it"
+            )
+        if self.scales and self.measured_g_max_us is None:
+            raise ValueError("a law that scales needs `measured_g_max_us`")
         finite = [bound for bound in bounds if bound is not None]
         if any(b <= a for a, b in zip(finite, finite[1:], strict=False)):
-            raise ValueError(f"the pieces' `up_to` must rise, got {finite}")
+            raise ValueError(f"the pieces' ends must rise, got {finite}")
         return self
 
     @classmethod
@@ -53,7 +80,7 @@ class Law(Spec):
 
     @classmethod
     def through(cls, x: npt.ArrayLike, y: npt.ArrayLike, **fields: Any) -> Law:
-        """The law that joins points (x rising, y) by straight lines and is constant outside them."""
+        """The law that joins points (x rising, y) by straight lines, the outer ones carried on."""
         xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if xs.size == 1:
             return cls.polynomial(float(ys[0]), **fields)
@@ -62,8 +89,6 @@ class Law(Spec):
             Piece(
                 coefficients=(float(ys[i] - slopes[i] * xs[i]), float(slopes[i])),
                 up_to=float(xs[i + 1]) if i + 2 < xs.size else None,
-                minimum=float(min(ys[i], ys[i + 1])),
-                maximum=float(max(ys[i], ys[i + 1])),
             )
             for i in range(xs.size - 1)
         ]
@@ -73,7 +98,7 @@ class Law(Spec):
         """The kernels' form: (pieces, 10) float32."""
         table = np.zeros((len(self.pieces), kernel.WIDTH), np.float32)
         for row, piece in zip(table, self.pieces, strict=True):
-            row[kernel.UPPER] = math.inf if piece.up_to is None else piece.up_to
+            row[kernel.UPPER] = piece.last_x
             row[kernel.BASIS] = BASES[piece.basis]
             row[kernel.LOW] = -math.inf if piece.minimum is None else piece.minimum
             row[kernel.HIGH] = math.inf if piece.maximum is None else piece.maximum
@@ -86,17 +111,30 @@ class Law(Spec):
 
     def y_scale(self, g_max: float) -> np.float32:
         """Conductance per unit of the law's value."""
-        return np.float32(g_max / self.reference_g_max_us if self.reference_g_max_us else 1.0)
+        return np.float32(g_max / self.measured_g_max_us if self.scales and self.measured_g_max_us else 1.0)
+
+    def holds_for(self, g_max: float) -> bool:
+        """Whether the source's data cover a device of this g_max."""
+        if self.measured_g_max_us is None or self.scales:
+            return True
+        return g_max <= self.measured_g_max_us if self.of == "g_us" else g_max == self.measured_g_max_us
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What two laws must share to be interpolated: pieces, variable, scale, and no clamps."""
+        cuts = tuple((p.up_to, p.below, p.basis) for p in self.pieces)
+        clamps = any(p.minimum is not None or p.maximum is not None for p in self.pieces)
+        return (self.of, self.measured_g_max_us, self.scales, cuts, clamps)
 
     def mixed(self, other: Law, fraction: float) -> Law:
-        """(1 - fraction)·self + fraction·other, for two laws of the same pieces without clamps that differ."""
+        """(1 - fraction)·self + fraction·other, for two laws of one `shape`."""
         pieces = []
         for a, b in zip(self.pieces, other.pieces, strict=True):
             n = max(len(a.coefficients), len(b.coefficients))
             ca = a.coefficients + (0.0,) * (n - len(a.coefficients))
             cb = b.coefficients + (0.0,) * (n - len(b.coefficients))
             mix = tuple(p + fraction * (q - p) for p, q in zip(ca, cb, strict=True))
-            pieces.append(Piece(coefficients=mix, basis=a.basis, up_to=a.up_to))
+            pieces.append(Piece(coefficients=mix, basis=a.basis, up_to=a.up_to, below=a.below))
         return self.model_copy(update={"pieces": tuple(pieces)})
 
 

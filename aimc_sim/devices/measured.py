@@ -21,8 +21,9 @@ def from_csv(path: str | Path, name: str | None = None) -> Device:
     """A device from a table of measurements, any age its own rows.
 
     Columns: ``conductance_us`` (target, µS, rising within an age), ``mean_error_us``, ``sigma_us`` (≥ 0) and, if the
-    cells were measured more than once, ``age_s``. Between the points the statistics are straight lines; between ages
-    they are interpolated in ln t; outside the measured conductances and ages they are refused.
+    cells were measured at a known age, ``age_s``. Between the points the statistics are straight lines; between ages
+    they are interpolated in ln t; outside the measured conductances and ages they are refused. Time 0 means the first
+    reading.
     """
     path = Path(path)
     ages = _read(path)
@@ -49,7 +50,7 @@ def from_csv(path: str | Path, name: str | None = None) -> Device:
     return Device(
         name=name or path.stem, description=f"Measured: {path.name}", source=path.name,
         g_min_us=low, g_max_us=high, programming=Programming(by_age=tuple(laws)),
-        t_min_s=first if len(laws) > 1 else 0.0, t_max_s=last if len(laws) > 1 else 0.0,
+        t_min_s=first, t_max_s=last,
     )  # fmt: skip
 
 
@@ -126,6 +127,13 @@ def _read(path: Path) -> dict[float, list[tuple[float, float, float]]]:
                         got=value,
                         why="it cannot be negative",
                         do="correct the value",
+                    )
+                if g + error < 0:
+                    raise BadInput(
+                        f"{path}, line {number}: mean_error_us",
+                        got=error,
+                        why=f"the mean conductance would be {g + error:g} µS, and none is below 0",
+                        do="correct the value; it is the measured mean minus the target",
                     )
                 rows.append((g, error, sigma))
     except OSError as error:

@@ -49,6 +49,13 @@ class AnalogLinear(nn.Module):
                 why="a mounted chip has no gradient",
                 do="run it under torch.no_grad()",
             )
+        if x.device.type != "cpu":
+            raise BadInput(
+                f"layer {self.matrix_name}",
+                got=str(x.device),
+                why="the tiles live in the processor's memory",
+                do="move model and inputs to the CPU",
+            )
         flat = x.detach().reshape(-1, self.in_features).to(torch.float32)
         rows = None
         if self.tiles.noise is not None:

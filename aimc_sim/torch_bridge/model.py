@@ -60,11 +60,28 @@ def build_model(weight_file: WeightFile, hardware: Hardware | None = None) -> Pr
 
 
 def mount(model: nn.Module, state: ChipState) -> None:
-    """Put a chip, as it is at one time, into the model's analog layers."""
-    for module in model.modules():
-        if isinstance(module, AnalogLinear):
-            module.tiles = None  # one chip at a time in memory
-            module.mount(state.tiles(module.matrix_name))
+    """Put a chip, as it is at one time, into the model's analog layers.
+
+    Raises BadInput where the chip holds other matrices than the model's analog layers: nothing is bypassed in silence.
+    """
+    layers = {module.matrix_name: module for module in model.modules() if isinstance(module, AnalogLinear)}
+    held = {matrix.name for matrix in analog_matrices(state.chip.weight_file, state.chip.hardware)}
+    if held != set(layers):
+        odd = sorted(held ^ set(layers))[0]
+        where = (
+            "the chip, but is digital in the model"
+            if odd in held
+            else "the model, but is digital on the chip"
+        )
+        raise BadInput(
+            "chip to mount",
+            got=state.chip.hardware.name,
+            why=f"{odd} is analog in {where}",
+            do="build the model for the hardware that the chip was programmed with",
+        )
+    for name, layer in layers.items():
+        layer.tiles = None  # one chip at a time in memory
+        layer.mount(state.tiles(name))
 
 
 def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTrainedModel:

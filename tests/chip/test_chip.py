@@ -12,7 +12,7 @@ import pytest
 
 from aimc_sim import BadInput, Chip, Hardware, WeightFile, program
 from aimc_sim.calibrate import derive_ranges, static_range
-from aimc_sim.cell_matrix import MatrixRange
+from aimc_sim.cell_matrix import CellMatrix, MatrixRange
 from aimc_sim.execute import TiledMatrix
 from aimc_sim.hardware import StaticRange
 from aimc_sim.kernels import parallel
@@ -138,7 +138,14 @@ def test_ranges_are_calibrated_per_tile_and_cached(
         assert_bits(scales, first.ranges[matrix.name].full_scale)
         assert (scales > 0).all()
     (damaged,) = (tmp_path / "aimc-sim" / "ranges").iterdir()
-    damaged.write_bytes(b"not a cache")
+    whole = damaged.read_bytes()
+    for content in (b"", b"not a cache", b"PK\3\4junk", whole[: len(whole) // 2]):
+        damaged.write_bytes(content)
+        assert program(file, 1, hardware).ranges_id == first.ranges_id
+    with np.load(damaged) as held:
+        wrong = {key: np.full_like(held[key], np.nan) for key in held.files}
+    np.savez(damaged, **wrong)
+    assert program(file, 1, hardware).ranges_id == first.ranges_id
     assert_bits(
         program(file, 1, hardware).ranges[file.matrices[0].name].full_scale,
         first.ranges[file.matrices[0].name].full_scale,
@@ -179,3 +186,35 @@ def test_a_static_hardware_reads_calibrated_ranges(file: WeightFile) -> None:
     assert_bits(tiles.input_range, chip.ranges[name].input_range)
     with pytest.raises(BadInput, match="static input range"):
         program(file, 0, "afm-llama", ranges={name: MatrixRange()}).at(0).tiles(name)
+
+
+def test_a_chip_is_its_id(file: WeightFile) -> None:
+    chip = program(file, 5)
+    assert chip == program(file, 5)
+    assert hash(chip) == hash(program(file, 5))
+    other = {name: MatrixRange(item.input_range, item.full_scale * 2) for name, item in chip.ranges.items()}  # type: ignore[operator]
+    assert program(file, 5, ranges=other).id != chip.id
+    assert program(file, 6) != chip
+    assert len(repr(chip.at(10.0))) < 200
+    assert chip.at("1d").t_s == DAY
+
+
+def test_the_bound_of_noisy_weights(file: WeightFile) -> None:
+    """IBM's code takes the full scale from the programmed weights, column by column."""
+    tables = {
+        "base": "afm-llama",
+        "adc": {"full_scale": {"rule": "lambda", "lambda_": 14.0, "bound_from": "noisy"}},
+    }
+    name = file.matrices[0].name
+    noisy = program(file, 1, tables).at(0).matrix(name)
+    tiles, target = noisy.tiles(), program(file, 1, "afm-llama").at(0).tiles(name)
+    ratio = np.abs(noisy.effective_weights()).max(1)
+    np.testing.assert_allclose(tiles.scale[0] / target.scale[0], ratio, rtol=1e-5)
+    np.testing.assert_allclose(target.inverse[0] / tiles.inverse[0], ratio, rtol=1e-5)
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    w = np.ones((5, 8), np.float32)
+    w[3, 2] = np.nan
+    with pytest.raises(BadInput, match="output 3"):
+        CellMatrix(w, Hardware.load("pcm-512").model_copy(update={"adc": None}), 0).tiles()

@@ -191,6 +191,7 @@ def test_a_device_from_measurements(tmp_path: Path) -> None:
         (["1,0,abc,0", "2,0,0.1,0"], "line 2: sigma_us.*finite number"),
         (["1,0,nan,0", "2,0,0.1,0"], "finite number"),
         (["1,0,0.1,0"], "at least two"),
+        (["1,0,0.1,0", "9,-9.5,0.1,0"], "line 3: mean_error_us.*none is below 0"),
         (["1,0,0.1,1", "9,0,0.1,1", "1,0,0.1,2", "8,0,0.1,2"], "same range"),
     ],
 )
@@ -205,3 +206,12 @@ def test_a_file_without_the_columns_and_a_missing_file(tmp_path: Path) -> None:
         devices.from_csv(tmp_path / "x.csv")
     with pytest.raises(BadInput, match="cannot be read"):
         devices.from_csv(tmp_path / "none.csv")
+
+
+def test_cells_measured_at_one_age(tmp_path: Path) -> None:
+    """That age and the first reading (time 0) are known; nothing else is."""
+    device = devices.from_csv(write(tmp_path / "one.csv", "1,0,0.1,60", "9,0,0.2,60"))
+    assert device.tables(60.0).drift == device.tables(0.0).drift
+    for t_s in (1.0, 61.0):
+        with pytest.raises(BadInput, match="begin at 1m|end at 1m"):
+            device.tables(t_s)

@@ -166,3 +166,9 @@ def test_dtype_and_shape_follow_the_input(file: WeightFile) -> None:
     y = layer(x)
     assert y.shape == (2, 3, layer.out_features)
     assert y.dtype == torch.bfloat16
+
+
+def test_a_chip_of_another_placement_cannot_be_mounted(file: WeightFile) -> None:
+    model = build_model(file, Hardware.load({"base": "hermes-256", "placement": {"lm_head": "digital"}}))
+    with pytest.raises(BadInput, match="lm_head is analog in the chip"):
+        mount(model, program(file, 0, "hermes-256").at(0))
