@@ -11,18 +11,9 @@ import numpy as np
 
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.converters import C256, I128
-from aimc_sim.kernels.elementary import add_product
+from aimc_sim.kernels.dot import dot
 
-FEW_TOKENS = 1  # up to here the fused pass beats a matrix product
-
-
-@njit
-def _dot(weights: Any, codes: Any) -> Any:
-    """Σ weights·codes of int8 and int16, which vector units multiply and add in pairs."""
-    total = np.int32(0)
-    for i in range(codes.size):
-        total = add_product(total, weights[i], codes[i])
-    return total
+FEW_TOKENS = 4  # up to here the fused pass beats a matrix product
 
 
 @njit
@@ -36,15 +27,14 @@ def few_tokens(
     """
     n = np.float32(levels)
     tokens, cols = out.shape
-    wide = codes.astype(np.int16)
     for t in range(bounds.size - 1):
         start, rows = bounds[t], bounds[t + 1] - bounds[t]
         for j in range(first, last):
             at = cols * start + j * rows
-            high_j, low_j = high[at : at + rows], low[at : at + rows]
             for b in range(tokens):
-                q = wide[tokens * start + b * rows : tokens * start + (b + 1) * rows]
-                h, lo = _dot(high_j, q), _dot(low_j, q)
+                q = tokens * start + b * rows
+                h = dot(high, at, codes, q, rows, sums[b, t])
+                lo = dot(low, at, codes, q, rows, sums[b, t])
                 value = np.float32(h) * C256 + np.float32(np.int32(lo + I128 * sums[b, t]))
                 signal = value * inverse[t, j]
                 if levels > 0:

@@ -1,7 +1,7 @@
 """What each row of a batch is called, so that noise that is fresh in every product does not depend on batching.
 
 A row is (sequence, position, draw). The root model learns it from its inputs before each forward; the analog layers
-look it up. Padding, sorting, splitting a batch or recomputing a prefix give a token the same name, hence the same noise.
+look it up. Padding, sorting, splitting a batch or recomputing a prefix give a token the same name and noise.
 """
 
 from __future__ import annotations

@@ -213,5 +213,5 @@ def test_cells_measured_at_one_age(tmp_path: Path) -> None:
     device = devices.from_csv(write(tmp_path / "one.csv", "1,0,0.1,60", "9,0,0.2,60"))
     assert device.tables(60.0).drift == device.tables(0.0).drift
     for t_s in (1.0, 61.0):
-        with pytest.raises(BadInput, match="begin at 1m|end at 1m"):
+        with pytest.raises(BadInput, match=r"begin at 1m|end at 1m"):
             device.tables(t_s)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aimc_sim.kernels import converters
+from aimc_sim.kernels.dot import HAS_VNNI, _dot_plain, _dot_vnni
 from aimc_sim.kernels.int8_product import _float32, _onednn, _passes, engine, int8_product
 from aimc_sim.testing import assert_bits
 
@@ -100,3 +101,18 @@ def test_the_engine_is_chosen_by_a_known_answer() -> None:
     assert not _passes(saturating)
     assert _passes(_float32)
     assert engine() == ("onednn" if _passes(_onednn) else "float32")
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 128, 300])
+def test_both_forms_of_the_dot_product_are_exact(n: int) -> None:
+    """Extremes included: 128·127 sums beyond 16 bits in every pair."""
+    weights = (((np.arange(3 * n) * 7919) % 256) - 128).astype(np.int8)
+    codes = (((np.arange(2 * n) * 104_729) % 255) - 127).astype(np.int8)
+    weights[n : 2 * n], codes[n:] = -128, -127
+    forms = [_dot_plain, _dot_vnni] if HAS_VNNI else [_dot_plain]
+    for row in range(3):
+        for token in range(2):
+            q = codes[token * n : (token + 1) * n].astype(np.int64)
+            expected = int(weights[row * n : (row + 1) * n].astype(np.int64) @ q)
+            for form in forms:
+                assert form(weights, row * n, codes, token * n, n, np.int32(q.sum())) == expected

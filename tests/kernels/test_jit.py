@@ -119,3 +119,49 @@ def test_division_by_zero_follows_ieee() -> None:
         return a / b
 
     assert np.isinf(divide(1.0, 0.0))
+
+
+DAMAGE = {
+    "empty": b"",
+    "junk": b"\x00junk that is no pickle",
+    "another pickle": b"\x80\x04N.",
+    "cut": None,
+}
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_compiled_again(tmp_path: Path, suffix: str, damage: str) -> None:
+    package = tmp_path / "src" / "toy"
+    package.mkdir(parents=True)
+    (package / "_jit.py").write_text((KERNELS / "_jit.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("from toy._jit import njit\n\n@njit\ndef one(x):\n    return x + 1\n")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path / "src"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    environment.pop("NUMBA_CACHE_DIR", None)
+
+    def answer() -> str:
+        program = "from toy.one import one; print(one(1), sum(one.stats.cache_hits.values()))"
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert answer() == "2 0"
+    (file,) = tmp_path.rglob(f"*.{suffix}")
+    content = DAMAGE[damage]
+    file.write_bytes(file.read_bytes()[:-7] if content is None else content)
+    assert answer() == "2 0"
+    assert answer() == "2 1"
+
+
+def test_a_relative_cache_home_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
+    assert _jit.cache_root() == tmp_path / ".cache" / "aimc-sim" / "numba"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert _jit.cache_root() == tmp_path / "cache" / "aimc-sim" / "numba"
