@@ -8,9 +8,9 @@ that is random, so equal things draw equal numbers whoever asks, in whatever ord
     word 1   cells: column of the matrix;   per product: event, low 32 bits
     word 0   cells: row block;              per product: row tile (12 bits) | column block (20 bits)
 
-For a *cell* (stream PROGRAMMING, DRIFT, FLICKER) the event is the programming epoch or the session (32 bits).
-For noise that is fresh in every *product* (stream READ, TRAINING) the event is the 64-bit row id: sequence (31 bits),
-position (24 bits), draw (8 bits).
+For a *cell* (stream PROGRAMMING, DRIFT, FLICKER, TRAINING) the event is the programming epoch, the session, or the
+training step (32 bits). For noise that is fresh in every *product* (stream READ) the event is the 64-bit row id:
+sequence (31 bits), position (24 bits), draw (8 bits).
 
 One call serves four cells. Row r of a column lies in row block ``(r >> 6) << 4 | (r & 15)`` and takes lane
 ``(r >> 4) & 3``: sixteen neighbours share a lane, so that vector units fill whole registers.

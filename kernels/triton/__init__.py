@@ -1,7 +1,8 @@
-"""Triton kernels: the same bits as the NumPy references, on a GPU. Importing this package imports neither triton nor torch.
+"""Triton kernels: the same bits as the NumPy references, on a GPU.
 
-`available` says whether they run here; the launchers take torch tensors of one device. On CPU tensors they run only in
-Triton's interpreter (``TRITON_INTERPRET=1`` before triton is imported), which is how they are tested without a GPU.
+Importing this package imports neither triton nor torch. `available` says whether the kernels run here; the launchers
+take torch tensors of one device. On CPU tensors they run only in Triton's interpreter (``TRITON_INTERPRET=1`` before
+triton is imported), which is how they are tested without a GPU.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ OFF, X_SCALE, Y_SCALE, TABLES = tl.constexpr(9), tl.constexpr(13), tl.constexpr(
 EPOCH, SESSION, KEY, PLANES, LAYOUT = (tl.constexpr(i) for i in (0, 1, 2, 4, 10))
 PROGRAMMING, DRIFT, FLICKER = (tl.constexpr(i) for i in (4, 6, 8))
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE = (tl.constexpr(i) for i in range(LAWS))
-NO_DRIFT, POWER_DRIFT = tl.constexpr(c.NO_DRIFT), tl.constexpr(c.POWER_DRIFT)
+NO_DRIFT, POWER_DRIFT, AGED_DRIFT = (tl.constexpr(i) for i in (c.NO_DRIFT, c.POWER_DRIFT, c.AGED_DRIFT))
+DRIFTS = {c.NO_DRIFT, c.POWER_DRIFT, c.ADDITIVE_DRIFT, c.AGED_DRIFT}
 NO_FLICKER, RELATIVE_FLICKER = tl.constexpr(c.NO_FLICKER), tl.constexpr(c.RELATIVE_FLICKER)
 READOUT_UNIT = tl.constexpr(float(c.READOUT_UNIT))
 
@@ -74,7 +75,8 @@ def _cells(
     epoch, session = load_word(sites + EPOCH), load_word(sites + SESSION)
     z = four_normals(group, column, epoch, load_word(sites + PROGRAMMING + PLANE), k0, k1)
     if WEIGHT_DOMAIN:
-        noisy = (ratio * tl.load(device + SPAN) + shift) + sigma * z
+        target = ratio * tl.load(device + SPAN)
+        noisy = (target + shift) + sigma * z
         programmed = tl.where(size < tl.load(device + DEAD_ZONE), 0.0, noisy)
     else:
         on = ratio > 0.0
@@ -87,7 +89,9 @@ def _cells(
         nu_std = tl.where(on, nu_std, tl.load(device + OFF + NU_STD))
         programmed = tl.maximum((target + shift) + sigma * z, 0.0)
     drifted = programmed
-    if DRIFT_LAW != NO_DRIFT:
+    if DRIFT_LAW == AGED_DRIFT:  # other statistics under the same draw
+        drifted = tl.maximum((target + nu_mean) + nu_std * z, 0.0)
+    elif DRIFT_LAW != NO_DRIFT:
         z = four_normals(group, column, epoch, load_word(sites + DRIFT + PLANE), k0, k1)
         if DRIFT_LAW == POWER_DRIFT:
             nu = tl.abs(nu_mean + nu_std * z)
@@ -109,9 +113,7 @@ def _cells(
 
 
 @triton.jit
-def column_peak(
-    line: tl.tensor, start: tl.tensor, stop: tl.tensor, BLOCK: tl.constexpr
-) -> tl.tensor:
+def column_peak(line: tl.tensor, start: tl.tensor, stop: tl.tensor, BLOCK: tl.constexpr) -> tl.tensor:
     """max |w| of line[start:stop], 0 for nothing."""
     peaks = tl.zeros([BLOCK], tl.float32)
     for block in range(start, stop, BLOCK):
@@ -145,7 +147,9 @@ def effective_kernel(
     for block in range((start >> 6) << 6, stop, 4 * GROUPS):
         group, row = cell_rows(block, GROUPS)
         inside = (row >= start) & (row < stop)
-        ratio = tl.div_rn(tl.load(w + line + row, mask=inside, other=0.0), tl.zeros_like(row).to(tl.float32) + scale)
+        ratio = tl.div_rn(
+            tl.load(w + line + row, mask=inside, other=0.0), tl.zeros_like(row).to(tl.float32) + scale
+        )
         size = tl.abs(ratio) * tl.load(device + SPAN)
         if not WEIGHT_DOMAIN:
             size = tl.load(device + G_MIN) + size
@@ -181,10 +185,20 @@ def _device_array(d: DeviceTables) -> tuple[npt.NDArray[np.float32], list[int]]:
     tables = (d.sigma, d.shift, d.nu_mean, d.nu_std, d.amplitude)
     off = [
         d.y_scale[i] * laws.law_reference(table, np.atleast_1d(np.abs(d.g_min) * d.x_scale[i]))[0]
-        for i, table in enumerate(tables[:AMPLITUDE.value])
+        for i, table in enumerate(tables[: AMPLITUDE.value])
     ]
     inverse, inverse_max = c.ONE / d.span, c.ONE / (d.g_min + d.span)
-    head = [d.g_min, d.span, d.dead_zone, d.log_time, d.clip_low, d.clip_high, d.root_log_time, inverse, inverse_max]
+    head = [
+        d.g_min,
+        d.span,
+        d.dead_zone,
+        d.log_time,
+        d.clip_low,
+        d.clip_high,
+        d.root_log_time,
+        inverse,
+        inverse_max,
+    ]
     layout, at = [], int(TABLES.value)
     for table in tables:
         layout += [at, table.shape[0]]
@@ -208,6 +222,8 @@ def effective_weights(
     bounds: (tiles + 1,) the ends of the row tiles, on the host. Raises ValueError for other shapes, dtypes or bounds.
     """
     w = require(w, "w", torch.float32, None, None)
+    if device.drift not in DRIFTS:
+        raise ValueError(f"drift law {device.drift} has no Triton kernel")
     (columns, rows), on = w.shape, w.device
     ends = row_bounds(bounds, rows, on)
     tiles = ends.numel() - 1
@@ -225,13 +241,17 @@ def effective_weights(
             w, ends, torch.from_numpy(numbers).to(on), names, effective, total, column_max, before, after,
             columns, rows, first, device.weight_domain, device.drift, device.flicker,
             bool(bases - {float(laws.LINEAR)}), float(laws.EXP_LOG) in bases, with_readout, with_total,
-            _groups(bounds), **OPTIONS)  # fmt: skip
+            block_groups(bounds), **OPTIONS)  # fmt: skip
     return EffectiveWeights(
-        effective, column_max, *((before, after) if with_readout else (None, None)), total if with_total else None
+        effective,
+        column_max,
+        before if with_readout else None,
+        after if with_readout else None,
+        total if with_total else None,
     )
 
 
-def _groups(bounds: npt.NDArray[np.int64]) -> int:
+def block_groups(bounds: npt.NDArray[np.int64]) -> int:
     """Philox calls of a block of rows: 64 to 512 rows, no more than the tiles have."""
     units = -(-int(np.diff(bounds).max()) // ROWS_PER_UNIT)
-    return min(triton.next_power_of_2(units), 8) * ROWS_PER_UNIT // LANES
+    return min(int(triton.next_power_of_2(units)), 8) * ROWS_PER_UNIT // LANES

@@ -8,11 +8,13 @@ import torch
 import triton
 import triton.language as tl
 
+from aimc_sim.kernels import read_noise
 from aimc_sim.kernels.triton._launch import OPTIONS, blocks, require, words
 from aimc_sim.kernels.triton.elementary import log_uniform, sincos_turn
 from aimc_sim.kernels.triton.philox import load_word, philox_words
 
 BLOCK = 128
+TILE_UNIT = tl.constexpr(1 << read_noise.TILE_SHIFT)
 
 
 @triton.jit
@@ -23,12 +25,34 @@ def _pair(u: tl.tensor, v: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def four_normals(c0: tl.tensor, c1: tl.tensor, c2: tl.tensor, c3: tl.tensor, k0: tl.tensor, k1: tl.tensor) -> tl.tensor:
+def four_normals(
+    c0: tl.tensor, c1: tl.tensor, c2: tl.tensor, c3: tl.tensor, k0: tl.tensor, k1: tl.tensor
+) -> tl.tensor:
     """The normals of counters c0 (n,), lane by lane: (n, 4), all four of a counter in one thread."""
     w0, w1, w2, w3 = philox_words(c0, c1, c2, c3, k0, k1)
     z0, z1 = _pair(w0, w1)
     z2, z3 = _pair(w2, w3)
     return tl.reshape(tl.join(tl.join(z0, z2), tl.join(z1, z3)), [c0.shape[0], 4])
+
+
+@triton.jit
+def product_normals(
+    event: tl.tensor, tile: tl.tensor, start: tl.tensor, site: tl.tensor, k0: tl.tensor, k1: tl.tensor,
+    TOKENS: tl.constexpr, COLUMNS: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """z (TOKENS, COLUMNS) of row tile ``tile``, columns from start on: `kernels.read_noise.product_normals`.
+
+    event (TOKENS,) int64: row ids; start and COLUMNS: multiples of 64; site: counter word 3.
+    """
+    low, high = (event & 0xFFFFFFFF).to(tl.uint32), ((event >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    group = tile * TILE_UNIT + (start >> 2) + tl.arange(0, COLUMNS // 4)
+    zero = low[:, None] ^ low[:, None]
+    c0 = zero + group.to(tl.uint32, bitcast=True)[None, :]
+    w0, w1, w2, w3 = philox_words(c0, low[:, None], high[:, None], site, k0, k1)
+    z0, z1 = _pair(w0, w1)
+    z2, z3 = _pair(w2, w3)
+    by_group = tl.reshape(tl.join(tl.join(z0, z2), tl.join(z1, z3)), [TOKENS, COLUMNS // 64, 16, 4])
+    return tl.reshape(tl.permute(by_group, (0, 1, 3, 2)), [TOKENS, COLUMNS])
 
 
 @triton.jit
@@ -44,7 +68,9 @@ def cell_rows(start: tl.tensor, GROUPS: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def normals_kernel(counter: tl.tensor, key: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr) -> None:
+def normals_kernel(
+    counter: tl.tensor, key: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr
+) -> None:
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     line = at.to(tl.int64) * 4
@@ -65,5 +91,7 @@ def normals(counter: torch.Tensor, key: npt.NDArray[np.uint32]) -> torch.Tensor:
     out = torch.empty(counter.shape, dtype=torch.float32, device=counter.device)
     if counter.shape[0]:
         grid = (blocks(counter.shape[0], BLOCK),)
-        normals_kernel[grid](counter, words(key, counter.device), out, counter.shape[0], BLOCK=BLOCK, **OPTIONS)
+        normals_kernel[grid](
+            counter, words(key, counter.device), out, counter.shape[0], BLOCK=BLOCK, **OPTIONS
+        )
     return out

@@ -24,7 +24,9 @@ def load_word(pointer: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def philox_words(c0: tl.tensor, c1: tl.tensor, c2: tl.tensor, c3: tl.tensor, k0: tl.tensor, k1: tl.tensor) -> tl.tensor:
+def philox_words(
+    c0: tl.tensor, c1: tl.tensor, c2: tl.tensor, c3: tl.tensor, k0: tl.tensor, k1: tl.tensor
+) -> tl.tensor:
     """The four words of counters; everything uint32, c0 a block, the rest blocks or scalars."""
     zero = c0 ^ c0
     c1, c2, c3, k0, k1 = zero + c1, zero + c2, zero + c3, zero + k0, zero + k1
@@ -41,7 +43,9 @@ def philox_words(c0: tl.tensor, c1: tl.tensor, c2: tl.tensor, c3: tl.tensor, k0:
 
 
 @triton.jit
-def words_kernel(counter: tl.tensor, key: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr) -> None:
+def words_kernel(
+    counter: tl.tensor, key: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr
+) -> None:
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     line = at.to(tl.int64) * 4
