@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.randomness import key_of
 from aimc_sim.sampling import Progress, sample_tokens
 from aimc_sim.weightfile import Calibration, MatrixInfo, WeightFile
 from aimc_sim.weightfile_write import WeightFileWriter
@@ -50,6 +51,7 @@ def export(
 
     spec = Hardware.load(hardware)
     _check_request(calibration_tokens, text, token_ids)
+    key_of(seed)  # refuses what is no seed, before anything is written
     opened = open_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
     with WeightFileWriter(path, expected_bytes=opened.nbytes) as writer:
         _write_model(writer, opened, spec, progress)

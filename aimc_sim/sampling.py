@@ -23,15 +23,14 @@ Progress = Callable[[str, int, int], None]
 
 
 def first_token(model: PreTrainedModel) -> int:
-    """The id that text starts from: the model's BOS, else its (first) EOS, else 0."""
-    for config in (model.generation_config, model.config):
-        token = getattr(config, "bos_token_id", None)
-        if token is not None:
-            return int(token)
-    for config in (model.generation_config, model.config):
-        token = getattr(config, "eos_token_id", None)
-        if token is not None:
-            return int(token[0] if isinstance(token, (list, tuple)) else token)
+    """The id that text starts from: BOS, else the first EOS, else 0; ids outside the vocabulary do not count."""
+    for role in ("bos_token_id", "eos_token_id"):
+        for config in (model.generation_config, model.config):
+            stated = getattr(config, role, None)
+            for token in stated if isinstance(stated, (list, tuple)) else [stated]:
+                # A shrunken GPT-2 keeps the ids of the full one: 50256 in a vocabulary of a hundred.
+                if isinstance(token, int) and 0 <= token < model.config.vocab_size:
+                    return token
     return 0
 
 
@@ -126,7 +125,7 @@ def _steps(
             raise BadInput(
                 "model",
                 why=f"its logits are not finite at position {position - 1}",
-                do="check the checkpoint; a weight may be far too large",
+                do="run `aimc-sim verify` on the weight file; if it is whole, a weight is far too large",
             )
         chosen = pick(logits, uniforms(rows, position, seed), temperature, top_k)
         column = torch.from_numpy(chosen.astype(np.int64))[:, None]

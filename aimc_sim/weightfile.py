@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.weightfile_checks import check_config, check_finite_table, check_token_ids, embedded_hardware
 
 if TYPE_CHECKING:
     from aimc_sim.hardware import Hardware
@@ -160,8 +160,10 @@ class WeightFile:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The model's configuration, as Hugging Face's config.json."""
-        return self._json("config.json")
+        """The model's configuration, as Hugging Face's config.json, with as many layers as the file has."""
+        config = self._json("config.json")
+        check_config(config, self.matrices)
+        return config
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
@@ -175,10 +177,8 @@ class WeightFile:
 
     @cached_property
     def hardware(self) -> Hardware:
-        """The default hardware."""
-        from aimc_sim.hardware import Hardware
-
-        return Hardware.load(_parse_toml(self._document("hardware.toml")))
+        """The default hardware, from tables alone: a weight file cannot name a file to read."""
+        return embedded_hardware(self._document("hardware.toml"))
 
     def tokenizer(self) -> dict[str, bytes]:
         """The tokenizer's files by name (tokenizer.json, tokenizer_config.json, ...); empty without a tokenizer."""
@@ -258,7 +258,9 @@ class WeightFile:
                 why=f"{self.path.name} was exported without calibration text",
                 do="export it again with calibration_tokens above 0",
             )
-        return Calibration(self._checked(path), self._manifest.calibration_source or "")
+        token_ids = self._checked(path)
+        check_token_ids(token_ids, self.vocabulary)
+        return Calibration(token_ids, self._manifest.calibration_source or "")
 
     def moments(self, name: str) -> Moments:
         """Input statistics of a matrix on the calibration text."""
@@ -271,12 +273,22 @@ class WeightFile:
                 do="export it again with calibration_tokens above 0",
             )
         table = self._checked(path)
+        check_finite_table(path, table)
         return Moments(table[0], table[1], table[2])
 
     def ranges(self, name: str) -> Floats | None:
-        """Learned static input ranges of a matrix, (1,) or one per row tile; None for an untrained checkpoint."""
+        """Learned static input ranges of a matrix, (1,) or (row tiles,), all above 0; None where none were learned."""
         path = f"ranges/{self.matrix(name).name}"
-        return self._checked(path) if path in self._manifest.datasets else None
+        if path not in self._manifest.datasets:
+            return None
+        ranges = self._checked(path)
+        check_finite_table(path, ranges, positive=True)
+        return ranges
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Tokens that the model knows: the outputs of its head; None in a file without one."""
+        return next((matrix.cols for matrix in self.matrices if matrix.role == "head"), None)
 
     # -- integrity --------------------------------------------------------------------------------------------
 
@@ -345,18 +357,3 @@ def _nearest(name: str, names: Any) -> str:
 
     close = get_close_matches(name, list(names), n=1)
     return f"; the nearest is {close[0]!r}" if close else ""
-
-
-def _parse_toml(data: bytes) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(data.decode())
-    except ValueError as error:
-        raise BadInput(
-            "documents/hardware.toml",
-            why=f"it is not valid TOML: {error}",
-            do="export the file again, or pass another hardware",
-        ) from None

@@ -66,7 +66,7 @@ def read_layout(path: Path) -> Layout:
         raise BadInput(
             "weight file",
             got=str(path),
-            why="there is no such file",
+            why="it is a folder" if path.is_dir() else "there is no such file",
             do="create one with `aimc-sim export CHECKPOINT -o FILE`",
         )
     try:

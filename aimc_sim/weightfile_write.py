@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -47,7 +49,7 @@ class WeightFileWriter:
 
     Add tensors, documents, matrices and calibration in any order, then ``finish``. Leaving the block before
     ``finish`` (an exception, an interrupt) removes the temporary file; a killed process leaves it under a name
-    that begins with a dot and ends with ``.partial``, never under the final name.
+    that begins with a dot and ends with ``.partial``, never under the final name, until the next export to that name.
 
     path: the final name; an existing file there is replaced only at the end. expected_bytes: size of all tensors,
     compared with the free space before anything is written.
@@ -66,11 +68,12 @@ class WeightFileWriter:
             raise BadInput("output folder", got=str(parent), why="it does not exist", do="create it first")
         if self.path.is_dir():
             raise BadInput("output file", got=str(self.path), why="it is a folder", do="name a file")
+        remove_leftovers(self.path)
         free = shutil.disk_usage(parent).free
         if free < self._needed:
             raise self._disk_full(free)
         try:
-            self._fd, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".partial", dir=parent)
+            self._fd, name = _claim(self.path)
         except OSError as error:
             raise BadInput(
                 "output folder",
@@ -270,6 +273,43 @@ class WeightFileWriter:
             why=f"{self.path} needs {self._needed / 1e9:.2f} GB, and its folder cannot take that much",
             do="free some space or write to another disk",
         )
+
+
+def remove_leftovers(path: Path) -> list[Path]:
+    """Delete what killed exports to `path` left beside it; returns those files. A living export's file is locked."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.partial")  # mkstemp's names
+    found = [entry for entry in os.scandir(path.absolute().parent) if ours.fullmatch(entry.name)]
+    return [
+        Path(entry.path) for entry in found if entry.is_file(follow_symlinks=False) and _removed(entry.path)
+    ]
+
+
+def _removed(name: str) -> bool:
+    """Delete a temporary file unless it is locked, another user's or just gone."""
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _claim(path: Path) -> tuple[int, str]:
+    """A new temporary file beside `path`, open and locked, so that ``remove_leftovers`` leaves it alone."""
+    while True:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
+        with contextlib.suppress(OSError):  # a file system without locks removes nothing either
+            # Shared: readers of the finished file may share it, a cleaner cannot have it alone.
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        if os.fstat(fd).st_nlink:  # not removed between its creation and the lock
+            return fd, name
+        os.close(fd)
 
 
 def _umask() -> int:

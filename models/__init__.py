@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from aimc_sim.models.checkpoint import Checkpoint, SourceTensor, open_checkpoint
-from aimc_sim.models.families import FAMILIES, Candidate, candidates, model_type, skeleton
+from aimc_sim.models.families import (
+    FAMILIES,
+    Candidate,
+    candidates,
+    generation_defaults,
+    model_type,
+    skeleton,
+)
 from aimc_sim.models.smollm2 import smollm2_path
 from aimc_sim.models.tokenizer import load_tokenizer
 
@@ -13,6 +20,7 @@ __all__ = [
     "Checkpoint",
     "SourceTensor",
     "candidates",
+    "generation_defaults",
     "load_tokenizer",
     "model_type",
     "open_checkpoint",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Tables that old checkpoints store although the model computes them.
-_RECOMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.attn\.(masked_)?bias)$")
+RECOMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.attn\.(masked_)?bias)$")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 _BLOCK = 1 << 22  # elements checked at a time
@@ -184,7 +184,7 @@ def _match(
         prefixed = f"{model.base_model_prefix}.{stored}"
         name = prefixed if stored not in expected and prefixed in expected else stored
         if name not in expected:
-            if _RECOMPUTED.search(name):
+            if RECOMPUTED.search(name):
                 continue
             raise BadInput(
                 "checkpoint",

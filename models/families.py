@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
 # Last part of a module's name -> what the matrix does. One table serves every family.
 ROLES = {
@@ -43,6 +43,11 @@ FAMILIES: dict[str, dict[str, str]] = {
     "gpt2": GPT2_ROLES,
 }
 HEAD = "lm_head"
+# Keys of a config.json that choose code instead of describing a model. Private names ("_…") do so, too.
+CODE_KEYS = frozenset(
+    "attn_implementation experts_implementation auto_map trust_remote_code code_revision custom_pipelines "
+    "use_kernels kernel_config allow_all_kernels".split()
+)
 
 
 @dataclass(frozen=True)
@@ -73,20 +78,41 @@ def model_type(config: dict[str, Any]) -> str:
     return str(kind)
 
 
+def without_code(value: Any) -> Any:
+    """A configuration without the keys that could make transformers fetch or choose code, at any depth."""
+    if isinstance(value, dict):
+        return {
+            key: without_code(inner)
+            for key, inner in value.items()
+            if key not in CODE_KEYS and not str(key).startswith("_")
+        }
+    return [without_code(inner) for inner in value] if isinstance(value, list) else deepcopy(value)
+
+
 def skeleton(config: dict[str, Any], **options: Any) -> PreTrainedModel:
     """The transformers model of a configuration with its parameters on the meta device, in eval mode.
 
     Buffers are real: a plain meta device would lose rotary tables and Gemma's embedding scale.
-    options: passed to AutoModelForCausalLM.from_config, for example attn_implementation or dtype.
+    options: passed to AutoModelForCausalLM.from_config; attn_implementation is "sdpa" unless given. What the
+    configuration itself says about code (CODE_KEYS) is ignored, so that no file can make this load any.
     """
     kind = model_type(config)
     from accelerate import init_empty_weights
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     try:
-        parsed = CONFIG_MAPPING[kind].from_dict(deepcopy(config))  # it writes into nested tables
+        kind_of_config = CONFIG_MAPPING[kind]
+        # transformers sets every key as an attribute: none may hide a method.
+        plain = {
+            key: value
+            for key, value in without_code(config).items()
+            if not callable(getattr(kind_of_config, key, None))
+        }
+        parsed = kind_of_config.from_dict(plain)
         with init_empty_weights(include_buffers=False):
-            model = AutoModelForCausalLM.from_config(parsed, **options)
+            model = AutoModelForCausalLM.from_config(
+                parsed, **{"attn_implementation": "sdpa", "trust_remote_code": False, **options}
+            )
     except BadInput:
         raise
     # A damaged config.json makes transformers raise almost anything.
@@ -97,6 +123,25 @@ def skeleton(config: dict[str, Any], **options: Any) -> PreTrainedModel:
             do="check config.json",
         ) from error
     return model.eval()
+
+
+def generation_defaults(table: dict[str, Any]) -> GenerationConfig:
+    """A generation_config.json as transformers' object, without anything that chooses code. BadInput if it is none."""
+    from transformers import GenerationConfig
+
+    plain = {
+        key: value
+        for key, value in without_code(table).items()
+        if not callable(getattr(GenerationConfig, key, None))
+    }
+    try:
+        return GenerationConfig.from_dict(plain)
+    except Exception as error:
+        raise BadInput(
+            "generation_config.json",
+            why=f"transformers cannot use it ({error})",
+            do="correct it in the checkpoint and export again",
+        ) from error
 
 
 def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models.checkpoint import TensorInfo
+from aimc_sim.models.checkpoint import RECOMPUTED, TensorInfo
+from aimc_sim.models.families import model_type
 from aimc_sim.models.tokenizer import TOKENIZER_FILES
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class FolderReader:
         self._folder = folder
         self.config = _read_json(folder / "config.json", required=True)
         self.generation_config = _read_json(folder / "generation_config.json", required=False)
+        model_type(self.config)  # before the weights: another architecture is no use with them either
         self.files, self._places = _locate(folder)
 
     def infos(self, model: PreTrainedModel) -> dict[str, TensorInfo]:
@@ -64,12 +66,14 @@ def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
     else:
         others = sorted(path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in folder.glob(pattern))
         why = (
-            f"only {others[0]}, a pickle, which could run code when opened" if others else "no weights in it"
+            f"there is only {others[0]}, a pickle, which could run code when opened"
+            if others
+            else "there are no weights in it"
         )
         raise BadInput(
             "checkpoint",
             got=str(folder),
-            why=f"there is {why}",
+            why=why,
             do=f"provide {SINGLE}, or its shards with {INDEX}",
         )
     places: dict[str, _Place] = {}
@@ -85,7 +89,7 @@ def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
             # A shard may hold more than the index says; the index decides.
             if weight_map is None or weight_map.get(tensor) == name:
                 places[tensor] = place
-    absent = [tensor for tensor in weight_map or () if tensor not in places]
+    absent = [tensor for tensor in weight_map or () if tensor not in places and not RECOMPUTED.search(tensor)]
     if absent:
         raise BadInput(
             f"{weight_map[absent[0]] if weight_map else SINGLE}",
@@ -118,6 +122,8 @@ def _read_header(path: Path) -> dict[str, _Place]:
     places = {}
     for name, item in header.items():
         if item["dtype"] not in DTYPES:
+            if RECOMPUTED.search(name):
+                continue  # GPT-2's causal masks, stored as booleans
             raise BadInput(
                 f"dtype of {name}",
                 got=item["dtype"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.errors import BadInput
+from aimc_sim.models.families import without_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,9 +51,11 @@ def load_tokenizer(
                 )
             (Path(folder) / name).write_bytes(data)
         if config is not None:
-            (Path(folder) / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
+            (Path(folder) / "config.json").write_text(
+                json.dumps(without_code(dict(config))), encoding="utf-8"
+            )
         try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         # A damaged file makes transformers and tokenizers raise almost anything.
         except Exception as error:
             raise BadInput(

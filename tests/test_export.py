@@ -141,6 +141,7 @@ def test_calibration_on_given_text_and_tokens(folder: Path, tmp_path: Path) -> N
     ({"token_ids": np.full((1, 2), -1)}, "97 tokens"),
     ({"token_ids": np.ones((1, 65), int)}, "at most 64"),
     ({"seed": -3}, "seed"),
+    ({"seed": 1 << 64}, "seed"),
     ({"hardware": "hermes-257"}, "hermes-256"),
 ])  # fmt: skip
 def test_requests_that_cannot_be_met(
@@ -203,3 +204,42 @@ def test_an_opened_checkpoint_can_be_exported(tmp_path: Path) -> None:
     assert not file.tied
     assert file.config["vocab_size"] == tiny_config("qwen2")["vocab_size"]
     assert file.tokenizer() == {}
+
+
+def test_a_shrunken_gpt2_with_the_tokens_of_the_full_one(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "checkpoint", "gpt2", bos_token_id=50256, eos_token_id=50256)
+    file = aimc_sim.export(tmp_path / "checkpoint", tmp_path / "model.aimc", "ideal", calibration_tokens=8)
+    assert (file.calibration.token_ids[:, 0] == 0).all()
+
+
+def test_leftovers_of_dead_exports_go_and_those_of_living_ones_stay(folder: Path, tmp_path: Path) -> None:
+    from aimc_sim.weightfile_write import WeightFileWriter, remove_leftovers
+
+    path = tmp_path / "model.aimc"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(path), "tensors"])
+    assert done.returncode == -9
+    (dead,) = tmp_path.iterdir()
+    (tmp_path / "target").write_text("precious")
+    others = [".other.aimc.abcdefgh.partial", ".model.aimc.partial", ".model.aimc.b.abcdefgh.partial"]
+    for name in others:
+        (tmp_path / name).write_text("not ours")
+    (tmp_path / ".model.aimc.linklink.partial").symlink_to(tmp_path / "target")
+    with WeightFileWriter(path) as living:
+        assert not dead.exists()
+        assert living._temporary.exists()
+        assert remove_leftovers(path) == []
+        with WeightFileWriter(path) as second:
+            assert second._temporary != living._temporary
+            assert living._temporary.exists()
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"target", ".model.aimc.linklink.partial", *others}
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_a_finished_file_is_never_a_leftover(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.aimc"
+    aimc_sim.export(folder, path, "ideal", calibration_tokens=0)
+    before = path.read_bytes()
+    aimc_sim.export(folder, path, "ideal", calibration_tokens=0)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

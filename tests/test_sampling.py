@@ -119,3 +119,19 @@ def test_a_model_that_overflows_is_named() -> None:
         model.model.norm.weight.fill_(3e38)
     with pytest.raises(BadInput, match="logits are not finite at position 0"):
         sample_tokens(model, sequences=1, length=4, seed=0)
+
+
+def test_tokens_outside_the_vocabulary_start_nothing() -> None:
+    model = tiny_model("gpt2")
+    for config in (model.generation_config, model.config):
+        config.bos_token_id = (
+            50256  # GPT-2's default, kept by a configuration that only shrinks the vocabulary
+        )
+    assert first_token(model) == 2
+    for config in (model.generation_config, model.config):
+        config.eos_token_id = [50256, 7]
+    assert first_token(model) == 7
+    for config in (model.generation_config, model.config):
+        config.eos_token_id = -1
+    assert first_token(model) == 0
+    assert sample_tokens(model, sequences=1, length=3, seed=0)[0, 0] == 0

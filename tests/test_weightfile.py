@@ -83,7 +83,7 @@ def test_documents_tokenizer_and_calibration(file: WeightFile) -> None:
     assert file.hardware.name == "plain"
     assert file.tokenizer() == {"tokenizer.json": b'{"a": 1}'}
     assert file.calibration.source == "a test"
-    np.testing.assert_array_equal(file.calibration.token_ids, np.arange(12).reshape(3, 4))
+    np.testing.assert_array_equal(file.calibration.token_ids, np.arange(12).reshape(3, 4) % 7)
     moments = file.moments("layer.b")
     np.testing.assert_array_equal(moments.second_moment, np.arange(10, 15))
     assert file.ranges("layer.a") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -26,16 +27,9 @@ def stream_tokens(
     temperature 0 takes the most likely token; above, tokens are drawn by inverse CDF with one Philox uniform a
     position. Keeps a KV cache.
     """
-    if not prompt:
-        raise BadInput("prompt", got="", why="the model needs a first token", do="give a prompt")
-    if temperature < 0:
-        raise BadInput(
-            "temperature", got=temperature, why="it divides the logits", do="use 0 (greedy) or more"
-        )
-    if max_new_tokens < 1:
-        raise BadInput(
-            "max-new-tokens", got=max_new_tokens, why="there is nothing to generate", do="use 1 or more"
-        )
+    check_request(
+        len(prompt), max_new_tokens, temperature, getattr(model.config, "max_position_embeddings", None)
+    )
     ids, cache = torch.tensor([list(prompt)]), None
     for step in range(max_new_tokens):
         with torch.no_grad():
@@ -46,6 +40,29 @@ def stream_tokens(
             return
         yield token
         ids = torch.tensor([[token]])
+
+
+def check_request(prompt: int, max_new_tokens: int, temperature: float, context: int | None) -> None:
+    """Raise BadInput for what cannot be generated. prompt: its tokens. context: positions of the model, if limited."""
+    if prompt < 1:
+        raise BadInput("prompt", got="", why="the model needs a first token", do="give a prompt")
+    if not 0 <= temperature < math.inf:
+        raise BadInput(
+            "temperature", got=temperature, why="it divides the logits", do="use 0 (greedy) or more"
+        )
+    if max_new_tokens < 1:
+        raise BadInput(
+            "max-new-tokens", got=max_new_tokens, why="there is nothing to generate", do="use 1 or more"
+        )
+    # The last new token is not read back, so it needs no position.
+    if context is not None and prompt + max_new_tokens - 1 > context:
+        room = context + 1 - prompt
+        raise BadInput(
+            "max-new-tokens",
+            got=max_new_tokens,
+            why=f"the prompt takes {prompt} of the model's {context} positions",
+            do=f"use at most {room}" if room > 0 else "shorten the prompt",
+        )
 
 
 def _choose(logits: torch.Tensor, temperature: float, position: int, seed: int) -> int:

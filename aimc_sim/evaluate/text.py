@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,21 +87,9 @@ def load_tokenizer(weight_file: WeightFile) -> Any:
             why="the weight file holds none, so it cannot read text",
             do="export the checkpoint again from a folder with its tokenizer",
         )
-    from transformers import AutoTokenizer
+    from aimc_sim.models import load_tokenizer as build
 
-    with tempfile.TemporaryDirectory(prefix="aimc-sim-tokenizer-") as folder:
-        for name, data in files.items():
-            (Path(folder) / Path(name).name).write_bytes(data)
-        try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise BadInput(
-                "tokenizer",
-                got=str(weight_file.path),
-                why=f"transformers cannot read it: {first}",
-                do="export the checkpoint again",
-            ) from error
+    return build(files, weight_file.config)
 
 
 def bos_of(tokenizer: Any) -> int | None:
@@ -123,8 +110,8 @@ def windows_of_file(
     weight_file: WeightFile, path: str | Path, context: int, limit_tokens: int | None = None
 ) -> Windows:
     """The windows of a text file for this model, BOS in front of each where the model uses one."""
-    longest = weight_file.config.get("max_position_embeddings") or weight_file.config.get("n_positions")
-    if isinstance(longest, int) and context > longest:
+    longest = context_limit(weight_file)
+    if longest is not None and context > longest:
         raise BadInput(
             "context",
             got=context,
@@ -132,7 +119,29 @@ def windows_of_file(
             do=f"use a context of at most {longest}",
         )
     tokenizer = load_tokenizer(weight_file)
-    return cut(tokenise(tokenizer, read_text(path), limit_tokens), context, bos_of(tokenizer))
+    ids, bos = tokenise(tokenizer, read_text(path), limit_tokens), bos_of(tokenizer)
+    check_vocabulary(weight_file, ids if bos is None else [bos, *ids])
+    return cut(ids, context, bos)
+
+
+def context_limit(weight_file: WeightFile) -> int | None:
+    """Positions that the model has, by its configuration; None where it names no limit."""
+    for key in ("max_position_embeddings", "n_positions"):
+        if type(stated := weight_file.config.get(key)) is int:
+            return stated
+    return None
+
+
+def check_vocabulary(weight_file: WeightFile, token_ids: Sequence[int]) -> None:
+    """Raise BadInput for token ids that the model does not know: the tokenizer is then another model's."""
+    highest, known = max(token_ids, default=0), weight_file.vocabulary
+    if known is not None and highest >= known:
+        raise BadInput(
+            "tokenizer",
+            got=f"token {highest}",
+            why=f"the model in {weight_file.path.name} knows {known} tokens, so this tokenizer is not its own",
+            do="export the checkpoint again with the tokenizer that it was trained with",
+        )
 
 
 def windows_of_samples(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aimc_sim.hardware import Hardware
 from aimc_sim.weightfile import Calibration, MatrixInfo, Moments, WeightFile
 from aimc_sim.weightfile_write import WeightFileWriter
 
@@ -37,11 +38,12 @@ def fill(writer: WeightFileWriter, *, calibrated: bool = True) -> None:
     writer.add_document("config.json", {"model_type": "none", "vocab_size": 7})
     writer.add_document("generation_config.json", {})
     writer.add_document("provenance.json", {"files": []})
-    writer.add_document("hardware.toml", b'name = "plain"\ndevice = "ideal"\n')
+    plain = Hardware.load({"name": "plain", "device": "ideal"})
+    writer.add_document("hardware.toml", plain.to_toml().encode())
     writer.add_tokenizer_file("tokenizer.json", b'{"a": 1}')
     writer.add_tokenizer_file("empty.txt", b"")
     if calibrated:
-        writer.add_calibration(Calibration(np.arange(12, dtype=np.int32).reshape(3, 4), "a test"))
+        writer.add_calibration(Calibration(np.arange(12, dtype=np.int32).reshape(3, 4) % 7, "a test"))
         for matrix in MATRICES:
             table = np.arange(3 * matrix.rows, dtype=np.float32).reshape(3, -1)
             writer.add_moments(matrix.name, Moments(*table))

@@ -11,10 +11,12 @@ from torch import nn
 from aimc_sim.chip import ChipState
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.models import generation_defaults
 from aimc_sim.models.families import skeleton
 from aimc_sim.torch_bridge.linear import AnalogLinear
 from aimc_sim.torch_bridge.rows import RowNames
 from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile
+from aimc_sim.weightfile_checks import check_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,6 +88,7 @@ def mount(model: nn.Module, state: ChipState) -> None:
 
 def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTrainedModel:
     model = skeleton({**weight_file.config, "tie_word_embeddings": False, "dtype": "float32"})
+    check_model(weight_file, model)
     stored = set(weight_file.tensor_names)
     for matrix in analog:
         bias = float_tensor(weight_file.digital(f"{matrix.name}.bias")) if matrix.has_bias else None
@@ -124,6 +127,4 @@ def _name_rows(model: PreTrainedModel) -> None:
 
 def _set_generation_defaults(model: PreTrainedModel, weight_file: WeightFile) -> None:
     if weight_file.generation_config:
-        from transformers import GenerationConfig
-
-        model.generation_config = GenerationConfig.from_dict(weight_file.generation_config)
+        model.generation_config = generation_defaults(weight_file.generation_config)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models import FAMILIES, candidates, skeleton
+from aimc_sim.models import FAMILIES, candidates, generation_defaults, skeleton
 from aimc_sim.testing.models import tiny_config
 
 ATTENTION = {"q": (32, 32), "k": (32, 16), "v": (32, 16), "o": (32, 32)}
@@ -68,3 +68,57 @@ def test_a_matrix_product_of_unknown_role_is_refused() -> None:
     model.model.surprise = torch.nn.Linear(4, 4)
     with pytest.raises(BadInput, match=r"model\.surprise"):
         candidates(model)
+
+
+CODE = {
+    "attn_implementation": "someone/kernel:attention",
+    "_attn_implementation": "someone/kernel",
+    "_attn_implementation_internal": "someone/kernel",
+    "experts_implementation": "someone/kernel",
+    "auto_map": {"AutoModelForCausalLM": "someone/repository--modeling.Model", "AutoConfig": "x.Config"},
+    "trust_remote_code": True,
+    "kernel_config": {"RMSNorm": "someone/kernel"},
+    "use_kernels": True,
+    "to_dict": "hides a method",
+    "from_dict": "hides a method",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_configuration_cannot_choose_code(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fetch(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    for name in ("snapshot_download", "hf_hub_download"):
+        monkeypatch.setattr(huggingface_hub, name, fetch)
+    config = tiny_config(family)
+    plain, hostile = skeleton(config), skeleton(config | CODE | {"nested": {"auto_map": {}, "_private": 1}})
+    assert hostile.config._attn_implementation == plain.config._attn_implementation == "sdpa"
+    assert type(hostile) is type(plain)
+    assert not hasattr(hostile.config, "auto_map")
+    assert hostile.config.nested == {}
+    assert candidates(hostile) == candidates(plain)
+    assert skeleton(config, attn_implementation="eager").config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("change", [
+    {"hidden_size": "wide"}, {"num_hidden_layers": None}, {"num_attention_heads": 0}, {"vocab_size": -1},
+    {"rope_scaling": [1]}, {"hidden_act": "someone/kernel"},
+])  # fmt: skip
+def test_a_configuration_that_makes_no_model(change: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match="model configuration"):
+        skeleton(tiny_config("llama") | change)
+
+
+def test_generation_defaults_are_data() -> None:
+    found = generation_defaults(
+        {"eos_token_id": [2, 3], "to_dict": 1, "trust_remote_code": True, "_private": 1, "temperature": 0.5}
+    )
+    assert found.eos_token_id == [2, 3]
+    assert callable(found.to_dict)
+    assert not hasattr(found, "trust_remote_code")
+    for table in ({"cache_implementation": "nothing"}, {"compile_config": 3}, {"watermarking_config": 3}):
+        with pytest.raises(BadInput, match=r"generation_config\.json"):
+            generation_defaults(table)

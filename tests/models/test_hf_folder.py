@@ -89,6 +89,7 @@ def test_names_without_the_base_prefix_are_understood(tmp_path: Path) -> None:
         name.removeprefix("transformer."): value for name, value in load_file(tmp_path / WEIGHTS).items()
     }
     state["h.0.attn.bias"] = torch.ones(1, 1, 8, 8)
+    state["h.1.attn.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.bool)  # as newer exports store the mask
     save_file(state, tmp_path / WEIGHTS)
     found = {tensor.name: tensor.bits for tensor in open_checkpoint(tmp_path).tensors()}
     np.testing.assert_array_equal(
@@ -233,3 +234,30 @@ def test_without_a_connection_the_error_says_so(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(BadInput, match=r"someone/tiny.*hub did not deliver it \(offline mode is on\)"):
         open_checkpoint("someone/tiny")
+
+
+def test_masks_of_another_type_may_be_missing_from_a_shard(tmp_path: Path) -> None:
+    save_tiny(tmp_path, "gpt2", shard_size="8KB")
+    index = json.loads((tmp_path / f"{WEIGHTS}.index.json").read_text())
+    shard = sorted(set(index["weight_map"].values()))[0]
+    state = load_file(tmp_path / shard)
+    state["transformer.h.0.attn.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    save_file(state, tmp_path / shard)
+    index["weight_map"]["transformer.h.0.attn.bias"] = shard
+    (tmp_path / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    assert not any(name.endswith(".attn.bias") for name in open_checkpoint(tmp_path).infos)
+
+
+def test_a_tokenizer_cannot_bring_code(saved: Path) -> None:
+    checkpoint = open_checkpoint(saved)
+    files = dict(checkpoint.tokenizer_files)
+    table = json.loads(files["tokenizer_config.json"])
+    table |= {
+        "auto_map": {"AutoTokenizer": ["someone/repository--tokenization.Slow", None]},
+        "trust_remote_code": True,
+    }
+    files["tokenizer_config.json"] = json.dumps(table).encode()
+    config = checkpoint.config | {"auto_map": {"AutoConfig": "someone/repository--configuration.Config"}}
+    tokenizer = load_tokenizer(files, config)
+    assert type(tokenizer).__module__.startswith("transformers.")
+    assert tokenizer("w3", add_special_tokens=False)["input_ids"] == [3]

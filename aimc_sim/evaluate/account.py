@@ -1,0 +1,84 @@
+"""What every run says about itself: which products were analog, in which arithmetic, and what to keep in mind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aimc_sim.hardware import Hardware, LambdaRule
+
+if TYPE_CHECKING:
+    from aimc_sim.torch_bridge.coverage import Coverage
+    from aimc_sim.weightfile import WeightFile
+
+COVERAGE_TOKENS = 32
+
+
+def digital_names(weight_file: WeightFile, hardware: Hardware) -> frozenset[str]:
+    """Matrices that the hardware's placement runs digitally by choice."""
+    from aimc_sim.torch_bridge import is_analog
+
+    return frozenset(matrix.name for matrix in weight_file.matrices if not is_analog(matrix, hardware))
+
+
+def coverage_of(
+    model: Any,
+    weight_file: WeightFile,
+    hardware: Hardware,
+    token_ids: npt.NDArray[np.integer[Any]] | list[int],
+) -> Coverage:
+    """One forward of the mounted model over the first tokens of token_ids (length,), every product accounted for."""
+    from aimc_sim.torch_bridge.coverage import coverage
+
+    ids = torch.from_numpy(np.asarray(token_ids[:COVERAGE_TOKENS], np.int64))[None]
+    return coverage(model, ids, digital=digital_names(weight_file, hardware))
+
+
+def arithmetic(hardware: Hardware) -> str:
+    """The arithmetic of the tiles' products: exact integers and their engine, or float32 and why."""
+    if hardware.uses_integers:
+        from aimc_sim.kernels.int8_product import engine
+
+        return f"exact integers, engine {engine()}"
+    if hardware.dac is None:
+        return "float32, because the hardware has no DAC"
+    if hardware.tile.weight_grid != "int16":
+        return f"float32, because tile.weight_grid is {hardware.tile.weight_grid}"
+    return f"float32, because DAC codes of {hardware.dac.bits} bits do not fit int8"
+
+
+def notes_on(hardware: Hardware) -> list[str]:
+    """What a reader of figures from this hardware should know."""
+    if (
+        hardware.tile.rows is not None
+        and hardware.adc is not None
+        and isinstance(hardware.adc.full_scale, LambdaRule)
+    ):
+        return [
+            f"the ADC's λ of {hardware.adc.full_scale.lambda_:g} was tuned for untiled columns; "
+            f"with tiles of {hardware.tile.rows} rows it must be derived again"
+        ]
+    return []
+
+
+def account_of(
+    model: Any,
+    weight_file: WeightFile,
+    hardware: Hardware,
+    token_ids: npt.NDArray[np.integer[Any]] | list[int],
+) -> dict[str, Any]:
+    """JSON-ready: ``coverage`` (summary and shares), ``arithmetic`` and ``notes`` of a model mounted on a chip."""
+    found = coverage_of(model, weight_file, hardware, token_ids)
+    return {
+        "coverage": {
+            "summary": found.summary(),
+            "analog_share": found.analog_share,
+            "static_share": found.static_share,
+            "tokens": found.tokens,
+        },
+        "arithmetic": arithmetic(hardware),
+        "notes": notes_on(hardware),
+    }
