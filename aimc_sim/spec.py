@@ -76,11 +76,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'did you mean …? ' or a list of what there is."""
+    """'did you mean …? ', with every name that is about as close as the closest, or a list of what there is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = [other for other in close if _likeness(name, other) > _likeness(name, close[0]) - 0.01]
+    meant = " or ".join(repr(other) for other in near)
     listed = ", ".join(names)
-    return f"did you mean {close[0]!r}? Known: {listed}" if close else f"choose one of {listed}"
+    return f"did you mean {meant}? Known: {listed}" if close else f"choose one of {listed}"
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +103,10 @@ def _decisive(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _decisive(v) for k, v in value.items() if v is not None and k not in PROSE}
     return [_decisive(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, name).ratio()
 
 
 def _refuse(value: object) -> object:
@@ -138,5 +144,72 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadI
         f"{where}: {name}",
         got=first["input"],
         why=reason[:1].lower() + reason[1:] + more,
-        do="correct the value",
+        do=_remedy(first, model, path),
     )
+
+
+_TYPES = {
+    "int": "a whole number, without quotes or a decimal point",
+    "float": "a number, without quotes",
+    "bool": "true or false",
+    "string": "text in quotes",
+    "dict": "a table",
+    "model": "a table",
+    "tuple": "a list",
+}
+
+
+def _remedy(error: Any, model: type[BaseModel], path: tuple[Any, ...]) -> str:
+    """What to write instead: the allowed range, the allowed words, or the type."""
+    kind, context = str(error["type"]), error.get("ctx", {})
+    if "expected" in context:
+        return f"use {context['expected']}"
+    if "expected_tags" in context:
+        return f"use one of {context['expected_tags']}"
+    limits = {key: context[key] for key in ("ge", "gt", "le", "lt") if key in context}
+    if limits:
+        return _range_in_words({**_limits_at(model, path), **limits})
+    if kind == "multiple_of":
+        return f"use a multiple of {context['multiple_of']}"
+    if kind in ("too_short", "string_too_short"):
+        return f"give at least {context['min_length']}"
+    if kind in ("too_long", "string_too_long"):
+        return f"give at most {context['max_length']}"
+    if kind == "finite_number":
+        return "use a finite number"
+    named = _TYPES.get(kind.removesuffix("_type").removesuffix("_from_float").removesuffix("_parsing"))
+    return f"use {named}" if named else "correct the value"
+
+
+def _limits_at(model: type[BaseModel], path: tuple[Any, ...]) -> dict[str, Any]:
+    """Both ends of the range of the field that a validation path ends in, as far as the field itself says them."""
+    found: dict[str, Any] = {}
+    current: type[BaseModel] | None = model
+    for step in path:
+        field = current.model_fields.get(step) if current is not None else None
+        if field is None:
+            return {}
+        found = {
+            key: getattr(limit, key)
+            for limit in field.metadata
+            for key in ("ge", "gt", "le", "lt")
+            if getattr(limit, key, None) is not None
+        }
+        parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        current = next(
+            (part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None
+        )
+    return found
+
+
+def _range_in_words(limits: Mapping[str, Any]) -> str:
+    """{"ge": 2, "le": 16} → ``use 2 to 16``."""
+    if limits.keys() == {"ge", "le"}:
+        return f"use {limits['ge']} to {limits['le']}"
+    words = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
+    said = [
+        words[key].format(f"{limits[key]:,}" if isinstance(limits[key], int) else f"{limits[key]:g}")
+        for key in words
+        if key in limits
+    ]
+    return "use " + " and ".join(said)

@@ -162,7 +162,7 @@ def aimc_sim(
 ) -> None:
     """What happens to a trained language model when its weights live in analog crossbar tiles.
 
-    Exit codes: 0 pass, 1 the verdict is fail, 2 bad input, 3 anything else.
+    Exit codes: 0 pass, 1 the verdict is fail or verify found damage, 2 bad input, 3 anything else.
     """
 
 

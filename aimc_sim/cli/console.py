@@ -6,12 +6,15 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aimc_sim.errors import BadInput
 
 Report = Callable[[str, int, int], None]  # (stage, done, total)
+LINE_EVERY_S = 15.0
 
 
 def print_json(document: Any) -> None:
@@ -40,6 +43,16 @@ def error_line(error: Exception | str) -> None:
     sys.stderr.flush()
 
 
+def print_account(account: Mapping[str, Any]) -> None:
+    """On stderr, one line each: what share ran in tiles, in which arithmetic, and notes. Empty: the digital model."""
+    lines = ["coverage: the digital model, nothing is analog"]
+    if account:
+        lines = [f"coverage: {account['coverage']['summary']}", f"arithmetic: {account['arithmetic']}"]
+        lines += [f"note: {note}" for note in account["notes"]]
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """A table on stdout; columns of numbers are set right."""
     from rich.console import Console
@@ -59,7 +72,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 @contextlib.contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[Report]:
-    """Bars on stderr, one a stage, each with the time left. Use: ``report("exporting", done, total)``."""
+    """Bars on stderr, one a stage, each with the time left; in a pipe plain lines.
+
+    Use: ``report("exporting", done, total)``.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -71,6 +87,10 @@ def progress_bars(quiet: bool = False) -> Iterator[Report]:
     )
 
     console = Console(stderr=True)
+    if not quiet and not console.is_terminal:
+        with _progress_lines() as lines:
+            yield lines
+        return
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,7 +99,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Report]:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=quiet or not console.is_terminal,
+        disable=quiet,
     )
     tasks: dict[str, Any] = {}
 
@@ -90,3 +110,39 @@ def progress_bars(quiet: bool = False) -> Iterator[Report]:
 
     with bars:
         yield report
+
+
+@contextlib.contextmanager
+def _progress_lines() -> Iterator[Report]:
+    """Lines on stderr: one where a stage begins, and one every 15 s, so that a long run in a pipe is seen to work."""
+    start = time.monotonic()
+    lock, over = threading.Lock(), threading.Event()
+    state: tuple[str, int, int] | None = None
+
+    def say(stage: str, done: int, total: int) -> None:
+        share = f" {100 * done // total}\u202f%" if total > 0 else ""
+        sys.stderr.write(f"{stage}: {done:,}/{total:,}{share}, {time.monotonic() - start:.0f} s\n")
+        sys.stderr.flush()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal state
+        with lock:
+            new = state is None or state[0] != stage
+            state = (stage, done, total)
+            if new:
+                say(*state)
+
+    def repeat() -> None:
+        while not over.wait(LINE_EVERY_S):
+            with lock:
+                if state is not None:
+                    say(*state)
+
+    # A thread, because one step of a large model can take longer than a line may be missing.
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield report
+    finally:
+        over.set()
+        thread.join()

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from aimc_sim.cli.console import print_json, progress_bars
+from aimc_sim.cli.console import print_account, print_json, progress_bars
+from aimc_sim.errors import BadInput
 from aimc_sim.units import format_duration, parse_duration
 
 
@@ -33,6 +34,13 @@ def command(
     from aimc_sim.weightfile import WeightFile
 
     time_s = parse_duration(time)
+    if digital and hardware is not None:
+        raise BadInput(
+            "--hardware",
+            got=hardware,
+            why="--digital scores the digital model, which is on no chip",
+            do="leave one of the two out",
+        )
     weights = WeightFile(file)
     chosen = weights.hardware if hardware is None else Hardware.load(hardware)
     if not digital:
@@ -41,7 +49,7 @@ def command(
 
     with progress_bars(quiet=as_json) as report:
         chip = None if digital else (chosen, seed, time_s, session)
-        scores = _score(weights, text, context, limit_tokens, batch, chip, compare, report)
+        scores, account = _score(weights, text, context, limit_tokens, batch, chip, compare, report)
     document: dict[str, Any] = {
         "perplexity": scores.perplexity,
         "tokens": int(scores.tokens.sum()),
@@ -59,14 +67,16 @@ def command(
             "seed": seed,
             "time_s": time_s,
             "session": session,
+            **account,
         }
     if as_json:
         print_json(document)
         return
+    print_account(account)
     where = (
         "digital model"
         if digital
-        else f"{chosen.name}, chip {seed}, {format_duration(time_s)} after programming"
+        else f"{chosen.name}, seed {seed}, {format_duration(time_s)} after programming"
     )
     typer.echo(where)
     typer.echo(f"perplexity   {scores.perplexity:.3f}   over {document['tokens']:,} tokens")
@@ -84,7 +94,9 @@ def _score(
     chip: Any,
     compare: bool,
     report: Any,
-) -> Any:
+) -> tuple[Any, dict[str, Any]]:
+    """The scores, and what the run says about itself: nothing for the digital model."""
+    from aimc_sim.evaluate.account import account_of
     from aimc_sim.evaluate.metrics import Reference, score
     from aimc_sim.evaluate.text import windows_of_file
     from aimc_sim.evaluate.windows import default_batch
@@ -106,8 +118,11 @@ def _score(
 
     if not compare:
         model = load_digital(weights) if chip is None else chip_model()
-        return score(model, windows, size, on_batch=on_batch("scoring"))
+        account = {} if chip is None else account_of(model, weights, chip[0], windows.rows[0])
+        return score(model, windows, size, on_batch=on_batch("scoring")), account
     with Reference(load_digital(weights), windows, size, on_batch=on_batch("digital model")) as reference:
         if chip is None:
-            return reference.own_scores
-        return score(chip_model(), windows, size, reference=reference, on_batch=on_batch("chip"))
+            return reference.own_scores, {}
+        model = chip_model()
+        account = account_of(model, weights, chip[0], windows.rows[0])
+        return score(model, windows, size, reference=reference, on_batch=on_batch("chip")), account

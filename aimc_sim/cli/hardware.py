@@ -59,17 +59,49 @@ def check(
 
     hardware = Hardware.load(name)
     if as_json:
-        print_json({"ok": True, "name": hardware.name, "id": hardware.id, "summary": summary(hardware)})
+        device = hardware.device
+        print_json({
+            "ok": True, "name": hardware.name, "id": hardware.id, "summary": summary(hardware),
+            "device": device.name, "t_min_s": device.t_min_s, "t_max_s": device.t_max_s,
+        })  # fmt: skip
     else:
         typer.echo(f"ok: {hardware.name} ({hardware.id}): {summary(hardware)}")
+        typer.echo(f"device {hardware.device.name}, valid {valid_times(hardware)}")
+
+
+def valid_times(hardware: Hardware) -> str:
+    """In words, the times since programming that the device has data for."""
+    from aimc_sim.units import format_duration
+
+    first, last = hardware.device.t_min_s, hardware.device.t_max_s
+    if last == 0:
+        return "at programming only, as it has no law of drift"
+    start = "at programming and from " + format_duration(first) if first > 0 else "from programming"
+    return f"{start} on, without an end" if last is None else f"{start} to {format_duration(last)}"
 
 
 def summary(hardware: Hardware) -> str:
-    """One line: tile, converters, compensation."""
+    """One line: tile, converters with the constants of their ranges, noise, compensation."""
     tile = hardware.tile
     parts = ["untiled" if tile.rows is None else f"{tile.rows} × {tile.cols or 'all'} tiles"]
-    parts.append("no DAC" if hardware.dac is None else f"{hardware.dac.bits}-bit DAC")
-    parts.append("no ADC" if hardware.adc is None else f"{hardware.adc.bits}-bit ADC")
+    parts.append("no DAC" if hardware.dac is None else f"{hardware.dac.bits}-bit DAC{_input_range(hardware)}")
+    parts.append("no ADC" if hardware.adc is None else f"{hardware.adc.bits}-bit ADC{_full_scale(hardware)}")
+    if hardware.read_noise is not None:
+        parts.append("read noise")
     if hardware.compensation is not None:
         parts.append("drift compensation")
     return ", ".join(parts)
+
+
+def _input_range(hardware: Hardware) -> str:
+    found = hardware.dac.range if hardware.dac is not None else None
+    if found is None or found.method == "per_token":
+        return ""
+    if found.method == "std":
+        return f" (κ = {found.kappa:g})"
+    return " (max)" if found.method == "max" else f" ({found.percentile:g} %)"
+
+
+def _full_scale(hardware: Hardware) -> str:
+    found = hardware.adc.full_scale if hardware.adc is not None else None
+    return f" (λ = {found.lambda_:g})" if found is not None and found.rule == "lambda" else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from aimc_sim.cli.console import print_json, progress_bars
+from aimc_sim.cli.console import print_account, print_json, progress_bars
 from aimc_sim.errors import BadInput
 from aimc_sim.units import parse_duration
 
@@ -38,18 +38,35 @@ def command(
     from aimc_sim.weightfile import WeightFile
 
     time_s = parse_duration(time)
+    if digital and hardware is not None:
+        raise BadInput(
+            "--hardware",
+            got=hardware,
+            why="--digital runs the digital model, which is on no chip",
+            do="leave one of the two out",
+        )
+    if not prompt:
+        raise BadInput("prompt", got=prompt, why="there is nothing to go on from", do="give a few words")
     weights = WeightFile(file)
     chosen = weights.hardware if hardware is None else Hardware.load(hardware)
     if not digital:
         chosen.check_time(time_s)
 
-    from aimc_sim.evaluate.generate import stream_text, stream_tokens
-    from aimc_sim.evaluate.text import load_tokenizer
+    from aimc_sim.evaluate.account import account_of
+    from aimc_sim.evaluate.generate import check_request, stream_text, stream_tokens
+    from aimc_sim.evaluate.text import check_vocabulary, context_limit, load_tokenizer
+    from aimc_sim.randomness import key_of
 
     tokenizer = load_tokenizer(weights)
     ids = _prompt_ids(tokenizer, prompt, chat)
+    check_vocabulary(weights, ids)
+    key_of(text_seed)  # refuses what is no seed, before a chip is programmed
+    check_request(len(ids), max_new_tokens, temperature, context_limit(weights))
     with progress_bars(quiet=as_json) as report:
         model = _model(weights, None if digital else (chosen, seed, time_s, session), report)
+    account = {} if digital else account_of(model, weights, chosen, ids)
+    if not as_json:
+        print_account(account)
     stop = _stop_tokens(model, tokenizer)
     tokens: list[int] = []
 
@@ -72,7 +89,7 @@ def command(
     print_json({
         "text": "".join(pieces), "token_ids": tokens, "prompt_tokens": len(ids), "weights": weights.id,
         **({} if digital else {"hardware": chosen.name, "hardware_id": chosen.id, "seed": seed, "time_s": time_s,
-                               "session": session}),
+                               "session": session, **account}),
     })  # fmt: skip
 
 
@@ -112,5 +129,6 @@ def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
         getattr(model.config, "eos_token_id", None),
         tokenizer.eos_token_id,
     ):
-        found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+        listed = value if isinstance(value, (list, tuple)) else [value]
+        found.update(token for token in listed if isinstance(token, int))
     return frozenset(found)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,10 +29,10 @@ def command(
     text: Path | None = typer.Option(
         None, "--text", help="Score this text, not samples of the model itself."
     ),
-    sequences: int = typer.Option(16, help="Samples of the model itself."),
-    length: int = typer.Option(128, help="Tokens a sample."),
-    text_seed: int = typer.Option(1, help="Seed of the samples."),
-    context: int = typer.Option(1024, help="Tokens a window of --text."),
+    sequences: int | None = typer.Option(None, help="Samples of the model itself; 16 unless told."),
+    length: int | None = typer.Option(None, help="Tokens a sample; 128 unless told."),
+    text_seed: int | None = typer.Option(None, help="Seed of the samples; 1 unless told."),
+    context: int | None = typer.Option(None, help="Tokens a window of --text; 1,024 unless told."),
     limit_tokens: int | None = typer.Option(None, help="Only the first tokens of --text."),
     seed: int = typer.Option(0, help="Seed of the first chip; the others count on from it."),
     session: int = typer.Option(0, help="Which draw of the frozen 1/f noise."),
@@ -51,34 +52,38 @@ def command(
             "metric", got=metric, why="there is no such metric", do=nearest(metric, ("kl", "loss"))
         )
     chosen_metric: Literal["kl", "loss"] = "kl" if metric == "kl" else "loss"
+    own = {"sequences": sequences, "length": length, "seed": text_seed}
+    _check_one_text(text is not None, own, {"context": context, "limit-tokens": limit_tokens})
     weights = WeightFile(file)
     chosen = weights.hardware if hardware is None else Hardware.load(hardware)
-    spec = (
-        file_text(text, limit_tokens)
-        if text is not None
-        else SelfText.parse({"sequences": sequences, "length": length, "seed": text_seed}, "text")
-    )
-    plan = make_plan(
-        weights=weights.id,
-        hardware=chosen,
-        chips=chips,
-        times_s=parse_durations(times),
-        margin_nats=margin,
-        text=spec,
-        seed=seed,
-        context=context,
-        batch=batch,
-        metric=chosen_metric,
-        alpha=alpha,
-        session=session,
-    )
+    with _named_as_options():
+        spec = (
+            file_text(text, limit_tokens)
+            if text is not None
+            else SelfText.parse({key: value for key, value in own.items() if value is not None}, "text")
+        )
+        plan = make_plan(
+            weights=weights.id,
+            hardware=chosen,
+            chips=chips,
+            times_s=parse_durations(times),
+            margin_nats=margin,
+            text=spec,
+            seed=seed,
+            context=context,
+            batch=batch,
+            metric=chosen_metric,
+            alpha=alpha,
+            session=session,
+        )
 
     from aimc_sim.signoff.report import document_of, prepare_folder, write
-    from aimc_sim.signoff.run import run_plan
+    from aimc_sim.signoff.run import check_weights, run_plan
 
-    prepare_folder(output)
     with progress_bars(quiet=as_json) as report:
-        result = run_plan(plan, weights, text_path=text, progress=report)
+        check_weights(weights, report)
+        prepare_folder(output)
+        result = run_plan(plan, weights, text_path=text, progress=report, verified=True)
     document = document_of(result, weight_file=weights, command=_command_line(file, plan, hardware, text))
     paths = write(document, output)
     if as_json:
@@ -87,6 +92,48 @@ def command(
         _print(document, paths)
     if not document["verdict"]["pass"]:
         raise typer.Exit(1)
+
+
+_OPTIONS = {
+    "sign-off plan: margin_nats": "--margin",
+    "sign-off plan: alpha": "--alpha",
+    "sign-off plan: batch": "--batch",
+    "sign-off plan: context": "--context",
+    "sign-off plan: session": "--session",
+    "sign-off plan: seeds": "--seed",
+    "text: sequences": "--sequences",
+    "text: length": "--length",
+    "text: seed": "--text-seed",
+}
+
+
+@contextlib.contextmanager
+def _named_as_options() -> Iterator[None]:
+    """Errors about a field of the plan name the option that it came from."""
+    try:
+        yield
+    except BadInput as error:
+        found = next(
+            (name for name in _OPTIONS if error.what == name or error.what.startswith(f"{name}.")), None
+        )
+        if found is None:
+            raise
+        raise BadInput(_OPTIONS[found], got=error.got, why=error.why, do=error.do) from None
+
+
+def _check_one_text(from_file: bool, own: dict[str, int | None], of_file: dict[str, int | None]) -> None:
+    """Refuse options of the text that is not scored, instead of ignoring them."""
+    for key, value in (own if from_file else of_file).items():
+        if value is not None:
+            option = "--text-seed" if key == "seed" else f"--{key}"
+            raise BadInput(
+                option,
+                got=value,
+                why="it is about samples of the model, and --text names a file"
+                if from_file
+                else "it is about the file that --text names, and there is none",
+                do=f"leave out {option}, or {'leave out' if from_file else 'give'} --text",
+            )
 
 
 def _command_line(file: Path, plan: Any, hardware: str | None, text: Path | None) -> str:
@@ -134,6 +181,8 @@ def _print(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from aimc_sim.signoff.words import nats_text, perplexity_text
+
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = 120
@@ -146,15 +195,15 @@ def _print(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
     for at in rows["times"]:
         low, high = at["kl_nats"]["interval_95"]
         name = f"{len(at['chips'])} {'chip' if len(at['chips']) == 1 else 'chips'}, {at['time']}"
-        between = "" if low is None or not math.isfinite(low) else f" ({low:.3f} to {high:.3f})"
+        between = "" if low is None or high is None else f" ({nats_text(low)} to {nats_text(high)})"
         table.add_row(
             Text(name, style="bold"),
-            f"{at['perplexity']['mean']:.2f}",
-            f"{at['kl_nats']['mean']:.3f}{between}",
+            perplexity_text(at["perplexity"]["mean"]),
+            f"{nats_text(at['kl_nats']['mean'])}{between}",
             f"{100 * at['agreement']['mean']:.1f} %",
         )
         for chip in at["chips"]:
-            table.add_row(Text(f"  chip {chip['seed']}", style="dim"), *_figures(chip))
+            table.add_row(Text(f"  seed {chip['seed']}", style="dim"), *_figures(chip))
     console.print(table)
     verdict = document["verdict"]
     console.print()
@@ -169,8 +218,10 @@ def _print(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
 
 
 def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
+    from aimc_sim.signoff.words import nats_text, perplexity_text
+
     return (
-        f"{scores['perplexity']:.2f}",
-        f"{max(scores['kl_nats'], 0.0):.3f}",
+        perplexity_text(scores["perplexity"]),
+        nats_text(scores["kl_nats"]),
         f"{100 * scores['agreement']:.1f} %",
     )

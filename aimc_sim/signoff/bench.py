@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.account import coverage_of
 from aimc_sim.evaluate.metrics import Reference, WindowScores, score
 from aimc_sim.evaluate.text import SelfText, file_text, windows_of_file, windows_of_samples
 from aimc_sim.evaluate.windows import Windows
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from aimc_sim.weightfile import WeightFile
 
 OnProgress = Callable[[str, int, int], None]
-_COVERAGE_TOKENS = 32
 
 
 class Bench(Protocol):
@@ -40,6 +38,10 @@ class Bench(Protocol):
     def coverage(self) -> Coverage:
         """Which products run in the tiles."""
 
+    @property
+    def ranges_id(self) -> str | None:
+        """Id of the converter ranges that every chip of the plan uses; None before a chip was programmed."""
+
 
 class ModelBench:
     """The real bench. `open_bench` makes it."""
@@ -49,6 +51,7 @@ class ModelBench:
         self._plan, self._weights, self._hardware, self._reference = plan, weight_file, hardware, reference
         self._model: Any | None = None
         self._chip: tuple[int, Any] | None = None
+        self.ranges_id: str | None = None
         self.seconds = {"program_and_mount": 0.0, "score": 0.0}
 
     @property
@@ -79,16 +82,9 @@ class ModelBench:
 
     def coverage(self) -> Coverage:
         """One short forward through the mounted model."""
-        from aimc_sim.torch_bridge.coverage import coverage
-
         if self._model is None:
             raise BadInput("coverage", why="no chip has been mounted yet", do="score a cell first")
-        row = self.windows.rows[0][:_COVERAGE_TOKENS]
-        return coverage(
-            self._model,
-            torch.from_numpy(row).long()[None],
-            digital=digital_names(self._weights, self._hardware),
-        )
+        return coverage_of(self._model, self._weights, self._hardware, self.windows.rows[0])
 
     def _mounted(self, cell: Cell) -> Any:
         from aimc_sim.programming import program
@@ -104,8 +100,19 @@ class ModelBench:
             if self._chip is None or self._chip[0] != cell.seed:
                 self._chip = (cell.seed, program(self._weights, cell.seed, self._hardware))
             chip, time_s = self._chip[1], cell.time_s
+        self._note_ranges(chip.ranges_id)
         mount(self._model, chip.at(time_s, self._plan.session))
         return self._model
+
+    def _note_ranges(self, found: str) -> None:
+        if found != (self.ranges_id or self._plan.ranges_id or found):
+            raise BadInput(
+                "converter ranges",
+                got=found,
+                why=f"the plan is for {self.ranges_id or self._plan.ranges_id}",
+                do="make a new plan; calibration has changed since that one was made",
+            )
+        self.ranges_id = found
 
 
 @contextmanager
@@ -159,10 +166,3 @@ def windows_of(
             do="give that file, or make a new plan",
         )
     return windows_of_file(weight_file, text_path, plan.context, plan.text.limit_tokens)
-
-
-def digital_names(weight_file: WeightFile, hardware: Hardware) -> frozenset[str]:
-    """Matrices that the hardware's placement runs digitally by choice."""
-    from aimc_sim.torch_bridge import is_analog
-
-    return frozenset(matrix.name for matrix in weight_file.matrices if not is_analog(matrix, hardware))

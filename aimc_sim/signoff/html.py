@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimc_sim.signoff import plots
-from aimc_sim.signoff.words import sig, spoken
+from aimc_sim.signoff.words import nats, nats_text, perplexity_text, share_text, sig, spoken
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,7 +24,10 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(sig=sig, percent=percent, interval=interval, spoken=spoken, macs=macs)
+    environment.filters.update(
+        sig=sig, percent=percent, interval=interval, spoken=spoken, macs=macs, shape=shape, nats=nats
+    )
+    environment.filters.update(perplexity=perplexity_text, kl=nats_text, share=share_text)
     return environment.get_template("report.html.j2")
 
 
@@ -48,14 +51,21 @@ def percent(share: float | None) -> str:
 
 
 def interval(bounds: list[float], kind: str = "number") -> str:
-    """Two bounds as a range; an absent one is said to be unknown."""
+    """Two bounds as a range in the form of a column ("percent", "perplexity", "kl"); an absent one is unknown."""
     if any(bound is None or not math.isfinite(bound) for bound in bounds):
         return "no interval"
     low, high = bounds
     if kind == "percent":
-        return f"{100 * low:.1f}–{100 * high:.1f}\u202f%"
+        return f"{100 * low:.1f}–\u200b{100 * high:.1f}\u202f%"
     between = "–" if low >= 0 else " to "
-    return f"{sig(low)}{between}{sig(high)}"
+    written = {"perplexity": perplexity_text, "kl": nats_text}.get(kind, sig)
+    # A line may break after the dash, where a narrow screen has no room for both numbers.
+    return f"{written(low)}{between}\u200b{written(high)}"
+
+
+def shape(sizes: list[int]) -> str:
+    """576 × 49,152."""
+    return " × ".join(f"{size:,}" for size in sizes)
 
 
 def macs(value: float) -> str:

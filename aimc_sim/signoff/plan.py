@@ -21,7 +21,8 @@ MAX_CHIPS = 4096
 class Plan(Spec):
     """Chips × times on one text, and the margin that decides.
 
-    weights: id of the weight file. hardware: the resolved tables, hardware_id their id. seeds: one chip each.
+    weights: id of the weight file. hardware: the resolved tables, hardware_id their id. ranges_id: the converter ranges
+    derived from both; None until a run has derived them, which completes the plan. seeds: one chip each.
     times_s: seconds since programming, rising. context: tokens a window; batch: windows a forward.
     metric: "kl", the divergence from the digital model, or "loss", the increase of its negative log-likelihood;
     margin_nats per token. alpha: one-sided error of the verdict.
@@ -31,6 +32,7 @@ class Plan(Spec):
     weights: str
     hardware: dict[str, Any]
     hardware_id: str
+    ranges_id: str | None = None
     seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MAX_CHIPS)
     times_s: tuple[float, ...] = Field(min_length=1)
     session: int = Field(default=0, ge=0)
@@ -95,7 +97,7 @@ def make_plan(
     for time_s in times_s:
         hardware.check_time(time_s)
     # Samples are scored as they were drawn: one window each.
-    length = text.length if isinstance(text, SelfText) else context or 1024
+    length = text.length if isinstance(text, SelfText) else 1024 if context is None else context
     return Plan.parse(
         {
             "weights": weights,
@@ -106,7 +108,7 @@ def make_plan(
             "session": session,
             "text": text.model_dump(mode="json"),
             "context": length,
-            "batch": batch or default_batch(length),
+            "batch": default_batch(max(length, 1)) if batch is None else batch,
             "metric": metric,
             "margin_nats": margin_nats,
             "alpha": alpha,

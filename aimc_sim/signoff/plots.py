@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from aimc_sim.signoff.words import tick
@@ -15,15 +16,19 @@ MAX_NAMED_CHIPS = 40
 
 @dataclass(frozen=True)
 class _Scale:
-    """A linear map from data [low, high] to pixels [start, stop]."""
+    """A map from data [low, high] to pixels [start, stop], linear or logarithmic."""
 
     low: float
     high: float
     start: float
     stop: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.stop - self.start), 1)
 
 
@@ -59,12 +64,15 @@ def over_time(document: dict[str, Any], width: int) -> str:
         parts += [
             f'<line class="whisker" x1="{a}" x2="{a}" y1="{low}" y2="{high}"/>' for a, low, high in bounds
         ]
-    parts += _level(
-        rows["converters_only"][key], "converters only", "reference", y, left, width - right, "start"
-    )
-    parts += _level(
-        verdict["margin"], f"margin {verdict['margin']:g}", "margin", y, left, width - right, "end"
-    )
+    levels = [
+        (rows["converters_only"][key], "converters only", "reference"),
+        (verdict["margin"], f"margin {verdict['margin']:g}", "margin"),
+    ]
+    levels = [level for level in levels if y.low <= level[0] <= y.high]
+    for value, _, kind in levels:
+        parts.append(
+            f'<line class="{kind}" x1="{left}" x2="{width - right}" y1="{y(value)}" y2="{y(value)}"/>'
+        )
     for at in times:
         for chip in at["chips"]:
             parts.append(
@@ -74,11 +82,20 @@ def over_time(document: dict[str, Any], width: int) -> str:
     if len(mean) > 1:
         parts.append(f'<polyline class="mean" points="{" ".join(f"{a},{b}" for a, b in mean)}"/>')
     parts += [f'<circle class="mean-dot" cx="{a}" cy="{b}" r="4.6"/>' for a, b in mean]
-    parts.append(_text(0, 14, f"{_short(verdict)}, nats per token", "axis", "start"))
+    taken = [(a, low, high) for a, low, high in bounds]
+    for value, name, kind in levels:
+        others = [y(other) for other, _, other_kind in levels if other_kind != kind]
+        parts.append(_level_name(name, kind, y(value), (left + 4, width - right), taken, others))
+    parts.append(_text(0, 14, _axis(verdict, y), "axis", "start"))
     points = "; ".join(f"{at['time']}: {at[key]['mean']:.3g}" for at in times)
-    where = f"The margin is {verdict['margin']:g}" + (
-        ", above the plot" if verdict["margin"] > y.high else ""
+    outside = (
+        ", above the plot"
+        if verdict["margin"] > y.high
+        else ", below the plot"
+        if verdict["margin"] < y.low
+        else ""
     )
+    where = f"The margin is {verdict['margin']:g}{outside}"
     description = f"Mean over chips at each time, nats per token. {points}. {where}."
     return _svg(f"time-{width}", width, height, f"{_short(verdict)} over time", description, parts)
 
@@ -94,15 +111,13 @@ def by_chip(document: dict[str, Any], width: int) -> str:
     height = int(top + bottom + step * len(seeds))
     x = _value_scale(document, left, width - right)
     parts: list[str] = []
-    for value in _ticks(x.high, 5 if width == WIDE else 4):
+    for value in _ticks(x, 5 if width == WIDE else 4):
         parts.append(
             f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{top}" y2="{height - bottom}"/>'
         )
         parts.append(_text(x(value), height - bottom + 18, f"{value:g}", "label", "middle"))
-    parts.append(
-        _text((left + width - right) / 2, height - 4, f"{_short(verdict)}, nats per token", "axis", "middle")
-    )
-    if verdict["margin"] <= x.high:
+    parts.append(_text((left + width - right) / 2, height - 4, _axis(verdict, x), "axis", "middle"))
+    if x.low <= verdict["margin"] <= x.high:
         m = x(verdict["margin"])
         parts.append(f'<line class="margin" x1="{m}" x2="{m}" y1="{top - 4}" y2="{height - bottom}"/>')
         anchor = "end" if m > width - right - 60 else "start" if m < left + 40 else "middle"
@@ -111,7 +126,7 @@ def by_chip(document: dict[str, Any], width: int) -> str:
         cy = round(top + step * (row + 0.5), 1)
         values = [x(_clip(at["chips"][row][key], x)) for at in times]
         if named:
-            parts.append(_text(left - 10, cy + 4, f"chip {seed}", "label", "end"))
+            parts.append(_text(left - 10, cy + 4, f"seed {seed}", "label", "end"))
         parts.append(f'<line class="span" x1="{min(values)}" x2="{max(values)}" y1="{cy}" y2="{cy}"/>')
         for index, value in enumerate(values):
             parts.append(
@@ -131,13 +146,20 @@ def _short(verdict: dict[str, Any]) -> str:
     return "KL divergence" if verdict["metric"] == "kl" else "Loss increase"
 
 
+def _axis(verdict: dict[str, Any], scale: _Scale) -> str:
+    return f"{_short(verdict)}, nats per token{' (log)' if scale.log else ''}"
+
+
 def _shade(index: int, count: int) -> float:
     """Opacity of a time's dots: the last is solid."""
     return round(0.25 + 0.75 * (index + 1) / count, 2) if count > 1 else 1.0
 
 
 def _value_scale(document: dict[str, Any], start: float, stop: float) -> _Scale:
-    """From zero (or the lowest value) to just above everything; a margin far beyond the data stays outside."""
+    """From zero (or the lowest value) to just above everything; a margin far beyond the data stays outside.
+
+    Logarithmic where values differ by more than 10×, over four decades at most.
+    """
     verdict, rows = document["verdict"], document["rows"]
     key = _key(verdict)
     values = [rows["converters_only"][key]]
@@ -147,6 +169,16 @@ def _value_scale(document: dict[str, Any], start: float, stop: float) -> _Scale:
     high, low = max(values), min(0.0, *values)
     if verdict["margin"] <= 2.5 * high:
         high = max(high, verdict["margin"])
+    chips = [chip[key] for at in rows["times"] for chip in at["chips"]]
+    if verdict["margin"] > 0 and min(chips) > 0:
+        floor = high / 1e4
+        shown = [
+            max(value, floor)
+            for value in (*chips, rows["converters_only"][key], min(verdict["margin"], high))
+        ]
+        if high > 10 * min(shown):
+            above = [value for value in (*shown, *values) if value >= floor]
+            return _Scale(min(above) / 1.3, high * 1.3, start, stop, log=True)
     return _Scale(low, max(high * 1.06, 1e-6), start, stop)
 
 
@@ -174,8 +206,18 @@ def _interval(value: dict[str, Any], y: _Scale) -> tuple[float, float]:
     return y(_clip(low, y)), y(_clip(high, y))
 
 
-def _ticks(high: float, about: int = 5) -> list[float]:
-    """Round numbers from 0 to `high`: steps of 1, 2 or 5 times a power of ten."""
+def _ticks(scale: _Scale, about: int = 5) -> list[float]:
+    """Round numbers from 0 up in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten, and between
+    them 2 and 5 where there is room."""
+    high = scale.high
+    if scale.log:
+        decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1, 2, 5), (1, 3), (1,)):
+            ticks = [round(factor * 10.0**decade, 12) for decade in decades for factor in factors]
+            ticks = [tick for tick in ticks if scale.low <= tick <= high]
+            if len(ticks) <= about + 2:
+                break
+        return ticks
     raw = high / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
@@ -184,22 +226,54 @@ def _ticks(high: float, about: int = 5) -> list[float]:
 
 def _grid_y(y: _Scale, left: float, right: float) -> list[str]:
     parts = []
-    for value in _ticks(y.high):
+    if y.log:
+        parts.append(f'<line class="base" x1="{left}" x2="{right}" y1="{y.start}" y2="{y.start}"/>')
+    for value in _ticks(y):
         kind = "base" if value == 0 else "grid"
         parts.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
         parts.append(_text(left - 8, y(value) + 4, f"{value:g}", "label", "end"))
     return parts
 
 
-def _level(value: float, label: str, kind: str, y: _Scale, left: float, right: float, side: str) -> list[str]:
-    """A horizontal line with its name above it, at one end."""
-    if not y.low <= value <= y.high:
-        return []
-    at = right if side == "end" else left + 4
-    return [
-        f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>',
-        _text(at, y(value) - 6, label, f"{kind}-label", side),
-    ]
+def _level_name(
+    name: str,
+    kind: str,
+    at_y: float,
+    ends: tuple[float, float],
+    taken: list[tuple[float, float, float]],
+    others: list[float],
+) -> str:
+    """The name of a horizontal line, above or below it at one end: where the band and other lines are farthest.
+
+    ends: pixels where a name may begin and end. taken: (x, low, high) pixels of the band. others: pixels of lines.
+    """
+    wide = 7.2 * len(name)
+    found: tuple[float, float, str] | None = None
+    best = -1.0
+    for side, begin in (("end", ends[1] - wide), ("start", ends[0])):
+        for drop in (-6, 16):
+            middle = at_y + drop - 4.5
+            gaps = [abs(other - middle) for other in others]
+            for step in range(5):
+                low, high = _band_at(begin + wide * step / 4, taken)
+                gaps.append(max(high - middle, middle - low, 0.0))
+            # Beyond 12 pixels nothing touches: the first such place, at the right end and above, is the usual one.
+            clear = min([12.0, *gaps])
+            if clear > best:
+                best, found = clear, (ends[1] if side == "end" else ends[0], at_y + drop, side)
+    assert found is not None
+    return _text(found[0], found[1], name, f"{kind}-label", found[2])
+
+
+def _band_at(x: float, taken: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """(lower, upper) edge of the band at pixel x, as pixels: the lower edge is the larger number."""
+    if x <= taken[0][0]:
+        return taken[0][1:]
+    for (x0, low0, high0), (x1, low1, high1) in pairwise(taken):
+        if x <= x1:
+            share = (x - x0) / (x1 - x0)
+            return low0 + share * (low1 - low0), high0 + share * (high1 - high0)
+    return taken[-1][1:]
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:

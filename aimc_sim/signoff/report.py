@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.account import arithmetic, notes_on
 from aimc_sim.evaluate.metrics import WindowScores
+from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.plan import Plan
 from aimc_sim.signoff.run import Result
 from aimc_sim.signoff.statistics import Estimate
@@ -56,7 +58,11 @@ def document_of(
             "times": [_at_time(plan, at, result.digital) for at in times],
         },
         "coverage": result.coverage.to_dict(),
-        "notes": [YIELD_NOTE, *([verdict.worst.gate.loss.caveat] if verdict.worst.gate.loss.caveat else [])],
+        "notes": [
+            YIELD_NOTE,
+            *([verdict.worst.gate.loss.caveat] if verdict.worst.gate.loss.caveat else []),
+            *notes_on(Hardware.load(plan.hardware)),
+        ],
         "provenance": _provenance(plan, weight_file),
         "command": command,
         "windows": _per_window(result),
@@ -77,12 +83,19 @@ def describe_text(plan: Plan) -> str:
 
 
 def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Write report.json and report.html into `folder`, each under its final name only when complete."""
+    """Write report.json and report.html into `folder`: both complete under other names first, then both renamed."""
     from aimc_sim.signoff.html import render
 
-    pages = {"report.json": to_json(document), "report.html": render(document)}
-    for name, text in pages.items():
-        _write_atomically(folder / name, text)
+    pages = {folder / "report.json": to_json(document), folder / "report.html": render(document)}
+    written: dict[Path, Path] = {}
+    try:
+        for path, text in pages.items():
+            written[path] = _write_beside(path, text)
+        for path, partial in written.items():
+            os.replace(partial, path)
+    finally:
+        for partial in written.values():
+            partial.unlink(missing_ok=True)
     return folder / "report.json", folder / "report.html"
 
 
@@ -106,7 +119,8 @@ def prepare_folder(folder: Path) -> None:
         ) from None
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _write_beside(path: Path, text: str) -> Path:
+    """Write `text` to a new file in the same folder, synced, and return its path."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -114,7 +128,7 @@ def _write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
-        os.replace(name, path)
+        return Path(name)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -140,7 +154,7 @@ def _verdict(plan: Plan, verdict: Verdict) -> dict[str, Any]:
         "worst_time": format_duration(worst.time_s),
         "worst_time_s": worst.time_s,
         "mean": found.mean,
-        "interval_95": list(found.interval),
+        "interval_95": _bounds(found.interval, _not_negative if plan.metric == "kl" else float),
         "upper_bound": worst.gate.bound,
         "chips": found.chips,
         "items": found.items,
@@ -148,10 +162,22 @@ def _verdict(plan: Plan, verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _bounds(interval: tuple[float, float], clip: Callable[[float], float] = float) -> list[float | None]:
+    """Two bounds, or two nulls where one chip on one window gives no interval."""
+    if math.isinf(interval[1]) and interval[0] in (-math.inf, 0.0):  # exp(-inf) is 0
+        return [None, None]
+    return [clip(bound) for bound in interval]
+
+
+def _not_negative(bound: float) -> float:
+    """A divergence is at least 0, whatever an interval around its mean says."""
+    return max(bound, 0.0)
+
+
 def _estimate(value: Estimate, clip: Callable[[float], float] = float) -> dict[str, Any]:
     return {
         "mean": value.mean,
-        "interval_95": [clip(bound) for bound in value.interval],
+        "interval_95": _bounds(value.interval, clip),
         "variance": {
             "chip": value.components.chip,
             "item": value.components.item,
@@ -166,8 +192,8 @@ def _at_time(plan: Plan, at: AtTime, digital: WindowScores) -> dict[str, Any]:
         "time_s": at.time_s,
         "pass": at.gate.passed,
         "upper_bound": at.gate.bound,
-        "perplexity": {"mean": at.perplexity, "interval_95": list(at.perplexity_interval)},
-        "kl_nats": _estimate(at.kl, lambda bound: max(bound, 0.0)),
+        "perplexity": {"mean": at.perplexity, "interval_95": _bounds(at.perplexity_interval)},
+        "kl_nats": _estimate(at.kl, _not_negative),
         "loss_increase_nats": _estimate(at.loss_increase),
         "agreement": _estimate(at.agreement, lambda bound: min(max(bound, 0.0), 1.0)),
         "chips": [
@@ -215,6 +241,8 @@ def _provenance(plan: Plan, weight_file: WeightFile | None) -> dict[str, Any]:
         "source": None if weight_file is None else weight_file.provenance,
         "hardware": plan.hardware.get("name"),
         "hardware_id": plan.hardware_id,
+        "ranges_id": plan.ranges_id,
+        "arithmetic": arithmetic(Hardware.load(plan.hardware)),
         "device": device.get("name") if isinstance(device, dict) else device,
         "device_source": device.get("source") if isinstance(device, dict) else None,
         "versions": {

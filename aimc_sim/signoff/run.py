@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.signoff.bench import Bench, OnProgress, open_bench
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of every cell of a plan. timings: seconds, the only part that differs when it is run twice."""
+    """Scores of every cell of a plan, which now names its converter ranges.
+
+    timings: seconds, the only part that differs when it is run twice.
+    """
 
     plan: Plan
     windows: Windows
@@ -48,23 +52,44 @@ def run_plan(
     *,
     text_path: str | Path | None = None,
     progress: OnProgress | None = None,
+    verified: bool = False,
 ) -> Result:
     """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
 
-    Raises BadInput before anything is computed where the plan does not fit the weight file or the text.
+    Raises BadInput before anything is computed where the weight file is damaged or the plan does not fit it or the
+    text. verified: `check_weights` has just been called, so the file is not read for that again.
     """
     start = time.perf_counter()
+    if not verified:
+        check_weights(weight_file, progress)
     with open_bench(plan, weight_file, text_path, progress) as bench:
         prepared = time.perf_counter()
         result = run_cells(plan, bench, progress)
         timings = {"prepare": prepared - start, **bench.seconds, **result.timings}
     return Result(
-        plan,
+        result.plan,
         result.windows,
         result.scores,
         result.coverage,
         {**timings, "total": time.perf_counter() - start},
     )
+
+
+def check_weights(weight_file: WeightFile, progress: OnProgress | None = None) -> None:
+    """Read every byte of the weight file once. Raises BadInput naming a dataset whose bytes have changed."""
+    if progress is not None:
+        progress("checking the file", 0, 1)
+    problems = weight_file.verify()
+    if problems:
+        more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
+        raise BadInput(
+            "weight file",
+            got=str(weight_file.path),
+            why=f"it is damaged, in {problems[0]}{more}",
+            do="copy the file again, or export it again; `aimc-sim verify` lists all the damage",
+        )
+    if progress is not None:
+        progress("checking the file", 1, 1)
 
 
 def run_cells(plan: Plan, bench: Bench, progress: OnProgress | None = None) -> Result:
@@ -84,7 +109,8 @@ def run_cells(plan: Plan, bench: Bench, progress: OnProgress | None = None) -> R
         start = time.perf_counter()
         scores[cell] = bench.scores(cell, step)
         timings[name_of(cell)] = time.perf_counter() - start
-    return Result(plan, bench.windows, scores, bench.coverage(), timings)
+    completed = plan.model_copy(update={"ranges_id": bench.ranges_id})
+    return Result(completed, bench.windows, scores, bench.coverage(), timings)
 
 
 def name_of(cell: Cell) -> str:

@@ -11,7 +11,7 @@ from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.signoff.plan import Plan
 from aimc_sim.signoff.run import Result
 from aimc_sim.signoff.statistics import Estimate, NonInferiority, estimate, non_inferior
-from aimc_sim.signoff.words import sig, spoken
+from aimc_sim.signoff.words import nats, sig, spoken
 
 METRICS = {
     "kl": "KL divergence from the digital model",
@@ -56,7 +56,7 @@ def at_times(result: Result) -> tuple[AtTime, ...]:
 
 def decide(plan: Plan, times: tuple[AtTime, ...]) -> Verdict:
     """The verdict over all times, decided by the one with the highest bound."""
-    worst = max(times, key=lambda at: at.gate.bound)
+    worst = max(times, key=lambda at: (at.gate.bound, at.gate.loss.mean))
     return Verdict(worst.gate.passed, worst, _summary(plan, times, worst))
 
 
@@ -102,19 +102,25 @@ def _summary(plan: Plan, times: tuple[AtTime, ...], worst: AtTime) -> str:
     """One plain sentence that stands on its own."""
     mean, bound = sig(worst.gate.loss.mean), sig(worst.gate.bound)
     margin, when = f"{plan.margin_nats:g}", "after " + spoken(worst.time_s)
+    not_shown = f"Not shown to be within the margin of {margin} {nats(plan.margin_nats)} per token"
     among = f", the worst of {len(times)} times," if len(times) > 1 else ""
     what = METRICS[plan.metric]
+    if not math.isfinite(worst.gate.bound):
+        return (
+            f"{not_shown}: {when}{among} the {what} is {mean}, from one chip on one window of text, "
+            "which gives no interval. Use more chips or more text."
+        )
     if worst.gate.passed:
         return (
-            f"{when.capitalize()}{among} the mean {what} is {mean} nats per token and with "
+            f"{when.capitalize()}{among} the mean {what} is {mean} {nats(mean)} per token and with "
             f"{100 * (1 - plan.alpha):g} % confidence at most {bound}: within the margin of {margin}."
         )
     if worst.gate.straddles:
         return (
-            f"Not shown to be within the margin of {margin} nats per token: {when}{among} the mean {what} is "
-            f"{mean}, but it may be as high as {bound}. More chips or more text could still decide."
+            f"{not_shown}: {when}{among} the mean {what} is {mean}, but it may be as high as {bound}. "
+            "More chips or more text could still decide."
         )
     return (
-        f"{when.capitalize()}{among} the mean {what} is {mean} nats per token, beyond the margin of {margin} "
+        f"{when.capitalize()}{among} the mean {what} is {mean} {nats(mean)} per token, beyond the margin of {margin} "
         "even at the low end of its interval."
     )

@@ -37,6 +37,11 @@ def tick(time_s: float) -> str:
     return f"{value}\u202f{'min' if unit == 'm' else unit}"
 
 
+def nats(value: float | str) -> str:
+    """The unit of a number: ``nat`` after exactly 1, else ``nats``."""
+    return "nat" if value in (1, "1") else "nats"
+
+
 def sig(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits, never in scientific notation below a million: 0.0613, 24.2, 1,523."""
     if value is None or not math.isfinite(value):
@@ -47,3 +52,24 @@ def sig(value: float | None, digits: int = 3) -> str:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}"
+
+
+def perplexity_text(value: float | None) -> str:
+    """A perplexity, the same in every table: 36.60, 1,246.52, 2.65e+09."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.2e}"
+
+
+def nats_text(value: float | None) -> str:
+    """A divergence in nats, the same in every table: 0.083, 17.947. Rounding errors below zero are zero."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value if abs(value) >= 5e-4 else 0.0:.3f}"
+
+
+def share_text(share: float | None) -> str:
+    """A share of a whole: exactly 1 is 100 %, anything less has a decimal."""
+    if share is None:
+        return "–"
+    return "100\u202f%" if share == 1 else f"{100 * share:.1f}\u202f%"

@@ -133,7 +133,35 @@ def test_what_is_no_weight_file_is_refused(command: str, tmp_path: Path) -> None
         assert done.exit_code == 2, done.output
         assert "x.h5" in done.stderr
         assert done.stdout == ""
-        assert json.loads(invoke(command, path, "--json").stdout)["error"]["exit_code"] == 2
+        found = json.loads(invoke(command, path, "--json").stdout)
+        assert found["error"]["exit_code"] == 2
+        if command == "verify":
+            assert (found["ok"], found["file"]) == (False, str(path))
+            assert "x.h5" in found["problems"][0]
+
+
+def test_a_truncated_file_is_not_ok(tiny_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.h5"
+    path.write_bytes(tiny_weights.read_bytes()[:-100])
+    done = invoke("verify", path, "--json")
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)
+    assert found["ok"] is False
+    assert len(found["problems"]) == 1
+    assert "Exit codes: 0 whole, 1 damaged, 2" in " ".join(invoke("verify", "--help").stdout.split())
+
+
+def test_a_folder_is_said_to_be_a_folder(tmp_path: Path) -> None:
+    done = invoke("inspect", tmp_path)
+    assert done.exit_code == 2
+    assert "it is a folder" in done.stderr
+
+
+def test_the_architecture_is_checked_before_the_weights_are_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    done = invoke("export", tmp_path, "-o", tmp_path / "t.h5")
+    assert done.exit_code == 2
+    assert "'mamba'" in done.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_error(tiny_weights: Path) -> None:

@@ -26,6 +26,9 @@ def test_list() -> None:
     assert all(name in table for name in preset_names())
     assert "256 × 256 tiles, 8-bit DAC, 8-bit ADC, drift compensation" in table
     assert "untiled, no DAC, no ADC" in table
+    summaries = {entry["name"]: entry["summary"] for entry in listed}
+    assert summaries["afm-llama"] == "untiled, 8-bit DAC (κ = 18), 8-bit ADC (λ = 14), drift compensation"
+    assert len(set(summaries.values())) == len(summaries)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -36,6 +39,7 @@ def test_what_show_writes_is_the_same_hardware(name: str, tmp_path: Path) -> Non
     checked = invoke("check", path)
     assert checked.exit_code == 0, checked.output
     assert checked.stdout.startswith(f"ok: {name} ({Hardware.load(name).id})")
+    assert f"\ndevice {Hardware.load(name).device.name}, valid " in checked.stdout
     assert json.loads(invoke("check", path, "--json").stdout)["ok"] is True
     assert json.loads(invoke("show", name, "--json").stdout)["id"] == Hardware.load(name).id
 
@@ -48,6 +52,9 @@ def test_what_show_writes_is_the_same_hardware(name: str, tmp_path: Path) -> Non
         ('device = "ideal"\n[tile]\nrows = 0', ("rows", "0")),
         ('device = "ideal"\n[dac]\nbits = 1', ("bits", "1")),
         ('device = "ideal"\n[dac]\nbits = "eight"', ("bits", "eight")),
+        ('device = "ideal"\n[dac]\nbits = 17', ("next: use 2 to 16",)),
+        ('device = "ideal"\n[ac]\nbits = 8', ("did you mean 'dac' or 'adc'?",)),
+        ('device = "ideal"\n[tile]\nsplit = "odd"', ("next: use 'filled' or 'even'",)),
         ("device = ", ("TOML",)),
         ("[tile]\nrows = 256", ("device",)),
     ],
@@ -68,3 +75,12 @@ def test_an_unknown_preset_offers_the_nearest() -> None:
     done = invoke("show", "herms-256")
     assert done.exit_code == 2
     assert "did you mean 'hermes-256'?" in done.stderr
+
+
+def test_check_says_which_times_are_valid() -> None:
+    assert (
+        "device reram-wan, valid at programming and from 1s to 2d" in invoke("check", "reram-wan-256").stdout
+    )
+    assert "device ideal, valid from programming on, without an end" in invoke("check", "ideal").stdout
+    found = json.loads(invoke("check", "reram-wan-256", "--json").stdout)
+    assert (found["device"], found["t_min_s"], found["t_max_s"]) == ("reram-wan", 1.0, 172_800.0)

@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from aimc_sim.cli.app import app
+from aimc_sim.hardware import Hardware
+from aimc_sim.weightfile import WeightFile
 
 RUN = CliRunner()
 
@@ -61,7 +63,7 @@ def test_eval_compares_with_the_digital_model(tiny_weights: Path, text: Path) ->
 
 def test_eval_in_words(tiny_weights: Path, text: Path) -> None:
     done = invoke("eval", tiny_weights, "--text", text, "--context", 64, "--compare")
-    assert "hermes-256, chip 0" in done.stdout
+    assert "hermes-256, seed 0" in done.stdout
     assert "perplexity" in done.stdout
     assert "nats per token" in done.stdout
 
@@ -81,6 +83,32 @@ def test_run_streams_the_same_text_again(tiny_weights: Path) -> None:
     assert sampled[0] == sampled[1] != sampled[2]
     digital = json.loads(invoke("run", tiny_weights, "--prompt", "Once", "--digital", "--json").stdout)
     assert "hardware" not in digital
+
+
+def test_every_run_says_what_was_analog(tiny_weights: Path, text: Path, tmp_path: Path) -> None:
+    tiled = tmp_path / "tiled.toml"
+    document = Hardware.load("afm-llama").model_dump(mode="json")
+    document["tile"] |= {"rows": 32, "cols": 32}
+    tiled.write_text(Hardware.parse(document, "a test").to_toml())
+    for command in (
+        ("run", tiny_weights, "--prompt", "Once", "--max-new-tokens", 2),
+        ("eval", tiny_weights, "--text", text, "--context", 64),
+        ("eval", tiny_weights, "--text", text, "--context", 64, "--compare"),
+    ):
+        done = invoke(*command)
+        assert done.exit_code == 0, done.stderr
+        assert "% of multiply-accumulates are analog (100.0 %" in done.stderr
+        assert "arithmetic: exact integers, engine " in done.stderr
+        found = json.loads(invoke(*command, "--json").stdout)
+        assert found["coverage"]["summary"] in done.stderr
+        assert found["arithmetic"] in done.stderr
+        assert found["notes"] == []
+        assert "λ" not in done.stderr
+        noted = invoke(*command, "--hardware", tiled)
+        assert "λ of " in noted.stderr
+        assert "tiles of 32 rows it must be derived again" in noted.stderr
+        digital = invoke(*command, "--digital")
+        assert "coverage: the digital model, nothing is analog" in digital.stderr
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +138,7 @@ def test_signoff_passes_and_writes_its_report(studied: tuple[Any, Path]) -> None
     for line in (
         "digital",
         "converters only (ideal cells)",
+        "  seed 1",
         "2 chips, 1m",
         "2 chips, 1y",
         "PASS",
@@ -117,6 +146,12 @@ def test_signoff_passes_and_writes_its_report(studied: tuple[Any, Path]) -> None
     ):
         assert line in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
+    found = json.loads((folder / "report.json").read_text())
+    assert found["provenance"]["ranges_id"] == found["plan"]["ranges_id"] != ""
+    assert found["provenance"]["arithmetic"].startswith("exact integers, engine ")
+    page = (folder / "report.html").read_text()
+    assert found["provenance"]["ranges_id"] in page
+    assert found["provenance"]["arithmetic"] in page
 
 
 def test_the_command_in_the_report_makes_it_again(studied: tuple[Any, Path], tmp_path: Path) -> None:
@@ -166,7 +201,18 @@ def test_a_failing_verdict_exits_with_1(tiny_weights: Path, tmp_path: Path, text
     [
         (("signoff", "--times", "1y,soon", "--margin", 1), "error: time: got 'soon'"),
         (("signoff", "--times", "1000y", "--margin", 1), "error: time for device"),
-        (("signoff", "--times", "1d", "--margin", -1), "error: sign-off plan: margin_nats"),
+        (("signoff", "--times", "1d", "--margin", -1), "error: --margin: got -1.0"),
+        (("signoff", "--margin", 1, "--alpha", 0.7), "next: use more than 0 and less than 0.5"),
+        (("signoff", "--margin", 1, "--batch", 0), "error: --batch: got 0"),
+        (("signoff", "--margin", 1, "--batch", -3), "error: --batch: got -3"),
+        (("signoff", "--margin", 1, "--sequences", 0), "error: --sequences: got 0"),
+        (("signoff", "--margin", 1, "--text-seed", -1), "error: --text-seed: got -1"),
+        (("signoff", "--margin", 1, "--seed", -1), "error: --seed: got -1"),
+        (("signoff", "--margin", 1, "--text", "x", "--length", 9), "error: --length: got 9"),
+        (("signoff", "--margin", 1, "--text", "x", "--sequences", 9), "next: leave out --sequences"),
+        (("signoff", "--margin", 1, "--context", 9), "error: --context: got 9"),
+        (("eval", "--text", "x", "--digital", "--hardware", "ideal"), "error: --hardware: got 'ideal'"),
+        (("run", "--prompt", "x", "--digital", "--hardware", "ideal"), "error: --hardware: got 'ideal'"),
         (("signoff", "--metric", "accuracy", "--margin", 1), "error: metric: got 'accuracy'"),
         (("signoff", "--margin", 1, "--hardware", "hermes-265"), "did you mean 'hermes-256'?"),
         (("signoff", "--margin", 1, "--chips", 0), "error: chips: got 0"),
@@ -176,6 +222,17 @@ def test_a_failing_verdict_exits_with_1(tiny_weights: Path, tmp_path: Path, text
         (("run", "--prompt", "x", "--time", "1000y"), "error: time for device"),
         (("run", "--prompt", ""), "error: prompt"),
         (("run", "--prompt", "x", "--chat"), "error: chat template"),
+        (
+            ("run", "--prompt", "xy", "--max-new-tokens", 256),
+            "2 of the model's 256 positions.\nnext: use at most 255",
+        ),
+        (("run", "--prompt", "x" * 300), "next: shorten the prompt"),
+        (("run", "--prompt", "x", "--max-new-tokens", 0), "error: max-new-tokens: got 0"),
+        (("run", "--prompt", "x", "--max-new-tokens", "many"), "error: Invalid value for '--max-new-tokens'"),
+        (("run", "--prompt", "x", "--temperature", "nan"), "error: temperature: got nan"),
+        (("run", "--prompt", "x", "--seed", -1), "error: seed: got -1"),
+        (("run", "--prompt", "x", "--text-seed", 1 << 64), "error: seed: got 18446744073709551616"),
+        (("run", "--prompt", "x", "--session", -1), "error: session: got -1"),
     ],
 )
 def test_bad_input_is_one_message_and_nothing_is_written(
@@ -194,3 +251,35 @@ def test_a_missing_weight_file_is_bad_input(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert json.loads(done.stdout)["error"]["exit_code"] == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_weight_file_is_refused_before_it_is_scored(tiny_weights: Path, tmp_path: Path) -> None:
+    content = bytearray(tiny_weights.read_bytes())
+    raw = WeightFile(tiny_weights).raw("model.layers.0.mlp.up_proj").tobytes()
+    content[content.index(raw) + 17] ^= 1
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes(content)
+    done = invoke("signoff", damaged, "--margin", 1, "-o", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "it is damaged" in done.stderr
+    assert "model.layers.0.mlp.up_proj" in done.stderr
+    assert "aimc-sim verify" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_chip_on_one_window_has_no_interval(tiny_weights: Path, tmp_path: Path) -> None:
+    done = invoke(
+        "signoff", tiny_weights, "--chips", 1, "--times", "1m", "--margin", 50, "--sequences", 1, "--length", 12,
+        "-o", tmp_path,
+    )  # fmt: skip
+    assert done.exit_code == 1, done.stderr
+    assert "gives no interval" in done.stdout
+    assert "–" not in done.stdout
+    assert "inf)" not in done.stdout
+
+
+def test_a_pipe_gets_a_line_at_every_stage(studied: tuple[Any, Path]) -> None:
+    stages = [line.split(":")[0] for line in studied[0].stderr.splitlines()]
+    assert stages[0] == "checking the file"
+    assert "chips × times" in stages
+    assert len(stages) == len(set(stages)), "a short run has one line a stage"

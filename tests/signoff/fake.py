@@ -19,6 +19,7 @@ class FakeBench:
     """Per token: KL = 0.1 for converters, and for chip s after t seconds 0.2 + 0.05·log10(t) + 0.01·s + 0.02·window."""
 
     steps = 3
+    ranges_id: str | None = "0123456789abcdef"
 
     def __init__(self, windows: int = 6) -> None:
         self.windows: Windows = from_sequences(np.tile(np.arange(TOKENS + 1, dtype=np.int32), (windows, 1)))

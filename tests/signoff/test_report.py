@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from aimc_sim.errors import BadInput
-from aimc_sim.signoff import report
-from aimc_sim.signoff.html import interval, macs, percent, render
+from aimc_sim.signoff import plots, report
+from aimc_sim.signoff.html import interval, macs, percent, render, shape
 from aimc_sim.signoff.run import Result, run_cells
-from aimc_sim.signoff.words import sig, spoken, tick
+from aimc_sim.signoff.words import nats, nats_text, perplexity_text, share_text, sig, spoken, tick
 
 
 def document(plan: Any, fake: Any, **of: Any) -> dict[str, Any]:
@@ -47,7 +47,10 @@ def test_json_is_stable_and_complete(plan_with: Any, fake: Any) -> None:
         "windows",
         "timings",
     ]
-    assert found["plan"]["id"] == plan.id
+    completed = plan.model_copy(update={"ranges_id": fake.FakeBench.ranges_id})
+    assert found["plan"]["id"] == completed.id != plan.id
+    assert found["provenance"]["ranges_id"] == found["plan"]["ranges_id"] == completed.ranges_id
+    assert found["provenance"]["arithmetic"].startswith("exact integers, engine ")
     assert found["verdict"]["outcome"] == "pass"
     assert found["verdict"]["worst_time"] == "1d"
     assert [at["time"] for at in found["rows"]["times"]] == ["1m", "1d"]
@@ -69,7 +72,12 @@ def test_one_cell_has_no_interval_and_still_a_report(plan_with: Any, fake: Any) 
     found = report.document_of(run_cells(plan, fake.FakeBench(windows=1)))
     assert json.loads(report.to_json(found))["verdict"]["upper_bound"] is None
     assert found["verdict"]["pass"] is False
-    assert "no interval" in render(found)
+    assert found["rows"]["times"][0]["agreement"]["interval_95"] == [None, None]
+    assert "gives no interval" in found["verdict"]["summary"]
+    assert "–" not in found["verdict"]["summary"]
+    text = render(found)
+    assert "no interval: one chip on one window" in text
+    assert "upper bound –" not in text
 
 
 class Page(HTMLParser):
@@ -168,6 +176,50 @@ def test_files_appear_whole_or_not_at_all(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_disk_that_fills_up_leaves_neither_new_file(
+    plan_with: Any, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file fits and the second does not."""
+    calls: list[int] = []
+
+    def full_at_the_second(_: int) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_at_the_second)
+    with pytest.raises(BadInput, match="disk is full"):
+        report.write(document(plan_with(), fake), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wide_range_is_drawn_on_a_log_axis(plan_with: Any, fake: Any) -> None:
+    narrow, wide = (
+        re.findall(
+            r'class="axis"[^>]*>([^<]*nats[^<]*)<', render(document(plan_with(margin_nats=margin), fake))
+        )
+        for margin in (0.6, 0.01)
+    )
+    assert set(narrow) == {"KL divergence, nats per token"}
+    assert set(wide) == {"KL divergence, nats per token (log)"}
+
+
+@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+@pytest.mark.parametrize("margin", [0.05, 0.12, 0.45])
+def test_names_of_lines_stand_clear_of_each_other(
+    plan_with: Any, fake: Any, width: int, margin: float
+) -> None:
+    drawing = plots.over_time(document(plan_with(margin_nats=margin, chips=2), fake), width)
+    found = re.findall(
+        r'<text class="(margin|reference)-label" x="(\S+)" y="(\S+)" text-anchor="(\w+)"', drawing
+    )
+    assert {kind for kind, *_ in found} == {"margin", "reference"}
+    lines = dict(re.findall(r'<line class="(margin|reference)" x1="44" x2="\d+" y1="(\S+)"', drawing))
+    for kind, _, base, _ in found:
+        other = float(lines["margin" if kind == "reference" else "reference"])
+        assert not float(base) - 10 <= other <= float(base), "no line through a name"
+
+
 def test_a_folder_that_cannot_be_written_is_refused_early(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BadInput, match="output folder"):
@@ -195,9 +247,26 @@ def test_numbers_as_people_write_them() -> None:
         "1\u202fmin",
         "0",
     ]
-    assert interval([0.1, 0.25]) == "0.100–0.250"
-    assert interval([-0.1, 0.25]) == "-0.100 to 0.250"
-    assert interval([0.1, 0.25], "percent") == "10.0–25.0\u202f%"
+    assert interval([0.1, 0.25]) == "0.100–\u200b0.250"
+    assert interval([-0.1, 0.25]) == "-0.100 to \u200b0.250"
+    assert interval([0.1, 0.25], "percent") == "10.0–\u200b25.0\u202f%"
+    assert interval([9.14e6, 7.65e11], "perplexity") == "9.14e+06–\u200b7.65e+11"
+    assert [perplexity_text(v) for v in (36.6006, 1246.519, 2.6454e9, None)] == [
+        "36.60",
+        "1,246.52",
+        "2.65e+09",
+        "–",
+    ]
+    assert [nats_text(v) for v in (0, -1e-9, 0.08296, 17.9468, None)] == [
+        "0.000",
+        "0.000",
+        "0.083",
+        "17.947",
+        "–",
+    ]
+    assert [share_text(v) for v in (1.0, 0.9918, None)] == ["100\u202f%", "99.2\u202f%", "–"]
+    assert [nats(1.0), nats("1"), nats(0.5), nats("1.00")] == ["nat", "nat", "nats", "nats"]
+    assert shape([576, 49_152]) == "576 × 49,152"
     assert (percent(None), macs(1.5e6), macs(12)) == ("–", "1.50\u202fM", "12.0")
 
 

@@ -130,3 +130,17 @@ def test_matrices_left_digital_are_in_the_coverage(plan_with: Any, weights: Weig
     plan = real_plan(plan_with, weights, hardware=hardware, chips=1, times_s=(60.0,))
     coverage = run_plan(plan, weights).coverage
     assert [row.name for row in coverage.rows if row.kind == "digital by choice"] == ["lm_head"]
+
+
+def test_a_plan_is_completed_by_its_converter_ranges_and_holds_to_them(
+    plan_with: Any, weights: WeightFile
+) -> None:
+    plan = real_plan(plan_with, weights, chips=1, times_s=(60.0,))
+    assert plan.ranges_id is None
+    completed = run_plan(plan, weights).plan
+    assert completed.ranges_id
+    assert completed.id != plan.id
+    assert run_plan(completed, weights).plan == completed
+    other = completed.model_copy(update={"ranges_id": "0" * 16})
+    with pytest.raises(BadInput, match="converter ranges"):
+        run_plan(other, weights)

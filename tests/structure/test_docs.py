@@ -78,3 +78,15 @@ def test_examples_of_the_how_to_guides_run(
             elif kind == "python":
                 exec(compile(text, page.name, "exec"), {})
     assert {kind for kind, _ in blocks} <= {"csv", "toml", "python"}
+
+
+def test_the_example_of_the_sign_off_page_runs(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "signoff.md").read_text("utf-8"), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("model.h5").symlink_to(tiny_weights)
+    exec(compile(block, "signoff.md", "exec"), {})
+    assert "KL divergence from the digital model" in capsys.readouterr().out

@@ -26,7 +26,7 @@ RANKS = [
     {"hardware"},
     {"mapping", "wires"},
     {"models"},
-    {"weightfile", "weightfile_layout", "weightfile_write"},
+    {"weightfile", "weightfile_checks", "weightfile_layout", "weightfile_write"},
     {"execute"},
     {"cell_matrix"},
     {"chip"},
@@ -38,7 +38,7 @@ RANKS = [
     {"cli"},
 ]
 ONE_PART = [  # parts of several files, which may import each other
-    {"weightfile", "weightfile_layout", "weightfile_write"},
+    {"weightfile", "weightfile_checks", "weightfile_layout", "weightfile_write"},
     {"torch_bridge", "programming", "sampling", "calibrate", "calibrate_moments", "export"},
 ]
 FREE = {"", "testing"}  # the package itself (lazy) and the public test kit, which only tests import
