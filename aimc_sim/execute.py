@@ -20,9 +20,9 @@ F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
 COLUMN_UNIT = 64  # columns come in such blocks, as the draws of read noise do
-SCRATCH = 1 << 17  # sums held at once, so that they are still in cache when the ADC reads them
+SCRATCH = 1 << 18  # sums held at once, so that they are still in cache when the ADC reads them
 TOKENS_PER_THREAD = 8
-FEW_WORTH_A_THREAD = 1 << 18  # products below which a second thread costs more than it saves
+FEW_WORTH_A_THREAD = 3 << 20  # products below which waking a second thread costs more than it saves
 _spare: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]] = []
 
 
