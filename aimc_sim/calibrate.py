@@ -118,7 +118,7 @@ def _learned(ranges: F32, tmap: TileMap) -> F32:
 
 def _least_squares(x: F32, name: str, chip: Chip, tmap: TileMap, adc: Adc, beta: F32 | None) -> F32:
     """Full scales (row tiles, column tiles) with the smallest square error of the tile's outputs."""
-    tiles = replace(chip.at(0.0).tiles(name), input_range=beta)
+    tiles = replace(chip.at(0.0).matrix(name), ranges=MatrixRange(beta)).tiles()
     out = np.empty((tmap.row_bounds.size - 1, tmap.col_bounds.size - 1), np.float32)
     for t, (value, gain) in enumerate(tile_sums(np.ascontiguousarray(x), tiles)):
         current = value * tiles.inverse[t]

@@ -218,3 +218,15 @@ def test_weights_that_are_no_numbers_are_refused() -> None:
     w[3, 2] = np.nan
     with pytest.raises(BadInput, match="output 3"):
         CellMatrix(w, Hardware.load("pcm-512").model_copy(update={"adc": None}), 0).tiles()
+
+
+def test_static_inputs_and_fitted_outputs_are_calibrated_together(file: WeightFile) -> None:
+    """Full scales are fitted behind the static range that the same pass derives."""
+    hardware = Hardware.load({"base": "hermes-256", "dac": {"range": {"method": "max", "per": "tile"}}})
+    ranges = derive_ranges(file, hardware)  # not from the cache
+    state = program(file, 0, hardware, ranges=ranges).at(0)
+    for matrix in file.matrices:
+        found = ranges[matrix.name]
+        assert found.full_scale is not None
+        assert (found.full_scale > 0).all()
+        assert_bits(state.tiles(matrix.name).input_range, found.input_range)
