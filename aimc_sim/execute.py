@@ -201,8 +201,7 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
     bounds, tokens = tiles.bounds, x.shape[0]
     if tiles.weights is None:
         codes, beta, sums = codes_of(x, tiles)
-        for t in range(bounds.size - 1):
-            q = _by_tile(codes, tokens, bounds)[t]
+        for t, q in enumerate(_by_tile(codes, tokens, bounds)):
             high, low = (int8_product(q, plane) for plane in tiles.planes(t))
             yield converters.combine_reference(high, low, sums[:, t : t + 1]), beta[:, t]
         return

@@ -25,8 +25,7 @@ import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
 
-STREAM_BITS, ORDINAL_BITS, PLANE_BITS = 6, 20, 6
-LANE_BLOCK = 16  # neighbouring rows that share a lane
+ORDINAL_BITS, PLANE_BITS = 20, 6
 MAX_ROWS = 1 << 32
 MAX_ROW_TILES = 1 << 12  # bits of word 0 per product
 

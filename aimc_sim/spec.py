@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -56,6 +57,17 @@ class Spec(BaseModel):
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: one text for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def finite_json(value: Any) -> Any:
+    """The value with what JSON has no word for, NaN and infinity, as null; keys as text, tuples as lists."""
+    if isinstance(value, dict):
+        return {str(key): finite_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aimc_sim.errors import BadInput
+from aimc_sim.spec import finite_json
 
 Report = Callable[[str, int, int], None]  # (stage, done, total)
 LINE_EVERY_S = 15.0
@@ -19,18 +19,8 @@ LINE_EVERY_S = 15.0
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout. Numbers that JSON has no word for (NaN, infinity) become null."""
-    sys.stdout.write(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(finite_json(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def error_line(error: Exception | str) -> None:

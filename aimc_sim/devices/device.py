@@ -179,11 +179,6 @@ class Device(Spec):
                 f"{what} is {float(value.min()):.3g} at {where:.3g} µS; it must be finite and not negative"
             )
 
-    @property
-    def is_ideal(self) -> bool:
-        """No noise and no drift."""
-        return self.programming is None and self.drift is None and self.flicker is None
-
     def check_time(self, t_s: float) -> None:
         """Raises BadInput for a time before programming or beyond the range of the device's data."""
         if not math.isfinite(t_s) or t_s < 0:

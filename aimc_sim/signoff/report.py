@@ -21,6 +21,7 @@ from aimc_sim.signoff.plan import Plan
 from aimc_sim.signoff.run import Result
 from aimc_sim.signoff.statistics import Estimate
 from aimc_sim.signoff.verdict import METRICS, AtTime, Verdict, at_times, decide, effect
+from aimc_sim.spec import finite_json
 from aimc_sim.units import format_duration
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
 
 def to_json(document: dict[str, Any]) -> str:
     """JSON text with the document's own order of keys; numbers that are not finite become null."""
-    return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(finite_json(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def prepare_folder(folder: Path) -> None:
@@ -264,13 +265,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
