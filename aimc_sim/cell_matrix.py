@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import TiledMatrix, TileNoise
+from aimc_sim.execute import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix, TileNoise
 from aimc_sim.hardware import Hardware, LambdaRule, PerTokenRange, StaticRange
-from aimc_sim.kernels import conductance, converters, read_noise
+from aimc_sim.kernels import conductance, panels, read_noise
 from aimc_sim.kernels.conductance import Cells, DeviceTables, SiteKeys
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.mapping import TileMap, tile_map
@@ -21,7 +21,7 @@ from aimc_sim.randomness import Stream, event_word, key_of, site_word
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-I8 = npt.NDArray[np.int8]
+U8 = npt.NDArray[np.uint8]
 POLARITIES = 2
 BLOCK_WEIGHTS = 1 << 15  # weights per block of columns: its effective weights stay in second-level cache
 
@@ -151,7 +151,7 @@ class CellMatrix:
                 effective, total, column_max, before, after)  # fmt: skip
             use(first, last, effective, total)
 
-        run_blocks(block, cols, max(1, BLOCK_WEIGHTS // rows))
+        run_blocks(block, cols, max(1, BLOCK_WEIGHTS // rows // panels.HALF) * panels.HALF)
         if not np.isfinite(column_max).all():
             column = int(np.flatnonzero(~np.isfinite(column_max).all(axis=0))[0])
             raise BadInput(
@@ -175,42 +175,46 @@ class CellMatrix:
         on_grid = self.hardware.tile.weight_grid == "int16"
         integers = self.hardware.uses_integers
         peak = np.ones((bounds.size - 1, cols), np.float32)
-        high, low = (np.empty(cols * rows if on_grid else 0, np.int8) for _ in range(2))
+        quads = panels.quad_starts(bounds)
+        packed = panels.empty_panels(cols, bounds, WEIGHT_PLANES) if integers else np.empty(0, np.uint8)
         weights = np.empty((0, 0) if integers else (cols, rows), np.float32)
 
         noise = self.hardware.read_noise
-        steps = np.empty(cols * rows if noise else 0, np.int8)
+        steps = panels.empty_panels(cols, bounds, NOISE_PLANES) if noise else np.empty(0, np.uint8)
         largest = np.empty((bounds.size - 1, cols), np.float32)
 
         def keep(first: int, last: int, effective: F32, total: F32) -> None:
             if noise:
-                read_noise.to_steps(total, bounds, steps, cols * bounds, first, largest)
+                values = np.empty(total.shape, np.uint8)
+                read_noise.to_steps(total, bounds, first, largest, values)
+                panels.pack_plane(values, bounds, quads, first, steps)
             if on_grid:
-                converters.to_grid(effective, bounds, high, low, cols * bounds, first, peak)
-            if not integers:
+                grid = np.empty(effective.shape, np.int16)
+                panels.to_grid(effective, bounds, first, peak, grid)
+                if integers:
+                    panels.pack_grid(grid, bounds, quads, first, packed)
+                else:
+                    for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+                        weights[first:last, a:b] = panels.from_grid(grid[:, a:b], peak[t, first:last])
+            elif not integers:
                 weights[first:last] = effective
 
         column_max, alpha = self._visit(keep)
-        if on_grid and not integers:
-            for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-                block = slice(cols * a, cols * b)
-                planes = high[block].reshape(cols, -1), low[block].reshape(cols, -1)
-                weights[:, a:b] = converters.from_grid(planes[0], planes[1], peak[t])
         gain = column_max.astype(np.float64) * alpha
         if not integers:
             return self._float_tiles(weights, gain)
-        tiles = self._integer_tiles(high, low, peak, gain)
+        tiles = self._integer_tiles(packed, peak, gain)
         if noise is None:
             return tiles
         return replace(tiles, noise=self._noise(noise.sigma, steps, largest, self._lsb(peak)))
 
-    def _integer_tiles(self, high: I8, low: I8, peak: F32, gain: F64) -> TiledMatrix:
+    def _integer_tiles(self, packed: U8, peak: F32, gain: F64) -> TiledMatrix:
         dac = self.hardware.dac
         assert dac is not None
-        per_unit = peak / (converters.GRID * dac.levels)
-        return self._converted(per_unit, gain, self._lsb(peak), high=high, low=low)
+        per_unit = peak / (panels.GRID * dac.levels)
+        return self._converted(per_unit, gain, self._lsb(peak), packed=packed)
 
-    def _noise(self, sigma: float, steps: I8, largest: F32, lsb: F64) -> TileNoise:
+    def _noise(self, sigma: float, steps: U8, largest: F32, lsb: F64) -> TileNoise:
         """Read noise, its variance in squared codes (without an ADC: currents) per unit of the integer Σ steps·q²."""
         dac, device = self.hardware.dac, self.hardware.device
         assert dac is not None
@@ -236,7 +240,7 @@ class CellMatrix:
 
     def _converted(
         self, current_per_unit: npt.NDArray[np.floating], gain: F64, lsb: F64, *,
-        high: I8 | None = None, low: I8 | None = None, weights: F32 | None = None,
+        packed: U8 | None = None, weights: F32 | None = None,
     ) -> TiledMatrix:  # fmt: skip
         """Tiles behind converters; current_per_unit (tiles, N): full-scale currents per unit of the tile's sum."""
         dac, adc = self.hardware.dac, self.hardware.adc
@@ -248,7 +252,7 @@ class CellMatrix:
             self.tile_map.row_bounds,
             inverse=(current_per_unit.astype(np.float64) / lsb).astype(np.float32),
             scale=(lsb * gain).astype(np.float32),
-            high=high, low=low, weights=weights,
+            panels=packed, weights=weights,
             dac_levels=dac.levels,
             adc_levels=adc.levels if adc else 0,
             input_range=beta,

@@ -76,12 +76,12 @@ def machine() -> str:
     """The machine in one line."""
     import torch
 
-    from aimc_sim.kernels.int8_product import engine
+    from aimc_sim.kernels import tile_engine
     from aimc_sim.kernels.parallel import num_threads
 
     return (
         f"{_processor()}, {num_threads()} threads (torch {torch.get_num_threads()}), Python "
-        f"{platform.python_version()}, torch {torch.__version__}, int8 engine {engine()}"
+        f"{platform.python_version()}, torch {torch.__version__}, tile engine {tile_engine.name()}"
     )
 
 

@@ -30,25 +30,14 @@ GOAL_RATE = 8 / (
 def _normals(start: Any, stop: Any, k0: Any, k1: Any, words: Any, lanes: Any, out: Any) -> None:
     for at in range(start, stop, normal.CHUNK):
         n = min(normal.CHUNK, stop - at)
-        normal.fill_normals(
-            out[at : at + n],
-            at,
-            n,
-            np.uint32(0),
-            np.uint32(1),
-            np.uint32(2),
-            np.uint32(3),
-            k0,
-            k1,
-            words,
-            lanes,
-        )
+        normal.fill_normals(out[at : at + n], at, n, np.uint32(0), np.uint32(1), np.uint32(2), np.uint32(3), k0, k1,
+                            words, lanes)  # fmt: skip
 
 
 @njit
 def _words(start: Any, stop: Any, k0: Any, k1: Any, words: Any, out: Any) -> None:
     for at in range(start, stop, normal.CHUNK):
-        normal._words(
+        normal.words_of_groups(
             np.uint32(at >> 2), normal.GROUPS, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words
         )
         for lane in range(4):

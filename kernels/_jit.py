@@ -104,6 +104,19 @@ def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = Fals
     return decorate if function is None else decorate(function)
 
 
+def cfunc(signature: Any, function: Callable[..., Any]) -> Any:
+    """numba.cfunc with the same choices: compiled (or read from our cache) at once, callable from C without the GIL."""
+    with _numba_cache_at(cache_folder()) as folder:
+        try:
+            return numba.cfunc(signature, nopython=True, cache=folder is not None, error_model="numpy")(
+                function
+            )
+        except Exception:  # a damaged cache entry unpickles into almost any error
+            if folder is None:
+                raise
+    return numba.cfunc(signature, nopython=True, error_model="numpy")(function)
+
+
 @contextlib.contextmanager
 def _numba_cache_at(folder: Path | None) -> Iterator[Path | None]:
     """Numba picks a function's cache folder while decorating it: name ours, then give the setting back."""

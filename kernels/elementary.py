@@ -146,6 +146,16 @@ def add32(typingctx: Any, a: Any, b: Any) -> Any:
     return types.int32(types.int32, types.int32), generate
 
 
+@intrinsic
+def sub32(typingctx: Any, a: Any, b: Any) -> Any:
+    """a - b of int32, in 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.sub(args[0], args[1])
+
+    return types.int32(types.int32, types.int32), generate
+
+
 @njit
 def peak_of(x: Any) -> Any:
     """max |x|, 0 for nothing: on the bits, because integers have the vector maximum that IEEE floats lack."""

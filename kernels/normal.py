@@ -36,7 +36,7 @@ def normals(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> npt
 
 
 @njit
-def _words(first: Any, groups: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any, w: Any) -> None:
+def words_of_groups(first: Any, groups: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any, w: Any) -> None:
     """Words of consecutive counters, one contiguous row of ``w`` (4, groups) per lane."""
     w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
     for i in range(groups):
@@ -48,7 +48,7 @@ def _words(first: Any, groups: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any,
 
 
 @njit
-def _pair(u: Any, v: Any, cosine: Any, sine: Any, groups: Any) -> None:
+def normals_of_pair(u: Any, v: Any, cosine: Any, sine: Any, groups: Any) -> None:
     for i in range(groups):
         r = np.sqrt(MINUS_TWO * log_uniform(u[i]))
         s, c = sincos_turn(v[i])
@@ -68,9 +68,9 @@ def fill_normals(
     """
     blocks = (count + 63) >> 6
     groups = blocks << 4
-    _words(np.uint32(c0 + np.uint32(start >> 2)), groups, c1, c2, c3, k0, k1, w)
-    _pair(w[0], w[1], z[0], z[1], groups)
-    _pair(w[2], w[3], z[2], z[3], groups)
+    words_of_groups(np.uint32(c0 + np.uint32(start >> 2)), groups, c1, c2, c3, k0, k1, w)
+    normals_of_pair(w[0], w[1], z[0], z[1], groups)
+    normals_of_pair(w[2], w[3], z[2], z[3], groups)
     for block in range(blocks):
         for lane in range(4):
             row = (block << 6) + (lane << 4)

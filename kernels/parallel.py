@@ -62,6 +62,22 @@ def run_blocks(work: Callable[[int, int], object], total: int, block: int) -> No
         future.result()
 
 
+def run_region(region: Any, address: int, threads: int) -> None:
+    """Call a compiled region(address) on that many threads at once, which share its work out among themselves.
+
+    region: what `_jit.cfunc` made. It must cope with any number of threads, as few as one.
+    """
+    if threads <= 1 or _forked:
+        region.ctypes(address)
+        return
+    openmp = _openmp(sys.modules.get("torch"))
+    if openmp is not None:
+        openmp.GOMP_parallel(ctypes.cast(region.address, _REGION), address, threads, 0)
+        return
+    for future in [_threads(threads).submit(region.ctypes, address) for _ in range(threads)]:
+        future.result()
+
+
 def team() -> str:
     """``openmp`` where blocks run in torch's team, else ``pool``."""
     return "pool" if _openmp(sys.modules.get("torch")) is None else "openmp"

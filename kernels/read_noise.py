@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
-from aimc_sim.kernels.converters import C256, I128
 from aimc_sim.kernels.elementary import peak_of
-from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals
+from aimc_sim.kernels.normal import normals, normals_of_pair, words_of_groups
 
 F32 = npt.NDArray[np.float32]
 STEPS = 127  # of the grid of s
 C128 = np.float32(128)
 TILE_SHIFT = 20  # counter word 0: row tile above, block of columns below
+COLUMNS = 64  # of one block of draws: 16 groups of 4
+GROUPS = COLUMNS // 4
 ZERO = np.float32(0)
 
 
@@ -63,57 +64,48 @@ def noisy_adc_reference(
     return np.asarray(np.minimum(np.maximum(np.rint(signal), np.float32(-levels)), np.float32(levels)))
 
 
-def to_steps_reference(total: F32) -> tuple[npt.NDArray[np.int8], F32]:
-    """(G⁺ + G⁻)/g_max (N, K) of one tile on the grid: steps int8 and the largest of each column (N,)."""
+def to_steps_reference(total: F32) -> tuple[npt.NDArray[np.uint8], F32]:
+    """(G⁺ + G⁻)/g_max (N, K) of one tile on the grid: steps uint8 and the largest of each column (N,)."""
     peak = total.max(axis=1)
     scale = np.divide(np.float32(STEPS), peak, out=np.zeros_like(peak), where=peak > 0)
-    return np.rint(total * scale[:, None]).astype(np.int8), peak
+    return np.rint(total * scale[:, None]).astype(np.uint8), peak
 
 
 @njit
-def to_steps(total: Any, bounds: Any, steps: Any, offsets: Any, first: Any, peak: Any) -> None:
-    """Columns first … of total (n, K) into the flat grid; tile t of column j starts at offsets[t] + j·K_t."""
+def to_steps(total: Any, bounds: Any, first: Any, peak: Any, steps: Any) -> None:
+    """Columns first … of total (n, K) on the grid: steps (n, K) uint8; peak (tiles, N) is written."""
     for i in range(total.shape[0]):
-        column = first + i
         for t in range(bounds.size - 1):
-            a, b = bounds[t], bounds[t + 1]
-            row = total[i, a:b]
+            row, out = total[i, bounds[t] : bounds[t + 1]], steps[i, bounds[t] : bounds[t + 1]]
             m = peak_of(row)
-            peak[t, column] = m
+            peak[t, first + i] = m
             scale = np.float32(STEPS) / m if m > ZERO else ZERO
-            at = offsets[t] + column * (b - a)
-            out = steps[at : at + b - a]
-            for r in range(b - a):
-                out[r] = np.int8(np.int32(np.rint(row[r] * scale)))
+            for r in range(row.size):
+                out[r] = np.uint8(np.int32(np.rint(row[r] * scale)))
 
 
 @njit
-def noisy_adc_add(
-    high: Any, low: Any, sums: Any, beta: Any, inverse: Any, scale: Any, levels: Any, column: Any, out: Any,
-    variance_high: Any, variance_low: Any, variance_scale: Any, row_ids: Any, tile: Any, site: Any, key: Any,
-) -> None:  # fmt: skip
-    """`converters.adc_add` with read noise; column is a multiple of 64."""
-    n, width = np.float32(levels), high.shape[1]
-    words, lanes = np.empty((4, GROUPS), np.uint32), np.empty((4, GROUPS), np.float32)
-    z = np.empty(CHUNK, np.float32)
-    for b in range(high.shape[0]):
+def square(codes: Any, planes: Any) -> None:
+    """q² of codes (n,) int8: planes (2n,) int8 receives the high parts, then the low ones."""
+    n = codes.size
+    high, low = planes[:n], planes[n:]
+    for i in range(n):
+        value = np.int16(codes[i]) * np.int16(codes[i])
+        high[i] = np.int8(value >> 7)
+        low[i] = np.int8(value & 127)
+
+
+@njit
+def draw(row_ids: Any, block: Any, tile: Any, site: Any, k0: Any, k1: Any, words: Any, z: Any) -> None:
+    """Normals of tokens row_ids (n,) at the 64 columns of a block: lane l of group g of token b at z[l, b·16 + g].
+
+    Scratch: words (4, n·16) uint32. A column j of the block has lane j // 16 and group j % 16.
+    """
+    base = np.uint32((tile << TILE_SHIFT) + block * GROUPS)
+    for b in range(row_ids.size):
         event = np.uint64(row_ids[b])
         c1, c2 = np.uint32(event & np.uint64(0xFFFFFFFF)), np.uint32(event >> np.uint64(32))
-        shift = I128 * sums[b]
-        gain = beta[b]
-        for start in range(0, width, CHUNK):
-            count = min(CHUNK, width - start)
-            base = np.uint32((tile << TILE_SHIFT) + (column >> 2))
-            fill_normals(z, start, count, base, c1, c2, site, key[0], key[1], words, lanes)
-            h, low_row = high[b, start : start + count], low[b, start : start + count]
-            vh, vl = variance_high[b, start : start + count], variance_low[b, start : start + count]
-            inv, out_scale = inverse[start : start + count], scale[start : start + count]
-            spread = variance_scale[start : start + count]
-            y = out[b, column + start : column + start + count]
-            for j in range(count):
-                value = np.float32(h[j]) * C256 + np.float32(np.int32(low_row[j] + shift))
-                total = np.float32(vh[j]) * C128 + np.float32(vl[j])
-                signal = value * inv[j] + np.sqrt(total * spread[j]) * z[j]
-                if levels > 0:
-                    signal = min(max(np.rint(signal), -n), n)
-                y[j] += (signal * out_scale[j]) * gain
+        words_of_groups(base, GROUPS, c1, c2, site, k0, k1, words[:, b * GROUPS : (b + 1) * GROUPS])
+    count = row_ids.size * GROUPS
+    normals_of_pair(words[0], words[1], z[0], z[1], count)
+    normals_of_pair(words[2], words[3], z[2], z[3], count)

@@ -1,42 +1,304 @@
-"""A whole product for few tokens in one pass: both integer sums of a column, its ADC codes, its output.
+"""A product through the tiles of a matrix, DAC to digital sum, in one compiled region that all threads share.
 
-With few tokens the product is bound by reading the weights, so nothing else goes through memory.
+The region is a C function: threads enter it without Python. They take blocks of tokens until all inputs are codes, then
+pairs of panels until all outputs are there. A panel's sums of 32 tokens stay in the first-level cache until the ADC
+has read them. No sum crosses a thread, so results do not depend on their number.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba import types
 
-from aimc_sim.kernels._jit import njit
-from aimc_sim.kernels.converters import C256, I128
-from aimc_sim.kernels.dot import dot
+from aimc_sim.kernels import amx, multiply_add
+from aimc_sim.kernels._jit import cfunc, njit
+from aimc_sim.kernels.adc import adc_row, noisy_adc_row
+from aimc_sim.kernels.converters import dac
+from aimc_sim.kernels.memory import fetch_add, load_shared, pointer
+from aimc_sim.kernels.multiply_add import BLOCK, SUMS_PLANE, SUMS_ROW
+from aimc_sim.kernels.panels import PANEL, PLANE_BYTES
+from aimc_sim.kernels.read_noise import GROUPS, draw, square
 
-FEW_TOKENS = 4  # up to here the fused pass beats a matrix product
+PLAIN, VNNI, AMX = 0, 1, 2  # engines
+NAMES = ("plain", "avx512-vnni", "amx")
+AMX_FROM = 3  # tokens from which the matrix unit beats vector registers
+WEIGHT_PLANES = 2
+PAIR = 2  # panels whose 64 columns share their draws of read noise
+_SUMS = SUMS_PLANE // 4  # int32
+
+_plain4, _vnni4 = multiply_add.sums_of(4, 2)
+_, _vnni6 = multiply_add.sums_of(6, 2)
+_plain1, _vnni1 = multiply_add.sums_of(1, 2)
+_plain4_one, _vnni4_one = multiply_add.sums_of(4, 1)
+_, _vnni6_one = multiply_add.sums_of(6, 1)
+_plain1_one, _vnni1_one = multiply_add.sums_of(1, 1)
+_amx_32_left, _amx_32_right = amx.sums_of(2, (0, 128), 2), amx.sums_of(2, (64, 192), 2)
+_amx_16 = amx.sums_of(1, (0, 64, 128, 192), 2)
+_amx_32_one = amx.sums_of(2, (0, 64), 1)
+
+
+class Job(ctypes.Structure):
+    """What a region works on: addresses and numbers, all 64 bits wide."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            "x out codes squares beta sums row_ids scratch scratch_size "  # of one product
+            "counters "  # int64, zero at the start
+            "panels steps inverse scale noise_scale bounds starts quads palette "  # of the matrix
+            "tokens rows cols tiles dac_levels adc_levels dynamic per_tile noisy site key0 key1 "
+            "panel_count engine held dac_block token_block panel_block"
+        ).split()
+    ]
+
+
+class Scratch(NamedTuple):
+    """What one thread holds: of one block of tokens and one panel, but ``y`` of all its tokens and a pair of panels."""
+
+    sums: Any  # int32 [plane][token of BLOCK][32]
+    variance: Any  # int32 [token of BLOCK][part][32]
+    words: Any  # (4, BLOCK·16) uint32
+    z: Any  # (4, BLOCK·16) float32
+    row: Any  # (32,) float32: normals of one token
+    y: Any  # (tokens, 64) float32: outputs; rows of their own array would all fall on the same few cache lines
+
+
+_DRAWS = BLOCK * GROUPS
+SCRATCH_FIXED = 4 * (2 * WEIGHT_PLANES * _SUMS + 2 * 4 * _DRAWS + PANEL)  # bytes of all but y
+Y_ROW = 4 * PAIR * PANEL  # bytes of one token's row of y
+
+
+RECORD = numba.from_dtype(np.dtype(Job))
+TICKETS, CONVERTED, PRODUCTS, ENTERED, COUNTERS = (
+    0,
+    8,
+    16,
+    24,
+    32,
+)  # int64 counters, each in a cache line of its own
 
 
 @njit
-def few_tokens(
-    codes: Any, sums: Any, beta: Any, bounds: Any, high: Any, low: Any, inverse: Any, scale: Any, levels: Any,
-    first: Any, last: Any, out: Any,
-) -> None:  # fmt: skip
-    """Columns first … last-1 of out (B, N), which holds zeros: what `adc_add` does after two products, tile by tile.
+def _array(address: Any, shape: Any, dtype: Any) -> Any:
+    return numba.carray(pointer(address), shape, dtype)
 
-    codes: flat, as `converters.dac` leaves them; high and low: flat planes, tile t at N·bounds[t].
-    """
-    n = np.float32(levels)
-    tokens, cols = out.shape
-    for t in range(bounds.size - 1):
-        start, rows = bounds[t], bounds[t + 1] - bounds[t]
-        for j in range(first, last):
-            at = cols * start + j * rows
-            for b in range(tokens):
-                q = tokens * start + b * rows
-                h = dot(high, at, codes, q, rows, sums[b, t])
-                lo = dot(low, at, codes, q, rows, sums[b, t])
-                value = np.float32(h) * C256 + np.float32(np.int32(lo + I128 * sums[b, t]))
-                signal = value * inverse[t, j]
-                if levels > 0:
-                    signal = min(max(np.rint(signal), -n), n)
-                out[b, j] += (signal * scale[t, j]) * beta[b, t]
+
+@njit
+def weight_sums(engine: Any, w: Any, q: Any, stride: Any, quads: Any, rows: Any, out: Any) -> None:
+    """Sums of both planes of a panel for ``rows`` ≤ BLOCK tokens; out [plane][token][32] int32. All addresses."""
+    if engine == AMX and rows >= AMX_FROM:
+        steps = (quads + 15) >> 4
+        if rows > amx.TOKENS:
+            _amx_32_left(w, q, stride, steps, out)
+            _amx_32_right(w, q, stride, steps, out)
+        else:
+            _amx_16(w, q, stride, steps, out)
+        return
+    done = 0
+    while done < rows:
+        at, to, left = q + done * stride, out + done * SUMS_ROW, rows - done
+        if engine == PLAIN and left >= 4:
+            _plain4(w, at, stride, quads, to)
+            done += 4
+        elif engine == PLAIN:
+            _plain1(w, at, stride, quads, to)
+            done += 1
+        elif left >= 6 and left != 8:
+            _vnni6(w, at, stride, quads, to)
+            done += 6
+        elif left >= 4:
+            _vnni4(w, at, stride, quads, to)
+            done += 4
+        else:
+            _vnni1(w, at, stride, quads, to)
+            done += 1
+
+
+@njit
+def plane_sums(engine: Any, w: Any, q: Any, stride: Any, quads: Any, rows: Any, out: Any) -> None:
+    """The same of panels with one plane."""
+    if engine == AMX and rows >= AMX_FROM:
+        _amx_32_one(w, q, stride, (quads + 15) >> 4, out)
+        return
+    done = 0
+    while done < rows:
+        at, to, left = q + done * stride, out + done * SUMS_ROW, rows - done
+        if engine == PLAIN and left >= 4:
+            _plain4_one(w, at, stride, quads, to)
+            done += 4
+        elif engine == PLAIN:
+            _plain1_one(w, at, stride, quads, to)
+            done += 1
+        elif left >= 6 and left != 8:
+            _vnni6_one(w, at, stride, quads, to)
+            done += 6
+        elif left >= 4:
+            _vnni4_one(w, at, stride, quads, to)
+            done += 4
+        else:
+            _vnni1_one(w, at, stride, quads, to)
+            done += 1
+
+
+@njit
+def _convert(job: Any, first: Any, last: Any) -> None:
+    """DAC of tokens first … last-1, and for read noise the squares of their codes."""
+    tiles = job.tiles
+    x = _array(job.x, (job.tokens, job.rows), np.float32)
+    bounds, starts = _array(job.bounds, tiles + 1, np.int64), _array(job.starts, tiles + 1, np.int64)
+    codes = _array(job.codes, job.held * starts[tiles], np.int8)
+    beta = _array(job.beta, (job.tokens, tiles), np.float32)
+    sums = _array(job.sums, (job.tokens, tiles), np.int32)
+    dac(
+        x,
+        bounds,
+        starts,
+        job.dac_levels,
+        job.dynamic != 0,
+        job.per_tile != 0,
+        first,
+        last,
+        codes,
+        job.held,
+        beta,
+        sums,
+    )
+    if job.noisy != 0:
+        squares = _array(job.squares, 2 * job.held * starts[tiles], np.int8)
+        for t in range(tiles):
+            width = starts[t + 1] - starts[t]
+            for b in range(first, last):
+                at = job.held * starts[t] + b * width
+                square(codes[at : at + width], squares[2 * at : 2 * (at + width)])
+
+
+@njit
+def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
+    """Tokens first … last-1 through one pair of panels: sums, ADC, digital sum over row tiles in order."""
+    tiles, cols = job.tiles, job.cols
+    quads = _array(job.quads, tiles + 1, np.int64)
+    starts = _array(job.starts, tiles + 1, np.int64)
+    row_ids = _array(job.row_ids, job.tokens, np.int64)
+    panels = min(PAIR, job.panel_count - pair * PAIR)
+    y = scratch.y
+    y[: last - first] = np.float32(0)
+    for t in range(tiles):
+        width, depth = starts[t + 1] - starts[t], quads[t + 1] - quads[t]
+        for b in range(first, last, BLOCK):
+            count = min(BLOCK, last - b)
+            q = job.held * starts[t] + b * width
+            if job.noisy != 0:
+                draw(row_ids[b : b + count], pair, t, np.uint32(job.site), np.uint32(job.key0), np.uint32(job.key1),
+                     scratch.words, scratch.z)  # fmt: skip
+            for p in range(panels):
+                panel = pair * PAIR + p
+                at = panel * quads[tiles] + quads[t]
+                weight_sums(job.engine, job.panels + at * WEIGHT_PLANES * PLANE_BYTES, job.codes + q, width, depth,
+                            count, scratch.sums.ctypes.data)  # fmt: skip
+                if job.noisy != 0:
+                    for half in range(0, count, BLOCK // 2):
+                        plane_sums(job.engine, job.steps + at * PLANE_BYTES, job.squares + 2 * (q + half * width),
+                                   width, depth, 2 * min(BLOCK // 2, count - half),
+                                   scratch.variance.ctypes.data + half * 2 * SUMS_ROW)  # fmt: skip
+                _convert_back(
+                    job, panel, t, b, count, y.ctypes.data + (b - first) * Y_ROW + p * SUMS_ROW, scratch
+                )
+    column = pair * PAIR * PANEL
+    width = min(PAIR * PANEL, cols - column)
+    for i in range(last - first):
+        out = _array(job.out + 4 * ((first + i) * cols + column), width, np.float32)
+        for j in range(width):
+            out[j] = y[i, j]
+
+
+@njit
+def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, scratch: Any) -> None:
+    """ADC of one panel's columns for ``count`` tokens whose sums are in ``scratch``, added to their rows at ``y``."""
+    tiles = job.tiles
+    beta = _array(job.beta, job.tokens * tiles, np.float32)
+    code_sums = _array(job.sums, job.tokens * tiles, np.int32)
+    at = 4 * PANEL * (t * job.panel_count + panel)
+    inverse, scale, spread = job.inverse + at, job.scale + at, job.noise_scale + at
+    levels = np.float32(job.adc_levels)
+    high, variance = scratch.sums.ctypes.data, scratch.variance.ctypes.data
+    for i in range(count):
+        shift = np.int32(np.int32(128) * code_sums[(first + i) * tiles + t])
+        gain = beta[(first + i) * tiles + t]
+        h, to = high + i * SUMS_ROW, y + i * Y_ROW
+        if job.noisy == 0:
+            adc_row(h, h + SUMS_PLANE, shift, gain, inverse, scale, levels, to)
+        else:
+            _gather(scratch.z, panel, i, scratch.row)
+            v = variance + 2 * i * SUMS_ROW
+            noisy_adc_row(h, h + SUMS_PLANE, shift, gain, inverse, scale, levels, to, v, v + SUMS_ROW, spread,
+                          scratch.row.ctypes.data)  # fmt: skip
+
+
+@njit
+def _gather(z: Any, panel: Any, token: Any, row: Any) -> None:
+    """The 32 normals of a panel's columns for one token of a block, as `read_noise.draw` leaves them."""
+    lane = 2 * (panel % PAIR)
+    for g in range(GROUPS):
+        row[g] = z[lane, token * GROUPS + g]
+        row[GROUPS + g] = z[lane + 1, token * GROUPS + g]
+
+
+@njit
+def _work(job: Any) -> None:
+    """What every thread does: convert until all tokens are codes, then multiply until all panels are done."""
+    counter = job.counters
+    blocks = (job.tokens + job.dac_block - 1) // job.dac_block
+    while True:
+        ticket = fetch_add(counter + 8 * TICKETS, 1)
+        if ticket >= blocks:
+            break
+        first = ticket * job.dac_block
+        _convert(job, first, min(job.tokens, first + job.dac_block))
+        fetch_add(counter + 8 * CONVERTED, 1)
+    at = job.scratch + fetch_add(counter + 8 * ENTERED, 1) * job.scratch_size
+    sums, planes = at, at + 4 * WEIGHT_PLANES * _SUMS
+    words = planes + 4 * WEIGHT_PLANES * _SUMS
+    z = words + 4 * 4 * _DRAWS
+    row = z + 4 * 4 * _DRAWS
+    scratch = Scratch(
+        _array(sums, WEIGHT_PLANES * _SUMS, np.int32),
+        _array(planes, WEIGHT_PLANES * _SUMS, np.int32),
+        _array(words, (4, _DRAWS), np.uint32),
+        _array(z, (4, _DRAWS), np.float32),
+        _array(row, PANEL, np.float32),
+        _array(row + 4 * PANEL, (job.token_block, PAIR * PANEL), np.float32),
+    )
+    while load_shared(counter + 8 * CONVERTED) < blocks:
+        pass
+    before = np.zeros(64, np.uint8)
+    if job.engine == AMX:
+        amx.configure(job.palette, before.ctypes.data)
+    pairs = (job.panel_count + PAIR - 1) // PAIR
+    groups = (pairs + job.panel_block - 1) // job.panel_block
+    token_blocks = (job.tokens + job.token_block - 1) // job.token_block
+    while True:
+        ticket = fetch_add(counter + 8 * PRODUCTS, 1)
+        if ticket >= groups * token_blocks:
+            break
+        first = ticket // groups * job.token_block
+        last = min(job.tokens, first + job.token_block)
+        start = ticket % groups * job.panel_block
+        for pair in range(start, min(pairs, start + job.panel_block)):
+            _multiply(job, pair, first, last, scratch)
+    if job.engine == AMX:
+        amx.restore(before.ctypes.data)
+
+
+def _entry(p: Any) -> None:
+    _work(numba.carray(p, 1)[0])
+
+
+@lru_cache(maxsize=1)
+def region() -> Any:
+    """The compiled region, a ctypes function of the address of a `Job`."""
+    return cfunc(types.void(types.CPointer(RECORD)), _entry)

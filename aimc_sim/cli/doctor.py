@@ -44,7 +44,8 @@ def examine() -> dict[str, Any]:
         "extras": {extra: _extra(extra, names) for extra, names in extras.items()},
         "processor": _processor(),
         "threads": _threads(),
-        "int8_engine": _guarded(_int8_engine),
+        "tile_engine": _guarded(lambda: _engine("tile_engine", "name")),
+        "int8_engine": _guarded(lambda: _engine("int8_product", "engine")),
         "gpu": _guarded(_gpu),
         "caches": _caches(),
         "self_test": (self_test := _guarded(_self_test)),
@@ -114,10 +115,9 @@ def _threads() -> dict[str, Any]:
     return {"kernels": parallel.num_threads(), "torch": torch_threads, "environment": settings}
 
 
-def _int8_engine() -> str:
-    if importlib.util.find_spec("aimc_sim.kernels.int8_product") is None:
-        return "none"
-    return str(importlib.import_module("aimc_sim.kernels.int8_product").engine())
+def _engine(module: str, function: str) -> str:
+    """Which engine a kernel module has chosen after its known-answer test."""
+    return str(getattr(importlib.import_module(f"aimc_sim.kernels.{module}"), function)())
 
 
 def _gpu() -> dict[str, Any] | None:
@@ -175,6 +175,7 @@ def _print(report: dict[str, Any]) -> None:
         "processor": f"{processor['name']}, {processor['cores']} cores{memory}",
         "flags": flags,
         "threads": f"kernels {threads['kernels']}, torch {threads['torch']}",
+        "tile engine": report["tile_engine"],
         "int8 engine": report["int8_engine"],
         "GPU": graphics,
         "cache": f"{caches['kernels'] or 'none: the folder cannot be written'} ({caches['all_bytes'] / 1e6:.1f} MB)",

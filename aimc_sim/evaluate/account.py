@@ -40,9 +40,9 @@ def coverage_of(
 def arithmetic(hardware: Hardware) -> str:
     """The arithmetic of the tiles' products: exact integers and their engine, or float32 and why."""
     if hardware.uses_integers:
-        from aimc_sim.kernels.int8_product import engine
+        from aimc_sim.kernels import tile_engine
 
-        return f"exact integers, engine {engine()}"
+        return f"exact integers, engine {tile_engine.name()}"
     if hardware.dac is None:
         return "float32, because the hardware has no DAC"
     if hardware.tile.weight_grid != "int16":

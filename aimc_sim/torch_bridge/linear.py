@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import TiledMatrix, tile_matmul
+from aimc_sim.torch_bridge.device import device_tiles
 from aimc_sim.torch_bridge.rows import RowNames
 
 
 class AnalogLinear(nn.Module):
     """y = x·W + b, with x·W through DAC, tiles and ADC, and b added digitally.
 
-    x: (…, in_features), any float dtype on the CPU; y has the same dtype. It holds no weight parameter: ``mount`` gives
-    it a chip's tiles. Inference only.
+    x: (…, in_features), any float dtype, computed in float32; y: (…, out_features) of the same dtype and device. On a
+    CUDA device the product runs in Triton, with the same bits. It holds no weight parameter: ``mount`` gives it a
+    chip's tiles. Inference only.
     """
 
     def __init__(
@@ -25,6 +31,7 @@ class AnalogLinear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.tiles: TiledMatrix | None = None
+        self._on_device: Any = None  # the tiles' copy on a GPU, made by the first product there
         self.row_names: RowNames | None = None  # set by the model: who the rows are, for read noise
 
     def mount(self, tiles: TiledMatrix) -> None:
@@ -36,7 +43,7 @@ class AnalogLinear(nn.Module):
                 why=f"the layer is {self.in_features} × {self.out_features}",
                 do="mount the chip of the same weight file",
             )
-        self.tiles = tiles
+        self.tiles, self._on_device = tiles, None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.tiles is None:
@@ -49,21 +56,34 @@ class AnalogLinear(nn.Module):
                 why="a mounted chip has no gradient",
                 do="run it under torch.no_grad()",
             )
-        if x.device.type != "cpu":
-            raise BadInput(
-                f"layer {self.matrix_name}",
-                got=str(x.device),
-                why="the tiles live in the processor's memory",
-                do="move model and inputs to the CPU",
-            )
-        flat = x.detach().reshape(-1, self.in_features).to(torch.float32)
+        flat = x.detach().reshape(-1, self.in_features).to(torch.float32).contiguous()
         rows = None
         if self.tiles.noise is not None:
             rows = (self.row_names or RowNames()).of(tuple(x.shape[:-1]))
-        y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles, rows))
+        y = self._product(flat, self.tiles, rows)
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def _product(
+        self, flat: torch.Tensor, tiles: TiledMatrix, rows: npt.NDArray[np.int64] | None
+    ) -> torch.Tensor:
+        """(tokens, in_features) float32 through the tiles, on the device of the input."""
+        if flat.device.type == "cpu":
+            return torch.from_numpy(tile_matmul(flat.numpy(), tiles, rows))
+        if tiles.panels is None:
+            raise BadInput(
+                f"layer {self.matrix_name}",
+                got=str(flat.device),
+                why="on a GPU only the integer path runs, and this hardware needs floats",
+                do="give it a DAC of at most 8 bits and the int16 weight grid, or move model and inputs to the CPU",
+            )
+        if self._on_device is None or self._on_device.inverse.device != flat.device:
+            self._on_device = device_tiles(tiles, flat.device)
+        from aimc_sim.kernels import triton
+
+        ids = None if rows is None else torch.from_numpy(rows).to(flat.device)
+        return triton.tile_matmul(flat, self._on_device, ids)
 
     def extra_repr(self) -> str:
         return f"{self.matrix_name}, in_features={self.in_features}, out_features={self.out_features}"

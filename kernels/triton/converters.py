@@ -10,12 +10,12 @@ import torch
 import triton
 import triton.language as tl
 
-from aimc_sim.kernels import converters as c
+from aimc_sim.kernels import panels
 from aimc_sim.kernels.triton._launch import OPTIONS, require, row_bounds, same_device
 from aimc_sim.kernels.triton.conductance import column_peak
 from aimc_sim.kernels.triton.elementary import clamp, rint
 
-GRID = tl.constexpr(float(c.GRID))
+GRID = tl.constexpr(float(panels.GRID))
 BLOCK = 512
 MAX_LEVELS = 127  # codes are int8
 

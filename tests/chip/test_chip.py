@@ -32,7 +32,7 @@ def digest(chip: Chip, t_s: float, names: list[str], session: int = 0) -> dict[s
 
 
 def digest_tiles(tiles: TiledMatrix) -> str:
-    arrays = [tiles.high, tiles.low, tiles.inverse, tiles.scale]
+    arrays = [tiles.panels, tiles.inverse, tiles.scale]
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
 
 
@@ -62,7 +62,7 @@ def test_another_process_finds_the_same_chip(file: WeightFile) -> None:
     code = (
         "import sys, hashlib, aimc_sim\n"
         f"tiles = aimc_sim.program({str(file.path)!r}, 5).at({DAY}).tiles({name!r})\n"
-        "arrays = [tiles.high, tiles.low, tiles.inverse, tiles.scale]\n"
+        "arrays = [tiles.panels, tiles.inverse, tiles.scale]\n"
         "print(hashlib.sha256(b''.join(a.tobytes() for a in arrays)).hexdigest())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -32,6 +32,7 @@ def test_doctor_on_a_sound_machine() -> None:
     assert report["extras"]["dev"]["missing"] == []
     text = invoke().stdout
     assert "self-test    ok" in text
+    assert "tile engine" in text
     assert "int8 engine" in text
 
 

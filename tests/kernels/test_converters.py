@@ -1,4 +1,4 @@
-"""DAC, ADC and the 16-bit grid: truth table, and compiled passes against their references."""
+"""DAC and ADC: truth table, and compiled passes against their references; the int8 product of plain matrices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from aimc_sim.kernels import converters
-from aimc_sim.kernels.dot import HAS_VNNI, _dot_plain, _dot_vnni
 from aimc_sim.kernels.int8_product import _float32, _onednn, _passes, engine, int8_product
 from aimc_sim.testing import assert_bits
 
@@ -42,38 +41,25 @@ def test_a_silent_input_gives_code_zero() -> None:
 
 @pytest.mark.parametrize("levels", [1, 7, 127])
 @pytest.mark.parametrize("per_tile", [True, False])
-def test_compiled_dac(levels: int, per_tile: bool) -> None:
+@pytest.mark.parametrize("unit", [1, 16])
+def test_compiled_dac(levels: int, per_tile: bool, unit: int) -> None:
+    """Codes side by side, or each tile filled up with zeros to a multiple of ``unit`` in a longer array."""
     x = np.sin(np.arange(6 * 50, dtype=np.float32) ** 1.7).reshape(6, 50) * np.float32(3)
     x[2] = 0
-    bounds = np.array([0, 20, 33, 50])
-    codes, sums = np.empty(300, np.int8), np.empty((6, 3), np.int32)
+    bounds, held = np.array([0, 20, 33, 50]), 8
+    starts = np.concatenate([[0], np.cumsum(-(-np.diff(bounds) // unit) * unit)])
+    codes, sums = np.full(held * starts[-1], 99, np.int8), np.empty((6, 3), np.int32)
     beta = np.empty((6, 3), np.float32)
-    converters.dac(x, bounds, levels, True, per_tile, 0, 6, codes, beta, sums)
+    converters.dac(x, bounds, starts, levels, True, per_tile, 0, 6, codes, held, beta, sums)
     expected_beta = converters.token_range_reference(x, bounds, per_tile)
     assert_bits(beta, expected_beta)
     for t in range(3):
         a, b = bounds[t], bounds[t + 1]
         expected = converters.dac_reference(x[:, a:b], expected_beta[:, t : t + 1], levels)
-        assert_bits(codes[6 * a : 6 * b].reshape(6, b - a), expected.astype(np.int8))
+        found = codes[held * starts[t] : held * starts[t + 1]].reshape(held, -1)[:6]
+        assert_bits(found[:, : b - a].copy(), expected.astype(np.int8))
+        assert (found[:, b - a :] == 0).all()
         assert_bits(sums[:, t], expected.sum(1).astype(np.int32))
-
-
-def test_grid_of_16_bits() -> None:
-    w = np.sin(np.arange(5 * 40, dtype=np.float32) ** 1.3).reshape(5, 40)
-    w[1] = 0
-    w[2, 0] = -1.5
-    bounds = np.array([0, 40])
-    high, low, peak = np.empty(200, np.int8), np.empty(200, np.int8), np.empty((1, 5), np.float32)
-    converters.to_grid(w, bounds, high, low, 5 * bounds, 0, peak)
-    reference = converters.grid_reference(w)
-    assert_bits(high.reshape(5, 40), reference[0])
-    assert_bits(low.reshape(5, 40), reference[1])
-    assert_bits(peak[0], reference[2])
-    back = converters.from_grid(reference[0], reference[1], reference[2])
-    assert np.abs(back - w).max() <= np.abs(w).max() / 32767 * 0.501
-    assert (back[1] == 0).all()
-    integer = 256 * reference[0].astype(int) + reference[1] + 128
-    assert integer[2, 0] == -32767
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 16), (3, 1025, 5), (17, 2050, 33), (2, 32768, 3)])
@@ -101,18 +87,3 @@ def test_the_engine_is_chosen_by_a_known_answer() -> None:
     assert not _passes(saturating)
     assert _passes(_float32)
     assert engine() == ("onednn" if _passes(_onednn) else "float32")
-
-
-@pytest.mark.parametrize("n", [1, 63, 64, 65, 128, 300])
-def test_both_forms_of_the_dot_product_are_exact(n: int) -> None:
-    """Extremes included: 128·127 sums beyond 16 bits in every pair."""
-    weights = (((np.arange(3 * n) * 7919) % 256) - 128).astype(np.int8)
-    codes = (((np.arange(2 * n) * 104_729) % 255) - 127).astype(np.int8)
-    weights[n : 2 * n], codes[n:] = -128, -127
-    forms = [_dot_plain, _dot_vnni] if HAS_VNNI else [_dot_plain]
-    for row in range(3):
-        for token in range(2):
-            q = codes[token * n : (token + 1) * n].astype(np.int64)
-            expected = int(weights[row * n : (row + 1) * n].astype(np.int64) @ q)
-            for form in forms:
-                assert form(weights, row * n, codes, token * n, n, np.int32(q.sum())) == expected

@@ -11,7 +11,7 @@ import pytest
 from aimc_sim import devices
 from aimc_sim.cell_matrix import CellMatrix
 from aimc_sim.hardware import Hardware
-from aimc_sim.kernels import conductance, converters
+from aimc_sim.kernels import conductance, panels
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
@@ -96,10 +96,10 @@ def test_grid(kernels: Any) -> None:
     w[2, 5] = -1.5
     high, low, peak = kernels.to_grid(w, bounds)
     for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        reference = converters.grid_reference(np.ascontiguousarray(w[:, a:b]))
-        assert_bits(high[5 * a : 5 * b].reshape(5, -1), reference[0])
-        assert_bits(low[5 * a : 5 * b].reshape(5, -1), reference[1])
-        assert_bits(peak[t], reference[2])
+        grid, expected = panels.grid_reference(np.ascontiguousarray(w[:, a:b]))
+        found = [plane[5 * a : 5 * b].reshape(5, -1).astype(int) for plane in (high, low)]
+        assert_bits(256 * found[0] + found[1] + 128, grid.astype(int))
+        assert_bits(peak[t], expected)
 
 
 def test_large_readouts_round_to_even_too(kernels: Any) -> None:

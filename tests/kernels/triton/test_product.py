@@ -11,7 +11,7 @@ import pytest
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange
 from aimc_sim.execute import TiledMatrix, tile_matmul_reference
 from aimc_sim.hardware import Hardware
-from aimc_sim.kernels import converters
+from aimc_sim.kernels import converters, panels
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
@@ -28,6 +28,14 @@ def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
 def tiles_of(w: np.ndarray, ranges: MatrixRange | None = None, **tables: object) -> TiledMatrix:
     hardware = Hardware.load({"device": "pcm-hermes-2", **tables})
     return CellMatrix(w, hardware, seed=9, ranges=ranges or MatrixRange()).tiles()
+
+
+def packed(high: np.ndarray, low: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Panels of a matrix given by its signed planes (N, K)."""
+    grid = (256 * high.astype(np.int32) + low + 128).astype(np.int16)
+    out = panels.empty_panels(len(grid), bounds, 2)
+    panels.pack_grid(grid, bounds, panels.quad_starts(bounds), 0, out)
+    return out
 
 
 @pytest.mark.parametrize("levels", [1, 7, 127])
@@ -86,7 +94,8 @@ def test_extreme_planes_and_codes(kernels: Any, bits: int) -> None:
     high[3], low[3] = 0, -127
     inverse = np.array([[1e-3, 1e-9, 1.0, 0.5]], np.float32)
     ones, beta = np.ones((1, n), np.float32), np.full(1, 127, np.float32)
-    tiles = TiledMatrix(np.array([0, k]), inverse, ones, high.ravel(), low.ravel(), dac_levels=127,
+    bounds = np.array([0, k])
+    tiles = TiledMatrix(bounds, inverse, ones, packed(high, low, bounds), dac_levels=127,
                         adc_levels=2 ** (bits - 1) - 1, input_range=beta)  # fmt: skip
     x = np.zeros((4, k), np.float32)
     x[0], x[1], x[2, 0], x[3, :3] = 127, -127, 1, 1
@@ -115,26 +124,24 @@ def test_cells_to_outputs_without_the_host(kernels: Any) -> None:
     effective = kernels.effective_weights(m.w, bounds, m._tables, m._sites)[0]
     high, low, _ = kernels.to_grid(effective, bounds)
     expected = m.tiles()
-    assert_bits(high, expected.high)
-    assert_bits(low, expected.low)
-    assert_bits(
-        kernels.tile_matmul(x, replace(expected, high=high, low=low)), tile_matmul_reference(x, expected)
-    )
+    for kind, flat in enumerate((high, low)):
+        assert_bits(flat, np.concatenate([planes[kind].ravel() for planes in expected.planes()]))
+    assert_bits(kernels.tile_matmul(x, expected), tile_matmul_reference(x, expected))
 
 
 def test_a_wrong_weight_is_noticed(kernels: Any) -> None:
     tiles, x = tiles_of(gaussian((5, 64), 7), dac={}, adc=None), gaussian((2, 64), 8)
-    low = tiles.low.copy()
-    low[70] ^= 1
+    wrong = tiles.panels.copy()
+    wrong[5] ^= 1
     with pytest.raises(AssertionError, match="values differ"):
-        assert_bits(kernels.tile_matmul(x, replace(tiles, low=low)), tile_matmul_reference(x, tiles))
+        assert_bits(kernels.tile_matmul(x, replace(tiles, panels=wrong)), tile_matmul_reference(x, tiles))
 
 
 def test_wrong_input_is_refused(kernels: Any) -> None:
     tiles = tiles_of(gaussian((5, 64), 7), dac={}, adc=LAMBDA)
     with pytest.raises(ValueError, match="x must be"):
         kernels.tile_matmul(np.ones((2, 63), np.float32), tiles)
-    with pytest.raises(ValueError, match="high must be"):
-        kernels.tile_matmul(np.ones((2, 64), np.float32), replace(tiles, high=tiles.high[1:]))
+    with pytest.raises(ValueError, match="inverse must be"):
+        kernels.tile_matmul(np.ones((2, 64), np.float32), replace(tiles, inverse=tiles.inverse[:, 1:]))
     with pytest.raises(ValueError, match="levels"):
         kernels.dac(np.ones((2, 64), np.float32), np.array([0, 64]), 128)

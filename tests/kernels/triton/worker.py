@@ -11,6 +11,7 @@ import probe
 import torch
 
 from aimc_sim.kernels import triton as kernels
+from aimc_sim.torch_bridge.device import device_tiles
 
 DEVICE = sys.argv[1]
 
@@ -66,11 +67,7 @@ def dac(
 
 
 def tile_matmul(x: np.ndarray, tiles: Any, row_ids: np.ndarray | None = None) -> Any:
-    loaded = kernels.DeviceTiles.of(
-        tiles.bounds, tiles.high, tiles.low, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,
-        adc_levels=tiles.adc_levels, input_range=tiles.input_range, range_per_tile=tiles.range_per_tile,
-        noise=tiles.noise, device=DEVICE,
-    )  # fmt: skip
+    loaded = device_tiles(tiles, DEVICE)
     ids = None if row_ids is None else on_device(row_ids)
     return back(kernels.tile_matmul(on_device(x), loaded, ids))
 

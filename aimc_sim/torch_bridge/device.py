@@ -1,0 +1,32 @@
+"""Tiles in the memory of a GPU, for the kernels that multiply there: the same integers, row by row."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from aimc_sim.execute import NOISE_PLANES, TiledMatrix
+from aimc_sim.kernels import panels
+
+
+def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
+    """`kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
+    from aimc_sim.kernels.triton import DeviceTiles
+
+    high, low = (
+        np.concatenate([plane.ravel() for plane in kind]) for kind in zip(*tiles.planes(), strict=True)
+    )
+    noise = None
+    if tiles.noise is not None:
+        rows = panels.row_major(tiles.noise.steps, tiles.cols, tiles.bounds, NOISE_PLANES)
+        steps = np.concatenate([plane.ravel() for plane in rows]).view(np.int8)
+        noise = SimpleNamespace(
+            steps=steps, scale=tiles.noise.scale, key=tiles.noise.key, site=tiles.noise.site
+        )
+    return DeviceTiles.of(
+        tiles.bounds, high, low, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,
+        adc_levels=tiles.adc_levels, input_range=tiles.input_range, range_per_tile=tiles.range_per_tile,
+        noise=noise, device=device,
+    )  # fmt: skip

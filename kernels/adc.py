@@ -1,0 +1,122 @@
+"""The ADC of 32 columns for one token, in vector registers: from integer sums to what is added to the outputs.
+
+Formulas: `converters.combine_reference`, `adc_reference` and, with read noise, `read_noise.noisy_adc_reference`.
+In short, every operation rounded by itself: value = H·256 + L, signal = value·inverse [+ √(V·variance scale)·z],
+code = clamp(rint(signal), ±n), y += (code·scale)·β.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I32, _I64, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_LANES = 16
+_INTS, _FLOATS = ir.VectorType(_I32, _LANES), ir.VectorType(_FLOAT, _LANES)
+COLUMNS = 32
+
+
+class _Row:
+    """Vectors of 16 columns at an address, and the arithmetic on them."""
+
+    def __init__(self, builder: Any, at: int) -> None:
+        self.builder, self.at = builder, at
+
+    def _where(self, address: Any, kind: Any) -> Any:
+        offset = ir.Constant(_I64, self.at * 4)
+        return self.builder.inttoptr(self.builder.add(address, offset), kind.as_pointer())
+
+    def load(self, address: Any, kind: Any = _FLOATS) -> Any:
+        value = self.builder.load(self._where(address, kind))
+        value.align = 4
+        return value
+
+    def store(self, value: Any, address: Any) -> None:
+        self.builder.store(value, self._where(address, _FLOATS)).align = 4
+
+    def floats(self, ints: Any) -> Any:
+        return self.builder.sitofp(ints, _FLOATS)
+
+    def call(self, name: str, value: Any) -> Any:
+        kind = ir.FunctionType(_FLOATS, [_FLOATS])
+        return self.builder.call(
+            cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.v16f32"), [value]
+        )
+
+    def clamp(self, value: Any, low: Any, high: Any) -> Any:
+        b = self.builder
+        value = b.select(b.fcmp_ordered(">", value, low), value, low)
+        return b.select(b.fcmp_ordered("<", value, high), value, high)
+
+
+def _spread(builder: Any, scalar: Any, kind: Any) -> Any:
+    """A scalar in all 16 lanes."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(_INTS, [0] * _LANES))
+
+
+def _constant(value: float) -> Any:
+    return ir.Constant(_FLOATS, [value] * _LANES)
+
+
+def _adc(noisy: bool) -> Any:
+    """The intrinsic (high, low, shift, gain, inverse, scale, levels, y[, vh, vl, variance scale, z]).
+
+    Addresses of 32 values each, but shift int32 (128·Σq, by which the high bytes were stored too large), gain float32
+    (β) and levels float32 (n; 0: no ADC, the signal itself).
+    """
+    address = types.int64
+    plain = [address, address, types.int32, types.float32, address, address, types.float32, address]
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        high, low, shift, gain, inverse, scale, levels, y = args[:8]
+        n, shift, gain = _spread(b, levels, _FLOATS), _spread(b, shift, _INTS), _spread(b, gain, _FLOATS)
+        minus_n = b.fsub(_constant(-0.0), n)
+        converts = b.fcmp_ordered(">", levels, ir.Constant(_FLOAT, 0.0))
+        for at in range(0, COLUMNS, _LANES):
+            row = _Row(b, at)
+            h = row.floats(b.sub(row.load(high, _INTS), shift))
+            value = b.fadd(b.fmul(h, _constant(256.0)), row.floats(row.load(low, _INTS)))
+            signal = b.fmul(value, row.load(inverse))
+            if noisy:
+                vh, vl, spread, z = args[8:]
+                total = b.fadd(
+                    b.fmul(row.floats(row.load(vh, _INTS)), _constant(128.0)),
+                    row.floats(row.load(vl, _INTS)),
+                )
+                sigma = row.call("sqrt", b.fmul(total, row.load(spread)))
+                signal = b.fadd(signal, b.fmul(sigma, row.load(z)))
+            code = b.select(converts, row.clamp(row.call("rint", signal), minus_n, n), signal)
+            row.store(b.fadd(row.load(y), b.fmul(b.fmul(code, row.load(scale)), gain)), y)
+        return context.get_dummy_value()
+
+    def quiet(
+        typingctx: Any,
+        high: Any,
+        low: Any,
+        shift: Any,
+        gain: Any,
+        inverse: Any,
+        scale: Any,
+        levels: Any,
+        y: Any,
+    ) -> tuple[Any, Callable[..., Any]]:
+        return types.void(*plain), generate
+
+    def with_noise(
+        typingctx: Any, high: Any, low: Any, shift: Any, gain: Any, inverse: Any, scale: Any, levels: Any, y: Any,
+        vh: Any, vl: Any, spread: Any, z: Any,
+    ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
+        return types.void(*plain, *[address] * 4), generate
+
+    return intrinsic(with_noise if noisy else quiet)
+
+
+adc_row = _adc(noisy=False)
+noisy_adc_row = _adc(noisy=True)

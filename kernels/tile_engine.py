@@ -1,0 +1,231 @@
+"""Which engine multiplies panels on this machine, and the product that Python calls.
+
+An engine is used only after a known-answer test with extreme and random operands. All give the same integers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.kernels import amx, multiply_add, tile_product
+from aimc_sim.kernels._jit import njit
+from aimc_sim.kernels.multiply_add import BLOCK
+from aimc_sim.kernels.panels import PANEL, empty_panels, pack_grid, pack_plane, panel_count, quad_starts
+from aimc_sim.kernels.parallel import num_threads, run_region
+from aimc_sim.kernels.philox import philox4x32
+from aimc_sim.kernels.tile_product import (
+    AMX,
+    COUNTERS,
+    NAMES,
+    PAIR,
+    PLAIN,
+    SCRATCH_FIXED,
+    VNNI,
+    Y_ROW,
+    Job,
+)  # fmt: skip
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
+CODE_ROWS = amx.ROWS  # codes of a tile are filled up to such a number with zeros
+TOKEN_BLOCK = 512  # tokens of one piece of work: their codes stay in the second-level cache
+WORTH_A_THREAD = 1 << 20  # products below which waking a second thread costs more than it saves
+PIECES = 4  # of work for every thread, so that a slower one does not keep the others waiting
+CONVERT_AT_ONCE = 1 << 14  # inputs that one thread converts
+
+
+def code_starts(bounds: I64) -> I64:
+    """(tiles + 1,) where the codes of each row tile start, per token held."""
+    return np.concatenate([[0], np.cumsum(-(-np.diff(bounds) // CODE_ROWS) * CODE_ROWS)]).astype(np.int64)
+
+
+def _lines(size: int) -> int:
+    """Bytes, filled up to whole cache lines."""
+    return -(-size // 64) * 64
+
+
+class _Lent:
+    """Buffers of one product: they grow to what the largest needs, and are then only reused."""
+
+    def __init__(self) -> None:
+        self.counters = np.zeros(COUNTERS, np.int64)
+        self.bytes = np.empty(0, np.int8)
+
+    def take(self, size: int) -> int:
+        """The address of ``size`` bytes, on a cache line."""
+        if self.bytes.size < size + 64:
+            self.bytes = np.empty(size + 64, np.int8)
+        return _lines(self.bytes.ctypes.data)
+
+
+_spare: list[_Lent] = []
+
+
+def _widened(values: F32 | None, cols: int) -> F32 | None:
+    """(tiles, N) filled up with zeros to whole panels."""
+    if values is None or values.shape[1] == cols:
+        return values
+    return np.pad(values, ((0, 0), (0, cols - values.shape[1])))
+
+
+class TileProduct:
+    """The product with one matrix in panels: ``product(x, out)``.
+
+    bounds (tiles + 1,) int64: row tiles; panels: uint8, two planes (`panels.pack_grid`); inverse, scale (tiles, N)
+    float32; dac_levels, adc_levels: largest codes (adc_levels 0: no ADC); input_range (tiles,) float32 or None: max |x|
+    of each token, per tile or of the whole input. steps, noise_scale, key (2,) uint32, site: read noise, or None.
+    """
+
+    def __init__(
+        self, bounds: I64, panels: U8, inverse: F32, scale: F32, *, dac_levels: int, adc_levels: int,
+        input_range: F32 | None = None, per_tile: bool = True, steps: U8 | None = None,
+        noise_scale: F32 | None = None, key: npt.NDArray[np.uint32] | None = None, site: int = 0,
+        using: int | None = None,
+    ) -> None:  # fmt: skip
+        tiles, cols = scale.shape
+        self.input_range = input_range
+        self.noisy = steps is not None
+        self.starts, self.quads = code_starts(bounds), quad_starts(bounds)
+        self.bounds = np.ascontiguousarray(bounds, np.int64)
+        self.palette = amx.configuration()
+        whole = panel_count(cols) * PANEL
+        wide = [_widened(a, whole) for a in (inverse, scale, noise_scale)]
+        kept: list[npt.NDArray[Any] | None] = [
+            panels,
+            steps,
+            *wide,
+            self.bounds,
+            self.starts,
+            self.quads,
+            self.palette,
+        ]
+        self._kept = [None if a is None else np.ascontiguousarray(a) for a in kept]
+        addresses = [0 if a is None else a.ctypes.data for a in self._kept]
+        names = "panels steps inverse scale noise_scale bounds starts quads palette".split()
+        self.pairs = -(-panel_count(cols) // PAIR)
+        self.rows, self.cols, self.tiles = int(bounds[-1]), cols, tiles
+        self._job = Job(
+            **dict(zip(names, addresses, strict=True)), rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels,
+            adc_levels=adc_levels, dynamic=input_range is None, per_tile=per_tile, noisy=self.noisy, site=site,
+            key0=0 if key is None else int(key[0]), key1=0 if key is None else int(key[1]),
+            panel_count=panel_count(cols),
+            engine=number() if using is None else using,
+        )  # fmt: skip
+
+    def __call__(self, x: F32, out: F32, row_ids: I64 | None = None) -> None:
+        """x (B, K) through the tiles into out (B, N), float32 and C-ordered; row_ids (B,) int64 for read noise."""
+        tokens = x.shape[0]
+        if tokens:
+            self.run(tokens, x.ctypes.data, out.ctypes.data, 0 if row_ids is None else row_ids.ctypes.data)
+
+    def run(self, tokens: int, x: int, out: int, row_ids: int = 0) -> None:
+        """The same with addresses."""
+        lent = _spare.pop() if _spare else _Lent()
+        try:
+            self._run(lent, tokens, x, out, row_ids)
+        finally:
+            _spare.append(lent)
+
+    def _run(self, lent: _Lent, tokens: int, x: int, out: int, row_ids: int) -> None:
+        job = Job.from_buffer_copy(self._job)
+        threads = num_threads() if tokens * self.rows * self.cols >= WORTH_A_THREAD else 1
+        held = -(-tokens // BLOCK) * BLOCK
+        job.token_block = min(held, TOKEN_BLOCK)
+        if tokens > TOKEN_BLOCK // 4 and self.pairs * -(-tokens // TOKEN_BLOCK) < PIECES * threads:
+            job.token_block = TOKEN_BLOCK // 4
+        codes, per_tile = held * int(self.starts[-1]), _lines(tokens * self.tiles * 4)
+        job.scratch_size = _lines(SCRATCH_FIXED + job.token_block * Y_ROW)
+        at = lent.take(codes * (3 if self.noisy else 1) + 2 * per_tile + threads * job.scratch_size)
+        job.codes, job.squares = at, at + codes
+        job.beta = at + codes * (3 if self.noisy else 1)
+        job.sums = job.beta + per_tile
+        job.scratch = job.sums + per_tile
+        if self.input_range is not None:
+            beta = np.frombuffer((ctypes.c_float * (tokens * self.tiles)).from_address(job.beta), np.float32)
+            beta.reshape(tokens, self.tiles)[:] = self.input_range
+        lent.counters[:] = 0
+        job.x, job.out, job.row_ids, job.counters = x, out, row_ids, lent.counters.ctypes.data
+        job.tokens, job.held = tokens, held
+        job.dac_block = max(1, min(-(-tokens // threads), CONVERT_AT_ONCE // self.rows))
+        pieces = self.pairs * -(-tokens // job.token_block)
+        job.panel_block = max(1, min(self.pairs, pieces // (PIECES * threads)))
+        run_region(tile_product.region(), ctypes.addressof(job), threads)
+
+
+def name() -> str:
+    """The engine in words: ``amx``, ``avx512-vnni`` or ``plain``."""
+    return NAMES[number()]
+
+
+@lru_cache(maxsize=1)
+def number() -> int:
+    """The fastest engine that this machine has and that passes the known-answer test."""
+    return next(engine for engine in available() if engine == PLAIN or passes(engine))
+
+
+def available() -> list[int]:
+    """Engines of this machine, the fastest first."""
+    vnni = [VNNI] if multiply_add.HAS_VNNI else []
+    return ([AMX] if amx.permitted() and vnni else []) + vnni + [PLAIN]
+
+
+def passes(engine: int) -> bool:
+    """Whether an engine gives the exact integers on extreme operands, random ones, and awkward shapes."""
+    for rows, k in ((1, 3), (3, 64), (4, 257), (16, 516), (32, 1100)):
+        counter = np.zeros((64 * k, 4), np.uint32)
+        counter[:, 0] = np.arange(counter.shape[0])
+        noise = philox4x32(counter, np.array([rows, k], np.uint32)).view(np.int8).ravel()
+        codes = np.maximum(noise[: rows * k], np.int8(-127)).reshape(rows, k)
+        grid = noise[32 * k :].view(np.int16)[: PANEL * k].reshape(PANEL, k)
+        pairs = [(codes, grid)]
+        for q, w in ((127, 32767), (127, -32767), (-127, 32767), (-127, -32768), (127, 255), (-127, -256)):
+            pairs.append((np.full_like(codes, q), np.full_like(grid, w)))
+        if not all(_exact(engine, *pair) for pair in pairs):
+            return False
+    return True
+
+
+def _exact(engine: int, codes: npt.NDArray[np.int8], grid: npt.NDArray[np.int16]) -> bool:
+    rows, k = codes.shape
+    bounds = np.array([0, k], np.int64)
+    quads, width = quad_starts(bounds), int(code_starts(bounds)[-1])
+    panels, plane = empty_panels(PANEL, bounds, 2), empty_panels(PANEL, bounds, 1)
+    pack_grid(grid, bounds, quads, 0, panels)
+    low = (grid & 255).astype(np.uint8)
+    pack_plane(low, bounds, quads, 0, plane)
+    held = np.zeros((BLOCK, width), np.int8)
+    held[:rows, :k] = codes
+    out, one = np.empty((2, BLOCK, PANEL), np.int32), np.empty((BLOCK, PANEL), np.int32)
+    palette = amx.configuration()
+    _products(
+        engine, palette.ctypes.data, panels.ctypes.data, plane.ctypes.data, held.ctypes.data, width,
+        int(quads[-1]), rows, out.ctypes.data, one.ctypes.data,
+    )  # fmt: skip
+    wide = codes.astype(np.int64)
+    expected_low = wide @ low.astype(np.int64).T
+    expected_high = wide @ ((grid.astype(np.int64) >> 8) + 128).T
+    return (
+        np.array_equal(out[0, :rows], expected_high)
+        and np.array_equal(out[1, :rows], expected_low)
+        and np.array_equal(one[:rows], expected_low)
+    )
+
+
+@njit
+def _products(
+    engine: Any, palette: Any, panels: Any, plane: Any, codes: Any, width: Any, quads: Any, rows: Any, out: Any,
+    one: Any,
+) -> None:  # fmt: skip
+    before = np.zeros(64, np.uint8)
+    if engine == AMX:
+        amx.configure(palette, before.ctypes.data)
+    tile_product.weight_sums(engine, panels, codes, width, quads, rows, out)
+    tile_product.plane_sums(engine, plane, codes, width, quads, rows, one)
+    if engine == AMX:
+        amx.restore(before.ctypes.data)

@@ -1,0 +1,121 @@
+"""Every engine of this machine makes the bits of plain NumPy, with and without read noise, in any shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
+from aimc_sim.hardware import Hardware
+from aimc_sim.kernels import parallel, tile_engine, tile_product
+from aimc_sim.kernels.normal import normals
+from aimc_sim.kernels.tile_engine import TileProduct
+from aimc_sim.randomness import key_of
+from aimc_sim.testing import assert_bits
+
+ENGINES = tile_engine.available()
+
+
+def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
+    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
+    counter[:, 0] = np.arange(counter.shape[0])
+    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
+
+
+def tiles_of(n: int, k: int, rows: int | None, read_noise: bool = False) -> TiledMatrix:
+    hardware = Hardware.load({
+        "device": "pcm-hermes-2", "tile": {} if rows is None else {"rows": rows}, "dac": {},
+        "adc": {"full_scale": {"rule": "lambda", "lambda_": 8.0}}, "read_noise": {} if read_noise else False,
+    })  # fmt: skip
+    return CellMatrix(gaussian((n, k), 1), hardware, seed=9, t_s=60.0).tiles()
+
+
+def through(engine: int, x: np.ndarray, tiles: TiledMatrix, ids: np.ndarray) -> np.ndarray:
+    noise, out = tiles.noise, np.full((len(x), tiles.cols), np.nan, np.float32)
+    assert tiles.panels is not None
+    product = TileProduct(
+        tiles.bounds, tiles.panels, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,
+        adc_levels=tiles.adc_levels, steps=noise and noise.steps, noise_scale=noise and noise.scale,
+        key=noise and noise.key, site=int(noise.site) if noise else 0, using=engine,
+    )  # fmt: skip
+    product(x, out, ids)
+    return out
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=[tile_product.NAMES[e] for e in ENGINES])
+@pytest.mark.parametrize("read_noise", [False, True])
+@pytest.mark.parametrize(
+    ("n", "k", "rows"), [(1, 1, None), (31, 70, 33), (96, 130, 64), (100, 520, 512), (65, 9, 1)]
+)
+def test_engines_equal_plain_numpy(engine: int, read_noise: bool, n: int, k: int, rows: int | None) -> None:
+    tiles = tiles_of(n, k, rows, read_noise)
+    for tokens in (1, 2, 3, 7, 8, 16, 17, 33, 70):
+        x, ids = gaussian((tokens, k), tokens), np.arange(tokens, dtype=np.int64) * 2**33 - 5
+        expected = tile_matmul_reference(x, tiles, ids)
+        assert_bits(through(engine, x, tiles, ids), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_long_batches_through_any_number_of_threads(threads: int) -> None:
+    """Several blocks of tokens, several pieces of panels, more threads than processors."""
+    tiles, x = tiles_of(300, 200, 64), gaussian((1100, 200), 3)
+    try:
+        parallel.set_num_threads(threads)
+        assert_bits(tile_matmul(x, tiles), tile_matmul_reference(x, tiles))
+    finally:
+        parallel.set_num_threads(None)
+
+
+def test_an_engine_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    fastest = ENGINES[0]
+    monkeypatch.setattr(tile_engine, "passes", lambda engine: engine != fastest)
+    tile_engine.number.cache_clear()
+    try:
+        assert tile_engine.number() == (ENGINES[1] if len(ENGINES) > 1 else tile_product.PLAIN)
+    finally:
+        monkeypatch.undo()
+        tile_engine.number.cache_clear()
+    assert tile_engine.name() in tile_product.NAMES
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=[tile_product.NAMES[e] for e in ENGINES])
+def test_the_known_answer_is_known(engine: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tile_engine.passes(engine)
+    right = tile_engine._products
+
+    def one_off(*args: int) -> None:
+        right(*args)
+        np.frombuffer((__import__("ctypes").c_int32 * 1).from_address(args[-2]), np.int32)[0] += 1
+
+    monkeypatch.setattr(tile_engine, "_products", one_off)
+    assert not tile_engine.passes(engine)
+
+
+def test_the_matrix_unit_is_left_as_it_was_found() -> None:
+    """torch's own bfloat16 and int8 products use the same registers, in the same threads."""
+    a = torch.from_numpy(gaussian((64, 256), 1)).bfloat16()
+    codes = (torch.arange(64 * 256) % 255 - 127).reshape(64, 256).to(torch.int8)
+    expected, exact = a @ a.T, torch._int_mm(codes, codes.T)
+    tiles, x = tiles_of(100, 256, 64), gaussian((64, 256), 2)
+    truth = tile_matmul_reference(x, tiles)
+    for _ in range(5):
+        assert_bits(tile_matmul(x, tiles), truth)
+        assert torch.equal(a @ a.T, expected)
+        assert torch.equal(torch._int_mm(codes, codes.T), exact)
+
+
+def test_products_do_not_share_what_they_write() -> None:
+    """A view of the panels that somebody changes is another matrix: nothing is cached by shape."""
+    tiles, x = tiles_of(40, 64, None), gaussian((3, 64), 2)
+    before = tile_matmul(x, tiles)
+    assert tiles.panels is not None
+    changed = tiles.panels.copy()
+    changed[0] ^= 128
+    other = replace(tiles, panels=changed)
+    assert not np.array_equal(tile_matmul(x, other), before)
+    assert_bits(tile_matmul(x, tiles), before)
+    assert_bits(tile_matmul(x, other), tile_matmul_reference(x, other))
