@@ -6,21 +6,21 @@ of the tile's outputs with exact cells (least squares); an untrained checkpoint 
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.cell_matrix import MatrixRange, Ranges
-from aimc_sim.chip import Chip
+from aimc_sim.calibrate_moments import keep_last_position
+from aimc_sim.cell_matrix import CellMatrix, MatrixRange, Ranges
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import tile_sums
+from aimc_sim.execute import TiledMatrix, tile_sums
 from aimc_sim.hardware import Adc, Hardware, LambdaRule, StaticRange
 from aimc_sim.kernels._jit import cache_root
 from aimc_sim.kernels.full_scale import best_full_scale
@@ -28,11 +28,13 @@ from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.mapping import TileMap, tile_map
 from aimc_sim.spec import canonical_json
 from aimc_sim.torch_bridge.model import analog_matrices, load_digital
-from aimc_sim.weightfile import MatrixInfo, WeightFile
+from aimc_sim.weightfile import MatrixInfo, WeightFile, to_float32
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 FIT_TOKENS = 512  # tokens that full scales are fitted on, spread evenly over the calibration text
+FIT_COLUMNS = 8192  # outputs fitted at once, in whole tiles: bounds what the head of a large vocabulary takes
 VERSION = 2  # of the method: a change makes cached ranges stale
 
 
@@ -40,20 +42,38 @@ def derive_ranges(
     weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None
 ) -> dict[str, MatrixRange]:
     """Ranges of every analog matrix, in one pass over the calibration text. Raises BadInput if the file has none."""
+    ranges = _one_pass(_mapped_anew(weight_file), hardware, progress)
+    gc.collect()  # a model is full of cycles, and keeps the whole file mapped
+    return ranges
+
+
+def _one_pass(
+    weight_file: WeightFile, hardware: Hardware, progress: Progress | None
+) -> dict[str, MatrixRange]:
     tokens = weight_file.calibration.token_ids
     matrices = {matrix.name: matrix for matrix in analog_matrices(weight_file, hardware)}
     ranges: dict[str, MatrixRange] = {}
-    chip = Chip(weight_file, hardware.with_ideal_cells().model_copy(update={"adc": None}), 0, {})
+    cells = hardware.with_ideal_cells().model_copy(update={"adc": None})
     model = load_digital(weight_file)
 
     def see(name: str, x: F32) -> None:
-        ranges[name] = _matrix_range(matrices[name], hardware, chip, weight_file.ranges(name), x)
+        ranges[name] = _matrix_range(weight_file, matrices[name], hardware, cells, x)
         if progress:
             progress("calibrating converter ranges", len(ranges), len(matrices))
 
     with _watching(model, matrices, see):
         _forward(model, tokens)
     return ranges
+
+
+def _mapped_anew(weight_file: WeightFile) -> WeightFile:
+    """The same file in a mapping of its own: the pages that one pass reads leave memory with it, and nobody's changes
+    to a digital model's weights reach the ranges."""
+    try:
+        fresh = WeightFile(weight_file.path)
+    except BadInput:  # moved since
+        return weight_file
+    return fresh if fresh.id == weight_file.id else weight_file
 
 
 def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None) -> Ranges:
@@ -76,17 +96,41 @@ def cache_folder() -> Path:
 
 
 def _matrix_range(
-    matrix: MatrixInfo, hardware: Hardware, chip: Chip, learned: F32 | None, x: F32
+    weight_file: WeightFile, matrix: MatrixInfo, hardware: Hardware, cells: Hardware, x: F32
 ) -> MatrixRange:
     tmap = tile_map(matrix.rows, matrix.cols, hardware.tile)
     beta = None
     if hardware.dac is not None and isinstance(hardware.dac.range, StaticRange):
+        learned = weight_file.ranges(matrix.name)
         beta = _learned(learned, tmap) if learned is not None else static_range(x, tmap, hardware.dac.range)
     full_scale = None
     if hardware.adc is not None and not isinstance(hardware.adc.full_scale, LambdaRule):
         rows = np.unique(np.linspace(0, len(x) - 1, min(FIT_TOKENS, len(x))).astype(np.int64))
-        full_scale = _least_squares(x[rows], matrix.name, chip, tmap, hardware.adc, beta)
+        fit, parts = np.ascontiguousarray(x[rows]), []
+        for first, last in _column_groups(tmap.col_bounds):
+            w = _columns(weight_file, matrix, int(tmap.col_bounds[first]), int(tmap.col_bounds[last]))
+            tiles = CellMatrix(w, cells, 0, ranges=MatrixRange(beta), name=matrix.name).tiles()
+            bounds = tmap.col_bounds[first : last + 1] - tmap.col_bounds[first]
+            parts.append(_least_squares(fit, tiles, bounds, hardware.adc))
+        full_scale = np.concatenate(parts, axis=1)
     return MatrixRange(beta, full_scale)
+
+
+def _column_groups(bounds: I64) -> list[tuple[int, int]]:
+    """Column tiles first … last-1, group by group, each of at most FIT_COLUMNS outputs or one tile."""
+    groups, first = [], 0
+    for last in range(1, bounds.size):
+        if last + 1 == bounds.size or bounds[last + 1] - bounds[first] > FIT_COLUMNS:
+            groups.append((first, last))
+            first = last
+    return groups
+
+
+def _columns(weight_file: WeightFile, matrix: MatrixInfo, first: int, last: int) -> F32:
+    """Outputs first … last-1 of a matrix, (n, K) float32."""
+    stored = weight_file.digital(matrix.tensor).bits  # pages that the model has just read
+    bits = stored[first:last] if matrix.layout == "out_in" else stored[:, first:last].T
+    return np.ascontiguousarray(to_float32(bits, matrix.dtype))
 
 
 def static_range(x: F32, tmap: TileMap, rule: StaticRange) -> F32:
@@ -116,17 +160,16 @@ def _learned(ranges: F32, tmap: TileMap) -> F32:
     return np.broadcast_to(ranges, count).astype(np.float32)
 
 
-def _least_squares(x: F32, name: str, chip: Chip, tmap: TileMap, adc: Adc, beta: F32 | None) -> F32:
+def _least_squares(x: F32, tiles: TiledMatrix, col_bounds: I64, adc: Adc) -> F32:
     """Full scales (row tiles, column tiles) with the smallest square error of the tile's outputs."""
-    tiles = replace(chip.at(0.0).matrix(name), ranges=MatrixRange(beta)).tiles()
-    out = np.empty((tmap.row_bounds.size - 1, tmap.col_bounds.size - 1), np.float32)
-    for t, (value, gain) in enumerate(tile_sums(np.ascontiguousarray(x), tiles)):
+    out = np.empty((tiles.bounds.size - 1, col_bounds.size - 1), np.float32)
+    for t, (value, gain) in enumerate(tile_sums(x, tiles)):
         current = value * tiles.inverse[t]
         weight = np.ascontiguousarray(tiles.scale[t])
 
         def part(first: int, last: int) -> None:
             for c in range(first, last):
-                a, b = tmap.col_bounds[c], tmap.col_bounds[c + 1]
+                a, b = col_bounds[c], col_bounds[c + 1]
                 out[t, c] = best_full_scale(current[:, a:b], weight[a:b], gain, adc.levels)  # noqa: B023
 
         run_blocks(part, out.shape[1], 1)
@@ -144,6 +187,7 @@ def _watching(model: Any, names: Any, see: Callable[[str, F32], None]) -> Iterat
         return hook
 
     handles = [model.get_submodule(name).register_forward_pre_hook(watch(name)) for name in names]
+    handles.append(keep_last_position(model))
     try:
         yield
     finally:

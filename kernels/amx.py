@@ -27,6 +27,7 @@ HAS_AMX = bool(_features.get("amx-int8", False) and _features.get("amx-tile", Fa
 TOKENS = 16  # of one register of codes
 ROWS = 64  # of one register of codes
 REGISTER_ROW = 64  # bytes
+PALETTE_BYTES = 64
 _REGISTERS = 8
 _I8, _I64 = ir.IntType(8), ir.IntType(64)
 _BYTES = _I8.as_pointer()
@@ -46,7 +47,7 @@ def permitted() -> bool:
 
 def configuration() -> npt.NDArray[np.uint8]:
     """(64,) palette 1, every register 16 rows of 64 bytes."""
-    palette = np.zeros(64, np.uint8)
+    palette = np.zeros(PALETTE_BYTES, np.uint8)
     palette[0] = 1
     palette[16 : 16 + 2 * _REGISTERS].view(np.uint16)[:] = REGISTER_ROW
     palette[48 : 48 + _REGISTERS] = 16

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import exp, exp_reference, peak_of
 from aimc_sim.kernels.laws import evaluate_law, law_reference, log_floored, needs_log
+from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals
 
 F32 = npt.NDArray[np.float32]
@@ -170,6 +171,7 @@ def effective_weights_reference(
 
 @njit
 def _law_at(which: Any, table: Any, d: Any, g: Any, x: Any, ln_x: Any, out: Any, n: Any) -> None:
+    whole_registers()
     """y_scale·law(g·x_scale) for g[:n] into out[:n]; x and ln_x are scratch."""
     scale, unit = d.x_scale[which], d.y_scale[which]
     for i in range(n):
@@ -193,6 +195,7 @@ def _target_laws(d: Any, size: Any, x: Any, ln_x: Any, laws: Any, n: Any) -> Non
 
 @njit
 def _program(d: Any, ratio: Any, sign: Any, size: Any, laws: Any, off: Any, z: Any, out: Any, n: Any) -> None:
+    whole_registers()
     if d.weight_domain:
         for i in range(n):
             noisy = (ratio[i] * d.span + laws[SHIFT, i]) + laws[SIGMA, i] * z[i]
@@ -210,6 +213,7 @@ def _program(d: Any, ratio: Any, sign: Any, size: Any, laws: Any, off: Any, z: A
 def _drift(
     d: Any, ratio: Any, sign: Any, size: Any, laws: Any, off: Any, z: Any, g: Any, out: Any, n: Any
 ) -> None:
+    whole_registers()
     for i in range(n):
         on = d.weight_domain or ratio[i] * sign > ZERO
         mean = laws[NU_MEAN, i] if on else off[NU_MEAN, 0]
@@ -227,6 +231,7 @@ def _drift(
 
 @njit
 def _flicker(d: Any, amplitude: Any, z: Any, g: Any, out: Any, n: Any) -> None:
+    whole_registers()
     floor = np.float32(-np.inf) if d.weight_domain else ZERO
     if d.flicker == RELATIVE_FLICKER:
         for i in range(n):
@@ -238,6 +243,7 @@ def _flicker(d: Any, amplitude: Any, z: Any, g: Any, out: Any, n: Any) -> None:
 
 @njit
 def _combine(planes: Any, cells: Any, inverse: Any, out: Any, n: Any) -> None:
+    whole_registers()
     """Weights of the planes of cells (2, n) into out[:n]."""
     if planes == 1:
         for i in range(n):
@@ -249,6 +255,7 @@ def _combine(planes: Any, cells: Any, inverse: Any, out: Any, n: Any) -> None:
 
 @njit
 def _add_readout(weight: Any, start: Any, n: Any, bounds: Any, column: Any, readout: Any) -> None:
+    whole_registers()
     """Add the integer readout of rows start … start+n-1 to their tiles."""
     for t in range(bounds.size - 1):
         a, b = max(bounds[t], start) - start, min(bounds[t + 1], start + n) - start
@@ -260,6 +267,7 @@ def _add_readout(weight: Any, start: Any, n: Any, bounds: Any, column: Any, read
 
 @njit
 def _ratios(w: Any, bounds: Any, column: Any, start: Any, n: Any, column_max: Any, ratio: Any) -> None:
+    whole_registers()
     """w over the largest |w| of its column in its tile; 0 in a column of zeros."""
     for t in range(bounds.size - 1):
         m = column_max[t, column]
@@ -277,6 +285,7 @@ def effective_weights(
 
     Readouts and total are left alone unless asked for.
     """
+    whole_registers()
     k = w.shape[1]
     planes = 1 if d.weight_domain else 2
     inverse, inverse_max = ONE / d.span, ONE / (d.g_min + d.span)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import log_uniform, log_uniform_reference, sincos_turn, sincos_turn_reference
+from aimc_sim.kernels.memory import copy_16, whole_registers
 from aimc_sim.kernels.philox import philox4x32, philox_words
 
 MINUS_TWO = np.float32(-2.0)
@@ -38,6 +39,7 @@ def normals(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> npt
 @njit
 def words_of_groups(first: Any, groups: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any, w: Any) -> None:
     """Words of consecutive counters, one contiguous row of ``w`` (4, groups) per lane."""
+    whole_registers()
     w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
     for i in range(groups):
         a, b, c, d = philox_words(np.uint32(first + np.uint32(i)), c1, c2, c3, k0, k1)
@@ -49,6 +51,7 @@ def words_of_groups(first: Any, groups: Any, c1: Any, c2: Any, c3: Any, k0: Any,
 
 @njit
 def normals_of_pair(u: Any, v: Any, cosine: Any, sine: Any, groups: Any) -> None:
+    whole_registers()
     for i in range(groups):
         r = np.sqrt(MINUS_TWO * log_uniform(u[i]))
         s, c = sincos_turn(v[i])
@@ -66,14 +69,16 @@ def fill_normals(
     w (4, GROUPS) uint32, z (4, GROUPS) float32.
     Row r sits in group (r >> 6) << 4 | (r & 15), lane (r >> 4) & 3 (aimc_sim.randomness).
     """
+    whole_registers()
     blocks = (count + 63) >> 6
     groups = blocks << 4
     words_of_groups(np.uint32(c0 + np.uint32(start >> 2)), groups, c1, c2, c3, k0, k1, w)
     normals_of_pair(w[0], w[1], z[0], z[1], groups)
     normals_of_pair(w[2], w[3], z[2], z[3], groups)
-    for block in range(blocks):
+    whole = count >> 6
+    to, lanes, pitch = out.ctypes.data, z.ctypes.data, 4 * z.shape[1]
+    for block in range(whole):
         for lane in range(4):
-            row = (block << 6) + (lane << 4)
-            group = block << 4
-            for i in range(min(16, count - row)):
-                out[row + i] = z[lane, group + i]
+            copy_16(to + (block << 8) + (lane << 6), lanes + lane * pitch + (block << 6))
+    for r in range(whole << 6, count):
+        out[r] = z[(r >> 4) & 3, (r >> 6 << 4) | (r & 15)]

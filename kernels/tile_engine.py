@@ -37,7 +37,7 @@ CODE_ROWS = amx.ROWS  # codes of a tile are filled up to such a number with zero
 TOKEN_BLOCK = 512  # tokens of one piece of work: their codes stay in the second-level cache
 WORTH_A_THREAD = 1 << 20  # products below which waking a second thread costs more than it saves
 PIECES = 4  # of work for every thread, so that a slower one does not keep the others waiting
-CONVERT_AT_ONCE = 1 << 14  # inputs that one thread converts
+CONVERT_AT_ONCE = 1 << 14  # inputs that one thread converts at a time
 
 
 def code_starts(bounds: I64) -> I64:
@@ -155,7 +155,10 @@ class TileProduct:
         job.dac_block = max(1, min(-(-tokens // threads), CONVERT_AT_ONCE // self.rows))
         pieces = self.pairs * -(-tokens // job.token_block)
         job.panel_block = max(1, min(self.pairs, pieces // (PIECES * threads)))
-        run_region(tile_product.region(), ctypes.addressof(job), threads)
+        convert, multiply = tile_product.regions()
+        address = ctypes.addressof(job)
+        run_region(convert, address, threads if tokens * self.rows > CONVERT_AT_ONCE else 1)
+        run_region(multiply, address, threads)
 
 
 def name() -> str:

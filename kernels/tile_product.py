@@ -1,8 +1,8 @@
-"""A product through the tiles of a matrix, DAC to digital sum, in one compiled region that all threads share.
+"""A product through the tiles of a matrix, DAC to digital sum, in compiled regions that all threads share.
 
-The region is a C function: threads enter it without Python. They take blocks of tokens until all inputs are codes, then
-pairs of panels until all outputs are there. A panel's sums of 32 tokens stay in the first-level cache until the ADC
-has read them. No sum crosses a thread, so results do not depend on their number.
+A region is a C function: threads enter it without Python. In the first they take blocks of tokens until all inputs are
+codes, in the second pairs of panels until all outputs are there. A panel's sums of 32 tokens stay in the first-level
+cache until the ADC has read them. No sum crosses a thread, so results do not depend on their number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aimc_sim.kernels import amx, multiply_add
 from aimc_sim.kernels._jit import cfunc, njit
 from aimc_sim.kernels.adc import adc_row, noisy_adc_row
 from aimc_sim.kernels.converters import dac
-from aimc_sim.kernels.memory import fetch_add, load_shared, pointer
+from aimc_sim.kernels.memory import fetch_add, pointer
 from aimc_sim.kernels.multiply_add import BLOCK, SUMS_PLANE, SUMS_ROW
 from aimc_sim.kernels.panels import PANEL, PLANE_BYTES
 from aimc_sim.kernels.read_noise import GROUPS, draw, square
@@ -69,18 +69,12 @@ class Scratch(NamedTuple):
 
 
 _DRAWS = BLOCK * GROUPS
-SCRATCH_FIXED = 4 * (2 * WEIGHT_PLANES * _SUMS + 2 * 4 * _DRAWS + PANEL)  # bytes of all but y
+SCRATCH_FIXED = 4 * (2 * WEIGHT_PLANES * _SUMS + 2 * 4 * _DRAWS + PANEL) + amx.PALETTE_BYTES  # all but y
 Y_ROW = 4 * PAIR * PANEL  # bytes of one token's row of y
 
 
 RECORD = numba.from_dtype(np.dtype(Job))
-TICKETS, CONVERTED, PRODUCTS, ENTERED, COUNTERS = (
-    0,
-    8,
-    16,
-    24,
-    32,
-)  # int64 counters, each in a cache line of its own
+CONVERTED, MULTIPLIED, ENTERED, COUNTERS = 0, 8, 16, 24  # int64 counters, each in a cache line of its own
 
 
 @njit
@@ -249,40 +243,41 @@ def _gather(z: Any, panel: Any, token: Any, row: Any) -> None:
 
 
 @njit
-def _work(job: Any) -> None:
-    """What every thread does: convert until all tokens are codes, then multiply until all panels are done."""
-    counter = job.counters
+def _convert_all(job: Any) -> None:
+    """What every thread does first: the next block of tokens, until all are codes."""
     blocks = (job.tokens + job.dac_block - 1) // job.dac_block
     while True:
-        ticket = fetch_add(counter + 8 * TICKETS, 1)
+        ticket = fetch_add(job.counters + 8 * CONVERTED, 1)
         if ticket >= blocks:
             break
         first = ticket * job.dac_block
         _convert(job, first, min(job.tokens, first + job.dac_block))
-        fetch_add(counter + 8 * CONVERTED, 1)
-    at = job.scratch + fetch_add(counter + 8 * ENTERED, 1) * job.scratch_size
+
+
+@njit
+def _multiply_all(job: Any) -> None:
+    """What every thread does then: the next pairs of panels and block of tokens, until all outputs are there."""
+    at = job.scratch + fetch_add(job.counters + 8 * ENTERED, 1) * job.scratch_size
     sums, planes = at, at + 4 * WEIGHT_PLANES * _SUMS
     words = planes + 4 * WEIGHT_PLANES * _SUMS
     z = words + 4 * 4 * _DRAWS
     row = z + 4 * 4 * _DRAWS
+    palette = row + 4 * PANEL
     scratch = Scratch(
         _array(sums, WEIGHT_PLANES * _SUMS, np.int32),
         _array(planes, WEIGHT_PLANES * _SUMS, np.int32),
         _array(words, (4, _DRAWS), np.uint32),
         _array(z, (4, _DRAWS), np.float32),
         _array(row, PANEL, np.float32),
-        _array(row + 4 * PANEL, (job.token_block, PAIR * PANEL), np.float32),
+        _array(palette + amx.PALETTE_BYTES, (job.token_block, PAIR * PANEL), np.float32),
     )
-    while load_shared(counter + 8 * CONVERTED) < blocks:
-        pass
-    before = np.zeros(64, np.uint8)
     if job.engine == AMX:
-        amx.configure(job.palette, before.ctypes.data)
+        amx.configure(job.palette, palette)
     pairs = (job.panel_count + PAIR - 1) // PAIR
     groups = (pairs + job.panel_block - 1) // job.panel_block
     token_blocks = (job.tokens + job.token_block - 1) // job.token_block
     while True:
-        ticket = fetch_add(counter + 8 * PRODUCTS, 1)
+        ticket = fetch_add(job.counters + 8 * MULTIPLIED, 1)
         if ticket >= groups * token_blocks:
             break
         first = ticket // groups * job.token_block
@@ -291,14 +286,19 @@ def _work(job: Any) -> None:
         for pair in range(start, min(pairs, start + job.panel_block)):
             _multiply(job, pair, first, last, scratch)
     if job.engine == AMX:
-        amx.restore(before.ctypes.data)
+        amx.restore(palette)
 
 
-def _entry(p: Any) -> None:
-    _work(numba.carray(p, 1)[0])
+def _convert_entry(p: Any) -> None:
+    _convert_all(numba.carray(p, 1)[0])
+
+
+def _multiply_entry(p: Any) -> None:
+    _multiply_all(numba.carray(p, 1)[0])
 
 
 @lru_cache(maxsize=1)
-def region() -> Any:
-    """The compiled region, a ctypes function of the address of a `Job`."""
-    return cfunc(types.void(types.CPointer(RECORD)), _entry)
+def regions() -> tuple[Any, Any]:
+    """The compiled regions, DAC and the rest: C functions of the address of a `Job`."""
+    kind = types.void(types.CPointer(RECORD))
+    return cfunc(kind, _convert_entry), cfunc(kind, _multiply_entry)

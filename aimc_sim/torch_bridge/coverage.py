@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aimc_sim.errors import BadInput
+from aimc_sim.torch_bridge.half import HalfLinear
 from aimc_sim.torch_bridge.linear import AnalogLinear
 
 ANALOG = "analog"
@@ -194,7 +195,7 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._memory = _Memory.of(model)
         self._made_of: Any = WeakIdKeyDictionary()
         self._modules: list[tuple[str, Any]] = []
-        self._inside_analog = 0
+        self._inside_ours = 0
 
     @contextmanager
     def hooks(self, model: Any) -> Iterator[None]:
@@ -211,18 +212,22 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _enter(self, path: str) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._modules.append((path, module))
+            if not isinstance(module, (AnalogLinear, HalfLinear)):
+                return
+            x = args[0] if args else next(iter(kwargs.values()))
+            shape, macs = (module.in_features, module.out_features), x.numel() * module.out_features
             if isinstance(module, AnalogLinear):
-                x = args[0] if args else next(iter(kwargs.values()))
-                shape = (module.in_features, module.out_features)
-                self._add(module.matrix_name, ANALOG, "tiles", shape, x.numel() * module.out_features)
-                self._inside_analog += 1
+                self._add(module.matrix_name, ANALOG, "tiles", shape, macs)
+            else:
+                self._claim_digital("linear", f"{path}.weight", tuple(module.weight.shape), macs)
+            self._inside_ours += 1
 
         return hook
 
     def _leave(self, module: Any, *_: Any) -> None:
         self._modules.pop()
-        if isinstance(module, AnalogLinear):
-            self._inside_analog -= 1
+        if isinstance(module, (AnalogLinear, HalfLinear)):
+            self._inside_ours -= 1
 
     def _add(self, name: str, kind: str, op: str, shape: tuple[int, ...], macs: int) -> None:
         tally = self.tally.setdefault((name, kind, op), _Tally(name, kind, op, shape))
@@ -232,8 +237,8 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if self._inside_analog:
-            return out  # the tiles' own arithmetic: the module has claimed the product
+        if self._inside_ours:
+            return out  # parts of a product that its module has claimed as a whole
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         sources = [self._source(operand) for operand in operands]
         space, _, op = func._schema.name.partition("::")

@@ -31,7 +31,7 @@ class AnalogLinear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.tiles: TiledMatrix | None = None
-        self._on_device: Any = None  # the tiles' copy on a GPU, made by the first product there
+        self._copy: Any = None  # the tiles' copy on a GPU, made by the first product there
         self.row_names: RowNames | None = None  # set by the model: who the rows are, for read noise
 
     def mount(self, tiles: TiledMatrix) -> None:
@@ -43,7 +43,7 @@ class AnalogLinear(nn.Module):
                 why=f"the layer is {self.in_features} × {self.out_features}",
                 do="mount the chip of the same weight file",
             )
-        self.tiles, self._on_device = tiles, None
+        self.tiles, self._copy = tiles, None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.tiles is None:
@@ -60,17 +60,20 @@ class AnalogLinear(nn.Module):
         rows = None
         if self.tiles.noise is not None:
             rows = (self.row_names or RowNames()).of(tuple(x.shape[:-1]))
-        y = self._product(flat, self.tiles, rows)
+        if flat.device.type == "cpu":
+            y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles, rows))
+        else:
+            y = self._on_gpu(flat, self.tiles, rows)
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
 
-    def _product(
+    def _on_gpu(
         self, flat: torch.Tensor, tiles: TiledMatrix, rows: npt.NDArray[np.int64] | None
     ) -> torch.Tensor:
-        """(tokens, in_features) float32 through the tiles, on the device of the input."""
-        if flat.device.type == "cpu":
-            return torch.from_numpy(tile_matmul(flat.numpy(), tiles, rows))
+        """(tokens, in_features) float32 through the tiles' copy in the memory of the input's device."""
+        from aimc_sim.kernels import triton
+
         if tiles.panels is None:
             raise BadInput(
                 f"layer {self.matrix_name}",
@@ -78,12 +81,10 @@ class AnalogLinear(nn.Module):
                 why="on a GPU only the integer path runs, and this hardware needs floats",
                 do="give it a DAC of at most 8 bits and the int16 weight grid, or move model and inputs to the CPU",
             )
-        if self._on_device is None or self._on_device.inverse.device != flat.device:
-            self._on_device = device_tiles(tiles, flat.device)
-        from aimc_sim.kernels import triton
-
+        if self._copy is None or self._copy.inverse.device != flat.device:
+            self._copy = device_tiles(tiles, flat.device)
         ids = None if rows is None else torch.from_numpy(rows).to(flat.device)
-        return triton.tile_matmul(flat, self._on_device, ids)
+        return triton.tile_matmul(flat, self._copy, ids)
 
     def extra_repr(self) -> str:
         return f"{self.matrix_name}, in_features={self.in_features}, out_features={self.out_features}"

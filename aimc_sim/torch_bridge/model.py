@@ -13,6 +13,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import generation_defaults
 from aimc_sim.models.families import skeleton
+from aimc_sim.torch_bridge.half import HalfEmbedding, HalfLinear
 from aimc_sim.torch_bridge.linear import AnalogLinear
 from aimc_sim.torch_bridge.rows import RowNames
 from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile
@@ -43,16 +44,17 @@ def analog_matrices(weight_file: WeightFile, hardware: Hardware) -> tuple[Matrix
     return tuple(matrix for matrix in weight_file.matrices if is_analog(matrix, hardware))
 
 
-def float_tensor(stored: Tensor) -> torch.Tensor:
-    """A stored tensor as float32; no copy where it is stored as float32."""
+def stored_tensor(stored: Tensor) -> torch.Tensor:
+    """A stored tensor in its own dtype, on the memory of the file."""
     values = torch.from_numpy(stored.bits)
-    if stored.dtype == "bfloat16":
-        values = values.view(torch.bfloat16)
-    return values.to(torch.float32)
+    return values.view(torch.bfloat16) if stored.dtype == "bfloat16" else values
 
 
 def load_digital(weight_file: WeightFile) -> PreTrainedModel:
-    """The digital model: float32, eval mode, its weights mapped from the file where they are stored as float32."""
+    """The digital model: float32, eval mode, its matrices and embedding mapped from the file and never copied whole.
+
+    Those stored in half precision are `HalfLinear` and `HalfEmbedding`, which widen what a product needs.
+    """
     return _build(weight_file, ())
 
 
@@ -89,11 +91,8 @@ def mount(model: nn.Module, state: ChipState) -> None:
 def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTrainedModel:
     model = skeleton({**weight_file.config, "tie_word_embeddings": False, "dtype": "float32"})
     check_model(weight_file, model)
+    _put_layers(model, weight_file, analog)
     stored = set(weight_file.tensor_names)
-    for matrix in analog:
-        bias = float_tensor(weight_file.digital(f"{matrix.name}.bias")) if matrix.has_bias else None
-        parent, _, leaf = matrix.name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, AnalogLinear(matrix.name, matrix.rows, matrix.cols, bias))
     source = {f"{matrix.name}.weight": matrix.tensor for matrix in weight_file.matrices}
     for name, parameter in list(model.named_parameters()):
         if not parameter.is_meta:
@@ -106,13 +105,37 @@ def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTraine
                 why=f"it does not hold the parameter {name}",
                 do="export the checkpoint again",
             )
-        parent, _, leaf = name.rpartition(".")
-        value = nn.Parameter(float_tensor(weight_file.digital(tensor_name)), requires_grad=False)
-        setattr(model.get_submodule(parent), leaf, value)
+        value = stored_tensor(weight_file.digital(tensor_name)).to(torch.float32)
+        _put(model, name, nn.Parameter(value, requires_grad=False))
     _set_generation_defaults(model, weight_file)
     if analog:
         _name_rows(model)
     return model.eval()
+
+
+def _put_layers(model: PreTrainedModel, weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> None:
+    """Replace the layers that torch's own would copy: analog ones, and those stored in half precision."""
+    in_tiles = {matrix.name for matrix in analog}
+    for matrix in weight_file.matrices:
+        name, bias = matrix.name, None
+        if name in in_tiles:
+            if matrix.has_bias:
+                bias = stored_tensor(weight_file.digital(f"{name}.bias")).to(torch.float32)
+            _put(model, name, AnalogLinear(name, matrix.rows, matrix.cols, bias))
+        elif matrix.dtype != "float32":
+            weight = stored_tensor(weight_file.digital(matrix.tensor))
+            layer = HalfLinear(weight, transposed=matrix.layout == "in_out", has_bias=matrix.has_bias)
+            _put(model, name, layer)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Embedding):
+            table = weight_file.digital(f"{name}.weight")
+            if table.dtype != "float32":
+                _put(model, name, HalfEmbedding(stored_tensor(table), module))
+
+
+def _put(model: PreTrainedModel, name: str, value: nn.Module | nn.Parameter) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, value)
 
 
 def _name_rows(model: PreTrainedModel) -> None:

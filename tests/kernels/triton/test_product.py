@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange
-from aimc_sim.execute import TiledMatrix, tile_matmul_reference
+from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import converters, panels
 from aimc_sim.kernels.normal import normals
@@ -114,6 +114,16 @@ def test_read_noise(kernels: Any, tokens: int, cols: int, adc: object) -> None:
         kernels.tile_matmul(x, tiles)
     with pytest.raises(AssertionError, match="values differ"):
         assert_bits(kernels.tile_matmul(x, tiles, row_ids + 1), got)
+
+
+def test_a_layer_of_a_model(kernels: Any) -> None:
+    """`AnalogLinear` copies its tiles to the device once and computes there what the processor computes."""
+    tiles, x = tiles_of(gaussian((40, 90), 9), tile={"rows": 64}, dac={}, adc=LAMBDA), gaussian((5, 90), 10)
+    for y in kernels.analog_linear(x, tiles):
+        assert_bits(y, tile_matmul(x, tiles))
+    floats = tiles_of(gaussian((40, 90), 9), dac={}, tile={"weight_grid": "float32"})
+    with pytest.raises(ValueError, match="only the integer path"):
+        kernels.analog_linear(x, floats)
 
 
 def test_cells_to_outputs_without_the_host(kernels: Any) -> None:

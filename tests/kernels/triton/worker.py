@@ -11,6 +11,7 @@ import probe
 import torch
 
 from aimc_sim.kernels import triton as kernels
+from aimc_sim.torch_bridge import AnalogLinear
 from aimc_sim.torch_bridge.device import device_tiles
 
 DEVICE = sys.argv[1]
@@ -70,6 +71,15 @@ def tile_matmul(x: np.ndarray, tiles: Any, row_ids: np.ndarray | None = None) ->
     loaded = device_tiles(tiles, DEVICE)
     ids = None if row_ids is None else on_device(row_ids)
     return back(kernels.tile_matmul(on_device(x), loaded, ids))
+
+
+def analog_linear(x: np.ndarray, tiles: Any, row_ids: np.ndarray | None = None) -> Any:
+    """The layer's way to a GPU; in the interpreter, by the method that takes it."""
+    layer = AnalogLinear("layer", tiles.rows, tiles.cols)
+    layer.mount(tiles)
+    if DEVICE == "cpu":
+        return [back(layer._on_gpu(on_device(x), tiles, row_ids)) for _ in range(2)]
+    return [back(layer(on_device(x))) for _ in range(2)]
 
 
 def main() -> None:
