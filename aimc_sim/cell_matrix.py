@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix, TileNoise
+from aimc_sim.execute import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix
 from aimc_sim.hardware import Hardware, LambdaRule, PerTokenRange, StaticRange
 from aimc_sim.kernels import conductance, panels, read_noise
 from aimc_sim.kernels.conductance import Cells, DeviceTables, SiteKeys
 from aimc_sim.kernels.parallel import run_blocks
+from aimc_sim.kernels.tile_engine import Noise
 from aimc_sim.mapping import TileMap, tile_map
+from aimc_sim.periphery import Periphery, die_of
 from aimc_sim.randomness import Stream, event_word, key_of, site_word
 
 F32 = npt.NDArray[np.float32]
@@ -94,7 +96,15 @@ class CellMatrix:
 
     @cached_property
     def _tables(self) -> DeviceTables:
-        return self.hardware.device.tables(self.t_s)
+        tables, faults = self.hardware.device.tables(self.t_s), self.hardware.faults
+        die = die_of(self.hardware.variation, self.seed)
+        scale = tables.y_scale.copy()
+        scale[conductance.SIGMA] *= np.float32(die.noise_scale)
+        tables = tables._replace(y_scale=scale, nu_shift=np.float32(die.nu_shift))
+        if faults is None:
+            return tables
+        low, high = (round(rate * 2**32) for rate in (faults.stuck_low_rate, faults.stuck_high_rate))
+        return tables._replace(stuck_low=low, stuck_high=high)
 
     @cached_property
     def _sites(self) -> SiteKeys:
@@ -107,6 +117,7 @@ class CellMatrix:
             words(Stream.PROGRAMMING),
             words(Stream.DRIFT),
             words(Stream.FLICKER),
+            words(Stream.FAULT),
             np.uint32(event_word(self.epoch, "epoch")),
             np.uint32(event_word(self.session)),
             key_of(self.seed),
@@ -183,7 +194,13 @@ class CellMatrix:
         steps = panels.empty_panels(cols, bounds, NOISE_PLANES) if noise else np.empty(0, np.uint8)
         largest = np.empty((bounds.size - 1, cols), np.float32)
 
+        around = Periphery(self.hardware, self.tile_map, self.ordinal, self.seed)
+        pushed = np.zeros((bounds.size - 1, cols))
+
         def keep(first: int, last: int, effective: F32, total: F32) -> None:
+            around.act_on(first, last, effective, total)
+            if (current := around.pushed(first, last, effective)) is not None:
+                pushed[:, first:last] = current
             if noise:
                 values = np.empty(total.shape, np.uint8)
                 read_noise.to_steps(total, bounds, first, largest, values)
@@ -202,11 +219,12 @@ class CellMatrix:
         column_max, alpha = self._visit(keep)
         gain = column_max.astype(np.float64) * alpha
         if not integers:
-            return self._float_tiles(weights, gain)
-        tiles = self._integer_tiles(packed, peak, gain)
-        if noise is None:
-            return tiles
-        return replace(tiles, noise=self._noise(noise.sigma, steps, largest, self._lsb(peak)))
+            tiles, lsb = self._float_tiles(weights, gain)
+            return around.behind(tiles, pushed, lsb) if self.hardware.dac else tiles
+        tiles, lsb = self._integer_tiles(packed, peak, gain), self._lsb(peak)
+        if noise is not None:
+            tiles = replace(tiles, noise=self._noise(noise.sigma, steps, largest, lsb))
+        return around.behind(tiles, pushed, lsb)
 
     def _integer_tiles(self, packed: U8, peak: F32, gain: F64) -> TiledMatrix:
         dac = self.hardware.dac
@@ -214,29 +232,28 @@ class CellMatrix:
         per_unit = peak / (panels.GRID * dac.levels)
         return self._converted(per_unit, gain, self._lsb(peak), packed=packed)
 
-    def _noise(self, sigma: float, steps: U8, largest: F32, lsb: F64) -> TileNoise:
+    def _noise(self, sigma: float, steps: U8, largest: F32, lsb: F64) -> Noise:
         """Read noise, its variance in squared codes (without an ADC: currents) per unit of the integer Σ steps·q²."""
         dac, device = self.hardware.dac, self.hardware.device
         assert dac is not None
         relative = (sigma * device.g_max_us / (device.g_max_us - device.g_min_us) / dac.levels) ** 2
         scale = relative * largest.astype(np.float64) / read_noise.STEPS / lsb**2
-        site = np.uint32(site_word(Stream.READ, self.ordinal))
-        return TileNoise(steps, scale.astype(np.float32), key_of(self.seed), site)
+        site = site_word(Stream.READ, self.ordinal)
+        return Noise(key_of(self.seed), site, steps, scale.astype(np.float32))
 
-    def _float_tiles(self, weights: F32, gain: F64) -> TiledMatrix:
+    def _float_tiles(self, weights: F32, gain: F64) -> tuple[TiledMatrix, F64]:
         dac, bounds = self.hardware.dac, self.tile_map.row_bounds
         if dac is not None:
             ends = zip(bounds[:-1], bounds[1:], strict=True)
             peak = np.stack([np.abs(weights[:, a:b]).max(axis=1) for a, b in ends])
-            return self._converted(
-                np.full(gain.shape, 1.0 / dac.levels), gain, self._lsb(peak), weights=weights
-            )
+            lsb = self._lsb(peak)
+            return self._converted(np.full(gain.shape, 1.0 / dac.levels), gain, lsb, weights=weights), lsb
         for t, (a, b) in enumerate(
             zip(bounds[:-1], bounds[1:], strict=True)
         ):  # no converters: fold the scales in
             weights[:, a:b] *= gain[t].astype(np.float32)[:, None]
         ones = np.ones((1, gain.shape[1]), np.float32)
-        return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights)
+        return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights), np.ones((1, 1))
 
     def _converted(
         self, current_per_unit: npt.NDArray[np.floating], gain: F64, lsb: F64, *,

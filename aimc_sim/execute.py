@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,23 +13,13 @@ import numpy.typing as npt
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels import converters, panels, read_noise
 from aimc_sim.kernels.int8_product import int8_product
-from aimc_sim.kernels.tile_engine import TileProduct
+from aimc_sim.kernels.tile_engine import AdcCurve, Noise, TileProduct
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 WEIGHT_PLANES, NOISE_PLANES = 2, 1
-
-
-@dataclass(frozen=True)
-class TileNoise:
-    """Read noise of a matrix: variance = scale·Σ steps·q², draws keyed by site."""
-
-    steps: U8  # panels of one plane
-    scale: F32  # (tiles, N)
-    key: npt.NDArray[np.uint32]  # (2,)
-    site: np.uint32  # counter word 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,8 @@ class TiledMatrix:
     adc_levels: int = 0  # largest output code; 0: no ADC
     input_range: F32 | None = None  # (tiles,) static β; None: max |x| of each token
     range_per_tile: bool = True
-    noise: TileNoise | None = None  # fresh in every product
+    noise: Noise | None = None  # fresh in every product: of the cells, of the ADC
+    adc_curve: AdcCurve | None = None  # of ADCs that err, column by column
 
     @property
     def rows(self) -> int:
@@ -65,18 +57,17 @@ class TiledMatrix:
         """Bytes of the arrays that the product reads."""
         arrays = [self.panels, self.weights, self.inverse, self.scale]
         arrays += [] if self.noise is None else [self.noise.steps, self.noise.scale]
+        arrays += [] if self.adc_curve is None else [*self.adc_curve]
         return sum(a.nbytes for a in arrays if a is not None)
 
     @cached_property
     def product(self) -> TileProduct:
         """The compiled product with these tiles. Only on the integer path."""
         assert self.panels is not None
-        noise = self.noise
         return TileProduct(
             self.bounds, self.panels, self.inverse, self.scale, dac_levels=self.dac_levels,
             adc_levels=self.adc_levels, input_range=self.input_range, per_tile=self.range_per_tile,
-            steps=None if noise is None else noise.steps, noise_scale=None if noise is None else noise.scale,
-            key=None if noise is None else noise.key, site=0 if noise is None else int(noise.site),
+            noise=self.noise, curve=self.adc_curve,
         )  # fmt: skip
 
     def planes(self) -> list[tuple[I8, I8]]:
@@ -161,13 +152,18 @@ def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
     return np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
 
 
-def _digital(value: F32, beta: F32, tiles: TiledMatrix, t: int) -> F32:
-    """What row tile t adds to the outputs: ADC (or none), LSB and column scale, input range."""
-    if tiles.adc_levels:
-        value = converters.adc_reference(value, tiles.inverse[t], tiles.adc_levels)
-    else:
-        value = value * tiles.inverse[t]
-    return np.asarray((value * tiles.scale[t]) * beta[:, None])
+def _converted_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate: Any = None) -> F32:
+    """What row tile t adds to the outputs: ADC (or none), LSB and column scale, input range.
+
+    value: (B, N) sums; fluctuate: what is done to the signal in codes before the ADC's own errors.
+    """
+    signal = value * tiles.inverse[t]
+    if fluctuate is not None:
+        signal = fluctuate(signal)
+    if tiles.adc_curve is not None:
+        signal = converters.erring_reference(signal, *(part[t] for part in tiles.adc_curve))
+    code = converters.quantise_reference(signal, tiles.adc_levels)
+    return np.asarray((code * tiles.scale[t]) * beta[:, None])
 
 
 def _float_path(x: F32, tiles: TiledMatrix) -> F32:
@@ -178,7 +174,7 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
         return np.asarray(torch.mm(torch.from_numpy(x), torch.from_numpy(tiles.weights).t()).numpy())
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     for t, (value, beta) in enumerate(tile_sums(x, tiles)):
-        out += _digital(value, beta, tiles, t)
+        out += _converted_back(value, beta, tiles, t)
     return out
 
 
@@ -192,16 +188,23 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None
         q64 = q.astype(np.int64)
         high, low = ((q64 @ plane.astype(np.int64).T).astype(np.int32) for plane in planes[t])
         value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
-        if tiles.noise is None:
-            out += _digital(value, beta[:, t], tiles, t)
-            continue
-        assert row_ids is not None
-        steps = panels.row_major(tiles.noise.steps, tiles.cols, bounds, NOISE_PLANES)[t][0].astype(np.int64).T
-        squares = read_noise.square_planes(q.astype(np.int8))
-        variance = tuple((part.astype(np.int64) @ steps).astype(np.int32) for part in squares)
-        z = read_noise.product_normals(row_ids, tiles.cols, t, int(tiles.noise.site), tiles.noise.key)
-        signal = read_noise.noisy_adc_reference(
-            value, tiles.inverse[t], variance, tiles.noise.scale[t], z, tiles.adc_levels
-        )
-        out += (signal * tiles.scale[t]) * beta[:, t : t + 1]
+        fluctuate = None if tiles.noise is None else _noise_reference(q, tiles, t, row_ids)
+        out += _converted_back(value, beta[:, t], tiles, t, fluctuate)
     return out
+
+
+def _noise_reference(q: F32, tiles: TiledMatrix, t: int, row_ids: I64 | None) -> Callable[[F32], F32]:
+    """What the noise of row tile t does to a signal (B, N), for codes q (B, K_t)."""
+    noise = tiles.noise
+    assert noise is not None
+    assert row_ids is not None
+    zeros = np.zeros((len(q), tiles.cols), np.int32)
+    variance: tuple[npt.NDArray[np.int32], ...] = (zeros, zeros)
+    spread = np.zeros(tiles.cols, np.float32)
+    if noise.steps is not None and noise.scale is not None:
+        rows = panels.row_major(noise.steps, tiles.cols, tiles.bounds, NOISE_PLANES)[t][0].astype(np.int64)
+        squares = read_noise.square_planes(q.astype(np.int8))
+        variance = tuple((part.astype(np.int64) @ rows.T).astype(np.int32) for part in squares)
+        spread = noise.scale[t]
+    z = read_noise.product_normals(row_ids, tiles.cols, t, noise.site, noise.key)
+    return lambda signal: read_noise.noisy_reference(signal, variance, spread, noise.floor, z)

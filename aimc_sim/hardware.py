@@ -1,4 +1,4 @@
-"""The description of a chip: Hardware = device × tile × DAC × ADC × compensation × placement, frozen, in TOML."""
+"""The description of a chip, Hardware: its device, tiles, converters and imperfections, frozen, in TOML."""
 
 from __future__ import annotations
 
@@ -6,18 +6,32 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from aimc_sim import devices
+from aimc_sim.converters import (
+    Adc,
+    AdcErrors,
+    Dac,
+    DacErrors,
+    LambdaRule,
+    LeastSquares,
+    PerTokenRange,
+    StaticRange,
+)
 from aimc_sim.devices import Device
 from aimc_sim.errors import BadInput
+from aimc_sim.imperfections import Faults, Variation
 from aimc_sim.spec import Spec, merge, nearest, read_toml
 
 MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
-Bits = Annotated[int, Field(ge=2, le=16)]
+__all__ = [
+    "Adc", "AdcErrors", "Compensation", "Dac", "DacErrors", "Faults", "Hardware", "LambdaRule", "LeastSquares",
+    "PerTokenRange", "Placement", "ReadNoise", "StaticRange", "Tile", "Variation", "preset_names",
+]  # fmt: skip
 _PRESETS = Path(__file__).parent / "presets"
 
 
@@ -32,64 +46,6 @@ class Tile(Spec):
     weight_grid: Literal["int16", "float32"] = (
         "int16"  # int16: effective weights on 16 bits a column, exact products
     )
-
-
-class StaticRange(Spec):
-    """How a static input range β is found where the checkpoint brings none: one pass over the calibration text.
-
-    ``std`` takes one standard deviation over the whole text; AFM averages those of its first 500 training batches.
-    """
-
-    method: Literal["std", "max", "percentile"] = "std"
-    kappa: float = Field(default=15.0, gt=0)  # std: β = kappa·std(x)
-    percentile: float = Field(default=99.99, gt=0, le=100)  # of |x|
-    per: Literal["matrix", "tile"] = "matrix"  # one β for a matrix's input, or one a row tile
-
-
-class PerTokenRange(Spec):
-    """β = max |x| of each token, over the whole input or over the rows of each tile."""
-
-    method: Literal["per_token"] = "per_token"
-    per: Literal["matrix", "tile"] = "tile"
-
-
-class Dac(Spec):
-    """q = round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, half to even; amplitude inputs."""
-
-    bits: Bits = 8
-    range: StaticRange | PerTokenRange = Field(default=PerTokenRange(), discriminator="method")
-
-    @property
-    def levels(self) -> int:
-        """n, the largest code."""
-        return int(2 ** (self.bits - 1) - 1)
-
-
-class LambdaRule(Spec):
-    """Full scale = lambda_, in currents of one full-scale weight under one full-scale input (AFM: λ·β·max|W_:,j|)."""
-
-    rule: Literal["lambda"]
-    lambda_: float = Field(gt=0)
-    # "noisy": of the programmed weights instead of the targets, column by column, as IBM's released code does
-    bound_from: Literal["target", "noisy"] = "target"
-
-
-class LeastSquares(Spec):
-    """Full scale of each tile that minimises the square error of its outputs on the calibration text, ideal cells."""
-
-    rule: Literal["least_squares"] = "least_squares"
-
-
-class Adc(Spec):
-    """code = clamp(round(I/lsb), ±n), lsb = full scale / n, n = 2^(bits-1) - 1, half to even. One full scale a tile."""
-
-    bits: Bits = 8
-    full_scale: LambdaRule | LeastSquares = Field(default=LeastSquares(), discriminator="rule")
-
-    @property
-    def levels(self) -> int:
-        """n, the largest code."""
-        return int(2 ** (self.bits - 1) - 1)
 
 
 class ReadNoise(Spec):
@@ -126,6 +82,8 @@ class Hardware(Spec):
     adc: Adc | None = None
     read_noise: ReadNoise | None = None
     compensation: Compensation | None = None
+    faults: Faults | None = None
+    variation: Variation | None = None
     placement: Placement = Placement()
 
     @model_validator(mode="after")
@@ -137,6 +95,22 @@ class Hardware(Spec):
             )
         if self.dac is None and self.adc is not None:
             raise ValueError("an ADC without a DAC has no input full scale to refer to: add a [dac] table")
+        return self
+
+    @model_validator(mode="after")
+    def _faults(self) -> Self:
+        stuck = self.faults is not None and (self.faults.stuck_low_rate or self.faults.stuck_high_rate)
+        if stuck and self.device.domain == "weight":
+            raise ValueError(
+                f"a stuck cell has a conductance, and {self.device.name!r} acts on the weight itself; "
+                "choose a device of the conductance domain, or leave the stuck rates at 0"
+            )
+        thermal = self.adc is not None and self.adc.errors is not None and self.adc.errors.noise_lsb
+        if thermal and not self.uses_integers:
+            raise ValueError(
+                "thermal noise of the ADC is simulated on the integer path: add a [dac] table of at most 8 bits and "
+                "keep tile.weight_grid = 'int16'"
+            )
         return self
 
     @model_validator(mode="after")
@@ -201,9 +175,10 @@ class Hardware(Spec):
         return Hardware.parse({**self.model_dump(mode="json"), **changes}, str(changes["name"]))
 
     def with_ideal_cells(self) -> Hardware:
-        """The same tiles and converters around exact cells that never change and never fluctuate."""
+        """The same tiles and converters around exact cells without faults, on a nominal die, that never change."""
         ideal = devices.get("ideal").model_dump(mode="json")
-        return self._with(name=f"{self.name}, ideal cells", device=ideal, compensation=None, read_noise=None)
+        absent = dict.fromkeys(("compensation", "read_noise", "faults", "variation"))
+        return self._with(name=f"{self.name}, ideal cells", device=ideal, **absent)
 
     def with_device(self, device: str | Device) -> Hardware:
         """The same tiles and converters with other cells."""
@@ -263,7 +238,7 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
         )
     device = devices.from_table(data["device"], f"{where}: device", folder)
     data["device"] = device.model_dump(mode="json")
-    for part in ("dac", "adc", "compensation", "read_noise"):
+    for part in ("dac", "adc", "compensation", "read_noise", "faults", "variation"):
         if data.get(part) is False:
             data[part] = None
     data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")

@@ -1,8 +1,8 @@
 """The ADC of 32 columns for one token, in vector registers: from integer sums to what is added to the outputs.
 
-Formulas: `converters.combine_reference`, `adc_reference` and, with read noise, `read_noise.noisy_adc_reference`.
-In short, every operation rounded by itself: value = H·256 + L, signal = value·inverse [+ √(V·variance scale)·z],
-code = clamp(rint(signal), ±n), y += (code·scale)·β.
+Formulas: `converters.combine_reference`, `erring_reference`, `adc_reference`, and `read_noise.noisy_reference`.
+In short, every operation rounded by itself: value = H·256 + L, signal = value·inverse [+ √(V·spread + floor)·z]
+[+ offset, then + signal·(curve - bow·signal²)], code = clamp(rint(signal), ±n), y += (code·scale)·β.
 """
 
 from __future__ import annotations
@@ -65,19 +65,32 @@ def _constant(value: float) -> Any:
     return ir.Constant(_FLOATS, [value] * _LANES)
 
 
-def _adc(noisy: bool) -> Any:
-    """The intrinsic (high, low, shift, gain, inverse, scale, levels, y[, vh, vl, variance scale, z]).
+def _adc(noisy: bool, erring: bool) -> Any:
+    """The intrinsic (high, low, shift, gain, inverse, scale, levels, y, vh, vl, spread, z, floor, offset, curve, bow).
 
     Addresses of 32 values each, but shift int32 (128·Σq, by which the high bytes were stored too large), gain float32
-    (β) and levels float32 (n; 0: no ADC, the signal itself).
+    (β), levels float32 (n; 0: no ADC, the signal itself) and floor float32 (variance of every conversion, in codes²).
+    vh, vl, spread, z, floor are for read and thermal noise; offset, curve and bow for an ADC that errs. Unused: 0.
     """
-    address = types.int64
-    plain = [address, address, types.int32, types.float32, address, address, types.float32, address]
+    address, f32 = types.int64, types.float32
+    kinds = [
+        address,
+        address,
+        types.int32,
+        f32,
+        address,
+        address,
+        f32,
+        address,
+        *[address] * 4,
+        f32,
+        *[address] * 3,
+    ]
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        high, low, shift, gain, inverse, scale, levels, y = args[:8]
+        high, low, shift, gain, inverse, scale, levels, y, vh, vl, spread, z, floor, offset, curve, bow = args
         n, shift, gain = _spread(b, levels, _FLOATS), _spread(b, shift, _INTS), _spread(b, gain, _FLOATS)
-        minus_n = b.fsub(_constant(-0.0), n)
+        minus_n, floor = b.fsub(_constant(-0.0), n), _spread(b, floor, _FLOATS)
         converts = b.fcmp_ordered(">", levels, ir.Constant(_FLOAT, 0.0))
         for at in range(0, COLUMNS, _LANES):
             row = _Row(b, at)
@@ -85,38 +98,30 @@ def _adc(noisy: bool) -> Any:
             value = b.fadd(b.fmul(h, _constant(256.0)), row.floats(row.load(low, _INTS)))
             signal = b.fmul(value, row.load(inverse))
             if noisy:
-                vh, vl, spread, z = args[8:]
                 total = b.fadd(
                     b.fmul(row.floats(row.load(vh, _INTS)), _constant(128.0)),
                     row.floats(row.load(vl, _INTS)),
                 )
-                sigma = row.call("sqrt", b.fmul(total, row.load(spread)))
+                sigma = row.call("sqrt", b.fadd(b.fmul(total, row.load(spread)), floor))
                 signal = b.fadd(signal, b.fmul(sigma, row.load(z)))
+            if erring:
+                signal = b.fadd(signal, row.load(offset))
+                slope = b.fsub(row.load(curve), b.fmul(row.load(bow), b.fmul(signal, signal)))
+                signal = b.fadd(signal, b.fmul(signal, slope))
             code = b.select(converts, row.clamp(row.call("rint", signal), minus_n, n), signal)
             row.store(b.fadd(row.load(y), b.fmul(b.fmul(code, row.load(scale)), gain)), y)
         return context.get_dummy_value()
 
-    def quiet(
-        typingctx: Any,
-        high: Any,
-        low: Any,
-        shift: Any,
-        gain: Any,
-        inverse: Any,
-        scale: Any,
-        levels: Any,
-        y: Any,
-    ) -> tuple[Any, Callable[..., Any]]:
-        return types.void(*plain), generate
-
-    def with_noise(
+    def typed(
         typingctx: Any, high: Any, low: Any, shift: Any, gain: Any, inverse: Any, scale: Any, levels: Any, y: Any,
-        vh: Any, vl: Any, spread: Any, z: Any,
+        vh: Any, vl: Any, spread: Any, z: Any, floor: Any, offset: Any, curve: Any, bow: Any,
     ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-        return types.void(*plain, *[address] * 4), generate
+        return types.void(*kinds), generate
 
-    return intrinsic(with_noise if noisy else quiet)
+    return intrinsic(typed)
 
 
-adc_row = _adc(noisy=False)
-noisy_adc_row = _adc(noisy=True)
+adc_row = _adc(noisy=False, erring=False)
+erring_adc_row = _adc(noisy=False, erring=True)
+noisy_adc_row = _adc(noisy=True, erring=False)
+noisy_erring_adc_row = _adc(noisy=True, erring=True)

@@ -7,6 +7,7 @@ Arithmetic is float32 in exactly the order written here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import exp, exp_reference, peak_of
 from aimc_sim.kernels.laws import evaluate_law, law_reference, log_floored, needs_log
 from aimc_sim.kernels.memory import whole_registers
-from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals
+from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals, words_of_groups
+from aimc_sim.kernels.philox import philox4x32
 
 F32 = npt.NDArray[np.float32]
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE = range(5)  # rows of x_scale and y_scale
@@ -48,6 +50,9 @@ class DeviceTables(NamedTuple):
     clip_high: np.float32
     flicker: int  # NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER
     root_log_time: np.float32  # √ln((t + t0 + t_read) / (2 t_read))
+    nu_shift: np.float32 = ZERO  # of this die: added to the mean exponent of power drift
+    stuck_low: int = 0  # of 2³² cells, so many are stuck at g_min for good …
+    stuck_high: int = 0  # … and so many at g_max
 
 
 class SiteKeys(NamedTuple):
@@ -56,6 +61,7 @@ class SiteKeys(NamedTuple):
     programming: npt.NDArray[np.uint32]  # (2,) word 3 of the two polarity planes
     drift: npt.NDArray[np.uint32]  # (2,)
     flicker: npt.NDArray[np.uint32]  # (2,)
+    fault: npt.NDArray[np.uint32]  # (2,)
     epoch: np.uint32
     session: np.uint32
     key: npt.NDArray[np.uint32]  # (2,)
@@ -78,16 +84,24 @@ def _law(d: DeviceTables, which: int, g: F32) -> F32:
     return np.asarray(d.y_scale[which] * law_reference(table, g * d.x_scale[which]))
 
 
-def _normals(word3: np.uint32, word2: np.uint32, key: npt.NDArray[np.uint32], n: int, k: int) -> F32:
-    """z (n, k) of every cell of one plane."""
+def _of_cells(
+    draw: Callable[..., Any], word3: np.uint32, word2: np.uint32, key: npt.NDArray[np.uint32], n: int, k: int
+) -> Any:  # fmt: skip
+    """(n, k): what draw(counter (m, 4), key) (m, 4) gives to every cell of one plane."""
     rows = np.arange(k, dtype=np.uint32)
     groups = (k + 63) // 64 * 16
     counter = np.empty((n, groups, 4), np.uint32)
     counter[:, :, 0], counter[:, :, 1] = np.arange(groups), np.arange(n)[:, None]
     counter[:, :, 2], counter[:, :, 3] = word2, word3
-    z = normals(counter.reshape(-1, 4), key).reshape(n, groups, 4)
-    by_row: F32 = z[:, (rows >> 6) << 4 | (rows & 15), (rows >> 4) & 3]
-    return by_row
+    drawn = draw(counter.reshape(-1, 4), key).reshape(n, groups, 4)
+    return drawn[:, (rows >> 6) << 4 | (rows & 15), (rows >> 4) & 3]
+
+
+def stuck_reference(g: F32, d: DeviceTables, word: npt.NDArray[np.uint32]) -> F32:
+    """The lowest words make a cell stuck at g_min, the highest one stuck at g_max, whatever was programmed."""
+    wide = word.astype(np.int64)
+    at_high = np.where(wide >= (1 << 32) - d.stuck_high, d.g_min + d.span, g)
+    return np.asarray(np.where(wide < d.stuck_low, d.g_min, at_high), np.float32)
 
 
 def programmed_reference(target: F32, d: DeviceTables, z: F32) -> F32:
@@ -104,7 +118,7 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programmin
     under the same programming draw."""
     size = np.abs(target)
     if d.drift == POWER_DRIFT:
-        nu = np.abs(_law(d, NU_MEAN, size) + _law(d, NU_STD, size) * z)
+        nu = np.abs((_law(d, NU_MEAN, size) + d.nu_shift) + _law(d, NU_STD, size) * z)
         return g * exp_reference(-(nu * d.log_time))
     if d.drift == ADDITIVE_DRIFT:
         moved = (g + _law(d, NU_MEAN, size)) + _law(d, NU_STD, size) * z
@@ -142,12 +156,16 @@ def effective_weights_reference(
         targets = [np.where(ratio > 0, active, d.g_min), np.where(ratio < 0, active, d.g_min)]
     programmed, drifted, now = [], [], []
     for plane, target in enumerate(targets):
-        z_programming = _normals(sites.programming[plane], sites.epoch, sites.key, n, k)
+        z_programming = _of_cells(normals, sites.programming[plane], sites.epoch, sites.key, n, k)
         programmed.append(programmed_reference(target, d, z_programming))
-        z = _normals(sites.drift[plane], sites.epoch, sites.key, n, k)
+        z = _of_cells(normals, sites.drift[plane], sites.epoch, sites.key, n, k)
         drifted.append(drifted_reference(programmed[-1], target, d, z, z_programming))
-        z = _normals(sites.flicker[plane], sites.session, sites.key, n, k)
+        z = _of_cells(normals, sites.flicker[plane], sites.session, sites.key, n, k)
         now.append(flickered_reference(drifted[-1], programmed[-1], d, z))
+        if d.stuck_low or d.stuck_high:
+            word = _of_cells(philox4x32, sites.fault[plane], np.uint32(0), sites.key, n, k)
+            for state in (programmed, drifted, now):
+                state[-1] = stuck_reference(state[-1], d, word)
     inverse = ONE / d.span
 
     def weight(g: list[F32]) -> F32:
@@ -171,8 +189,8 @@ def effective_weights_reference(
 
 @njit
 def _law_at(which: Any, table: Any, d: Any, g: Any, x: Any, ln_x: Any, out: Any, n: Any) -> None:
-    whole_registers()
     """y_scale·law(g·x_scale) for g[:n] into out[:n]; x and ln_x are scratch."""
+    whole_registers()
     scale, unit = d.x_scale[which], d.y_scale[which]
     for i in range(n):
         x[i] = g[i] * scale
@@ -219,7 +237,7 @@ def _drift(
         mean = laws[NU_MEAN, i] if on else off[NU_MEAN, 0]
         std = laws[NU_STD, i] if on else off[NU_STD, 0]
         if d.drift == POWER_DRIFT:
-            nu = abs(mean + std * z[i])
+            nu = abs((mean + d.nu_shift) + std * z[i])
             out[i] = g[i] * exp(-(nu * d.log_time))
         elif d.drift == AGED_DRIFT:
             goal = size[i] if on else d.g_min
@@ -239,6 +257,22 @@ def _flicker(d: Any, amplitude: Any, z: Any, g: Any, out: Any, n: Any) -> None:
     else:
         for i in range(n):
             out[i] = max(g[i] + (amplitude[i] * d.root_log_time) * z[i], floor)
+
+
+@njit
+def _stick(
+    d: Any, start: Any, n: Any, c0: Any, c1: Any, c3: Any, k0: Any, k1: Any, words: Any, states: Any, plane: Any
+) -> None:  # fmt: skip
+    """Cells of rows start … start+n-1 that are stuck, in each of the states (2, CHUNK)."""
+    words_of_groups(
+        np.uint32(c0 + np.uint32(start >> 2)), ((n + 63) >> 6) << 4, c1, np.uint32(0), c3, k0, k1, words
+    )
+    low, high = np.int64(d.stuck_low), np.int64(1 << 32) - np.int64(d.stuck_high)
+    for i in range(n):
+        word = np.int64(words[(i >> 4) & 3, (i >> 6 << 4) | (i & 15)])
+        if word < low or word >= high:
+            for state in states:
+                state[plane, i] = d.g_min if word < low else d.g_min + d.span
 
 
 @njit
@@ -332,6 +366,20 @@ def effective_weights(
                         z, start, n, c0, c1, sites.session, sites.flicker[plane], k0, k1, words, lanes
                     )
                     _flicker(d, amplitude, z, drifted[plane], now[plane], n)
+                if d.stuck_low > 0 or d.stuck_high > 0:
+                    _stick(
+                        d,
+                        start,
+                        n,
+                        c0,
+                        c1,
+                        sites.fault[plane],
+                        k0,
+                        k1,
+                        words,
+                        (programmed, drifted, now),
+                        plane,
+                    )
             _combine(planes, now, inverse, effective[column - first, start : start + n], n)
             if with_total:
                 both = total[column - first, start : start + n]

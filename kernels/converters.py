@@ -36,9 +36,20 @@ def dac_reference(x: F32, beta: F32, levels: int) -> F32:
 
 def adc_reference(value: F32, inverse: F32, levels: int) -> F32:
     """Codes of integer sums or currents: clamp(rint(value·inverse), ±n), as float32."""
-    return np.asarray(
-        np.minimum(np.maximum(np.rint(value * inverse), np.float32(-levels)), np.float32(levels))
-    )
+    return quantise_reference(value * inverse, levels)
+
+
+def erring_reference(signal: F32, offset: F32, curve: F32, bow: F32) -> F32:
+    """What an ADC that errs makes of a signal in codes: s = signal + offset, then s + s·(curve - bow·s²)."""
+    moved = signal + offset
+    return np.asarray(moved + moved * (curve - bow * (moved * moved)))
+
+
+def quantise_reference(signal: F32, levels: int) -> F32:
+    """clamp(rint(signal), ±n), as float32; without an ADC (levels 0) the signal itself."""
+    if not levels:
+        return signal
+    return np.asarray(np.minimum(np.maximum(np.rint(signal), np.float32(-levels)), np.float32(levels)))
 
 
 def combine_reference(

@@ -48,20 +48,12 @@ def product_normals(
     return z
 
 
-def noisy_adc_reference(
-    value: F32,
-    inverse: F32,
-    variance: tuple[npt.NDArray[np.int32], ...],
-    variance_scale: F32,
-    z: F32,
-    levels: int,
+def noisy_reference(
+    signal: F32, variance: tuple[npt.NDArray[np.int32], ...], spread: F32, floor: float, z: F32
 ) -> F32:
-    """Codes (levels > 0) or currents of sums (B, N) with noise: value·inverse + √(V·variance_scale)·z."""
+    """signal (B, N) in codes + √(V·spread + floor)·z, V the integer variance in its two parts."""
     total = variance[0].astype(np.float32) * C128 + variance[1].astype(np.float32)
-    signal = value * inverse + np.sqrt(total * variance_scale) * z
-    if not levels:
-        return np.asarray(signal)
-    return np.asarray(np.minimum(np.maximum(np.rint(signal), np.float32(-levels)), np.float32(levels)))
+    return np.asarray(signal + np.sqrt(total * spread + np.float32(floor)) * z)
 
 
 def to_steps_reference(total: F32) -> tuple[npt.NDArray[np.uint8], F32]:

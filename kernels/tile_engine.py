@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -74,47 +74,66 @@ def _widened(values: F32 | None, cols: int) -> F32 | None:
     return np.pad(values, ((0, 0), (0, cols - values.shape[1])))
 
 
+class Noise(NamedTuple):
+    """What is fresh in every product: √(scale·Σ steps·q² + floor)·z in codes, drawn by row id, tile and column."""
+
+    key: npt.NDArray[np.uint32]  # (2,)
+    site: int  # counter word 3
+    steps: U8 | None = None  # panels of one plane; None: the cells are quiet
+    scale: F32 | None = None  # (tiles, N)
+    floor: float = 0.0  # variance of every conversion, codes²
+
+
+class AdcCurve(NamedTuple):
+    """What an ADC makes of a signal s in codes, column by column: s + offset, then s + s·(curve - bow·s²)."""
+
+    offset: F32  # (tiles, N)
+    curve: F32  # (tiles, N)
+    bow: F32  # (tiles, N)
+
+
 class TileProduct:
     """The product with one matrix in panels: ``product(x, out)``.
 
     bounds (tiles + 1,) int64: row tiles; panels: uint8, two planes (`panels.pack_grid`); inverse, scale (tiles, N)
     float32; dac_levels, adc_levels: largest codes (adc_levels 0: no ADC); input_range (tiles,) float32 or None: max |x|
-    of each token, per tile or of the whole input. steps, noise_scale, key (2,) uint32, site: read noise, or None.
+    of each token, per tile or of the whole input. using: an engine's number instead of the fastest.
     """
 
     def __init__(
         self, bounds: I64, panels: U8, inverse: F32, scale: F32, *, dac_levels: int, adc_levels: int,
-        input_range: F32 | None = None, per_tile: bool = True, steps: U8 | None = None,
-        noise_scale: F32 | None = None, key: npt.NDArray[np.uint32] | None = None, site: int = 0,
-        using: int | None = None,
+        input_range: F32 | None = None, per_tile: bool = True, noise: Noise | None = None,
+        curve: AdcCurve | None = None, using: int | None = None,
     ) -> None:  # fmt: skip
         tiles, cols = scale.shape
         self.input_range = input_range
-        self.noisy = steps is not None
+        key, site, steps, noise_scale, floor = noise or (np.zeros(2, np.uint32), 0, None, None, 0.0)
+        self.squares = steps is not None
+        if noise_scale is None and noise is not None:
+            noise_scale = np.zeros(scale.shape, np.float32)
         self.starts, self.quads = code_starts(bounds), quad_starts(bounds)
-        self.bounds = np.ascontiguousarray(bounds, np.int64)
-        self.palette = amx.configuration()
+        arrays = {
+            "panels": panels,
+            "steps": steps,
+            "floor": np.array([floor], np.float32),
+            "bounds": np.ascontiguousarray(bounds, np.int64),
+            "starts": self.starts,
+            "quads": self.quads,
+            "palette": amx.configuration(),
+        }
+        per_column = {"inverse": inverse, "scale": scale, "noise_scale": noise_scale}
+        if curve is not None:
+            per_column |= curve._asdict()
         whole = panel_count(cols) * PANEL
-        wide = [_widened(a, whole) for a in (inverse, scale, noise_scale)]
-        kept: list[npt.NDArray[Any] | None] = [
-            panels,
-            steps,
-            *wide,
-            self.bounds,
-            self.starts,
-            self.quads,
-            self.palette,
-        ]
-        self._kept = [None if a is None else np.ascontiguousarray(a) for a in kept]
-        addresses = [0 if a is None else a.ctypes.data for a in self._kept]
-        names = "panels steps inverse scale noise_scale bounds starts quads palette".split()
+        arrays |= {name: _widened(values, whole) for name, values in per_column.items()}
+        self._kept = {name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}
+        addresses = {name: a.ctypes.data for name, a in self._kept.items()}
         self.pairs = -(-panel_count(cols) // PAIR)
         self.rows, self.cols, self.tiles = int(bounds[-1]), cols, tiles
         self._job = Job(
-            **dict(zip(names, addresses, strict=True)), rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels,
-            adc_levels=adc_levels, dynamic=input_range is None, per_tile=per_tile, noisy=self.noisy, site=site,
-            key0=0 if key is None else int(key[0]), key1=0 if key is None else int(key[1]),
-            panel_count=panel_count(cols),
+            **addresses, rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels, adc_levels=adc_levels,
+            dynamic=input_range is None, per_tile=per_tile, noisy=noise is not None, erring=curve is not None,
+            site=site, key0=int(key[0]), key1=int(key[1]), panel_count=panel_count(cols),
             engine=number() if using is None else using,
         )  # fmt: skip
 
@@ -141,9 +160,9 @@ class TileProduct:
             job.token_block = TOKEN_BLOCK // 4
         codes, per_tile = held * int(self.starts[-1]), _lines(tokens * self.tiles * 4)
         job.scratch_size = _lines(SCRATCH_FIXED + job.token_block * Y_ROW)
-        at = lent.take(codes * (3 if self.noisy else 1) + 2 * per_tile + threads * job.scratch_size)
+        at = lent.take(codes * (3 if self.squares else 1) + 2 * per_tile + threads * job.scratch_size)
         job.codes, job.squares = at, at + codes
-        job.beta = at + codes * (3 if self.noisy else 1)
+        job.beta = at + codes * (3 if self.squares else 1)
         job.sums = job.beta + per_tile
         job.scratch = job.sums + per_tile
         if self.input_range is not None:

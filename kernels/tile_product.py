@@ -17,7 +17,7 @@ from numba import types
 
 from aimc_sim.kernels import amx, multiply_add
 from aimc_sim.kernels._jit import cfunc, njit
-from aimc_sim.kernels.adc import adc_row, noisy_adc_row
+from aimc_sim.kernels.adc import adc_row, erring_adc_row, noisy_adc_row, noisy_erring_adc_row
 from aimc_sim.kernels.converters import dac
 from aimc_sim.kernels.memory import fetch_add, pointer
 from aimc_sim.kernels.multiply_add import BLOCK, SUMS_PLANE, SUMS_ROW
@@ -50,8 +50,9 @@ class Job(ctypes.Structure):
         for name in (
             "x out codes squares beta sums row_ids scratch scratch_size "  # of one product
             "counters "  # int64, zero at the start
-            "panels steps inverse scale noise_scale bounds starts quads palette "  # of the matrix
-            "tokens rows cols tiles dac_levels adc_levels dynamic per_tile noisy site key0 key1 "
+            "panels steps inverse scale noise_scale floor offset curve bow "  # of the matrix
+            "bounds starts quads palette "
+            "tokens rows cols tiles dac_levels adc_levels dynamic per_tile noisy erring site key0 key1 "
             "panel_count engine held dac_block token_block panel_block"
         ).split()
     ]
@@ -162,7 +163,7 @@ def _convert(job: Any, first: Any, last: Any) -> None:
         beta,
         sums,
     )
-    if job.noisy != 0:
+    if job.steps != 0:
         squares = _array(job.squares, 2 * job.held * starts[tiles], np.int8)
         for t in range(tiles):
             width = starts[t + 1] - starts[t]
@@ -194,7 +195,7 @@ def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
                 at = panel * quads[tiles] + quads[t]
                 weight_sums(job.engine, job.panels + at * WEIGHT_PLANES * PLANE_BYTES, job.codes + q, width, depth,
                             count, scratch.sums.ctypes.data)  # fmt: skip
-                if job.noisy != 0:
+                if job.steps != 0:
                     for half in range(0, count, BLOCK // 2):
                         plane_sums(job.engine, job.steps + at * PLANE_BYTES, job.squares + 2 * (q + half * width),
                                    width, depth, 2 * min(BLOCK // 2, count - half),
@@ -218,19 +219,29 @@ def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, 
     code_sums = _array(job.sums, job.tokens * tiles, np.int32)
     at = 4 * PANEL * (t * job.panel_count + panel)
     inverse, scale, spread = job.inverse + at, job.scale + at, job.noise_scale + at
-    levels = np.float32(job.adc_levels)
-    high, variance = scratch.sums.ctypes.data, scratch.variance.ctypes.data
+    offset, curve, bow = job.offset + at, job.curve + at, job.bow + at
+    levels, floor = np.float32(job.adc_levels), _array(job.floor, 1, np.float32)[0]
+    high, variance, z = scratch.sums.ctypes.data, scratch.variance.ctypes.data, scratch.row.ctypes.data
     for i in range(count):
         shift = np.int32(np.int32(128) * code_sums[(first + i) * tiles + t])
         gain = beta[(first + i) * tiles + t]
         h, to = high + i * SUMS_ROW, y + i * Y_ROW
-        if job.noisy == 0:
-            adc_row(h, h + SUMS_PLANE, shift, gain, inverse, scale, levels, to)
-        else:
+        low, v = h + SUMS_PLANE, variance + 2 * i * SUMS_ROW
+        if job.noisy != 0:
             _gather(scratch.z, panel, i, scratch.row)
-            v = variance + 2 * i * SUMS_ROW
-            noisy_adc_row(h, h + SUMS_PLANE, shift, gain, inverse, scale, levels, to, v, v + SUMS_ROW, spread,
-                          scratch.row.ctypes.data)  # fmt: skip
+        if job.noisy == 0 and job.erring == 0:
+            adc_row(h, low, shift, gain, inverse, scale, levels, to, 0, 0, 0, 0, floor, 0, 0, 0)
+        elif job.noisy == 0:
+            erring_adc_row(
+                h, low, shift, gain, inverse, scale, levels, to, 0, 0, 0, 0, floor, offset, curve, bow
+            )
+        elif job.erring == 0:
+            noisy_adc_row(
+                h, low, shift, gain, inverse, scale, levels, to, v, v + SUMS_ROW, spread, z, floor, 0, 0, 0
+            )
+        else:
+            noisy_erring_adc_row(h, low, shift, gain, inverse, scale, levels, to, v, v + SUMS_ROW, spread, z, floor,
+                                 offset, curve, bow)  # fmt: skip
 
 
 @njit
@@ -271,6 +282,8 @@ def _multiply_all(job: Any) -> None:
         _array(row, PANEL, np.float32),
         _array(palette + amx.PALETTE_BYTES, (job.token_block, PAIR * PANEL), np.float32),
     )
+    if job.noisy != 0:
+        scratch.variance[:] = 0  # of the cells, where only the ADC is noisy
     if job.engine == AMX:
         amx.configure(job.palette, palette)
     pairs = (job.panel_count + PAIR - 1) // PAIR

@@ -54,20 +54,35 @@ def assert_variance(
     statistic = float(deviation @ deviation) / sigma**2
     law = stats.chi2(degrees)
     p = float(2 * min(law.cdf(statistic), law.sf(statistic)))
+    found = detectable_sigma(degrees, alpha)
+    record = Record(
+        "variance ~ chi-square", x.size, statistic, min(p, 1.0), alpha, found, "a relative error of sigma"
+    )
+    return conclude(record)
+
+
+def detectable_sigma(degrees: int, alpha: float) -> float:
+    """The relative error of sigma, of either sign, that a χ² test of this many degrees finds with probability POWER."""
+    law = stats.chi2(degrees)
     wider = math.sqrt(law.isf(alpha / 2) / law.ppf(1 - POWER)) - 1
     narrower = 1 - math.sqrt(law.ppf(alpha / 2) / law.isf(1 - POWER))
-    detectable = max(wider, narrower)
-    return conclude(
-        Record(
-            "variance ~ chi-square",
-            x.size,
-            statistic,
-            min(p, 1.0),
-            alpha,
-            detectable,
-            "a relative error of sigma",
-        )
-    )
+    return max(wider, narrower)
+
+
+def sample_size_for_sigma(relative_error: float, *, alpha: float) -> int:
+    """How many independent normal values `assert_variance` needs to find this error of sigma with probability POWER.
+
+    sample_size_for_sigma(0.02, alpha=1e-9) is 90,201. Raises ValueError unless 0 < relative_error < 1.
+    """
+    if not 0 < relative_error < 1 or not 0 < alpha < 1:
+        raise ValueError(f"both lie between 0 and 1: relative_error {relative_error}, alpha {alpha}")
+    low, high = 1, 2
+    while detectable_sigma(high, alpha) > relative_error:
+        low, high = high, 2 * high
+    while high - low > 1:  # the detectable error falls with n
+        middle = (low + high) // 2
+        low, high = (low, middle) if detectable_sigma(middle, alpha) <= relative_error else (middle, high)
+    return high
 
 
 def assert_uncorrelated(x: npt.ArrayLike, y: npt.ArrayLike, *, alpha: float) -> Record:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aimc_sim.errors import BadInput
 from aimc_sim.execute import NOISE_PLANES, TiledMatrix
 from aimc_sim.kernels import panels
 
@@ -19,11 +20,18 @@ def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
         np.concatenate([plane.ravel() for plane in kind]) for kind in zip(*tiles.planes(), strict=True)
     )
     noise = None
+    if tiles.adc_curve is not None or (tiles.noise is not None and tiles.noise.floor):
+        raise BadInput(
+            "tiles",
+            why="the GPU kernels know no ADC errors and no thermal noise yet",
+            do="leave adc.errors out, or run on the CPU",
+        )
     if tiles.noise is not None:
+        assert tiles.noise.steps is not None
         rows = panels.row_major(tiles.noise.steps, tiles.cols, tiles.bounds, NOISE_PLANES)
         steps = np.concatenate([plane.ravel() for plane in rows]).view(np.int8)
         noise = SimpleNamespace(
-            steps=steps, scale=tiles.noise.scale, key=tiles.noise.key, site=tiles.noise.site
+            steps=steps, scale=tiles.noise.scale, key=tiles.noise.key, site=np.uint32(tiles.noise.site)
         )
     return DeviceTiles.of(
         tiles.bounds, high, low, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,

@@ -13,7 +13,7 @@ from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import parallel, tile_engine, tile_product
 from aimc_sim.kernels.normal import normals
-from aimc_sim.kernels.tile_engine import TileProduct
+from aimc_sim.kernels.tile_engine import AdcCurve, Noise, TileProduct
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
 
@@ -35,12 +35,11 @@ def tiles_of(n: int, k: int, rows: int | None, read_noise: bool = False) -> Tile
 
 
 def through(engine: int, x: np.ndarray, tiles: TiledMatrix, ids: np.ndarray) -> np.ndarray:
-    noise, out = tiles.noise, np.full((len(x), tiles.cols), np.nan, np.float32)
+    out = np.full((len(x), tiles.cols), np.nan, np.float32)
     assert tiles.panels is not None
     product = TileProduct(
         tiles.bounds, tiles.panels, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,
-        adc_levels=tiles.adc_levels, steps=noise and noise.steps, noise_scale=noise and noise.scale,
-        key=noise and noise.key, site=int(noise.site) if noise else 0, using=engine,
+        adc_levels=tiles.adc_levels, noise=tiles.noise, curve=tiles.adc_curve, using=engine,
     )  # fmt: skip
     product(x, out, ids)
     return out
@@ -57,6 +56,21 @@ def test_engines_equal_plain_numpy(engine: int, read_noise: bool, n: int, k: int
         x, ids = gaussian((tokens, k), tokens), np.arange(tokens, dtype=np.int64) * 2**33 - 5
         expected = tile_matmul_reference(x, tiles, ids)
         assert_bits(through(engine, x, tiles, ids), expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=[tile_product.NAMES[e] for e in ENGINES])
+@pytest.mark.parametrize("floor", [None, 0.25])
+@pytest.mark.parametrize("read_noise", [False, True])
+def test_converters_that_err_equal_plain_numpy(engine: int, floor: float | None, read_noise: bool) -> None:
+    tiles = tiles_of(100, 130, 64, read_noise)
+    shape = tiles.scale.shape
+    errors = AdcCurve(*(scale * gaussian(shape, seed) for seed, scale in ((5, 2), (6, 0.05), (7, 1e-6))))
+    noise = tiles.noise
+    if floor is not None:
+        noise = (noise or Noise(key_of(3), 77))._replace(floor=floor)
+    tiles = replace(tiles, adc_curve=errors, noise=noise)
+    x, ids = gaussian((37, 130), 8), np.arange(37, dtype=np.int64) * 256
+    assert_bits(through(engine, x, tiles, ids), tile_matmul_reference(x, tiles, ids))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

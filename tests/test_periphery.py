@@ -1,0 +1,205 @@
+"""Converters that err, faults and dies: each effect alone against its formula, and nothing where it is zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aimc_sim import BadInput, Hardware
+from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.execute import tile_matmul, tile_matmul_reference
+from aimc_sim.imperfections import Variation
+from aimc_sim.kernels.normal import normals
+from aimc_sim.periphery import Periphery, die_of
+from aimc_sim.randomness import key_of, row_ids
+from aimc_sim.testing import (
+    AlphaLedger,
+    assert_bits,
+    assert_mean_normal,
+    assert_uncorrelated,
+    assert_variance,
+)
+
+ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
+ROWS = 32
+
+
+def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
+    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
+    counter[:, 0] = np.arange(len(counter))
+    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
+
+
+def matrix(w: np.ndarray, device: str = "ideal", seed: int = 4, **tables: Any) -> CellMatrix:
+    data = {"device": device, "tile": {"rows": ROWS, "cols": 48}, "dac": {}, "adc": ADC, **tables}
+    return CellMatrix(w, Hardware.load(data), seed=seed, ordinal=3)
+
+
+W, X = gaussian((70, 100), 1), gaussian((9, 100), 2)
+ZEROS: dict[str, Any] = {
+    "dac": {"errors": {}}, "adc": {**ADC, "errors": {}}, "faults": {}, "variation": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", [*ZEROS, "all"])
+def test_with_every_term_at_zero_nothing_changes(part: str) -> None:
+    plain = tile_matmul(X, matrix(W, "pcm-hermes-2").tiles())
+    tables = ZEROS if part == "all" else {part: ZEROS[part]}
+    assert_bits(tile_matmul(X, matrix(W, "pcm-hermes-2", **tables).tiles()), plain)
+
+
+FULL: dict[str, Any] = {
+    "dac": {"errors": {"gain_sigma": 0.05, "offset_sigma_lsb": 0.5}},
+    "adc": {**ADC, "errors": {"gain_sigma": 0.05, "offset_sigma_lsb": 1, "inl_sigma_lsb": 1, "noise_lsb": 0.5}},
+    "faults": {"stuck_low_rate": 0.05, "stuck_high_rate": 0.03, "dead_row_rate": 0.05, "dead_column_rate": 0.05},
+    "variation": {
+        "die_gain_sigma": 0.05, "tile_gain_sigma": 0.05, "adc_gain_sigma": 0.05, "nu_sigma": 0.01,
+        "noise_scale_sigma": 0.1,
+    },
+}  # fmt: skip
+
+
+def test_everything_at_once_equals_plain_numpy_and_is_one_chip() -> None:
+    m, ids = matrix(W, "pcm-hermes-2", **FULL), row_ids(np.arange(9), 0)
+    tiles = m.tiles()
+    assert_bits(tile_matmul(X, tiles, ids), tile_matmul_reference(X, tiles, ids))
+    assert_bits(
+        tile_matmul(X, matrix(W, "pcm-hermes-2", **FULL).tiles(), ids), tile_matmul(X, tiles, ids)
+    )
+    other = matrix(W, "pcm-hermes-2", seed=5, **FULL).tiles()
+    assert not np.array_equal(tile_matmul(X, other, ids), tile_matmul(X, tiles, ids))
+
+
+@pytest.mark.parametrize("device", ["pcm-hermes-2", "reram-wan"])
+def test_stuck_cells_in_the_fast_kernel_are_those_of_the_formula(device: str) -> None:
+    m = matrix(W, device, faults=FULL["faults"], compensation={})
+    assert_bits(m.effective_weights(), m.cells().effective)
+    cells, clean = m.cells(), matrix(W, device, compensation={}).cells()
+    low, high = np.float32(m.hardware.device.g_min_us), np.float32(m.hardware.device.g_max_us)
+    changed = cells.now != clean.now
+    assert set(np.unique(cells.now[changed])) <= {low, high}
+    assert_bits(cells.now[changed], cells.programmed[changed])
+
+
+def test_rates_of_faults(ledger: AlphaLedger) -> None:
+    """Counts of stuck cells and dead lines are binomial: their normalised errors have variance 1 over many chips."""
+    w, found = np.zeros((64, 512), np.float32), []
+    w[:, 0] = 1
+    for seed in range(40):
+        cells = matrix(w, seed=seed, faults={"stuck_high_rate": 0.04}).cells()
+        stuck = (cells.now[:, :, 1:] > 0).sum()
+        n, p = 2 * 64 * 511, 0.04
+        found.append((stuck - n * p) / np.sqrt(n * p * (1 - p)))
+    z = np.array(found)
+    assert_mean_normal(z, mean=0, sigma=1, alpha=ledger.spend("faults: rate"))
+    dead = []
+    for seed in range(40):
+        tiles = matrix(gaussian((512, 64), 3), seed=seed, faults={"dead_column_rate": 0.1}).tiles()
+        count = (tiles.scale == 0).sum()
+        dead.append((count - tiles.scale.size * 0.1) / np.sqrt(tiles.scale.size * 0.09))
+    assert_mean_normal(np.array(dead), mean=0, sigma=1, alpha=ledger.spend("faults: rate"))
+
+
+def test_dead_lines() -> None:
+    tiles = matrix(W, faults={"dead_column_rate": 1}).tiles()
+    assert (tile_matmul(X, tiles) == 0).all()
+    assert (tile_matmul(X, matrix(W, faults={"dead_row_rate": 1}).tiles()) == 0).all()
+    m = matrix(W, faults={"dead_row_rate": 0.3}, adc=False)
+    tiles = m.tiles()
+    unit = np.eye(100, dtype=np.float32)
+    dead = tile_matmul(unit, tiles) == 0
+    for columns in (slice(0, 48), slice(48, 70)):  # one row driver serves one tile
+        rows = dead[:, columns].all(axis=1)
+        assert 10 < rows.sum() < 60
+        assert not dead[~rows][:, columns].any(axis=1).all()
+
+
+def test_gains_and_offsets_are_where_they_belong(ledger: AlphaLedger) -> None:
+    """Slope and value at zero input of every column of every tile: normal with the stated deviations, independent."""
+    n, levels = 4096, 127
+    errors = {"gain_sigma": 0.02, "offset_sigma_lsb": 3.0, "inl_sigma_lsb": 0.0}
+    w = np.ones((n, ROWS), np.float32)
+    tiles = matrix(w, adc={**ADC, "errors": errors}, tile={"rows": ROWS}).tiles()
+    plain = matrix(w, tile={"rows": ROWS}).tiles()
+    gain = (tiles.inverse[0].astype(np.float64) / plain.inverse[0] - 1) / errors["gain_sigma"]
+    assert tiles.adc_curve is not None
+    offset = tiles.adc_curve.offset[0].astype(np.float64) / errors["offset_sigma_lsb"]
+    for z in (gain, offset):
+        assert_mean_normal(z, mean=0, sigma=1, alpha=ledger.spend("periphery: moments"))
+        assert_variance(z, sigma=1, mean=0, alpha=ledger.spend("periphery: moments"))
+    assert_uncorrelated(gain, offset, alpha=ledger.spend("periphery: moments"))
+    x = np.full((1, ROWS), 1e-6, np.float32)
+    x[0, 0] = 1  # one row at full scale: 1/8 of the ADC's
+    expected = np.rint((1 + gain * 0.02) * levels / 8 + 3 * offset)
+    lsb = 8 / levels
+    np.testing.assert_allclose(tile_matmul(x, tiles)[0], expected * lsb, rtol=1e-4, atol=1e-6)
+
+
+def test_nonlinearity_is_zero_at_zero_and_full_scale_and_has_the_stated_peak() -> None:
+    errors = {"inl_sigma_lsb": 2.0}
+    curve = matrix(np.ones((64, 8), np.float32), adc={**ADC, "errors": errors}).tiles().adc_curve
+    assert curve is not None
+    s = np.linspace(-127, 127, 20_001, dtype=np.float32)[:, None]
+    error = s * (curve.curve[0] - curve.bow[0] * s * s)
+    assert np.abs(error[[0, 10_000, -1]]).max() < 1e-3
+    z = curve.curve[0].astype(np.float64) / (2.0 * 3 * np.sqrt(3) / 2 / 127)
+    np.testing.assert_allclose(np.abs(error).max(axis=0), np.abs(2 * z), rtol=1e-4)
+
+
+def test_offsets_of_input_drivers_reach_the_output() -> None:
+    """With no input at all (but for one row that sets the range) a column shows Σ offset·weight."""
+    errors = {"offset_sigma_lsb": 4.0}
+    hardware = {"dac": {"errors": errors}, "adc": False, "tile": {"rows": 100}}
+    m = matrix(W, **hardware)
+    around = Periphery(m.hardware, m.tile_map, 3, 4)
+    pushed = around.pushed(0, 70, m.effective_weights())
+    assert pushed is not None
+    x = np.zeros((1, 100), np.float32)
+    x[0, 7] = 2
+    y, plain = tile_matmul(x, m.tiles()), tile_matmul(x, matrix(W, **{**hardware, "dac": {}}).tiles())
+    peak = np.abs(W).max(axis=1)
+    np.testing.assert_allclose(y - plain, 2 * pushed / 127 * peak, rtol=1e-3, atol=1e-4)
+
+
+def test_thermal_noise(ledger: AlphaLedger) -> None:
+    errors, n = {"noise_lsb": 30.0}, 2000
+    wide = {"bits": 14, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
+    tiles = matrix(np.ones((64, ROWS), np.float32), adc={**wide, "errors": errors}).tiles()
+    x = np.zeros((n, ROWS), np.float32)
+    x[:, 0] = 1  # an eighth of the ADC's full scale
+    y = tile_matmul(x, tiles, row_ids(np.arange(n), 0)).astype(np.float64)
+    quiet = tile_matmul(x[:1], matrix(np.ones((64, ROWS), np.float32), adc=wide).tiles())
+    z = (y - quiet) / (30.0 * 8 / 8191)
+    sigma = np.sqrt(1 + 1 / 12 / 30**2)  # rounding adds its own
+    assert_mean_normal(z.ravel(), mean=0, sigma=sigma, alpha=ledger.spend("periphery: thermal noise"))
+    assert_variance(z.ravel(), sigma=sigma, mean=0, alpha=ledger.spend("periphery: thermal noise"))
+    assert_uncorrelated(z[:, 0], z[:, 1], alpha=ledger.spend("periphery: thermal noise"))
+    with pytest.raises(BadInput, match="row_ids"):
+        tile_matmul(x, tiles)
+
+
+def test_dies_differ_as_a_whole(ledger: AlphaLedger) -> None:
+    variation = Variation(die_gain_sigma=0.1, adc_gain_sigma=0.1, nu_sigma=0.1, noise_scale_sigma=0.1)
+    dies = [die_of(variation, seed) for seed in range(4000)]
+    values = np.array([[d.gain - 1, d.adc_gain - 1, d.nu_shift, d.noise_scale - 1] for d in dies]) / 0.1
+    for column in values.T:
+        assert_mean_normal(column, mean=0, sigma=1, alpha=ledger.spend("periphery: dies"))
+        assert_variance(column, sigma=1, mean=0, alpha=ledger.spend("periphery: dies"))
+    seed = int(np.argmax(np.abs(values[:, 2])))
+    one = matrix(W, "pcm-hermes-2", seed=seed, variation={"nu_sigma": 0.1})
+    nominal = matrix(W, "pcm-hermes-2", seed=seed)
+    later = [np.abs(CellMatrix(W, m.hardware, seed, 86_400.0).effective_weights()).sum() for m in (one, nominal)]
+    assert (later[0] < later[1]) == (values[seed, 2] > 0)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    for tables, words in (
+        ({"device": "pcm-afm", "faults": {"stuck_low_rate": 0.1}}, "stuck cell has a conductance"),
+        ({"device": "ideal", "faults": {"stuck_low_rate": 0.7, "stuck_high_rate": 0.7}}, "at most 1"),
+        ({"device": "ideal", "faults": {"stuck_rate": 0.1}}, "did you mean"),
+        ({"device": "ideal", "dac": {"bits": 9}, "adc": {"errors": {"noise_lsb": 1}}}, "integer path"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            Hardware.load(tables)
