@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.cell_wires import WiredCells
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix
 from aimc_sim.hardware import Hardware, LambdaRule, PerTokenRange, StaticRange
@@ -154,15 +155,25 @@ class CellMatrix:
         column_max = np.empty((count, cols), np.float32)
         before, after = (np.zeros((count, cols), np.int64) for _ in range(2))
 
-        def block(first: int, last: int) -> None:
+        def cells(first: int, last: int, tables: DeviceTables, readout: bool, total: bool) -> tuple[F32, F32]:
             effective = np.empty((last - first, rows), np.float32)
-            total = np.empty((last - first, rows if with_total else 0), np.float32)
+            both = np.empty((last - first, rows if total else 0), np.float32)
             conductance.effective_weights(
-                self.w, tmap.row_bounds, self._tables, self._sites, first, last, compensation is not None, with_total,
-                effective, total, column_max, before, after)  # fmt: skip
-            use(first, last, effective, total)
+                self.w, tmap.row_bounds, tables, self._sites, first, last, readout, total, effective, both, column_max,
+                before, after)  # fmt: skip
+            return effective, both
 
-        run_blocks(block, cols, max(1, BLOCK_WEIGHTS // rows // panels.HALF) * panels.HALF)
+        def block(first: int, last: int) -> None:
+            use(first, last, *cells(first, last, self._tables, compensation is not None, with_total))
+
+        unit = max(1, BLOCK_WEIGHTS // rows // panels.HALF) * panels.HALF
+        if self.hardware.wires is None:
+            run_blocks(block, cols, unit)
+        else:
+            wired = WiredCells(
+                self.hardware, tmap, lambda a, b, tables: cells(a, b, tables, False, True), unit
+            )
+            wired.visit(self._tables, use, (before, after) if compensation else None)
         if not np.isfinite(column_max).all():
             column = int(np.flatnonzero(~np.isfinite(column_max).all(axis=0))[0])
             raise BadInput(

@@ -24,13 +24,13 @@ from aimc_sim.converters import (
 )
 from aimc_sim.devices import Device
 from aimc_sim.errors import BadInput
-from aimc_sim.imperfections import Faults, Variation
+from aimc_sim.imperfections import Faults, Variation, Wires
 from aimc_sim.spec import Spec, merge, nearest, read_toml
 
 MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
 __all__ = [
     "Adc", "AdcErrors", "Compensation", "Dac", "DacErrors", "Faults", "Hardware", "LambdaRule", "LeastSquares",
-    "PerTokenRange", "Placement", "ReadNoise", "StaticRange", "Tile", "Variation", "preset_names",
+    "PerTokenRange", "Placement", "ReadNoise", "StaticRange", "Tile", "Variation", "Wires", "preset_names",
 ]  # fmt: skip
 _PRESETS = Path(__file__).parent / "presets"
 
@@ -82,6 +82,7 @@ class Hardware(Spec):
     adc: Adc | None = None
     read_noise: ReadNoise | None = None
     compensation: Compensation | None = None
+    wires: Wires | None = None
     faults: Faults | None = None
     variation: Variation | None = None
     placement: Placement = Placement()
@@ -98,12 +99,17 @@ class Hardware(Spec):
         return self
 
     @model_validator(mode="after")
-    def _faults(self) -> Self:
+    def _imperfections(self) -> Self:
         stuck = self.faults is not None and (self.faults.stuck_low_rate or self.faults.stuck_high_rate)
         if stuck and self.device.domain == "weight":
             raise ValueError(
                 f"a stuck cell has a conductance, and {self.device.name!r} acts on the weight itself; "
                 "choose a device of the conductance domain, or leave the stuck rates at 0"
+            )
+        if self.wires is not None and self.device.domain == "weight":
+            raise ValueError(
+                f"wires carry currents of conductances, and {self.device.name!r} acts on the weight itself; "
+                "choose a device of the conductance domain"
             )
         thermal = self.adc is not None and self.adc.errors is not None and self.adc.errors.noise_lsb
         if thermal and not self.uses_integers:
@@ -175,9 +181,9 @@ class Hardware(Spec):
         return Hardware.parse({**self.model_dump(mode="json"), **changes}, str(changes["name"]))
 
     def with_ideal_cells(self) -> Hardware:
-        """The same tiles and converters around exact cells without faults, on a nominal die, that never change."""
+        """The same tiles and converters around exact cells that never change: no faults, ideal wires, a nominal die."""
         ideal = devices.get("ideal").model_dump(mode="json")
-        absent = dict.fromkeys(("compensation", "read_noise", "faults", "variation"))
+        absent = dict.fromkeys(("compensation", "read_noise", "wires", "faults", "variation"))
         return self._with(name=f"{self.name}, ideal cells", device=ideal, **absent)
 
     def with_device(self, device: str | Device) -> Hardware:
@@ -238,7 +244,7 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
         )
     device = devices.from_table(data["device"], f"{where}: device", folder)
     data["device"] = device.model_dump(mode="json")
-    for part in ("dac", "adc", "compensation", "read_noise", "faults", "variation"):
+    for part in ("dac", "adc", "compensation", "read_noise", "wires", "faults", "variation"):
         if data.get(part) is False:
             data[part] = None
     data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")

@@ -1,8 +1,8 @@
-"""Specs of what differs from chip to chip beside the noise of its cells: faults, and dies and tiles as a whole."""
+"""Specs of what is not ideal beside a chip's cells and converters: wires, faults, dies and tiles as a whole."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -10,6 +10,26 @@ from typing_extensions import Self
 from aimc_sim.spec import Spec
 
 Rate = Annotated[float, Field(ge=0, le=1)]
+Ohms = Annotated[float, Field(ge=0, le=1e15)]
+
+
+class Wires(Spec):
+    """Resistance of a tile's wires: a segment between two cells, and one to each terminal. 0: an ideal wire.
+
+    Both columns of a pair lie in one array. Cells are linear, so IR drop is one map of their conductances, solved after
+    drift and faults: exactly, or by ``fast``, which errs by less than 2⁻²³·(rows + columns + 2) of a tile's largest.
+    """
+
+    r_row_ohm: Ohms  # one segment of a word line
+    r_col_ohm: Ohms  # one segment of a bit line
+    r_driver_ohm: Ohms = 0.0  # in series at each driven end
+    r_sense_ohm: Ohms = 0.0  # in series at each sensed end
+    drive: Literal["left", "right", "both"] = "left"  # driven end(s) of the word lines; left is column 0
+    sense: Literal["bottom", "top", "both"] = (
+        "bottom"  # sensed end(s) of the bit lines; bottom is the last row
+    )
+    layout: Literal["interleaved", "side_by_side"] = "interleaved"  # 0⁺ 0⁻ 1⁺ 1⁻ …, or all ⁺ before all ⁻
+    model: Literal["exact", "fast"] = "fast"
 
 
 class Faults(Spec):

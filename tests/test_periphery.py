@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from aimc_sim.testing import (
     assert_uncorrelated,
     assert_variance,
 )
+from aimc_sim.wires import differential_effective_conductance
 
 ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
 ROWS = 32
@@ -65,9 +67,7 @@ def test_everything_at_once_equals_plain_numpy_and_is_one_chip() -> None:
     m, ids = matrix(W, "pcm-hermes-2", **FULL), row_ids(np.arange(9), 0)
     tiles = m.tiles()
     assert_bits(tile_matmul(X, tiles, ids), tile_matmul_reference(X, tiles, ids))
-    assert_bits(
-        tile_matmul(X, matrix(W, "pcm-hermes-2", **FULL).tiles(), ids), tile_matmul(X, tiles, ids)
-    )
+    assert_bits(tile_matmul(X, matrix(W, "pcm-hermes-2", **FULL).tiles(), ids), tile_matmul(X, tiles, ids))
     other = matrix(W, "pcm-hermes-2", seed=5, **FULL).tiles()
     assert not np.array_equal(tile_matmul(X, other, ids), tile_matmul(X, tiles, ids))
 
@@ -190,7 +190,9 @@ def test_dies_differ_as_a_whole(ledger: AlphaLedger) -> None:
     seed = int(np.argmax(np.abs(values[:, 2])))
     one = matrix(W, "pcm-hermes-2", seed=seed, variation={"nu_sigma": 0.1})
     nominal = matrix(W, "pcm-hermes-2", seed=seed)
-    later = [np.abs(CellMatrix(W, m.hardware, seed, 86_400.0).effective_weights()).sum() for m in (one, nominal)]
+    later = [
+        np.abs(CellMatrix(W, m.hardware, seed, 86_400.0).effective_weights()).sum() for m in (one, nominal)
+    ]
     assert (later[0] < later[1]) == (values[seed, 2] > 0)
 
 
@@ -203,3 +205,41 @@ def test_what_cannot_be_is_refused() -> None:
     ):
         with pytest.raises(BadInput, match=words):
             Hardware.load(tables)
+
+
+WIRES = {"r_row_ohm": 2.0, "r_col_ohm": 3.0, "r_driver_ohm": 10.0, "drive": "both", "layout": "side_by_side"}
+
+
+@pytest.mark.parametrize("model", ["exact", "fast"])
+def test_a_chip_reads_its_cells_through_the_wires(model: str) -> None:
+    """Drift and faults first, wires after: G_eff of every tile of the drifted cells makes the effective weights."""
+    tables = {"wires": {**WIRES, "model": model}, "faults": {"stuck_high_rate": 0.05}, "compensation": {}}
+    m = replace(matrix(W, "pcm-hermes-2", **tables, read_noise={}), t_s=3600.0)
+    cells = replace(matrix(W, "pcm-hermes-2", faults=tables["faults"], compensation={}), t_s=3600.0).cells()
+    expected = np.empty_like(W)
+    for columns in (slice(0, 48), slice(48, 70)):
+        for a in range(0, 100, ROWS):
+            g = (plane[columns, a : a + ROWS].T for plane in cells.now)
+            plus, minus = differential_effective_conductance(
+                *g, 2.0, 3.0, layout="side_by_side", drive="both", r_driver_ohm=10.0
+            )
+            expected[columns, a : a + ROWS] = (plus - minus).T / 20.7
+    span = float(np.abs(expected).max())
+    np.testing.assert_allclose(m.effective_weights(), expected, atol=2e-5 * span)
+    assert np.abs(expected - cells.effective).max() > 0.01 * span, "these wires must matter"
+    y = tile_matmul(X, m.tiles(), row_ids(np.arange(9), 0))
+    assert np.isfinite(y).all()
+
+
+def test_ideal_wires_and_their_compensation() -> None:
+    """Without resistance a wired chip is the unwired one, up to the rounding of sums and differences."""
+    w = {"r_row_ohm": 0.0, "r_col_ohm": 0.0}
+    wired, plain = (
+        replace(matrix(W, "pcm-hermes-2", compensation={}, **tables), t_s=86_400.0).tiles()
+        for tables in ({"wires": w}, {})
+    )
+    np.testing.assert_allclose(wired.scale, plain.scale, rtol=1e-5)
+    np.testing.assert_allclose(tile_matmul(X, wired), tile_matmul(X, plain), rtol=0, atol=0.3)
+    assert Hardware.load({"device": "ideal", "wires": w}).with_ideal_cells().wires is None
+    with pytest.raises(BadInput, match="wires carry currents"):
+        Hardware.load({"device": "pcm-afm", "wires": w})
