@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import peak_of
+from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import normals, normals_of_pair, words_of_groups
 
 F32 = npt.NDArray[np.float32]
@@ -93,6 +94,7 @@ def draw(row_ids: Any, block: Any, tile: Any, site: Any, k0: Any, k1: Any, words
 
     Scratch: words (4, n·16) uint32. A column j of the block has lane j // 16 and group j % 16.
     """
+    whole_registers()
     base = np.uint32((tile << TILE_SHIFT) + block * GROUPS)
     for b in range(row_ids.size):
         event = np.uint64(row_ids[b])

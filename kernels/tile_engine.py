@@ -35,7 +35,7 @@ I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 CODE_ROWS = amx.ROWS  # codes of a tile are filled up to such a number with zeros
 TOKEN_BLOCK = 512  # tokens of one piece of work: their codes stay in the second-level cache
-WORTH_A_THREAD = 1 << 20  # products below which waking a second thread costs more than it saves
+WORTH_A_THREAD = 1 << 18  # products below which waking a second thread costs more than it saves
 PIECES = 4  # of work for every thread, so that a slower one does not keep the others waiting
 CONVERT_AT_ONCE = 1 << 14  # inputs that one thread converts at a time
 
@@ -54,14 +54,32 @@ class _Lent:
     """Buffers of one product: they grow to what the largest needs, and are then only reused."""
 
     def __init__(self) -> None:
-        self.counters = np.zeros(COUNTERS, np.int64)
-        self.bytes = np.empty(0, np.int8)
+        self._counters, self._bytes = np.zeros(COUNTERS, np.int64), np.empty(0, np.int8)
+        self.counters, self._start, self._size = self._counters.ctypes.data, 0, -1
 
     def take(self, size: int) -> int:
-        """The address of ``size`` bytes, on a cache line."""
-        if self.bytes.size < size + 64:
-            self.bytes = np.empty(size + 64, np.int8)
-        return _lines(self.bytes.ctypes.data)
+        """The address of ``size`` bytes, on a cache line, and counters at zero."""
+        if self._size < size:
+            self._bytes = np.empty(size + 64, np.int8)
+            self._start, self._size = _lines(self._bytes.ctypes.data), size
+        ctypes.memset(self.counters, 0, 8 * COUNTERS)
+        return self._start
+
+
+class _Plan(NamedTuple):
+    """How a product of so many tokens is shared out, and where its buffers lie in what it is lent."""
+
+    job: Job
+    size: int
+    squares: int
+    beta: int
+    sums: int
+    scratch: int
+    threads: int
+    converting: int  # threads
+
+
+PLANS = 64  # numbers of tokens for which a matrix remembers its plan
 
 
 _spare: list[_Lent] = []
@@ -106,7 +124,7 @@ class TileProduct:
         curve: AdcCurve | None = None, using: int | None = None,
     ) -> None:  # fmt: skip
         tiles, cols = scale.shape
-        self.input_range = input_range
+        self._plans: dict[tuple[int, int], _Plan] = {}
         key, site, steps, noise_scale, floor = noise or (np.zeros(2, np.uint32), 0, None, None, 0.0)
         self.squares = steps is not None
         if noise_scale is None and noise is not None:
@@ -119,6 +137,7 @@ class TileProduct:
             "bounds": np.ascontiguousarray(bounds, np.int64),
             "starts": self.starts,
             "quads": self.quads,
+            "input_range": input_range,
             "palette": amx.configuration(),
         }
         per_column = {"inverse": inverse, "scale": scale, "noise_scale": noise_scale}
@@ -132,19 +151,19 @@ class TileProduct:
         self.rows, self.cols, self.tiles = int(bounds[-1]), cols, tiles
         self._job = Job(
             **addresses, rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels, adc_levels=adc_levels,
-            dynamic=input_range is None, per_tile=per_tile, noisy=noise is not None, erring=curve is not None,
+            per_tile=per_tile, noisy=noise is not None, erring=curve is not None,
             site=site, key0=int(key[0]), key1=int(key[1]), panel_count=panel_count(cols),
             engine=number() if using is None else using,
         )  # fmt: skip
 
     def __call__(self, x: F32, out: F32, row_ids: I64 | None = None) -> None:
         """x (B, K) through the tiles into out (B, N), float32 and C-ordered; row_ids (B,) int64 for read noise."""
-        tokens = x.shape[0]
-        if tokens:
-            self.run(tokens, x.ctypes.data, out.ctypes.data, 0 if row_ids is None else row_ids.ctypes.data)
+        self.run(x.shape[0], x.ctypes.data, out.ctypes.data, 0 if row_ids is None else row_ids.ctypes.data)
 
     def run(self, tokens: int, x: int, out: int, row_ids: int = 0) -> None:
         """The same with addresses."""
+        if not tokens:
+            return
         lent = _spare.pop() if _spare else _Lent()
         try:
             self._run(lent, tokens, x, out, row_ids)
@@ -152,32 +171,37 @@ class TileProduct:
             _spare.append(lent)
 
     def _run(self, lent: _Lent, tokens: int, x: int, out: int, row_ids: int) -> None:
-        job = Job.from_buffer_copy(self._job)
         threads = num_threads() if tokens * self.rows * self.cols >= WORTH_A_THREAD else 1
-        held = -(-tokens // BLOCK) * BLOCK
-        job.token_block = min(held, TOKEN_BLOCK)
+        plan = self._plans.get((tokens, threads)) or self._planned(tokens, threads)
+        job, at = Job.from_buffer_copy(plan.job), lent.take(plan.size)
+        job.codes, job.squares, job.beta = at, at + plan.squares, at + plan.beta
+        job.sums, job.scratch, job.counters = at + plan.sums, at + plan.scratch, lent.counters
+        job.x, job.out, job.row_ids = x, out, row_ids
+        convert, multiply = tile_product.regions()
+        address = ctypes.addressof(job)
+        run_region(convert, address, plan.converting)
+        run_region(multiply, address, threads)
+
+    def _planned(self, tokens: int, threads: int) -> _Plan:
+        job = Job.from_buffer_copy(self._job)
+        job.tokens, job.held = tokens, -(-tokens // BLOCK) * BLOCK
+        job.token_block = min(job.held, TOKEN_BLOCK)
         if tokens > TOKEN_BLOCK // 4 and self.pairs * -(-tokens // TOKEN_BLOCK) < PIECES * threads:
             job.token_block = TOKEN_BLOCK // 4
-        codes, per_tile = held * int(self.starts[-1]), _lines(tokens * self.tiles * 4)
         job.scratch_size = _lines(SCRATCH_FIXED + job.token_block * Y_ROW)
-        at = lent.take(codes * (3 if self.squares else 1) + 2 * per_tile + threads * job.scratch_size)
-        job.codes, job.squares = at, at + codes
-        job.beta = at + codes * (3 if self.squares else 1)
-        job.sums = job.beta + per_tile
-        job.scratch = job.sums + per_tile
-        if self.input_range is not None:
-            beta = np.frombuffer((ctypes.c_float * (tokens * self.tiles)).from_address(job.beta), np.float32)
-            beta.reshape(tokens, self.tiles)[:] = self.input_range
-        lent.counters[:] = 0
-        job.x, job.out, job.row_ids, job.counters = x, out, row_ids, lent.counters.ctypes.data
-        job.tokens, job.held = tokens, held
         job.dac_block = max(1, min(-(-tokens // threads), CONVERT_AT_ONCE // self.rows))
         pieces = self.pairs * -(-tokens // job.token_block)
         job.panel_block = max(1, min(self.pairs, pieces // (PIECES * threads)))
-        convert, multiply = tile_product.regions()
-        address = ctypes.addressof(job)
-        run_region(convert, address, threads if tokens * self.rows > CONVERT_AT_ONCE else 1)
-        run_region(multiply, address, threads)
+        codes, per_tile = job.held * int(self.starts[-1]), _lines(tokens * self.tiles * 4)
+        beta = codes * (3 if self.squares else 1)
+        scratch = beta + 2 * per_tile
+        converting = threads if tokens * self.rows > CONVERT_AT_ONCE else 1
+        size = scratch + threads * job.scratch_size
+        if len(self._plans) >= PLANS:
+            self._plans.clear()
+        plan = _Plan(job, size, codes, beta, beta + per_tile, scratch, threads, converting)
+        self._plans[tokens, threads] = plan
+        return plan
 
 
 def name() -> str:

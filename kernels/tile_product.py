@@ -19,7 +19,7 @@ from aimc_sim.kernels import amx, multiply_add
 from aimc_sim.kernels._jit import cfunc, njit
 from aimc_sim.kernels.adc import adc_row, erring_adc_row, noisy_adc_row, noisy_erring_adc_row
 from aimc_sim.kernels.converters import dac
-from aimc_sim.kernels.memory import fetch_add, pointer
+from aimc_sim.kernels.memory import copy_16, fetch_add, pointer, whole_registers
 from aimc_sim.kernels.multiply_add import BLOCK, SUMS_PLANE, SUMS_ROW
 from aimc_sim.kernels.panels import PANEL, PLANE_BYTES
 from aimc_sim.kernels.read_noise import GROUPS, draw, square
@@ -51,8 +51,8 @@ class Job(ctypes.Structure):
             "x out codes squares beta sums row_ids scratch scratch_size "  # of one product
             "counters "  # int64, zero at the start
             "panels steps inverse scale noise_scale floor offset curve bow "  # of the matrix
-            "bounds starts quads palette "
-            "tokens rows cols tiles dac_levels adc_levels dynamic per_tile noisy erring site key0 key1 "
+            "bounds starts quads palette input_range "
+            "tokens rows cols tiles dac_levels adc_levels per_tile noisy erring site key0 key1 "
             "panel_count engine held dac_block token_block panel_block"
         ).split()
     ]
@@ -149,12 +149,14 @@ def _convert(job: Any, first: Any, last: Any) -> None:
     codes = _array(job.codes, job.held * starts[tiles], np.int8)
     beta = _array(job.beta, (job.tokens, tiles), np.float32)
     sums = _array(job.sums, (job.tokens, tiles), np.int32)
+    if job.input_range != 0:
+        beta[first:last] = _array(job.input_range, tiles, np.float32)
     dac(
         x,
         bounds,
         starts,
         job.dac_levels,
-        job.dynamic != 0,
+        job.input_range == 0,
         job.per_tile != 0,
         first,
         last,
@@ -247,15 +249,15 @@ def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, 
 @njit
 def _gather(z: Any, panel: Any, token: Any, row: Any) -> None:
     """The 32 normals of a panel's columns for one token of a block, as `read_noise.draw` leaves them."""
-    lane = 2 * (panel % PAIR)
-    for g in range(GROUPS):
-        row[g] = z[lane, token * GROUPS + g]
-        row[GROUPS + g] = z[lane + 1, token * GROUPS + g]
+    lane, to = 2 * (panel % PAIR), row.ctypes.data
+    for half in range(2):
+        copy_16(to + half * 4 * GROUPS, z.ctypes.data + 4 * ((lane + half) * z.shape[1] + token * GROUPS))
 
 
 @njit
 def _convert_all(job: Any) -> None:
     """What every thread does first: the next block of tokens, until all are codes."""
+    whole_registers()
     blocks = (job.tokens + job.dac_block - 1) // job.dac_block
     while True:
         ticket = fetch_add(job.counters + 8 * CONVERTED, 1)
@@ -268,6 +270,7 @@ def _convert_all(job: Any) -> None:
 @njit
 def _multiply_all(job: Any) -> None:
     """What every thread does then: the next pairs of panels and block of tokens, until all outputs are there."""
+    whole_registers()
     at = job.scratch + fetch_add(job.counters + 8 * ENTERED, 1) * job.scratch_size
     sums, planes = at, at + 4 * WEIGHT_PLANES * _SUMS
     words = planes + 4 * WEIGHT_PLANES * _SUMS

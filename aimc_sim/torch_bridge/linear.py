@@ -60,10 +60,13 @@ class AnalogLinear(nn.Module):
         rows = None
         if self.tiles.noise is not None:
             rows = (self.row_names or RowNames()).of(tuple(x.shape[:-1]))
-        if flat.device.type == "cpu":
-            y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles, rows))
-        else:
+        if flat.device.type != "cpu":
             y = self._on_gpu(flat, self.tiles, rows)
+        elif self.tiles.panels is None or rows is not None:
+            y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles, rows))
+        else:  # the same without a detour through NumPy, which costs as much as a small product
+            y = torch.empty((flat.shape[0], self.out_features))
+            self.tiles.product.run(flat.shape[0], flat.data_ptr(), y.data_ptr())
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
