@@ -240,14 +240,16 @@ class CellMatrix:
     def _integer_tiles(self, packed: U8, peak: F32, gain: F64) -> TiledMatrix:
         dac = self.hardware.dac
         assert dac is not None
-        per_unit = peak / (panels.GRID * dac.levels)
+        per_unit = peak / (panels.GRID * self.hardware.read_levels)
         return self._converted(per_unit, gain, self._lsb(peak), packed=packed)
 
     def _noise(self, sigma: float, steps: U8, largest: F32, lsb: F64) -> Noise:
         """Read noise, its variance in squared codes (without an ADC: currents) per unit of the integer Σ steps·q²."""
         dac, device = self.hardware.dac, self.hardware.device
         assert dac is not None
-        relative = (sigma * device.g_max_us / (device.g_max_us - device.g_min_us) / dac.levels) ** 2
+        relative = (
+            sigma * device.g_max_us / (device.g_max_us - device.g_min_us) / self.hardware.read_levels
+        ) ** 2
         scale = relative * largest.astype(np.float64) / read_noise.STEPS / lsb**2
         site = site_word(Stream.READ, self.ordinal)
         return Noise(key_of(self.seed), site, steps, scale.astype(np.float32))
@@ -279,7 +281,8 @@ class CellMatrix:
         return TiledMatrix(
             self.tile_map.row_bounds,
             inverse=(current_per_unit.astype(np.float64) / lsb).astype(np.float32),
-            scale=(lsb * gain).astype(np.float32),
+            scale=(lsb * gain * (self.hardware.read_levels / dac.levels)).astype(np.float32),
+            reads=self.hardware.reads,
             panels=packed, weights=weights,
             dac_levels=dac.levels,
             adc_levels=adc.levels if adc else 0,

@@ -90,4 +90,6 @@ class ChipState:
 
     def tiles(self, name: str) -> TiledMatrix:
         """The matrix as `execute.tile_matmul` reads it."""
-        return self.matrix(name).tiles()
+        tiles = self.matrix(name).tiles()
+        self.chip.weight_file.release(name)  # tiles hold all of it: the file need not stay in memory as well
+        return tiles

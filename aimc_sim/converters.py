@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from aimc_sim.kernels.reads import slice_count
 from aimc_sim.spec import Spec
 
 Bits = Annotated[int, Field(ge=2, le=16)]
@@ -38,9 +39,18 @@ class DacErrors(Spec):
 
 
 class Dac(Spec):
-    """q = round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, half to even; amplitude inputs."""
+    """q = round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, half to even, and how q reaches the rows.
+
+    ``amplitude``: one read, a voltage for every code. ``pulse_width``: one read, a time for every code. ``bit_serial``:
+    signed slices of ``slice_bits`` bits of the magnitude, one read each, with a slice's largest value at full input;
+    ``accumulate = "digital"`` converts each read, then shifts and adds; ``"analog"`` converts their weighted sum once.
+    The modes differ in what the ADC sees and in read noise; with an ideal ADC and quiet cells they are equal.
+    """
 
     bits: Bits = 8
+    mode: Literal["amplitude", "pulse_width", "bit_serial"] = "amplitude"
+    slice_bits: int = Field(default=1, ge=1, le=7)
+    accumulate: Literal["digital", "analog"] = "digital"
     range: StaticRange | PerTokenRange = Field(default=PerTokenRange(), discriminator="method")
     errors: DacErrors | None = None
 
@@ -48,6 +58,11 @@ class Dac(Spec):
     def levels(self) -> int:
         """n, the largest code."""
         return int(2 ** (self.bits - 1) - 1)
+
+    @property
+    def reads(self) -> int:
+        """Reads of a product that a tile makes."""
+        return slice_count(self.levels, self.slice_bits) if self.mode == "bit_serial" else 1
 
 
 class LambdaRule(Spec):

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.kernels import converters, panels, read_noise
+from aimc_sim.kernels import converters, panels, read_noise, reads
 from aimc_sim.kernels.int8_product import int8_product
-from aimc_sim.kernels.tile_engine import AdcCurve, Noise, TileProduct
+from aimc_sim.kernels.tile_engine import AT_ONCE, AdcCurve, Noise, Reads, TileProduct
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
@@ -39,6 +39,7 @@ class TiledMatrix:
     adc_levels: int = 0  # largest output code; 0: no ADC
     input_range: F32 | None = None  # (tiles,) static β; None: max |x| of each token
     range_per_tile: bool = True
+    reads: Reads = AT_ONCE  # how a code is read: at once, or in slices of its bits
     noise: Noise | None = None  # fresh in every product: of the cells, of the ADC
     adc_curve: AdcCurve | None = None  # of ADCs that err, column by column
 
@@ -67,7 +68,7 @@ class TiledMatrix:
         return TileProduct(
             self.bounds, self.panels, self.inverse, self.scale, dac_levels=self.dac_levels,
             adc_levels=self.adc_levels, input_range=self.input_range, per_tile=self.range_per_tile,
-            noise=self.noise, curve=self.adc_curve,
+            noise=self.noise, curve=self.adc_curve, reads=self.reads,
         )  # fmt: skip
 
     def planes(self) -> list[tuple[I8, I8]]:
@@ -111,14 +112,20 @@ def _checked(row_ids: I64 | None, tokens: int) -> I64:
 
 
 def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
-    """For each row tile: what the ADC sees before its gain, (B, N) float32, and β (B,). Needs a DAC."""
+    """For each row tile: what the ADC sees before its gain, (reads·B, N) float32, and its factor β·2^… (reads·B,).
+
+    Needs a DAC. One read after the other, each of all tokens.
+    """
     bounds, tokens = tiles.bounds, x.shape[0]
     if tiles.weights is None:
-        codes, beta, sums = _codes_of(x, tiles)
+        codes, beta = _codes_of(x, tiles)
         for t, planes in enumerate(tiles.planes()):
             q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
+            parts, weights = _slices(q, tiles)
+            q = parts.reshape(-1, q.shape[1])
             high, low = (int8_product(q, plane) for plane in planes)
-            yield converters.combine_reference(high, low, sums[:, t : t + 1]), beta[:, t]
+            sums = q.sum(axis=1, dtype=np.int32)[:, None]
+            yield converters.combine_reference(high, low, sums), (weights[:, None] * beta[:, t]).ravel()
         return
     import torch
 
@@ -132,8 +139,17 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
         )
 
 
-def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32, npt.NDArray[np.int32]]:
-    """The DAC: codes flat, tile by tile (B·K,), β (B, tiles) and Σq (B, tiles)."""
+def _slices(codes: I8, tiles: TiledMatrix) -> tuple[I8, F32]:
+    """The reads (count, B, K) of codes (B, K), and the power of two that each stands for (count,)."""
+    count, bits, _ = tiles.reads
+    if count == 1:
+        return codes[None], np.ones(1, np.float32)
+    weights = np.exp2(bits * np.arange(count)).astype(np.float32)
+    return reads.slices_reference(codes, bits, count), weights
+
+
+def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
+    """The DAC: codes flat, tile by tile (B·K,), and β (B, tiles)."""
     tokens, count = x.shape[0], tiles.bounds.size - 1
     codes, sums = np.empty(tokens * tiles.rows, np.int8), np.empty((tokens, count), np.int32)
     beta = np.empty((tokens, count), np.float32)
@@ -141,8 +157,8 @@ def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32, npt.NDArray[np.int32
     if not dynamic:
         beta[:] = tiles.input_range
     converters.dac(x, tiles.bounds, tiles.bounds, tiles.dac_levels, dynamic, tiles.range_per_tile, 0, tokens, codes,
-                   tokens, beta, sums)  # fmt: skip
-    return codes, beta, sums
+                   tokens, 1, beta, sums)  # fmt: skip
+    return codes, beta
 
 
 def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
@@ -185,17 +201,20 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None
     planes = tiles.planes()
     for t in range(bounds.size - 1):
         q = converters.dac_reference(x[:, bounds[t] : bounds[t + 1]], beta[:, t : t + 1], tiles.dac_levels)
-        q64 = q.astype(np.int64)
-        high, low = ((q64 @ plane.astype(np.int64).T).astype(np.int32) for plane in planes[t])
-        value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
-        fluctuate = None if tiles.noise is None else _noise_reference(q, tiles, t, row_ids)
-        out += _converted_back(value, beta[:, t], tiles, t, fluctuate)
+        for read, (part, weight) in enumerate(zip(*_slices(q.astype(np.int8), tiles), strict=True)):
+            q64 = part.astype(np.int64)
+            high, low = ((q64 @ plane.astype(np.int64).T).astype(np.int32) for plane in planes[t])
+            value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
+            fluctuate = None if tiles.noise is None else _noise_reference(part, tiles, t, row_ids, read)
+            out += _converted_back(value, beta[:, t] * weight, tiles, t, fluctuate)
     return out
 
 
-def _noise_reference(q: F32, tiles: TiledMatrix, t: int, row_ids: I64 | None) -> Callable[[F32], F32]:
-    """What the noise of row tile t does to a signal (B, N), for codes q (B, K_t)."""
-    noise = tiles.noise
+def _noise_reference(
+    q: I8, tiles: TiledMatrix, t: int, row_ids: I64 | None, read: int
+) -> Callable[[F32], F32]:
+    """What the noise of row tile t does to a signal (B, N), for codes q (B, K_t) of one read."""
+    noise, (_, bits, kind) = tiles.noise, tiles.reads
     assert noise is not None
     assert row_ids is not None
     zeros = np.zeros((len(q), tiles.cols), np.int32)
@@ -203,8 +222,8 @@ def _noise_reference(q: F32, tiles: TiledMatrix, t: int, row_ids: I64 | None) ->
     spread = np.zeros(tiles.cols, np.float32)
     if noise.steps is not None and noise.scale is not None:
         rows = panels.row_major(noise.steps, tiles.cols, tiles.bounds, NOISE_PLANES)[t][0].astype(np.int64)
-        squares = read_noise.square_planes(q.astype(np.int8))
-        variance = tuple((part.astype(np.int64) @ rows.T).astype(np.int32) for part in squares)
+        weights = reads.noise_weights_reference(q, kind, tiles.dac_levels, bits)
+        variance = tuple((part.astype(np.int64) @ rows.T).astype(np.int32) for part in weights)
         spread = noise.scale[t]
-    z = read_noise.product_normals(row_ids, tiles.cols, t, noise.site, noise.key)
+    z = read_noise.product_normals(row_ids, tiles.cols, t, noise.site + read, noise.key)
     return lambda signal: read_noise.noisy_reference(signal, variance, spread, noise.floor, z)

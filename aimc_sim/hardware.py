@@ -25,6 +25,8 @@ from aimc_sim.converters import (
 from aimc_sim.devices import Device
 from aimc_sim.errors import BadInput
 from aimc_sim.imperfections import Faults, Variation, Wires
+from aimc_sim.kernels.reads import LINEAR, SLICED, SQUARE
+from aimc_sim.kernels.tile_engine import Reads
 from aimc_sim.spec import Spec, merge, nearest, read_toml
 
 MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
@@ -51,10 +53,14 @@ class Tile(Spec):
 class ReadNoise(Spec):
     """Noise of the cells that is fresh in every product: σ² = sigma²·G/g_max of each device, in units of g_max².
 
-    Output-referred, amplitude inputs. The default is the constant of aihwkit's ``PCM_READ``.
+    Output-referred, at full input and the reading time that the spec stands for (σ falls as 1/√t_read). The input mode
+    decides how it grows with the code. The default is the constant of aihwkit's ``PCM_READ``.
     """
 
     sigma: float = Field(default=0.0175, ge=0)
+    spectrum: Literal["white", "slow"] = (
+        "white"  # pulse widths: white noise grows with |q|, slow noise with q²
+    )
 
 
 class Compensation(Spec):
@@ -110,6 +116,11 @@ class Hardware(Spec):
             raise ValueError(
                 f"wires carry currents of conductances, and {self.device.name!r} acts on the weight itself; "
                 "choose a device of the conductance domain"
+            )
+        if self.dac is not None and self.dac.mode == "bit_serial" and not self.uses_integers:
+            raise ValueError(
+                "bit-serial inputs are simulated on the integer path: give the DAC at most 8 bits and keep "
+                "tile.weight_grid = 'int16'"
             )
         thermal = self.adc is not None and self.adc.errors is not None and self.adc.errors.noise_lsb
         if thermal and not self.uses_integers:
@@ -175,6 +186,24 @@ class Hardware(Spec):
     def uses_integers(self) -> bool:
         """Whether products are exact integer arithmetic (DAC codes of 8 bits or fewer, weights on the 16-bit grid)."""
         return self.dac is not None and self.dac.bits <= 8 and self.tile.weight_grid == "int16"
+
+    @property
+    def reads(self) -> Reads:
+        """How the product reads a code: slices that are converted one by one, and m(q) of read noise."""
+        dac, noise = self.dac, self.read_noise
+        if dac is None or dac.mode == "amplitude":
+            return Reads()
+        if dac.mode == "pulse_width":
+            return Reads(noise_kind=LINEAR if noise is not None and noise.spectrum == "white" else SQUARE)
+        if self.adc is None or dac.accumulate == "analog":  # nothing is rounded between the slices
+            return Reads(1, dac.slice_bits, SLICED)
+        return Reads(dac.reads, dac.slice_bits, SQUARE)
+
+    @property
+    def read_levels(self) -> int:
+        """Largest code of one read that is converted: its inputs are then at full scale."""
+        assert self.dac is not None
+        return self.dac.levels if self.reads.times == 1 else 2**self.dac.slice_bits - 1
 
     def _with(self, **changes: Any) -> Hardware:
         """A copy with other fields, checked like any other hardware."""

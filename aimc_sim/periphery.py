@@ -182,7 +182,7 @@ class Periphery:
         if self._dac is not None and dac is not None:
             zeros = np.zeros(tiles.inverse.shape, np.float32)
             curve = curve or AdcCurve(zeros, zeros, zeros)
-            pushed = (current / dac.levels / lsb * gain).astype(np.float32)
+            pushed = (current / self.hardware.read_levels / lsb * gain).astype(np.float32)
             curve = curve._replace(offset=curve.offset + pushed)
         if curve is not None:
             changes["adc_curve"] = curve

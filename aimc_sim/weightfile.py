@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -126,7 +127,9 @@ def _canonical(document: object) -> bytes:
 def to_float32(bits: Bits, dtype: str) -> Floats:
     """Stored bits as float32, exactly: no copy where they already are."""
     if dtype == "bfloat16":
-        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        wide = bits.astype(np.uint32)
+        wide <<= np.uint32(16)  # in place: a large head takes a gigabyte
+        return wide.view(np.float32)
     return np.asarray(bits, dtype=np.float32)
 
 
@@ -149,6 +152,9 @@ class WeightFile:
         self._by_name = {matrix.name: matrix for matrix in self.matrices}
         # Copy-on-write: torch wants writable memory, and nothing that it does may reach the file.
         self._map = np.memmap(self.path, dtype=np.uint8, mode="c")
+        # What chips are programmed from. Nobody can write to it, so its pages can be given back at any time.
+        with self.path.open("rb") as stream:
+            self._fixed = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (WeightFile, (self.path,))
@@ -204,14 +210,24 @@ class WeightFile:
 
     def raw(self, name: str) -> Bits:
         """Stored bits of a matrix in its source layout, read-only; bfloat16 as uint16."""
-        return _read_only(self.tensor(self.matrix(name).tensor).bits)
+        path = f"tensors/{self.matrix(name).tensor}"
+        entry, start = self._manifest.datasets[path], self._layout.offsets[path]
+        count = entry.nbytes // np.dtype(NUMPY_DTYPE[entry.dtype]).itemsize
+        return np.frombuffer(self._fixed, NUMPY_DTYPE[entry.dtype], count, start).reshape(entry.shape)
 
     def weight(self, name: str) -> Floats:
         """A matrix as (cols, rows) = (N, K) float32, C-contiguous, read-only; a view of the file where stored so."""
-        info = self.matrix(name)
-        stored = self.tensor(info.tensor).bits
+        info, stored = self.matrix(name), self.raw(name)
         values = to_float32(stored.T if info.layout == "in_out" else stored, info.dtype)
         return _read_only(np.ascontiguousarray(values))
+
+    def release(self, name: str) -> None:
+        """Give the mapped pages of a matrix back to the system; arrays of `raw` and `weight` read them again."""
+        path = f"tensors/{self.matrix(name).tensor}"
+        start, nbytes = self._layout.offsets[path], self._manifest.datasets[path].nbytes
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._fixed.madvise(mmap.MADV_DONTNEED, first, start + nbytes - first)
 
     @cached_property
     def tensor_names(self) -> tuple[str, ...]:

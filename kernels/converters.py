@@ -73,11 +73,12 @@ def _quantise(x: Any, scale: Any, n: Any, out: Any) -> Any:
 @njit
 def dac(
     x: Any, bounds: Any, starts: Any, levels: Any, dynamic: Any, per_tile: Any, first: Any, last: Any,
-    codes: Any, held: Any, beta: Any, sums: Any,
+    codes: Any, held: Any, reads: Any, beta: Any, sums: Any,
 ) -> None:  # fmt: skip
-    """Tokens first … last-1 of x (B, K): codes, β (B, tiles) read (static) or written (dynamic), and Σq (B, tiles).
+    """Tokens first … last-1 of x (B, K): codes, β (B, tiles) read (static) or written (dynamic), Σq (B·reads, tiles).
 
-    codes: flat; those of token b in tile t start at held·starts[t] + b·(starts[t+1] - starts[t]), zeros behind them.
+    codes: flat; token b has the row b·reads of ``held``, where those of tile t are starts[t+1] - starts[t] wide, zeros
+    at their end, and the rows of a tile lie together from held·starts[t] on.
     """
     n = np.float32(levels)
     for b in range(first, last):
@@ -92,6 +93,7 @@ def dac(
                 beta[b, t] = np.float32(np.nan)
             scale = n / beta[b, t] if beta[b, t] > SILENT else ZERO
             width = starts[t + 1] - starts[t]
-            out = codes[held * starts[t] + b * width : held * starts[t] + (b + 1) * width]
-            sums[b, t] = _quantise(row, scale, n, out[: row.size])
+            at = held * starts[t] + b * reads * width
+            out = codes[at : at + width]
+            sums[b * reads, t] = _quantise(row, scale, n, out[: row.size])
             out[row.size :] = 0

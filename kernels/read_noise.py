@@ -1,8 +1,8 @@
 """Read noise: fresh in every product, at the output of each tile, with the exact variance of its linear cells.
 
-A column's variance is Σ s_i·q_i² with s = σ²(G⁺) + σ²(G⁻) of a cell pair. s is kept on a grid of 127 steps a column
-and q² = 128·high + low, so the sum is two int8 products: an integer, the same everywhere. The draw is keyed by the row
-id of the token, the tile and the column, so batches, order and threads change nothing.
+A column's variance is Σ s_i·m(q_i) with s = σ²(G⁺) + σ²(G⁻) of a cell pair and m as in `kernels.reads`. s is kept on a
+grid of 127 steps a column and m = 128·high + low, so the sum is two int8 products: an integer, the same everywhere. The
+draw is keyed by the row id of the token, the tile and the column, so batches, order and threads change nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,6 @@ TILE_SHIFT = 20  # counter word 0: row tile above, block of columns below
 COLUMNS = 64  # of one block of draws: 16 groups of 4
 GROUPS = COLUMNS // 4
 ZERO = np.float32(0)
-
-
-def square_planes(codes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
-    """(high, low) int8 with codes² = 128·high + low, for codes within ±127."""
-    square = codes.astype(np.int16) ** 2
-    return (square >> 7).astype(np.int8), (square & 127).astype(np.int8)
 
 
 def product_normals(
@@ -78,28 +72,25 @@ def to_steps(total: Any, bounds: Any, first: Any, peak: Any, steps: Any) -> None
 
 
 @njit
-def square(codes: Any, planes: Any) -> None:
-    """q² of codes (n,) int8: planes (2n,) int8 receives the high parts, then the low ones."""
-    n = codes.size
-    high, low = planes[:n], planes[n:]
-    for i in range(n):
-        value = np.int16(codes[i]) * np.int16(codes[i])
-        high[i] = np.int8(value >> 7)
-        low[i] = np.int8(value & 127)
+def draw(
+    row_ids: Any, first: Any, count: Any, reads: Any, block: Any, tile: Any, site: Any, k0: Any, k1: Any, words: Any,
+    z: Any,
+) -> None:  # fmt: skip
+    """Normals of rows first … first+count-1 at the 64 columns of a block: lane l of group g of row i at z[l, i·16 + g].
 
-
-@njit
-def draw(row_ids: Any, block: Any, tile: Any, site: Any, k0: Any, k1: Any, words: Any, z: Any) -> None:
-    """Normals of tokens row_ids (n,) at the 64 columns of a block: lane l of group g of token b at z[l, b·16 + g].
-
-    Scratch: words (4, n·16) uint32. A column j of the block has lane j // 16 and group j % 16.
+    A row is one of the ``reads`` of a token, row // reads; its index among them is added to ``site``.
+    Scratch: words (4, count·16) uint32. A column j of the block has lane j // 16 and group j % 16.
     """
     whole_registers()
     base = np.uint32((tile << TILE_SHIFT) + block * GROUPS)
-    for b in range(row_ids.size):
-        event = np.uint64(row_ids[b])
+    token, read = first // reads, first % reads
+    for i in range(count):
+        event = np.uint64(row_ids[token])
         c1, c2 = np.uint32(event & np.uint64(0xFFFFFFFF)), np.uint32(event >> np.uint64(32))
-        words_of_groups(base, GROUPS, c1, c2, site, k0, k1, words[:, b * GROUPS : (b + 1) * GROUPS])
-    count = row_ids.size * GROUPS
-    normals_of_pair(words[0], words[1], z[0], z[1], count)
-    normals_of_pair(words[2], words[3], z[2], z[3], count)
+        c3 = np.uint32(site + read)
+        read += 1
+        if read == reads:
+            token, read = token + 1, 0
+        words_of_groups(base, GROUPS, c1, c2, c3, k0, k1, words[:, i * GROUPS : (i + 1) * GROUPS])
+    normals_of_pair(words[0], words[1], z[0], z[1], count * GROUPS)
+    normals_of_pair(words[2], words[3], z[2], z[3], count * GROUPS)

@@ -18,6 +18,7 @@ from aimc_sim.kernels.multiply_add import BLOCK
 from aimc_sim.kernels.panels import PANEL, empty_panels, pack_grid, pack_plane, panel_count, quad_starts
 from aimc_sim.kernels.parallel import num_threads, run_region
 from aimc_sim.kernels.philox import philox4x32
+from aimc_sim.kernels.reads import SQUARE
 from aimc_sim.kernels.tile_product import (
     AMX,
     COUNTERS,
@@ -102,6 +103,17 @@ class Noise(NamedTuple):
     floor: float = 0.0  # variance of every conversion, codes²
 
 
+class Reads(NamedTuple):
+    """How a code is read: so many times, in slices of ``slice_bits``, each converted; m(q) of read noise (`reads`)."""
+
+    times: int = 1
+    slice_bits: int = 0
+    noise_kind: int = SQUARE
+
+
+AT_ONCE = Reads()
+
+
 class AdcCurve(NamedTuple):
     """What an ADC makes of a signal s in codes, column by column: s + offset, then s + s·(curve - bow·s²)."""
 
@@ -121,9 +133,10 @@ class TileProduct:
     def __init__(
         self, bounds: I64, panels: U8, inverse: F32, scale: F32, *, dac_levels: int, adc_levels: int,
         input_range: F32 | None = None, per_tile: bool = True, noise: Noise | None = None,
-        curve: AdcCurve | None = None, using: int | None = None,
+        curve: AdcCurve | None = None, reads: Reads = AT_ONCE, using: int | None = None,
     ) -> None:  # fmt: skip
         tiles, cols = scale.shape
+        self.reads = reads.times
         self._plans: dict[tuple[int, int], _Plan] = {}
         key, site, steps, noise_scale, floor = noise or (np.zeros(2, np.uint32), 0, None, None, 0.0)
         self.squares = steps is not None
@@ -153,6 +166,7 @@ class TileProduct:
             **addresses, rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels, adc_levels=adc_levels,
             per_tile=per_tile, noisy=noise is not None, erring=curve is not None,
             site=site, key0=int(key[0]), key1=int(key[1]), panel_count=panel_count(cols),
+            reads=reads.times, slice_bits=reads.slice_bits, noise_kind=reads.noise_kind,
             engine=number() if using is None else using,
         )  # fmt: skip
 
@@ -184,15 +198,16 @@ class TileProduct:
 
     def _planned(self, tokens: int, threads: int) -> _Plan:
         job = Job.from_buffer_copy(self._job)
-        job.tokens, job.held = tokens, -(-tokens // BLOCK) * BLOCK
-        job.token_block = min(job.held, TOKEN_BLOCK)
-        if tokens > TOKEN_BLOCK // 4 and self.pairs * -(-tokens // TOKEN_BLOCK) < PIECES * threads:
-            job.token_block = TOKEN_BLOCK // 4
+        rows = tokens * self.reads
+        job.tokens, job.held = tokens, -(-rows // BLOCK) * BLOCK
+        job.token_block = min(tokens, max(1, TOKEN_BLOCK // self.reads))
+        if rows > TOKEN_BLOCK // 4 and self.pairs * -(-rows // TOKEN_BLOCK) < PIECES * threads:
+            job.token_block = max(1, TOKEN_BLOCK // 4 // self.reads)
         job.scratch_size = _lines(SCRATCH_FIXED + job.token_block * Y_ROW)
         job.dac_block = max(1, min(-(-tokens // threads), CONVERT_AT_ONCE // self.rows))
         pieces = self.pairs * -(-tokens // job.token_block)
         job.panel_block = max(1, min(self.pairs, pieces // (PIECES * threads)))
-        codes, per_tile = job.held * int(self.starts[-1]), _lines(tokens * self.tiles * 4)
+        codes, per_tile = job.held * int(self.starts[-1]), _lines(rows * self.tiles * 4)
         beta = codes * (3 if self.squares else 1)
         scratch = beta + 2 * per_tile
         converting = threads if tokens * self.rows > CONVERT_AT_ONCE else 1

@@ -22,7 +22,8 @@ from aimc_sim.kernels.converters import dac
 from aimc_sim.kernels.memory import copy_16, fetch_add, pointer, whole_registers
 from aimc_sim.kernels.multiply_add import BLOCK, SUMS_PLANE, SUMS_ROW
 from aimc_sim.kernels.panels import PANEL, PLANE_BYTES
-from aimc_sim.kernels.read_noise import GROUPS, draw, square
+from aimc_sim.kernels.read_noise import GROUPS, draw
+from aimc_sim.kernels.reads import noise_weights, slice_codes
 
 PLAIN, VNNI, AMX = 0, 1, 2  # engines
 NAMES = ("plain", "avx512-vnni", "amx")
@@ -52,7 +53,8 @@ class Job(ctypes.Structure):
             "counters "  # int64, zero at the start
             "panels steps inverse scale noise_scale floor offset curve bow "  # of the matrix
             "bounds starts quads palette input_range "
-            "tokens rows cols tiles dac_levels adc_levels per_tile noisy erring site key0 key1 "
+            "tokens rows cols tiles dac_levels adc_levels reads slice_bits noise_kind "
+            "per_tile noisy erring site key0 key1 "
             "panel_count engine held dac_block token_block panel_block"
         ).split()
     ]
@@ -142,42 +144,36 @@ def plane_sums(engine: Any, w: Any, q: Any, stride: Any, quads: Any, rows: Any, 
 
 @njit
 def _convert(job: Any, first: Any, last: Any) -> None:
-    """DAC of tokens first … last-1, and for read noise the squares of their codes."""
-    tiles = job.tiles
+    """DAC of tokens first … last-1; their slices, where bits are read one after the other; m(q) for read noise."""
+    tiles, reads = job.tiles, job.reads
     x = _array(job.x, (job.tokens, job.rows), np.float32)
     bounds, starts = _array(job.bounds, tiles + 1, np.int64), _array(job.starts, tiles + 1, np.int64)
     codes = _array(job.codes, job.held * starts[tiles], np.int8)
     beta = _array(job.beta, (job.tokens, tiles), np.float32)
-    sums = _array(job.sums, (job.tokens, tiles), np.int32)
+    sums = _array(job.sums, (job.tokens * reads, tiles), np.int32)
     if job.input_range != 0:
         beta[first:last] = _array(job.input_range, tiles, np.float32)
-    dac(
-        x,
-        bounds,
-        starts,
-        job.dac_levels,
-        job.input_range == 0,
-        job.per_tile != 0,
-        first,
-        last,
-        codes,
-        job.held,
-        beta,
-        sums,
-    )
-    if job.steps != 0:
-        squares = _array(job.squares, 2 * job.held * starts[tiles], np.int8)
-        for t in range(tiles):
-            width = starts[t + 1] - starts[t]
+    dac(x, bounds, starts, job.dac_levels, job.input_range == 0, job.per_tile != 0, first, last, codes, job.held, reads,
+        beta, sums)  # fmt: skip
+    for t in range(tiles):
+        width = starts[t + 1] - starts[t]
+        base = job.held * starts[t]
+        if reads > 1:
             for b in range(first, last):
-                at = job.held * starts[t] + b * width
-                square(codes[at : at + width], squares[2 * at : 2 * (at + width)])
+                row_sums = sums[b * reads : (b + 1) * reads, t]
+                slice_codes(codes, base + b * reads * width, width, job.slice_bits, reads, row_sums)
+        if job.steps != 0:
+            squares = _array(job.squares, 2 * job.held * starts[tiles], np.int8)
+            for row in range(first * reads, last * reads):
+                at = base + row * width
+                noise_weights(codes[at : at + width], job.noise_kind, job.dac_levels, job.slice_bits,
+                              squares[2 * at : 2 * (at + width)])  # fmt: skip
 
 
 @njit
 def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
-    """Tokens first … last-1 through one pair of panels: sums, ADC, digital sum over row tiles in order."""
-    tiles, cols = job.tiles, job.cols
+    """Tokens first … last-1 through one pair of panels: sums, ADC, digital sum over row tiles and reads in order."""
+    tiles, cols, reads = job.tiles, job.cols, job.reads
     quads = _array(job.quads, tiles + 1, np.int64)
     starts = _array(job.starts, tiles + 1, np.int64)
     row_ids = _array(job.row_ids, job.tokens, np.int64)
@@ -186,11 +182,11 @@ def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
     y[: last - first] = np.float32(0)
     for t in range(tiles):
         width, depth = starts[t + 1] - starts[t], quads[t + 1] - quads[t]
-        for b in range(first, last, BLOCK):
-            count = min(BLOCK, last - b)
-            q = job.held * starts[t] + b * width
+        for row in range(first * reads, last * reads, BLOCK):
+            count = min(BLOCK, last * reads - row)
+            q = job.held * starts[t] + row * width
             if job.noisy != 0:
-                draw(row_ids[b : b + count], pair, t, np.uint32(job.site), np.uint32(job.key0), np.uint32(job.key1),
+                draw(row_ids, row, count, reads, pair, t, job.site, np.uint32(job.key0), np.uint32(job.key1),
                      scratch.words, scratch.z)  # fmt: skip
             for p in range(panels):
                 panel = pair * PAIR + p
@@ -202,9 +198,8 @@ def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
                         plane_sums(job.engine, job.steps + at * PLANE_BYTES, job.squares + 2 * (q + half * width),
                                    width, depth, 2 * min(BLOCK // 2, count - half),
                                    scratch.variance.ctypes.data + half * 2 * SUMS_ROW)  # fmt: skip
-                _convert_back(
-                    job, panel, t, b, count, y.ctypes.data + (b - first) * Y_ROW + p * SUMS_ROW, scratch
-                )
+                to = y.ctypes.data - first * Y_ROW + p * SUMS_ROW
+                _convert_back(job, panel, t, row, count, to, scratch)
     column = pair * PAIR * PANEL
     width = min(PAIR * PANEL, cols - column)
     for i in range(last - first):
@@ -215,20 +210,24 @@ def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
 
 @njit
 def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, scratch: Any) -> None:
-    """ADC of one panel's columns for ``count`` tokens whose sums are in ``scratch``, added to their rows at ``y``."""
-    tiles = job.tiles
+    """ADC of one panel's columns for ``count`` rows, sums in ``scratch``, added to their tokens' rows at ``y``."""
+    tiles, reads = job.tiles, job.reads
     beta = _array(job.beta, job.tokens * tiles, np.float32)
-    code_sums = _array(job.sums, job.tokens * tiles, np.int32)
+    code_sums = _array(job.sums, job.tokens * reads * tiles, np.int32)
     at = 4 * PANEL * (t * job.panel_count + panel)
     inverse, scale, spread = job.inverse + at, job.scale + at, job.noise_scale + at
     offset, curve, bow = job.offset + at, job.curve + at, job.bow + at
     levels, floor = np.float32(job.adc_levels), _array(job.floor, 1, np.float32)[0]
     high, variance, z = scratch.sums.ctypes.data, scratch.variance.ctypes.data, scratch.row.ctypes.data
+    token, read = first // reads, first % reads
     for i in range(count):
         shift = np.int32(np.int32(128) * code_sums[(first + i) * tiles + t])
-        gain = beta[(first + i) * tiles + t]
-        h, to = high + i * SUMS_ROW, y + i * Y_ROW
+        gain = beta[token * tiles + t] * np.float32(1 << (job.slice_bits * read))
+        h, to = high + i * SUMS_ROW, y + token * Y_ROW
         low, v = h + SUMS_PLANE, variance + 2 * i * SUMS_ROW
+        read += 1
+        if read == reads:
+            token, read = token + 1, 0
         if job.noisy != 0:
             _gather(scratch.z, panel, i, scratch.row)
         if job.noisy == 0 and job.erring == 0:

@@ -89,7 +89,8 @@ def test_a_hardware_file_in_twenty_lines(tmp_path: Path) -> None:
         ({"device": {"base": "pcm-afm", "drift": "pcm-joshi"}}, "no drift law to borrow"),
         ({"device": {"base": "ideal", "g_min_us": 30.0}}, "g_min_us = 30.0 must lie below"),
         ({"device": {"base": "ideal", "g_max_us": float("nan")}}, "g_max_us"),
-        ({"device": "ideal", "wires": {"r_row_ohm": 1.0}}, "there is no such field"),
+        ({"device": "ideal", "wires": {"r_row_ohm": 1.0}}, "r_col_ohm.*required"),
+        ({"device": "ideal", "wire": {"r_row_ohm": 1.0}}, "there is no such field"),
     ],
 )
 def test_bad_hardware_is_named(tables: dict[str, object], message: str) -> None:

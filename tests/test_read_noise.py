@@ -13,7 +13,8 @@ from aimc_sim.cell_matrix import CellMatrix
 from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
 from aimc_sim.kernels import parallel
 from aimc_sim.kernels.normal import normals
-from aimc_sim.kernels.read_noise import square_planes, to_steps_reference
+from aimc_sim.kernels.read_noise import to_steps_reference
+from aimc_sim.kernels.reads import SQUARE, noise_weights_reference
 from aimc_sim.randomness import key_of, row_ids
 from aimc_sim.testing import (
     AlphaLedger,
@@ -107,7 +108,7 @@ def test_without_sigma_it_is_the_quiet_product_bit_for_bit() -> None:
 
 def test_the_grids_of_the_variance() -> None:
     codes = np.arange(-127, 128).astype(np.int8)
-    high, low = square_planes(codes)
+    high, low = noise_weights_reference(codes, SQUARE, 127, 0)
     assert_bits(128 * high.astype(np.int64) + low, codes.astype(np.int64) ** 2)
     steps, peak = to_steps_reference(np.abs(gaussian((4, 50), 3)))
     assert steps.min() >= 0

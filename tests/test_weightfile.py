@@ -68,7 +68,7 @@ def test_weights_are_outputs_by_inputs_in_float32(file: WeightFile) -> None:
 
 
 def test_arrays_are_views_of_the_mapped_file_at_aligned_offsets(file: WeightFile) -> None:
-    assert np.shares_memory(file.weight("layer.a"), file._map)
+    assert np.shares_memory(file.weight("layer.a"), np.frombuffer(file._fixed, np.uint8))
     assert np.shares_memory(file.digital("embed.weight").bits, file._map)
     assert file.weight("layer.a").ctypes.data % ALIGNMENT == 0
     before = file.path.read_bytes()
@@ -323,3 +323,20 @@ def test_opening_needs_no_memory_for_the_data(tmp_path: Path) -> None:
         check=True,
     )
     assert int(done.stdout) < 60_000  # KiB; the matrix has 131,072
+
+
+def test_pages_given_back_are_read_again(file: WeightFile) -> None:
+    for matrix in file.matrices:
+        held = file.weight(matrix.name)
+        before = held.copy()
+        file.release(matrix.name)
+        np.testing.assert_array_equal(held, before)
+        np.testing.assert_array_equal(file.weight(matrix.name), before)
+    with pytest.raises(BadInput, match="no such matrix"):
+        file.release("nothing")
+
+
+def test_what_is_done_to_a_digital_tensor_reaches_no_chip(file: WeightFile) -> None:
+    before = file.weight("layer.a").copy()
+    file.digital("layer.a.weight").bits[...] = 0
+    np.testing.assert_array_equal(file.weight("layer.a"), before)

@@ -10,6 +10,7 @@ import numpy as np
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import NOISE_PLANES, TiledMatrix
 from aimc_sim.kernels import panels
+from aimc_sim.kernels.tile_engine import Reads
 
 
 def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
@@ -20,6 +21,10 @@ def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
         np.concatenate([plane.ravel() for plane in kind]) for kind in zip(*tiles.planes(), strict=True)
     )
     noise = None
+    if tiles.reads != Reads():
+        raise BadInput(
+            "tiles", why="the GPU kernels read amplitudes only", do="run this input mode on the CPU"
+        )
     if tiles.adc_curve is not None or (tiles.noise is not None and tiles.noise.floor):
         raise BadInput(
             "tiles",

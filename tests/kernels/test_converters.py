@@ -50,7 +50,7 @@ def test_compiled_dac(levels: int, per_tile: bool, unit: int) -> None:
     starts = np.concatenate([[0], np.cumsum(-(-np.diff(bounds) // unit) * unit)])
     codes, sums = np.full(held * starts[-1], 99, np.int8), np.empty((6, 3), np.int32)
     beta = np.empty((6, 3), np.float32)
-    converters.dac(x, bounds, starts, levels, True, per_tile, 0, 6, codes, held, beta, sums)
+    converters.dac(x, bounds, starts, levels, True, per_tile, 0, 6, codes, held, 1, beta, sums)
     expected_beta = converters.token_range_reference(x, bounds, per_tile)
     assert_bits(beta, expected_beta)
     for t in range(3):
