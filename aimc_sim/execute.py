@@ -71,6 +71,10 @@ class TiledMatrix:
             noise=self.noise, curve=self.adc_curve, reads=self.reads,
         )  # fmt: skip
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the compiled product, which holds addresses: a copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "product"}
+
     def planes(self) -> list[tuple[I8, I8]]:
         """(high, low) int8 (N, K_t) of each row tile, W = 256·high + low + 128: a copy, for readers of one weight."""
         assert self.panels is not None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 import llvmlite
+import llvmlite.binding
 import numba
 
 try:
@@ -30,6 +31,14 @@ R = TypeVar("R")
 
 KERNELS = Path(__file__).resolve().parent
 PRUNE_AFTER_S = 30 * 86_400.0
+
+
+def target_has(feature: str) -> bool:
+    """Whether Numba compiles for processors with this LLVM feature: the host's, unless its settings name another."""
+    settings: Any = numba.config
+    if settings.CPU_NAME is not None or settings.CPU_FEATURES is not None:
+        return f"+{feature}" in (settings.CPU_FEATURES or "").split(",")
+    return bool(llvmlite.binding.get_host_cpu_features().get(feature, False))
 
 
 def cache_key(folder: Path = KERNELS) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -20,10 +19,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from aimc_sim.kernels._jit import target_has
 from aimc_sim.kernels.multiply_add import SUMS_PLANE, SUMS_ROW
 
-_features = llvmlite.binding.get_host_cpu_features()
-HAS_AMX = bool(_features.get("amx-int8", False) and _features.get("amx-tile", False))
+HAS_AMX = target_has("amx-int8") and target_has("amx-tile")
 TOKENS = 16  # of one register of codes
 ROWS = 64  # of one register of codes
 REGISTER_ROW = 64  # bytes

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-HAS_VNNI = bool(llvmlite.binding.get_host_cpu_features().get("avx512vnni", False))
+from aimc_sim.kernels._jit import target_has
+
+HAS_VNNI = target_has("avx512vnni")
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _LANES = ir.VectorType(_I32, 16)
 _SHORTS = ir.VectorType(ir.IntType(16), 32)

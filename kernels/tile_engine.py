@@ -170,6 +170,10 @@ class TileProduct:
             engine=number() if using is None else using,
         )  # fmt: skip
 
+    def __reduce__(self) -> Any:
+        """Refuses: it holds addresses, which mean nothing in a copy. Copy the arrays that it was made of."""
+        raise TypeError("a TileProduct cannot be copied or pickled: make another from its arrays")
+
     def __call__(self, x: F32, out: F32, row_ids: I64 | None = None) -> None:
         """x (B, K) through the tiles into out (B, N), float32 and C-ordered; row_ids (B,) int64 for read noise."""
         self.run(x.shape[0], x.ctypes.data, out.ctypes.data, 0 if row_ids is None else row_ids.ctypes.data)
@@ -178,7 +182,10 @@ class TileProduct:
         """The same with addresses."""
         if not tokens:
             return
-        lent = _spare.pop() if _spare else _Lent()
+        try:
+            lent = _spare.pop()
+        except IndexError:
+            lent = _Lent()
         try:
             self._run(lent, tokens, x, out, row_ids)
         finally:

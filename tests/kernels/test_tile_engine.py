@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +26,7 @@ from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
 
 ENGINES = tile_engine.available()
+ROOT = Path(__file__).parents[2]
 
 
 def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -120,6 +129,45 @@ def test_the_matrix_unit_is_left_as_it_was_found() -> None:
         assert_bits(tile_matmul(x, tiles), truth)
         assert torch.equal(a @ a.T, expected)
         assert torch.equal(torch._int_mm(codes, codes.T), exact)
+
+
+def test_copies_have_products_of_their_own() -> None:
+    """A copy must not read the memory of its original, which may be gone."""
+    tiles, x = tiles_of(40, 64, 32, True), gaussian((3, 64), 2)
+    ids = np.arange(3)
+    expected = tile_matmul(x, tiles, ids)
+    for copied in (copy.copy(tiles), copy.deepcopy(tiles), pickle.loads(pickle.dumps(tiles))):
+        assert "product" not in vars(copied)
+        assert_bits(tile_matmul(x, copied, ids), expected)
+    with pytest.raises(TypeError, match="cannot be copied"):
+        pickle.dumps(tiles.product)
+
+
+def test_many_python_threads_at_once() -> None:
+    tiles = [tiles_of(100 + 10 * i, 200, 64) for i in range(3)]
+    inputs = [gaussian((1 + 13 * i, 200), i) for i in range(8)]
+    jobs = [(x, m) for x in inputs for m in tiles] * 4
+    expected = [tile_matmul_reference(x, m) for x, m in jobs[: len(inputs) * 3]] * 4
+    with ThreadPoolExecutor(8) as pool:
+        for found, truth in zip(pool.map(lambda job: tile_matmul(*job), jobs), expected, strict=True):
+            assert_bits(found, truth)
+
+
+def test_an_older_processor_makes_the_same_bits() -> None:
+    """Compiled for one with AVX2: the plain engine, and the bits of this one's fastest."""
+    code = (
+        "from tests.kernels.test_tile_engine import gaussian, tiles_of, tile_matmul, tile_engine\n"
+        "import hashlib\n"
+        "tiles = tiles_of(70, 130, 64)\n"
+        "print(tile_engine.name(), hashlib.sha256(tile_matmul(gaussian((9, 130), 2), tiles).tobytes()).hexdigest())"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    digest = hashlib.sha256(tile_matmul(gaussian((9, 130), 2), tiles_of(70, 130, 64)).tobytes()).hexdigest()
+    assert done.stdout.split() == ["plain", digest]
 
 
 def test_products_do_not_share_what_they_write() -> None:
