@@ -96,8 +96,18 @@ class CellMatrix:
         return tile_map(self.w.shape[1], self.w.shape[0], self.hardware.tile)
 
     @cached_property
+    def _age(self) -> tuple[int, float]:
+        """Programming cycle and seconds since it ended."""
+        cycles, age_s = self.hardware.age(self.t_s)
+        return self.epoch + cycles, age_s
+
+    @cached_property
     def _tables(self) -> DeviceTables:
-        tables, faults = self.hardware.device.tables(self.t_s), self.hardware.faults
+        return self._tables_at(self._age[1])
+
+    def _tables_at(self, age_s: float) -> DeviceTables:
+        """The device at an age of this chip's cells."""
+        tables, faults = self.hardware.device.tables(age_s), self.hardware.faults
         die = die_of(self.hardware.variation, self.seed)
         scale = tables.y_scale.copy()
         scale[conductance.SIGMA] *= np.float32(die.noise_scale)
@@ -119,7 +129,7 @@ class CellMatrix:
             words(Stream.DRIFT),
             words(Stream.FLICKER),
             words(Stream.FAULT),
-            np.uint32(event_word(self.epoch, "epoch")),
+            np.uint32(event_word(self._age[0], "epoch")),
             np.uint32(event_word(self.session)),
             key_of(self.seed),
         )
@@ -163,8 +173,15 @@ class CellMatrix:
                 before, after)  # fmt: skip
             return effective, both
 
+        age_s = self._age[1]
+        read_out_s = self.hardware.compensated_at(age_s)
+        earlier = None if compensation is None or read_out_s == age_s else self._tables_at(read_out_s)
+
         def block(first: int, last: int) -> None:
-            use(first, last, *cells(first, last, self._tables, compensation is not None, with_total))
+            if earlier is not None:
+                cells(first, last, earlier, True, False)
+            readout = compensation is not None and earlier is None
+            use(first, last, *cells(first, last, self._tables, readout, with_total))
 
         unit = max(1, BLOCK_WEIGHTS // rows // panels.HALF) * panels.HALF
         if self.hardware.wires is None:
@@ -173,7 +190,7 @@ class CellMatrix:
             wired = WiredCells(
                 self.hardware, tmap, lambda a, b, tables: cells(a, b, tables, False, True), unit
             )
-            wired.visit(self._tables, use, (before, after) if compensation else None)
+            wired.visit(self._tables, use, (before, after) if compensation else None, earlier or self._tables)
         if not np.isfinite(column_max).all():
             column = int(np.flatnonzero(~np.isfinite(column_max).all(axis=0))[0])
             raise BadInput(

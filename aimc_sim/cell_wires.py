@@ -34,15 +34,16 @@ class WiredCells:
         self.hardware, self.tile_map, self._cells, self._unit = hardware, tile_map, cells, unit
 
     def visit(
-        self, tables: DeviceTables, use: Callable[[int, int, F32, F32], None], readouts: tuple[I64, I64] | None
+        self, tables: DeviceTables, use: Callable[[int, int, F32, F32], None], readouts: tuple[I64, I64] | None,
+        read_out: DeviceTables,
     ) -> None:  # fmt: skip
         """Call use(first, last, effective, total) for groups of column tiles; fill readouts (tiles, N), if asked for:
-        Σ|weight| at programming and after drift, before 1/f noise, each through the wires.
+        Σ|weight| at programming and at the age of ``read_out``, before 1/f noise, each through the wires.
         """
         bounds = self.tile_map.col_bounds
         states = [tables]
         if readouts is not None:
-            quiet = tables._replace(flicker=conductance.NO_FLICKER)
+            quiet = read_out._replace(flicker=conductance.NO_FLICKER)
             states += [quiet._replace(drift=conductance.NO_DRIFT), quiet]
         first_tile, rows = 0, int(self.tile_map.row_bounds[-1])
         while first_tile < bounds.size - 1:

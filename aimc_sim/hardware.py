@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,7 @@ from aimc_sim.spec import Spec, merge, nearest, read_toml
 MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
 __all__ = [
     "Adc", "AdcErrors", "Compensation", "Dac", "DacErrors", "Faults", "Hardware", "LambdaRule", "LeastSquares",
-    "PerTokenRange", "Placement", "ReadNoise", "StaticRange", "Tile", "Variation", "Wires", "preset_names",
+    "PerTokenRange", "Placement", "ReadNoise", "Refresh", "StaticRange", "Tile", "Variation", "Wires", "preset_names",
 ]  # fmt: skip
 _PRESETS = Path(__file__).parent / "presets"
 
@@ -64,9 +65,20 @@ class ReadNoise(Spec):
 
 
 class Compensation(Spec):
-    """Drift compensation: a digital factor, Σ|readout| at programming over Σ|readout| now, per tile or per column."""
+    """Drift compensation: a digital factor, Σ|readout| at programming over Σ|readout| later, a tile or a column.
+
+    ``every_s``: read out again every so many seconds after programming, and kept until the next; None: read out at
+    every time that is asked for.
+    """
 
     per: Literal["tile", "column"] = "tile"
+    every_s: float | None = Field(default=None, gt=0)
+
+
+class Refresh(Spec):
+    """The whole chip is programmed anew every so many seconds: new draws, drift begins again, faults remain."""
+
+    every_s: float = Field(gt=0)
 
 
 class Placement(Spec):
@@ -88,6 +100,7 @@ class Hardware(Spec):
     adc: Adc | None = None
     read_noise: ReadNoise | None = None
     compensation: Compensation | None = None
+    refresh: Refresh | None = None
     wires: Wires | None = None
     faults: Faults | None = None
     variation: Variation | None = None
@@ -179,8 +192,20 @@ class Hardware(Spec):
         return "\n".join(lines).strip() + "\n"
 
     def check_time(self, t_s: float) -> None:
-        """Raises BadInput for a time outside the range of the device's data."""
-        self.device.check_time(t_s)
+        """Raises BadInput for a time at which the cells are older than the device's data, or negative."""
+        self.device.check_time(self.age(t_s)[1])
+
+    def age(self, t_s: float) -> tuple[int, float]:
+        """How often the chip has been programmed again by t_s, and the seconds since the last time."""
+        if self.refresh is None or not 0 <= t_s < math.inf:
+            return 0, t_s
+        cycles = math.floor(t_s / self.refresh.every_s)
+        return cycles, max(t_s - cycles * self.refresh.every_s, 0.0)
+
+    def compensated_at(self, age_s: float) -> float:
+        """When the compensation in force at an age was read out, in seconds since programming."""
+        every = None if self.compensation is None else self.compensation.every_s
+        return age_s if every is None else min(math.floor(age_s / every) * every, age_s)
 
     @property
     def uses_integers(self) -> bool:
@@ -212,7 +237,7 @@ class Hardware(Spec):
     def with_ideal_cells(self) -> Hardware:
         """The same tiles and converters around exact cells that never change: no faults, ideal wires, a nominal die."""
         ideal = devices.get("ideal").model_dump(mode="json")
-        absent = dict.fromkeys(("compensation", "read_noise", "wires", "faults", "variation"))
+        absent = dict.fromkeys(("compensation", "refresh", "read_noise", "wires", "faults", "variation"))
         return self._with(name=f"{self.name}, ideal cells", device=ideal, **absent)
 
     def with_device(self, device: str | Device) -> Hardware:
@@ -273,7 +298,7 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
         )
     device = devices.from_table(data["device"], f"{where}: device", folder)
     data["device"] = device.model_dump(mode="json")
-    for part in ("dac", "adc", "compensation", "read_noise", "wires", "faults", "variation"):
+    for part in ("dac", "adc", "compensation", "read_noise", "refresh", "wires", "faults", "variation"):
         if data.get(part) is False:
             data[part] = None
     data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")

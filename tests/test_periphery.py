@@ -34,7 +34,7 @@ def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
     return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
-def matrix(w: np.ndarray, device: str = "ideal", seed: int = 4, **tables: Any) -> CellMatrix:
+def matrix(w: np.ndarray, device: object = "ideal", seed: int = 4, **tables: Any) -> CellMatrix:
     data = {"device": device, "tile": {"rows": ROWS, "cols": 48}, "dac": {}, "adc": ADC, **tables}
     return CellMatrix(w, Hardware.load(data), seed=seed, ordinal=3)
 
@@ -229,6 +229,41 @@ def test_a_chip_reads_its_cells_through_the_wires(model: str) -> None:
     assert np.abs(expected - cells.effective).max() > 0.01 * span, "these wires must matter"
     y = tile_matmul(X, m.tiles(), row_ids(np.arange(9), 0))
     assert np.isfinite(y).all()
+
+
+@pytest.mark.parametrize("wires", [None, {"r_row_ohm": 1.0, "r_col_ohm": 1.0}])
+def test_compensation_at_intervals(wires: object) -> None:
+    """Between two readouts the factor stays that of the last; at a readout it is that of no interval at all."""
+    tables = {} if wires is None else {"wires": wires}
+
+    def at(t_s: float, every_s: float | None) -> CellMatrix:
+        return replace(matrix(W, "pcm-hermes-2", compensation={"every_s": every_s}, **tables), t_s=t_s)
+
+    assert_bits(at(7200.0, 3600.0).tiles().scale, at(7200.0, None).tiles().scale)
+    assert_bits(at(7300.0, 3600.0).tiles().scale, at(7200.0, None).tiles().scale)
+    assert not np.array_equal(at(7300.0, None).tiles().scale, at(7200.0, None).tiles().scale)
+    assert_bits(at(7300.0, 3600.0).effective_weights(), at(7300.0, None).effective_weights())
+    plain = replace(matrix(W, "pcm-hermes-2", **tables), t_s=3000.0)
+    assert_bits(at(3000.0, 3600.0).tiles().scale, plain.tiles().scale)
+
+
+def test_a_chip_that_is_programmed_again() -> None:
+    """Age and draws begin anew, faults remain, and a chip outlives its device's data as long as its cells do not."""
+    tables = {"refresh": {"every_s": 86_400.0}, "faults": {"stuck_high_rate": 0.05}}
+    m = matrix(W, "pcm-hermes-2", **tables)
+    cells = [replace(m, t_s=86_400.0 * day + 60.0).cells() for day in range(3)]
+    plain = replace(matrix(W, "pcm-hermes-2", faults=tables["faults"]), t_s=60.0)
+    assert_bits(cells[0].now, plain.cells().now)
+    assert_bits(cells[2].now, replace(plain, epoch=2).cells().now)
+    stuck = (cells[0].now == cells[1].now) & (cells[1].now == cells[2].now) & (cells[0].now > 0)
+    assert 0.03 < stuck.mean() < 0.07, "only stuck cells repeat"
+    short = {"base": "pcm-hermes-2", "t_max_s": 2 * 86_400.0}
+    assert matrix(W, short, refresh={"every_s": 86_400.0}).hardware.age(1e9)[1] < 86_400.0
+    replace(matrix(W, short, refresh={"every_s": 86_400.0}), t_s=1e9).effective_weights()
+    with pytest.raises(BadInput, match="data end"):
+        replace(matrix(W, short), t_s=1e9)
+    with pytest.raises(BadInput, match="at least 0"):
+        replace(m, t_s=-1.0)
 
 
 def test_ideal_wires_and_their_compensation() -> None:

@@ -23,7 +23,7 @@ RANKS = [
     {"randomness"},
     {"kernels"},
     {"devices"},
-    {"converters", "imperfections"},
+    {"converters", "imperfections", "transforms"},
     {"hardware"},
     {"mapping", "wires"},
     {"models"},
