@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from aimc_sim.calibrate_moments import keep_last_position
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange, Ranges
+from aimc_sim.chip import channel_transform
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import TiledMatrix, tile_sums
 from aimc_sim.hardware import Adc, Hardware, LambdaRule, StaticRange
@@ -35,7 +36,7 @@ I64 = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 FIT_TOKENS = 512  # tokens that full scales are fitted on, spread evenly over the calibration text
 FIT_COLUMNS = 8192  # outputs fitted at once, in whole tiles: bounds what the head of a large vocabulary takes
-VERSION = 2  # of the method: a change makes cached ranges stale
+VERSION = 3  # of the method: a change makes cached ranges stale
 
 
 def derive_ranges(
@@ -53,7 +54,14 @@ def _one_pass(
     tokens = weight_file.calibration.token_ids
     matrices = {matrix.name: matrix for matrix in analog_matrices(weight_file, hardware)}
     ranges: dict[str, MatrixRange] = {}
-    cells = hardware.with_ideal_cells().model_copy(update={"adc": None})
+    cells = hardware.with_ideal_cells()
+    if (
+        hardware.adc is not None
+    ):  # one whose codes are full-scale currents, so that none of its own is asked for
+        unit = LambdaRule(rule="lambda", lambda_=hardware.adc.levels)
+        adc = hardware.adc.model_copy(update={"full_scale": unit, "errors": None})
+        dac = hardware.dac and hardware.dac.model_copy(update={"errors": None})
+        cells = cells.model_copy(update={"adc": adc, "dac": dac})
     model = load_digital(weight_file)
 
     def see(name: str, x: F32) -> None:
@@ -80,7 +88,7 @@ def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress |
     """`derive_ranges`, remembered in the user's cache folder by (weight file, converters, tiles, placement)."""
     identity = canonical_json({
         "version": VERSION, "weights": weight_file.id,
-        "hardware": hardware.model_dump(mode="json", include={"tile", "dac", "adc", "placement"}),
+        "hardware": hardware.model_dump(mode="json", include={"tile", "dac", "adc", "placement", "transform"}),
     })  # fmt: skip
     path = cache_folder() / f"{_digest(identity)}.npz"
     known = _read(path)
@@ -99,9 +107,20 @@ def _matrix_range(
     weight_file: WeightFile, matrix: MatrixInfo, hardware: Hardware, cells: Hardware, x: F32
 ) -> MatrixRange:
     tmap = tile_map(matrix.rows, matrix.cols, hardware.tile)
+    transform = None
+    if hardware.transform is not None:
+        transform = channel_transform(weight_file, matrix, hardware, weight_file.weight(matrix.name))
+    if transform is not None:
+        x = transform.apply_input(np.ascontiguousarray(x))
     beta = None
     if hardware.dac is not None and isinstance(hardware.dac.range, StaticRange):
         learned = weight_file.ranges(matrix.name)
+        if learned is not None and transform is not None:
+            raise BadInput(
+                f"transform of {matrix.name}",
+                why="its input range was learned in training, for inputs as they were",
+                do="leave the matrix out of [[transform]], or export a checkpoint without learned ranges",
+            )
         beta = _learned(learned, tmap) if learned is not None else static_range(x, tmap, hardware.dac.range)
     full_scale = None
     if hardware.adc is not None and not isinstance(hardware.adc.full_scale, LambdaRule):
@@ -109,6 +128,8 @@ def _matrix_range(
         fit, parts = np.ascontiguousarray(x[rows]), []
         for first, last in _column_groups(tmap.col_bounds):
             w = _columns(weight_file, matrix, int(tmap.col_bounds[first]), int(tmap.col_bounds[last]))
+            if transform is not None:
+                w = transform.apply_weight(w)
             tiles = CellMatrix(w, cells, 0, ranges=MatrixRange(beta), name=matrix.name).tiles()
             bounds = tmap.col_bounds[first : last + 1] - tmap.col_bounds[first]
             parts.append(_least_squares(fit, tiles, bounds, hardware.adc))

@@ -21,6 +21,7 @@ from aimc_sim.kernels.tile_engine import Noise
 from aimc_sim.mapping import TileMap, tile_map
 from aimc_sim.periphery import Periphery, die_of
 from aimc_sim.randomness import Stream, event_word, key_of, site_word
+from aimc_sim.transforms import ChannelTransform
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -79,6 +80,7 @@ class CellMatrix:
     session: int = 0
     ranges: MatrixRange = MatrixRange()
     name: str = "matrix"
+    transform: ChannelTransform | None = None  # that w went through already, and its inputs have to
 
     def __post_init__(self) -> None:
         if self.w.ndim != 2 or self.w.dtype != np.float32 or 0 in self.w.shape:
@@ -248,11 +250,12 @@ class CellMatrix:
         gain = column_max.astype(np.float64) * alpha
         if not integers:
             tiles, lsb = self._float_tiles(weights, gain)
+            tiles = replace(tiles, transform=self.transform)
             return around.behind(tiles, pushed, lsb) if self.hardware.dac else tiles
         tiles, lsb = self._integer_tiles(packed, peak, gain), self._lsb(peak)
         if noise is not None:
             tiles = replace(tiles, noise=self._noise(noise.sigma, steps, largest, lsb))
-        return around.behind(tiles, pushed, lsb)
+        return around.behind(replace(tiles, transform=self.transform), pushed, lsb)
 
     def _integer_tiles(self, packed: U8, peak: F32, gain: F64) -> TiledMatrix:
         dac = self.hardware.dac

@@ -9,13 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange, Ranges, ranges_id
 from aimc_sim.execute import TiledMatrix
 from aimc_sim.hardware import Hardware
+from aimc_sim.mapping import tile_map
 from aimc_sim.randomness import event_word, key_of
 from aimc_sim.spec import canonical_json
+from aimc_sim.transforms import ChannelTransform, chosen, derive
 from aimc_sim.units import parse_duration
-from aimc_sim.weightfile import WeightFile
+from aimc_sim.weightfile import MatrixInfo, WeightFile
+
+
+def channel_transform(
+    weight_file: WeightFile, matrix: MatrixInfo, hardware: Hardware, w: npt.NDArray[np.float32]
+) -> ChannelTransform | None:
+    """What the hardware does to the input channels of a matrix w (N, K) before mapping; None: nothing."""
+    spec = chosen(hardware.transform or (), matrix.name, matrix.role)
+    if spec is None:
+        return None
+    bounds = tile_map(matrix.rows, matrix.cols, hardware.tile).row_bounds
+    return derive(spec, w, weight_file.moments(matrix.name), bounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +99,13 @@ class ChipState:
     def matrix(self, name: str) -> CellMatrix:
         """One matrix in its cells: conductances, effective weights, tiles. Raises BadInput for an unknown name."""
         chip = self.chip
-        info = chip.weight_file.matrix(name)
+        info, w = chip.weight_file.matrix(name), chip.weight_file.weight(name)
+        transform = channel_transform(chip.weight_file, info, chip.hardware, w)
+        if transform is not None:
+            w = transform.apply_weight(w)
         return CellMatrix(
-            chip.weight_file.weight(name), chip.hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session,
-            chip.ranges.get(name, MatrixRange()), name)  # fmt: skip
+            w, chip.hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session,
+            chip.ranges.get(name, MatrixRange()), name, transform)  # fmt: skip
 
     def tiles(self, name: str) -> TiledMatrix:
         """The matrix as `execute.tile_matmul` reads it."""

@@ -14,6 +14,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.kernels import converters, panels, read_noise, reads
 from aimc_sim.kernels.int8_product import int8_product
 from aimc_sim.kernels.tile_engine import AT_ONCE, AdcCurve, Noise, Reads, TileProduct
+from aimc_sim.transforms import ChannelTransform
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
@@ -39,6 +40,7 @@ class TiledMatrix:
     adc_levels: int = 0  # largest output code; 0: no ADC
     input_range: F32 | None = None  # (tiles,) static β; None: max |x| of each token
     range_per_tile: bool = True
+    transform: ChannelTransform | None = None  # of the inputs, before the DAC
     reads: Reads = AT_ONCE  # how a code is read: at once, or in slices of its bits
     noise: Noise | None = None  # fresh in every product: of the cells, of the ADC
     adc_curve: AdcCurve | None = None  # of ADCs that err, column by column
@@ -93,7 +95,7 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
         raise BadInput(
             "x", got=x.shape, why=f"this matrix takes (tokens, {tiles.rows})", do="reshape the input"
         )
-    x = np.ascontiguousarray(x, dtype=np.float32)
+    x = _transformed(x, tiles)
     if tiles.weights is not None:
         return _float_path(x, tiles)
     if tiles.noise is not None:
@@ -101,6 +103,12 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     out = np.empty((x.shape[0], tiles.cols), np.float32)
     tiles.product(x, out, row_ids)
     return out
+
+
+def _transformed(x: F32, tiles: TiledMatrix) -> F32:
+    """Inputs as the DACs get them: float32, side by side, after the matrix's transform if it has one."""
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    return x if tiles.transform is None else tiles.transform.apply_input(x)
 
 
 def _checked(row_ids: I64 | None, tokens: int) -> I64:
@@ -118,7 +126,7 @@ def _checked(row_ids: I64 | None, tokens: int) -> I64:
 def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
     """For each row tile: what the ADC sees before its gain, (reads·B, N) float32, and its factor β·2^… (reads·B,).
 
-    Needs a DAC. One read after the other, each of all tokens.
+    x: as the DACs get it, after any transform. Needs a DAC. One read after the other, each of all tokens.
     """
     bounds, tokens = tiles.bounds, x.shape[0]
     if tiles.weights is None:
@@ -200,6 +208,7 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
 
 def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     """`tile_matmul` of the integer path in plain NumPy, with integers of 64 bits: bit for bit the same result."""
+    x = _transformed(x, tiles)
     bounds, beta = tiles.bounds, _ranges_of(x, tiles)
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     planes = tiles.planes()

@@ -29,11 +29,13 @@ from aimc_sim.imperfections import Faults, Variation, Wires
 from aimc_sim.kernels.reads import LINEAR, SLICED, SQUARE
 from aimc_sim.kernels.tile_engine import Reads
 from aimc_sim.spec import Spec, merge, nearest, read_toml
+from aimc_sim.transforms import Transform
 
 MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
 __all__ = [
     "Adc", "AdcErrors", "Compensation", "Dac", "DacErrors", "Faults", "Hardware", "LambdaRule", "LeastSquares",
-    "PerTokenRange", "Placement", "ReadNoise", "Refresh", "StaticRange", "Tile", "Variation", "Wires", "preset_names",
+    "PerTokenRange", "Placement", "ReadNoise", "Refresh", "StaticRange", "Tile", "Transform", "Variation", "Wires",
+    "preset_names",
 ]  # fmt: skip
 _PRESETS = Path(__file__).parent / "presets"
 
@@ -101,6 +103,9 @@ class Hardware(Spec):
     read_noise: ReadNoise | None = None
     compensation: Compensation | None = None
     refresh: Refresh | None = None
+    transform: tuple[Transform, ...] | None = (
+        None  # of outliers, before mapping; the first that names a matrix counts
+    )
     wires: Wires | None = None
     faults: Faults | None = None
     variation: Variation | None = None
@@ -298,9 +303,21 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
         )
     device = devices.from_table(data["device"], f"{where}: device", folder)
     data["device"] = device.model_dump(mode="json")
-    for part in ("dac", "adc", "compensation", "read_noise", "refresh", "wires", "faults", "variation"):
+    for part in (
+        "dac",
+        "adc",
+        "compensation",
+        "read_noise",
+        "refresh",
+        "transform",
+        "wires",
+        "faults",
+        "variation",
+    ):
         if data.get(part) is False:
             data[part] = None
+    if isinstance(data.get("transform"), Mapping):
+        data["transform"] = [data["transform"]]
     data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")
     for converter, key, tag in (("dac", "range", "method"), ("adc", "full_scale", "rule")):
         table = data.get(converter)

@@ -9,6 +9,7 @@ from typing import Any
 
 from aimc_sim.cell_matrix import Ranges, needs_ranges
 from aimc_sim.chip import Chip
+from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.weightfile import WeightFile
 
@@ -29,6 +30,14 @@ def program(
     """
     opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
     chosen = opened.hardware if hardware is None else Hardware.load(hardware)
+    for transform in chosen.transform or ():
+        if not any(transform.applies(matrix.name, matrix.role) for matrix in opened.matrices):
+            raise BadInput(
+                "transform",
+                got={"matrices": list(transform.matrices), "roles": transform.roles},
+                why="no matrix of this model has such a name and role",
+                do="aimc-sim inspect shows their names; a pattern may hold * and ?",
+            )
     if ranges is None and needs_ranges(chosen):
         from aimc_sim.calibrate import ranges_for
 

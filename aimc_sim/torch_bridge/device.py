@@ -21,6 +21,10 @@ def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
         np.concatenate([plane.ravel() for plane in kind]) for kind in zip(*tiles.planes(), strict=True)
     )
     noise = None
+    if tiles.transform is not None:
+        raise BadInput(
+            "tiles", why="the GPU kernels know no transforms yet", do="run this hardware on the CPU"
+        )
     if tiles.reads != Reads():
         raise BadInput(
             "tiles", why="the GPU kernels read amplitudes only", do="run this input mode on the CPU"

@@ -62,7 +62,7 @@ class AnalogLinear(nn.Module):
             rows = (self.row_names or RowNames()).of(tuple(x.shape[:-1]))
         if flat.device.type != "cpu":
             y = self._on_gpu(flat, self.tiles, rows)
-        elif self.tiles.panels is None or rows is not None:
+        elif self.tiles.panels is None or rows is not None or self.tiles.transform is not None:
             y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles, rows))
         else:  # the same without a detour through NumPy, which costs as much as a small product
             y = torch.empty((flat.shape[0], self.out_features))

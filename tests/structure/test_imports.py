@@ -37,6 +37,7 @@ RANKS = [
     {"evaluate"},
     {"sizing", "deploy"},
     {"signoff"},
+    {"explain"},
     {"cli"},
 ]
 ONE_PART = [  # parts of several files, which may import each other
