@@ -123,6 +123,12 @@ def _checked(row_ids: I64 | None, tokens: int) -> I64:
     return np.ascontiguousarray(row_ids, dtype=np.int64)
 
 
+def dac_inputs(x: F32, tiles: TiledMatrix) -> tuple[F32, F32]:
+    """x (B, K) as the DACs get it, after any transform, and their ranges β (B, tiles)."""
+    x = _transformed(x, tiles)
+    return x, _ranges_of(x, tiles)
+
+
 def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
     """For each row tile: what the ADC sees before its gain, (reads·B, N) float32, and its factor β·2^… (reads·B,).
 
@@ -208,8 +214,7 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
 
 def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     """`tile_matmul` of the integer path in plain NumPy, with integers of 64 bits: bit for bit the same result."""
-    x = _transformed(x, tiles)
-    bounds, beta = tiles.bounds, _ranges_of(x, tiles)
+    bounds, (x, beta) = tiles.bounds, dac_inputs(x, tiles)
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     planes = tiles.planes()
     for t in range(bounds.size - 1):

@@ -29,7 +29,7 @@ RANKS = [
     {"models"},
     {"weightfile", "weightfile_checks", "weightfile_layout", "weightfile_write"},
     {"execute"},
-    {"periphery", "cell_wires"},
+    {"periphery", "cell_wires", "saturation"},
     {"cell_matrix"},
     {"chip"},
     {"torch_bridge", "programming", "sampling", "calibrate", "calibrate_moments", "export"},
