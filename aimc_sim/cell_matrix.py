@@ -251,7 +251,10 @@ class CellMatrix:
         if not integers:
             tiles, lsb = self._float_tiles(weights, gain)
             tiles = replace(tiles, transform=self.transform)
-            return around.behind(tiles, pushed, lsb) if self.hardware.dac else tiles
+            if self.hardware.dac is not None:
+                return around.behind(tiles, pushed, lsb)
+            around.silence(weights)
+            return tiles
         tiles, lsb = self._integer_tiles(packed, peak, gain), self._lsb(peak)
         if noise is not None:
             tiles = replace(tiles, noise=self._noise(noise.sigma, steps, largest, lsb))

@@ -91,6 +91,8 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     The result is new memory. On the integer path it has the same bits for any number of threads, any split of B and
     any processor. Raises BadInput for another shape, or for row ids that are missing.
     """
+    if x.dtype.kind not in "fiub":
+        raise BadInput("x", got=str(x.dtype), why="inputs are real numbers", do="convert them to float32")
     if x.ndim != 2 or x.shape[1] != tiles.rows:
         raise BadInput(
             "x", got=x.shape, why=f"this matrix takes (tokens, {tiles.rows})", do="reshape the input"
@@ -183,7 +185,12 @@ def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
     """β (B, tiles)."""
     if tiles.input_range is None:
         return converters.token_range_reference(x, tiles.bounds, tiles.range_per_tile)
-    return np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
+    beta = np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
+    lost = np.isnan(x)  # a static range clips what is large, but must not hide what is no number
+    if lost.any():
+        ends = zip(tiles.bounds[:-1], tiles.bounds[1:], strict=True)
+        beta[np.stack([lost[:, a:b].any(axis=1) for a, b in ends], axis=1)] = np.nan
+    return beta
 
 
 def _converted_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate: Any = None) -> F32:

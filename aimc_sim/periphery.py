@@ -162,6 +162,15 @@ class Periphery:
         shifted = effective.astype(np.float64) * self._dac[1][self.tile_map.column_tile[first:last]]
         return np.asarray(np.add.reduceat(shifted, self.tile_map.row_bounds[:-1], axis=1).T)
 
+    def silence(self, weights: F32) -> None:
+        """Weights (N, K) of dead columns become 0, row tile by row tile, where no ADC is there to give nothing."""
+        faults, bounds = self.hardware.faults, self.tile_map.row_bounds
+        if faults is None or not faults.dead_column_rate:
+            return
+        dead = dead_columns(faults, self._row_tiles, self._columns, self.ordinal, self.seed)
+        for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+            weights[dead[t], a:b] = 0
+
     def behind(self, tiles: TiledMatrix, current: F64, lsb: F64) -> TiledMatrix:
         """The tiles with the errors of their converters. current (tiles, N): what the DACs' offsets add, in codes ×
         weights; lsb (tiles, N or 1): an ADC code in full-scale currents.

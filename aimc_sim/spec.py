@@ -137,8 +137,12 @@ def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     return list(current.model_fields)
 
 
+_ORDER = {"extra_forbidden": 0, "missing": 2}
+
+
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadInput:
-    first = error.errors(include_url=False)[0]
+    # what is written wrongly explains what is missing, so it comes first
+    first = min(error.errors(include_url=False), key=lambda found: _ORDER.get(found["type"], 1))
     path = tuple(first["loc"])
     name = ".".join(str(step) for step in path) or "value"
     more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
@@ -152,6 +156,11 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadI
     if first["type"] == "missing":
         return BadInput(f"{where}: {name}", why=f"the field is required{more}", do="add it")
     reason = first["msg"].removeprefix("Value error, ")
+    if (
+        not path
+    ):  # fields that do not go together: the input is the whole document, and the reason has the remedy
+        reason, _, remedy = reason.replace("; ", ": ", 1).rpartition(": ")
+        return BadInput(where, why=reason + more, do=remedy)
     return BadInput(
         f"{where}: {name}",
         got=first["input"],

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import export, fidelity, model, noise, scaling, tile_product, wires
-from benchmarks.harness import Row, machine, show
+from benchmarks.harness import Row, machine, show, two_threads
 
 
 def title(module: object) -> str:
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out what needs a checkpoint")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
+    two_threads()
     if options.json:
         print(json.dumps({name: [asdict(row) for row in rows] for name, rows in sections(options.quick)}))
         return
@@ -75,6 +77,7 @@ def main() -> None:
         show(name, rows)
         missed += sum(row.met is False for row in rows)
     print(f"\n{missed} of the goals missed" if missed else "\nall goals met")
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":

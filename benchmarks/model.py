@@ -20,7 +20,7 @@ import torch
 from aimc_sim import WeightFile, export
 from aimc_sim.models import smollm2_path
 from aimc_sim.torch_bridge import AnalogLinear, load_digital, load_model
-from benchmarks.harness import Row, machine, show, side_by_side
+from benchmarks.harness import Row, machine, show, side_by_side, two_threads
 
 NEW_TOKENS = 24
 
@@ -70,6 +70,7 @@ def main() -> list[Row]:
     parser.add_argument("file", nargs="?", help="weight file; default: SmolLM2, exported now")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    two_threads()
     with tempfile.TemporaryDirectory(prefix="aimc-model-") as folder:
         file = WeightFile(options.file) if options.file else export(smollm2_path(), Path(folder) / "model.h5")
         rows = measure(file)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 import llvmlite
-import llvmlite.binding
 import numba
 
 try:
@@ -33,12 +32,18 @@ KERNELS = Path(__file__).resolve().parent
 PRUNE_AFTER_S = 30 * 86_400.0
 
 
+@lru_cache(maxsize=1)
+def _target() -> frozenset[str]:
+    """LLVM features that Numba compiles for, whatever its settings say of the host's."""
+    from numba.core.registry import cpu_target
+
+    features: str = cpu_target.target_context.codegen().magic_tuple()[2]
+    return frozenset(features.split(","))
+
+
 def target_has(feature: str) -> bool:
-    """Whether Numba compiles for processors with this LLVM feature: the host's, unless its settings name another."""
-    settings: Any = numba.config
-    if settings.CPU_NAME is not None or settings.CPU_FEATURES is not None:
-        return f"+{feature}" in (settings.CPU_FEATURES or "").split(",")
-    return bool(llvmlite.binding.get_host_cpu_features().get(feature, False))
+    """Whether Numba compiles for processors with this LLVM feature."""
+    return f"+{feature}" in _target()
 
 
 def cache_key(folder: Path = KERNELS) -> str:
@@ -115,15 +120,19 @@ def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = Fals
 
 def cfunc(signature: Any, function: Callable[..., Any]) -> Any:
     """numba.cfunc with the same choices: compiled (or read from our cache) at once, callable from C without the GIL."""
-    with _numba_cache_at(cache_folder()) as folder:
-        try:
-            return numba.cfunc(signature, nopython=True, cache=folder is not None, error_model="numpy")(
-                function
-            )
-        except Exception:  # a damaged cache entry unpickles into almost any error
-            if folder is None:
-                raise
-    return numba.cfunc(signature, nopython=True, error_model="numpy")(function)
+    options: dict[str, Any] = {"nopython": True, "error_model": "numpy"}
+    folder = cache_folder()
+    with _numba_cache_at(folder):
+        if folder is not None:
+            try:
+                return numba.cfunc(signature, cache=True, **options)(function)
+            except Exception:  # a damaged entry unpickles into almost any error: forget it and compile again
+                with contextlib.suppress(OSError):
+                    for entry in folder.rglob(f"*{function.__name__}-*.nb?"):
+                        entry.unlink()
+            with contextlib.suppress(Exception):  # or the folder cannot be written
+                return numba.cfunc(signature, cache=True, **options)(function)
+        return numba.cfunc(signature, **options)(function)
 
 
 @contextlib.contextmanager

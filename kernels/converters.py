@@ -14,17 +14,17 @@ from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import add32, peak_of
 
 F32 = npt.NDArray[np.float32]
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO, ONE, INFINITY = np.float32(0), np.float32(1), np.float32(np.inf)
 SILENT = np.float32(1e-30)  # a range below counts as no input: its reciprocal would not be a normal number
 C256, I128 = np.float32(256), np.int32(128)
 
 
 def token_range_reference(x: F32, bounds: npt.NDArray[np.int64], per_tile: bool) -> F32:
-    """β (B, tiles): max |x| of each token over a tile's rows, or over the whole input."""
+    """β (B, tiles): max |x| of each token over a tile's rows, or over the whole input; NaN where that is not finite."""
     peaks = np.stack(
         [np.abs(x[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)], axis=1
     )
-    peaks = np.asarray(peaks, np.float32)
+    peaks = np.where(np.isfinite(peaks), peaks, np.float32(np.nan)).astype(np.float32)
     return peaks if per_tile else np.repeat(peaks.max(axis=1, keepdims=True), peaks.shape[1], axis=1)
 
 
@@ -86,7 +86,8 @@ def dac(
         for t in range(bounds.size - 1):
             row = x[b, bounds[t] : bounds[t + 1]]
             if dynamic:
-                beta[b, t] = peak_of(row) if per_tile else whole
+                peak = peak_of(row) if per_tile else whole
+                beta[b, t] = peak if peak < INFINITY else np.float32(np.nan)  # what has no range is no number
             elif np.isnan(
                 peak_of(row)
             ):  # a static range clips what is large, but must not hide what is no number

@@ -12,13 +12,14 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache, partial
 from itertools import count
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 _lock = Lock()
+_inside = local()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _forked = False
@@ -46,11 +47,17 @@ def set_num_threads(threads: int | None) -> None:
     _requested = threads
 
 
+def _alone() -> bool:
+    """Whether this thread has to do its work by itself: neither team nor pool survives a fork, and a worker of the pool
+    that waited for the pool could wait for ever."""
+    return _forked or getattr(_inside, "pool", False)
+
+
 def run_blocks(work: Callable[[int, int], object], total: int, block: int) -> None:
     """Call work(start, stop) for consecutive blocks of ``total`` items, on all threads; the first error is raised."""
     bounds = [(start, min(start + block, total)) for start in range(0, total, block)]
     threads = min(num_threads(), len(bounds))
-    if threads <= 1 or _forked:  # neither team nor pool survives a fork
+    if threads <= 1 or _alone():
         for start, stop in bounds:
             work(start, stop)
         return
@@ -58,8 +65,7 @@ def run_blocks(work: Callable[[int, int], object], total: int, block: int) -> No
     if openmp is not None:
         _run_in_team(openmp, work, bounds, threads)
         return
-    for future in [_threads(threads).submit(work, start, stop) for start, stop in bounds]:
-        future.result()
+    _in_pool(threads, [partial(work, start, stop) for start, stop in bounds])
 
 
 def run_region(region: Any, address: int, threads: int) -> None:
@@ -67,15 +73,31 @@ def run_region(region: Any, address: int, threads: int) -> None:
 
     region: what `_jit.cfunc` made. It must cope with any number of threads, as few as one.
     """
-    if threads <= 1 or _forked:
+    if threads <= 1 or _alone():
         region.ctypes(address)
         return
     openmp = _openmp(sys.modules.get("torch"))
     if openmp is not None:
         openmp.GOMP_parallel(ctypes.cast(region.address, _REGION), address, threads, 0)
         return
-    for future in [_threads(threads).submit(region.ctypes, address) for _ in range(threads)]:
-        future.result()
+    _in_pool(threads, [partial(region.ctypes, address)] * threads)
+
+
+def _in_pool(threads: int, calls: list[partial[object]]) -> None:
+    """Run all calls in the pool and wait for every one, whatever happens: they hold the caller's addresses."""
+
+    def marked(call: partial[object]) -> object:
+        _inside.pool = True
+        return call()
+
+    futures = [_threads(threads).submit(marked, call) for call in calls]
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 def team() -> str:

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from aimc_sim.kernels import amx, multiply_add, tile_product
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.multiply_add import BLOCK
-from aimc_sim.kernels.panels import PANEL, empty_panels, pack_grid, pack_plane, panel_count, quad_starts
+from aimc_sim.kernels.panels import (
+    PANEL,
+    PLANE_BYTES,
+    SLACK,
+    empty_panels,
+    pack_grid,
+    pack_plane,
+    panel_count,
+    quad_starts,
+)  # fmt: skip
 from aimc_sim.kernels.parallel import num_threads, run_region
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.kernels.reads import SQUARE
@@ -56,13 +65,13 @@ class _Lent:
 
     def __init__(self) -> None:
         self._counters, self._bytes = np.zeros(COUNTERS, np.int64), np.empty(0, np.int8)
-        self.counters, self._start, self._size = self._counters.ctypes.data, 0, -1
+        self.counters, self._start, self.size = self._counters.ctypes.data, 0, -1
 
     def take(self, size: int) -> int:
         """The address of ``size`` bytes, on a cache line, and counters at zero."""
-        if self._size < size:
+        if self.size < size:
             self._bytes = np.empty(size + 64, np.int8)
-            self._start, self._size = _lines(self._bytes.ctypes.data), size
+            self._start, self.size = _lines(self._bytes.ctypes.data), size
         ctypes.memset(self.counters, 0, 8 * COUNTERS)
         return self._start
 
@@ -80,6 +89,8 @@ class _Plan(NamedTuple):
     converting: int  # threads
 
 
+KEPT = 1 << 26  # bytes of a buffer that is kept for the next product
+MAX_TILE_ROWS = 32_768  # sums stay within 32 bits
 PLANS = 64  # numbers of tokens for which a matrix remembers its plan
 
 
@@ -122,6 +133,36 @@ class AdcCurve(NamedTuple):
     bow: F32  # (tiles, N)
 
 
+def _check(
+    bounds: I64, panels: U8, inverse: F32, scale: F32, dac_levels: int, adc_levels: int, input_range: F32 | None,
+    noise: Noise | None, curve: AdcCurve | None,
+) -> None:  # fmt: skip
+    """Raises ValueError for arrays that do not fit each other: compiled code trusts their addresses."""
+    tiles, cols = scale.shape
+
+    def need(what: str, array: npt.NDArray[Any], dtype: type, *shape: int) -> None:
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(f"{what} must be {np.dtype(dtype)} {shape}, not {array.dtype} {array.shape}")
+
+    need("bounds", bounds, np.int64, tiles + 1)
+    if bounds[0] != 0 or (np.diff(bounds) < 1).any() or int(np.diff(bounds).max()) > MAX_TILE_ROWS:
+        raise ValueError(f"bounds must rise from 0 in steps of 1 to {MAX_TILE_ROWS}, not {bounds}")
+    if not 1 <= dac_levels <= 127 or adc_levels < 0:
+        raise ValueError(
+            f"dac_levels is 1 to 127 and adc_levels not negative, not {dac_levels} and {adc_levels}"
+        )
+    planes = panel_count(cols) * int(quad_starts(bounds)[-1]) * PLANE_BYTES
+    need("panels", panels, np.uint8, 2 * planes + SLACK)
+    for what, values in [("inverse", inverse), ("scale", scale), *(curve._asdict().items() if curve else ())]:
+        need(what, values, np.float32, tiles, cols)
+    if input_range is not None:
+        need("input_range", input_range, np.float32, tiles)
+    if noise is not None and noise.steps is not None:
+        need("noise.steps", noise.steps, np.uint8, planes + SLACK)
+    if noise is not None and noise.scale is not None:
+        need("noise.scale", noise.scale, np.float32, tiles, cols)
+
+
 class TileProduct:
     """The product with one matrix in panels: ``product(x, out)``.
 
@@ -136,6 +177,9 @@ class TileProduct:
         curve: AdcCurve | None = None, reads: Reads = AT_ONCE, using: int | None = None,
     ) -> None:  # fmt: skip
         tiles, cols = scale.shape
+        _check(bounds, panels, inverse, scale, dac_levels, adc_levels, input_range, noise, curve)
+        if using is not None and using not in available():
+            raise ValueError(f"this machine has no engine {using}: choose one of {available()}")
         self.reads = reads.times
         self._plans: dict[tuple[int, int], _Plan] = {}
         key, site, steps, noise_scale, floor = noise or (np.zeros(2, np.uint32), 0, None, None, 0.0)
@@ -189,7 +233,8 @@ class TileProduct:
         try:
             self._run(lent, tokens, x, out, row_ids)
         finally:
-            _spare.append(lent)
+            if lent.size <= KEPT:
+                _spare.append(lent)
 
     def _run(self, lent: _Lent, tokens: int, x: int, out: int, row_ids: int) -> None:
         threads = num_threads() if tokens * self.rows * self.cols >= WORTH_A_THREAD else 1
@@ -207,6 +252,8 @@ class TileProduct:
         job = Job.from_buffer_copy(self._job)
         rows = tokens * self.reads
         job.tokens, job.held = tokens, -(-rows // BLOCK) * BLOCK
+        if self.reads > 1:  # a block of tokens may then begin in the middle of a block of rows
+            job.held += BLOCK
         job.token_block = min(tokens, max(1, TOKEN_BLOCK // self.reads))
         if rows > TOKEN_BLOCK // 4 and self.pairs * -(-rows // TOKEN_BLOCK) < PIECES * threads:
             job.token_block = max(1, TOKEN_BLOCK // 4 // self.reads)

@@ -106,6 +106,9 @@ def test_dead_lines() -> None:
     tiles = matrix(W, faults={"dead_column_rate": 1}).tiles()
     assert (tile_matmul(X, tiles) == 0).all()
     assert (tile_matmul(X, matrix(W, faults={"dead_row_rate": 1}).tiles()) == 0).all()
+    for rates in ({"dead_column_rate": 1}, {"dead_row_rate": 1}):
+        without = matrix(W, faults=rates, dac=False, adc=False).tiles()
+        assert (tile_matmul(X, without) == 0).all(), "also without converters"
     m = matrix(W, faults={"dead_row_rate": 0.3}, adc=False)
     tiles = m.tiles()
     unit = np.eye(100, dtype=np.float32)

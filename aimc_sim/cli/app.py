@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": "Compare every byte of a weight file with its checksums.",
     "run": "Generate text on a simulated chip.",
     "eval": "Score a text on a simulated chip: perplexity.",
+    "explain": "Show what each effect of a hardware costs, as a waterfall.",
     "signoff": "Decide over chips and times whether the model survives.",
     "hardware": "List, show and check hardware descriptions.",
     "doctor": "Show versions, threads, processor, GPU, and what is missing.",

@@ -90,6 +90,18 @@ def summary(hardware: Hardware) -> str:
         parts.append("read noise")
     if hardware.compensation is not None:
         parts.append("drift compensation")
+    dac, adc = hardware.dac, hardware.adc
+    present = {
+        f"{dac.mode.replace('_', ' ')} inputs" if dac else "": dac is not None and dac.mode != "amplitude",
+        "DAC errors": dac is not None and dac.errors is not None,
+        "ADC errors": adc is not None and adc.errors is not None,
+        "transforms": bool(hardware.transform),
+        "reprogramming": hardware.refresh is not None,
+        "wires": hardware.wires is not None,
+        "faults": hardware.faults is not None,
+        "die variation": hardware.variation is not None,
+    }
+    parts += [name for name, there in present.items() if there]
     return ", ".join(parts)
 
 

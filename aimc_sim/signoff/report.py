@@ -29,10 +29,26 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 YIELD_NOTE = (
-    "The chips differ by the noise of their cells only; a die's own gain, temperature and spread of "
-    "periphery are not simulated, so whatever share of chips passes here is a yield of cell noise only."
+    "The chips differ by the noise of their cells only: this hardware has no faults, no errors of converters and no "
+    "variation of dies, so whatever share of chips passes here is a yield of cell noise only."
 )
 _VERSIONS = ("numpy", "numba", "scipy", "torch", "transformers")
+
+
+def _yield_note(hardware: Hardware) -> str:
+    """What a share of passing chips stands for on this hardware."""
+    dac, adc = hardware.dac, hardware.adc
+    varies = {
+        "faults": hardware.faults is not None,
+        "errors of converters": any(part is not None and part.errors is not None for part in (dac, adc)),
+        "variation of dies": hardware.variation is not None,
+    }
+    if not any(varies.values()):
+        return YIELD_NOTE
+    there = " and ".join(name for name, on in varies.items() if on)
+    absent = [name for name, on in varies.items() if not on]
+    rest = f"; without {' or '.join(absent)}, which this hardware does not describe" if absent else ""
+    return f"The chips differ by the noise of their cells and by {there}{rest}."
 
 
 def document_of(
@@ -60,7 +76,7 @@ def document_of(
         },
         "coverage": result.coverage.to_dict(),
         "notes": [
-            YIELD_NOTE,
+            _yield_note(Hardware.load(plan.hardware)),
             *([verdict.worst.gate.loss.caveat] if verdict.worst.gate.loss.caveat else []),
             *notes_on(Hardware.load(plan.hardware)),
         ],

@@ -56,7 +56,20 @@ class AnalogLinear(nn.Module):
                 why="a mounted chip has no gradient",
                 do="run it under torch.no_grad()",
             )
-        flat = x.detach().reshape(-1, self.in_features).to(torch.float32).contiguous()
+        if not x.is_floating_point():
+            raise BadInput(
+                f"input of {self.matrix_name}",
+                got=str(x.dtype),
+                why="activations are floating-point numbers",
+                do="convert the input to float32 first",
+            )
+        if torch._C._get_tracing_state() is not None:
+            raise BadInput(
+                f"layer {self.matrix_name}",
+                why="torch.jit.trace would record memory instead of the product",
+                do="use the model as it is, or torch.compile",
+            )
+        flat = x.detach().resolve_neg().reshape(-1, self.in_features).to(torch.float32).contiguous()
         rows = None
         if self.tiles.noise is not None:
             rows = (self.row_names or RowNames()).of(tuple(x.shape[:-1]))

@@ -114,12 +114,13 @@ def _cells(
 
 @triton.jit
 def column_peak(line: tl.tensor, start: tl.tensor, stop: tl.tensor, BLOCK: tl.constexpr) -> tl.tensor:
-    """max |w| of line[start:stop], 0 for nothing."""
-    peaks = tl.zeros([BLOCK], tl.float32)
+    """max |w| of line[start:stop], 0 for nothing, NaN where one is: on the bits, which order like the sizes."""
+    peaks = tl.zeros([BLOCK], tl.int32)
     for block in range(start, stop, BLOCK):
         at = block + tl.arange(0, BLOCK)
-        peaks = tl.maximum(peaks, tl.abs(tl.load(line + at, mask=at < stop, other=0.0)))
-    return tl.max(peaks, 0)
+        size = tl.abs(tl.load(line + at, mask=at < stop, other=0.0))
+        peaks = tl.maximum(peaks, size.to(tl.int32, bitcast=True))
+    return tl.max(peaks, 0).to(tl.float32, bitcast=True)
 
 
 @triton.jit

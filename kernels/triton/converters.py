@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from aimc_sim.kernels import panels
+from aimc_sim.kernels import converters, panels
 from aimc_sim.kernels.triton._launch import OPTIONS, require, row_bounds, same_device
 from aimc_sim.kernels.triton.conductance import column_peak
 from aimc_sim.kernels.triton.elementary import clamp, rint
@@ -18,6 +18,7 @@ from aimc_sim.kernels.triton.elementary import clamp, rint
 GRID = tl.constexpr(float(panels.GRID))
 BLOCK = 512
 MAX_LEVELS = 127  # codes are int8
+SILENT = tl.constexpr(float(converters.SILENT))
 
 
 class Codes(NamedTuple):
@@ -48,10 +49,16 @@ def dac_kernel(
         if not PER_TILE:
             first, last = start * 0, start * 0 + rows
         peak = column_peak(line, first, last, BLOCK)
+        peak = tl.where(peak < float("inf"), peak, float("nan"))  # what has no range is no number
         tl.store(beta + b * tiles + tile, peak)
     else:
         peak = tl.load(beta + b * tiles + tile)
-    scale = over(levels, peak)
+        largest = column_peak(line, first, last, BLOCK)
+        peak = tl.where(
+            largest == largest, peak, float("nan")
+        )  # a range clips, but must not hide what is no number
+        tl.store(beta + b * tiles + tile, peak)
+    scale = tl.where(peak > SILENT, over(levels, peak), 0.0)
     out = codes + tokens * tl.load(bounds + tile) + b * (stop - start) - start
     total = tl.zeros([BLOCK], tl.int32)
     for block in range(start, stop, BLOCK):

@@ -28,7 +28,7 @@ FEW_TOKENS = 16
 
 
 class ReadNoise(Protocol):
-    """Read noise of a matrix as `aimc_sim.execute.TileNoise` holds it."""
+    """Read noise of a matrix as `aimc_sim.kernels.tile_engine.Noise` has it, its steps row by row."""
 
     @property
     def steps(self) -> npt.NDArray[np.int8]:

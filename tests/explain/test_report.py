@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from aimc_sim.explain import plots
-from aimc_sim.explain.html import between, db, render, signed
+from aimc_sim.explain import plots, words
+from aimc_sim.explain.html import render
 from aimc_sim.explain.report import document_of, effects_csv, matrices_csv, to_json, write
 from aimc_sim.explain.run import Result
 from aimc_sim.weightfile import WeightFile
@@ -193,7 +193,24 @@ def test_products_without_any_noise_have_no_map(document: dict[str, Any]) -> Non
 
 
 def test_numbers_in_words() -> None:
-    assert signed(-0.0214) == "−0.021"
-    assert signed(None) == "–"
-    assert between([-0.5, 1.0], "kl") == "−0.500 to \u200b1.000"
-    assert (db(21.249), db(-3.0), db(None), db(float("inf"))) == ("21.2", "−3.0", "–", "–")
+    assert (words.loss(-0.0214, 3), words.loss(-0.0001, 3), words.loss(3.0777, 3)) == (
+        "−0.021",
+        "0.000",
+        "3.078",
+    )
+    assert words.span([-0.5, 1.0], 3) == "−0.500 to \u200b1.000"
+    assert words.span([0.5, 1.0], 2) == "0.50–\u200b1.00"
+    assert (words.share(-0.028), words.share(0.511), words.share(None)) == ("−2.8\u202f%", "51.1\u202f%", "–")
+    assert (words.db(21.249), words.db(-3.0), words.db(None), words.db(float("inf"))) == (
+        "21.2",
+        "−3.0",
+        "–",
+        "–",
+    )
+
+
+@pytest.mark.parametrize(
+    ("total", "decimals"), [(3.08, 3), (0.0713, 5), (17.9, 2), (412.0, 2), (1e-9, 6), (0.0, 6)]
+)
+def test_decimals_follow_the_total(total: float, decimals: int) -> None:
+    assert words.places({"kl_nats": {"total": {"mean": total}}}) == decimals

@@ -44,6 +44,17 @@ def test_exact_tiles_are_the_digital_model(explained: Result) -> None:
     assert decibels(explained.noise(NONE)).min() > 60
 
 
+def test_a_transform_stays_whatever_is_on(tiny_weights: Path) -> None:
+    """It is exact, so exact tiles behind it are the digital model too."""
+    weights = WeightFile(tiny_weights)
+    rotated = Hardware.load({"base": "hermes-256", "transform": [{"rotate": "hadamard"}]})
+    found = run_study(make_study(weights, rotated, seeds=1, tokens=16), weights)
+    for on in found.cells:
+        assert variant(rotated, found.effects, on).transform == rotated.transform
+    assert found.kl(NONE) == pytest.approx(0, abs=1e-6)
+    assert decibels(found.noise(NONE)).min() > 60
+
+
 def test_every_set_is_scored_on_every_chip(explained: Result) -> None:
     assert set(explained.cells) == set(sets_of(explained.effects))
     for on in explained.cells:

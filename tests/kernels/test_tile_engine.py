@@ -161,7 +161,7 @@ def test_an_older_processor_makes_the_same_bits() -> None:
         "tiles = tiles_of(70, 130, 64)\n"
         "print(tile_engine.name(), hashlib.sha256(tile_matmul(gaussian((9, 130), 2), tiles).tobytes()).hexdigest())"
     )
-    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell"}
+    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
     )

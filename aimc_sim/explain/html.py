@@ -1,0 +1,40 @@
+"""explain.html: one self-contained page made from the explanation's document."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from aimc_sim.explain import plots, words
+from aimc_sim.signoff.html import _TEMPLATES
+from aimc_sim.signoff.words import nats, perplexity_text, sig, spoken
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(sig=sig, spoken=spoken, nats=nats, loss=words.loss, span=words.span)
+    environment.filters.update(perplexity=perplexity_text, share=words.share, db=words.db)
+    return environment.get_template("explain.html.j2")
+
+
+def render(document: dict[str, Any]) -> str:
+    """The page. It loads nothing: style and plots are inside, and there is no script."""
+    from markupsafe import Markup
+
+    css = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "explain.css"))
+    # Two drawings of each plot, for wide and for narrow screens: text in a scaled drawing would get too small.
+    drawn = {
+        name: [Markup(draw(document, width)) for width in (plots.WIDE, plots.NARROW)]
+        for name, draw in (("falls", plots.falls), ("apart", plots.apart), ("layers", plots.layers))
+    }
+    text: str = _template().render(d=document, css=Markup(css), plots=drawn, n=words.places(document))
+    return text

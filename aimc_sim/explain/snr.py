@@ -1,0 +1,91 @@
+"""How noisy each product is: tiles against the digital product, on the inputs that the digital model gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aimc_sim.evaluate.windows import Windows
+from aimc_sim.execute import tile_matmul
+from aimc_sim.hardware import Hardware
+from aimc_sim.randomness import row_ids
+from aimc_sim.torch_bridge import AnalogLinear, analog_matrices
+from aimc_sim.weightfile import WeightFile
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+PROBED = 64  # tokens that products are compared on, spread evenly over the text
+SEEN = 512  # tokens of the text that they are chosen from
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Inputs x (tokens, K) and digital products y (tokens, N), without bias, of every analog matrix, in file order."""
+
+    names: tuple[str, ...]
+    inputs: dict[str, F32]
+    products: dict[str, F32]
+    rows: npt.NDArray[np.int64]  # (tokens,) names of the rows, for read noise
+
+    def noise(self, model: Any) -> F64:
+        """(matrices,) noise-to-signal ratio of the tiles that are mounted: mean over tokens of ‖error‖²/‖y‖².
+
+        Every token counts alike, however large its activations are; the noise of independent effects adds.
+        """
+        layers = {
+            module.matrix_name: module for module in model.modules() if isinstance(module, AnalogLinear)
+        }
+        found = np.empty(len(self.names))
+        for index, name in enumerate(self.names):
+            tiles, y = layers[name].tiles, self.products[name]
+            assert tiles is not None
+            error = tile_matmul(self.inputs[name], tiles, self.rows if tiles.noise is not None else None)
+            error -= y
+            signal = np.einsum("ij,ij->i", y, y, dtype=np.float64)
+            lost = np.einsum("ij,ij->i", error, error, dtype=np.float64)
+            heard = signal > 0
+            found[index] = float((lost[heard] / signal[heard]).mean()) if heard.any() else np.nan
+        return found
+
+
+def probe(digital: Any, weight_file: WeightFile, hardware: Hardware, windows: Windows) -> Probe:
+    """Run the digital model once over the beginning of the text, and keep what its matrices took and gave."""
+    length = min(len(windows.rows[0]), SEEN)
+    batch = [row[:length] for row in windows.rows if len(row) >= length][: max(1, SEEN // length)]
+    ids = torch.from_numpy(np.stack(batch).astype(np.int64))
+    picked = np.unique(np.linspace(0, ids.numel() - 1, min(PROBED, ids.numel())).astype(np.int64))
+    names = tuple(matrix.name for matrix in analog_matrices(weight_file, hardware))
+    seen = Probe(names, {}, {}, row_ids(picked // length, picked % length))
+    with _watched(digital, seen, picked), torch.no_grad():
+        digital(input_ids=ids, use_cache=False)
+    return seen
+
+
+@contextmanager
+def _watched(model: Any, seen: Probe, picked: npt.NDArray[np.int64]) -> Iterator[None]:
+    def watch(name: str) -> Any:
+        def hook(module: Any, args: Any, out: Any) -> None:
+            x, y = (value.detach().reshape(-1, value.shape[-1])[picked].float() for value in (args[0], out))
+            if module.bias is not None:  # added digitally, so it is no part of the product
+                y = y - module.bias
+            seen.inputs[name], seen.products[name] = x.numpy(), y.numpy()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in seen.names:
+            handle = model.get_submodule(name).register_forward_hook(watch(name))
+            stack.callback(handle.remove)
+        yield
+
+
+def decibels(ratio: F64) -> F64:
+    """Signal-to-noise ratio in dB of noise-to-signal ratios; infinite without noise, NaN below zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(-10 * np.log10(ratio))
