@@ -80,7 +80,7 @@ class Compensation(Spec):
 class Refresh(Spec):
     """The whole chip is programmed anew every so many seconds: new draws, drift begins again, faults remain."""
 
-    every_s: float = Field(gt=0)
+    every_s: float = Field(ge=1)
 
 
 class Placement(Spec):

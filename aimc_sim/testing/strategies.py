@@ -262,7 +262,7 @@ def cell_matrices(
         seed=draw(seeds()),
         t_s=draw(times(chosen.device)),
         ordinal=draw(st.integers(0, 2**20 - 1)),
-        epoch=draw(st.integers(0, 2**32 - 1)),
+        epoch=draw(st.integers(0, 2**31)),  # reprogramming counts on from there
         session=draw(st.integers(0, 2**32 - 1)),
         ranges=MatrixRange(input_range=beta, full_scale=full),
     )

@@ -35,7 +35,9 @@ def normals(counter: Tensor, key: npt.NDArray[np.uint32]) -> Tensor:
     parts = []
     for pair in (0, 2):
         square = _log_uniform(words[:, pair]) * -2.0
-        radius = torch.sqrt(square.double()).float()  # rounded rightly, which torch's float32 root is not everywhere
+        radius = torch.sqrt(
+            square.double()
+        ).float()  # rounded rightly, which torch's float32 root is not everywhere
         sin, cos = _sincos_turn(words[:, pair + 1])
         parts += [radius * cos, radius * sin]
     return torch.stack(parts, dim=1)

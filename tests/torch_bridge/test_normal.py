@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from aimc_sim.kernels import torch_normal
 from aimc_sim.kernels.elementary import log_uniform_reference, sincos_turn_reference
 from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
+from aimc_sim.torch_bridge import normal as torch_normal
 
 COUNTER = np.arange(4 * 50_000, dtype=np.uint32).reshape(-1, 4) * np.uint32(2_654_435_761)
 
