@@ -210,7 +210,8 @@ class Hardware(Spec):
     def compensated_at(self, age_s: float) -> float:
         """When the compensation in force at an age was read out, in seconds since programming."""
         every = None if self.compensation is None else self.compensation.every_s
-        return age_s if every is None else min(math.floor(age_s / every) * every, age_s)
+        read_out_s = age_s if every is None else min(math.floor(age_s / every) * every, age_s)
+        return read_out_s if read_out_s >= self.device.t_min_s else 0.0
 
     @property
     def uses_integers(self) -> bool:

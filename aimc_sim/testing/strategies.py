@@ -256,11 +256,16 @@ def cell_matrices(
         beta = draw(hnp.arrays(np.float32, row_tiles, elements=size))
     if chosen.adc is not None and not isinstance(chosen.adc.full_scale, LambdaRule):
         full = draw(hnp.arrays(np.float32, (row_tiles, col_tiles), elements=size))
+    t_s = draw(times(chosen.device))
+    try:  # programmed again, cells may be younger than the device's first data
+        chosen.check_time(t_s)
+    except BadInput:
+        t_s = 0.0
     return CellMatrix(
         array,
         chosen,
         seed=draw(seeds()),
-        t_s=draw(times(chosen.device)),
+        t_s=t_s,
         ordinal=draw(st.integers(0, 2**20 - 1)),
         epoch=draw(st.integers(0, 2**31)),  # reprogramming counts on from there
         session=draw(st.integers(0, 2**32 - 1)),
