@@ -14,7 +14,6 @@ from aimc_sim.cell_matrix import CellMatrix
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import normal
 from aimc_sim.kernels._jit import njit
-from aimc_sim.kernels.memory import copy_16
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.randomness import key_of
 from benchmarks.harness import Row, main, median_seconds, side_by_side
@@ -42,10 +41,11 @@ def _words(start: Any, stop: Any, k0: Any, k1: Any, words: Any, out: Any) -> Non
         normal.words_of_groups(
             np.uint32(at >> 2), normal.GROUPS, np.uint32(1), np.uint32(2), np.uint32(3), k0, k1, words
         )
-        to, lanes = out[at:].ctypes.data, words.ctypes.data
         for block in range(normal.GROUPS // 16):
             for lane in range(4):
-                copy_16(to + (block << 8) + (lane << 6), lanes + lane * 4 * normal.GROUPS + (block << 6))
+                row = at + (block << 6) + (lane << 4)
+                for i in range(min(16, stop - row)):
+                    out[row + i] = words[lane, (block << 4) + i]
 
 
 def measure() -> tuple[list[Row], None]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import log_uniform, log_uniform_reference, sincos_turn, sincos_turn_reference
-from aimc_sim.kernels.memory import copy_16, whole_registers
+from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.philox import philox4x32, philox_words
 
 MINUS_TWO = np.float32(-2.0)
@@ -69,16 +69,14 @@ def fill_normals(
     w (4, GROUPS) uint32, z (4, GROUPS) float32.
     Row r sits in group (r >> 6) << 4 | (r & 15), lane (r >> 4) & 3 (aimc_sim.randomness).
     """
-    whole_registers()
     blocks = (count + 63) >> 6
     groups = blocks << 4
     words_of_groups(np.uint32(c0 + np.uint32(start >> 2)), groups, c1, c2, c3, k0, k1, w)
     normals_of_pair(w[0], w[1], z[0], z[1], groups)
     normals_of_pair(w[2], w[3], z[2], z[3], groups)
-    whole = count >> 6
-    to, lanes, pitch = out.ctypes.data, z.ctypes.data, 4 * z.shape[1]
-    for block in range(whole):
+    for block in range(blocks):
         for lane in range(4):
-            copy_16(to + (block << 8) + (lane << 6), lanes + lane * pitch + (block << 6))
-    for r in range(whole << 6, count):
-        out[r] = z[(r >> 4) & 3, (r >> 6 << 4) | (r & 15)]
+            row = (block << 6) + (lane << 4)
+            group = block << 4
+            for i in range(min(16, count - row)):
+                out[row + i] = z[lane, group + i]
