@@ -255,16 +255,17 @@ class CellMatrix:
                 return around.behind(tiles, pushed, lsb)
             around.silence(weights)
             return tiles
-        tiles, lsb = self._integer_tiles(packed, peak, gain), self._lsb(peak)
+        lsb = self._lsb(peak)
+        tiles = self._integer_tiles(packed, peak, gain, lsb)
         if noise is not None:
             tiles = replace(tiles, noise=self._noise(noise.sigma, steps, largest, lsb))
         return around.behind(replace(tiles, transform=self.transform), pushed, lsb)
 
-    def _integer_tiles(self, packed: U8, peak: F32, gain: F64) -> TiledMatrix:
+    def _integer_tiles(self, packed: U8, peak: F32, gain: F64, lsb: F64) -> TiledMatrix:
         dac = self.hardware.dac
         assert dac is not None
         per_unit = peak / (panels.GRID * self.hardware.read_levels)
-        return self._converted(per_unit, gain, self._lsb(peak), packed=packed)
+        return self._converted(per_unit, gain, lsb, packed=packed)
 
     def _noise(self, sigma: float, steps: U8, largest: F32, lsb: F64) -> Noise:
         """Read noise, its variance in squared codes (without an ADC: currents) per unit of the integer Σ steps·q²."""

@@ -26,12 +26,13 @@ from aimc_sim.converters import (
 from aimc_sim.devices import Device
 from aimc_sim.errors import BadInput
 from aimc_sim.imperfections import Faults, Variation, Wires
+from aimc_sim.kernels.panels import MAX_TILE_ROWS
 from aimc_sim.kernels.reads import LINEAR, SLICED, SQUARE
 from aimc_sim.kernels.tile_engine import Reads
 from aimc_sim.spec import Spec, merge, nearest, read_toml
 from aimc_sim.transforms import Transform
 
-MAX_ROWS = 32_768  # of a tile: integer sums of the product stay within 32 bits
+MAX_ROWS = MAX_TILE_ROWS
 __all__ = [
     "Adc", "AdcErrors", "Compensation", "Dac", "DacErrors", "Faults", "Hardware", "LambdaRule", "LeastSquares",
     "PerTokenRange", "Placement", "ReadNoise", "Refresh", "StaticRange", "Tile", "Transform", "Variation", "Wires",

@@ -31,6 +31,7 @@ PLANE_BYTES = PANEL * QUAD  # of one plane of one quad
 SLACK = 16 * 2 * PLANE_BYTES  # read beyond the last quad by a matrix unit that takes 64 rows at once
 ALIGNMENT = 64
 GRID = 32767  # largest magnitude of an effective weight on the 16-bit grid
+MAX_TILE_ROWS = 32_768  # sums of a tile stay within 32 bits
 ZERO = np.float32(0)
 
 
@@ -86,16 +87,23 @@ def from_grid(grid: npt.NDArray[np.int16], peak: F32) -> F32:
 
 
 @njit
-def to_grid(effective: Any, bounds: Any, first: Any, peak: Any, grid: Any) -> None:
-    """Columns first … of effective (n, K) on the 16-bit grid: ``grid`` (n, K) int16; peak (tiles, N) is written."""
-    for i in range(effective.shape[0]):
+def to_levels(values: Any, bounds: Any, first: Any, limit: Any, peak: Any, out: Any) -> None:
+    """Columns first … of values (n, K) in whole numbers up to ±limit, which is the largest of each column in its tile:
+    ``out`` (n, K) integers; peak (tiles, N) is written."""
+    for i in range(values.shape[0]):
         for t in range(bounds.size - 1):
-            row, out = effective[i, bounds[t] : bounds[t + 1]], grid[i, bounds[t] : bounds[t + 1]]
+            row, levels = values[i, bounds[t] : bounds[t + 1]], out[i, bounds[t] : bounds[t + 1]]
             m = peak_of(row)
             peak[t, first + i] = m
-            scale = np.float32(GRID) / m if m > ZERO else ZERO
+            scale = np.float32(limit) / m if m > ZERO else ZERO
             for r in range(row.size):
-                out[r] = np.int16(np.int32(np.rint(row[r] * scale)))
+                levels[r] = np.int32(np.rint(row[r] * scale))
+
+
+@njit
+def to_grid(effective: Any, bounds: Any, first: Any, peak: Any, grid: Any) -> None:
+    """Columns first … of effective (n, K) on the 16-bit grid: ``grid`` (n, K) int16; peak (tiles, N) is written."""
+    to_levels(effective, bounds, first, GRID, peak, grid)
 
 
 @njit

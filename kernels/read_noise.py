@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
-from aimc_sim.kernels.elementary import peak_of
 from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import normals, normals_of_pair, words_of_groups
+from aimc_sim.kernels.panels import to_levels
 
 F32 = npt.NDArray[np.float32]
 STEPS = 127  # of the grid of s
@@ -23,7 +23,6 @@ C128 = np.float32(128)
 TILE_SHIFT = 20  # counter word 0: row tile above, block of columns below
 COLUMNS = 64  # of one block of draws: 16 groups of 4
 GROUPS = COLUMNS // 4
-ZERO = np.float32(0)
 
 
 def product_normals(
@@ -61,14 +60,7 @@ def to_steps_reference(total: F32) -> tuple[npt.NDArray[np.uint8], F32]:
 @njit
 def to_steps(total: Any, bounds: Any, first: Any, peak: Any, steps: Any) -> None:
     """Columns first … of total (n, K) on the grid: steps (n, K) uint8; peak (tiles, N) is written."""
-    for i in range(total.shape[0]):
-        for t in range(bounds.size - 1):
-            row, out = total[i, bounds[t] : bounds[t + 1]], steps[i, bounds[t] : bounds[t + 1]]
-            m = peak_of(row)
-            peak[t, first + i] = m
-            scale = np.float32(STEPS) / m if m > ZERO else ZERO
-            for r in range(row.size):
-                out[r] = np.uint8(np.int32(np.rint(row[r] * scale)))
+    to_levels(total, bounds, first, STEPS, peak, steps)
 
 
 @njit

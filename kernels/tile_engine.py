@@ -16,6 +16,7 @@ from aimc_sim.kernels import amx, multiply_add, tile_product
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.multiply_add import BLOCK
 from aimc_sim.kernels.panels import (
+    MAX_TILE_ROWS,
     PANEL,
     PLANE_BYTES,
     SLACK,
@@ -90,7 +91,6 @@ class _Plan(NamedTuple):
 
 
 KEPT = 1 << 26  # bytes of a buffer that is kept for the next product
-MAX_TILE_ROWS = 32_768  # sums stay within 32 bits
 PLANS = 64  # numbers of tokens for which a matrix remembers its plan
 
 

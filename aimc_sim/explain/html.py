@@ -6,21 +6,13 @@ from functools import cache
 from typing import Any
 
 from aimc_sim.explain import plots, words
-from aimc_sim.signoff.html import _TEMPLATES
+from aimc_sim.signoff.html import _TEMPLATES, environment_of_pages
 from aimc_sim.signoff.words import nats, perplexity_text, sig, spoken
 
 
 @cache
 def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of_pages()
     environment.filters.update(sig=sig, spoken=spoken, nats=nats, loss=words.loss, span=words.span)
     environment.filters.update(perplexity=perplexity_text, share=words.share, db=words.db)
     return environment.get_template("explain.html.j2")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,7 @@ from aimc_sim.explain.run import Result
 from aimc_sim.explain.study import Study
 from aimc_sim.explain.waterfall import Figure, Row, Waterfall, waterfall
 from aimc_sim.hardware import Hardware, StaticRange
-from aimc_sim.signoff.report import _VERSIONS, _architecture, _version, _write_beside, to_json
+from aimc_sim.signoff.report import _VERSIONS, _architecture, _version, to_json, write_together
 from aimc_sim.signoff.words import nats, sig, spoken
 from aimc_sim.units import format_duration
 from aimc_sim.weightfile import WeightFile
@@ -98,15 +97,7 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, ...]:
         folder / "effects.csv": effects_csv(document),
         folder / "matrices.csv": matrices_csv(document),
     }
-    written: dict[Path, Path] = {}
-    try:
-        for path, text in pages.items():
-            written[path] = _write_beside(path, text)
-        for path, partial in written.items():
-            os.replace(partial, path)
-    finally:
-        for partial in written.values():
-            partial.unlink(missing_ok=True)
+    write_together(pages)
     return tuple(pages)
 
 

@@ -13,17 +13,22 @@ from aimc_sim.signoff.words import nats, nats_text, perplexity_text, share_text,
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-@cache
-def _template() -> Any:
+def environment_of_pages() -> Any:
+    """Jinja's environment for pages from our templates: everything escaped, nothing undefined."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@cache
+def _template() -> Any:
+    environment = environment_of_pages()
     environment.filters.update(
         sig=sig, percent=percent, interval=interval, spoken=spoken, macs=macs, shape=shape, nats=nats
     )

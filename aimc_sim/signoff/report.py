@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,12 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     from aimc_sim.signoff.html import render
 
     pages = {folder / "report.json": to_json(document), folder / "report.html": render(document)}
+    write_together(pages)
+    return folder / "report.json", folder / "report.html"
+
+
+def write_together(pages: Mapping[Path, str]) -> None:
+    """Write texts into files: all complete under other names first, then all renamed."""
     written: dict[Path, Path] = {}
     try:
         for path, text in pages.items():
@@ -113,7 +119,6 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     finally:
         for partial in written.values():
             partial.unlink(missing_ok=True)
-    return folder / "report.json", folder / "report.html"
 
 
 def to_json(document: dict[str, Any]) -> str:

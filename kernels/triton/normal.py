@@ -11,7 +11,7 @@ import triton.language as tl
 from aimc_sim.kernels import read_noise
 from aimc_sim.kernels.triton._launch import OPTIONS, blocks, require, words
 from aimc_sim.kernels.triton.elementary import log_uniform, sincos_turn
-from aimc_sim.kernels.triton.philox import load_word, philox_words
+from aimc_sim.kernels.triton.philox import load_counter, load_word, philox_words
 
 BLOCK = 128
 TILE_UNIT = tl.constexpr(1 << read_noise.TILE_SHIFT)
@@ -74,10 +74,7 @@ def normals_kernel(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     line = at.to(tl.int64) * 4
-    c0 = tl.load(counter + line, mask=inside, other=0).to(tl.uint32, bitcast=True)
-    c1 = tl.load(counter + line + 1, mask=inside, other=0).to(tl.uint32, bitcast=True)
-    c2 = tl.load(counter + line + 2, mask=inside, other=0).to(tl.uint32, bitcast=True)
-    c3 = tl.load(counter + line + 3, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    c0, c1, c2, c3 = load_counter(counter + line, inside)
     z = four_normals(c0, c1, c2, c3, load_word(key), load_word(key + 1))
     tl.store(out + line[:, None] + tl.arange(0, 4)[None, :], z, mask=inside[:, None])
 

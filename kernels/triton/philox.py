@@ -43,16 +43,23 @@ def philox_words(
 
 
 @triton.jit
+def load_counter(line: tl.tensor, inside: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """The four uint32 words of the counters that start at ``line``, int32 in memory."""
+    c0 = tl.load(line, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    c1 = tl.load(line + 1, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    c2 = tl.load(line + 2, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    c3 = tl.load(line + 3, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    return c0, c1, c2, c3
+
+
+@triton.jit
 def words_kernel(
     counter: tl.tensor, key: tl.tensor, out: tl.tensor, size: tl.tensor, BLOCK: tl.constexpr
 ) -> None:
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     line = at.to(tl.int64) * 4
-    c0 = tl.load(counter + line, mask=inside, other=0).to(tl.uint32, bitcast=True)
-    c1 = tl.load(counter + line + 1, mask=inside, other=0).to(tl.uint32, bitcast=True)
-    c2 = tl.load(counter + line + 2, mask=inside, other=0).to(tl.uint32, bitcast=True)
-    c3 = tl.load(counter + line + 3, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    c0, c1, c2, c3 = load_counter(counter + line, inside)
     w0, w1, w2, w3 = philox_words(c0, c1, c2, c3, load_word(key), load_word(key + 1))
     tl.store(out + line, w0.to(tl.int32, bitcast=True), mask=inside)
     tl.store(out + line + 1, w1.to(tl.int32, bitcast=True), mask=inside)

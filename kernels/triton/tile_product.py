@@ -15,13 +15,13 @@ import torch
 import triton
 import triton.language as tl
 
+from aimc_sim.kernels.panels import MAX_TILE_ROWS
 from aimc_sim.kernels.triton._launch import OPTIONS, blocks, require, row_bounds, same_device, words
 from aimc_sim.kernels.triton.converters import dac
 from aimc_sim.kernels.triton.elementary import clamp, rint
 from aimc_sim.kernels.triton.normal import product_normals
 from aimc_sim.kernels.triton.philox import load_word
 
-MAX_TILE_ROWS = 32_768  # 32-bit sums stay exact
 MAX_ADC_LEVELS = 1 << 22
 ALIGNMENT = 16  # bytes of one load
 FEW_TOKENS = 16
