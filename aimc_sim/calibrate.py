@@ -1,77 +1,213 @@
 """Converter ranges from one pass of the digital model over the stored calibration text, cached by content.
 
-Input ranges: κ·std, maximum or a percentile of |x|. ADC full scales: per tile, the one that minimises the square error
-of the tile's outputs with exact cells (least squares); an untrained checkpoint loses far less that way than by a rule.
+Input ranges β by a rule of the DAC, ADC full scales by a rule of the ADC: `aimc_sim.converters` lists them, and
+`calibrate_rules` has their arithmetic. Matrix by matrix as the model runs; nothing of the text is kept. A λ for the
+whole model is chosen when the pass is over. Where no rule needs text, none is read.
 """
 
 from __future__ import annotations
 
 import gc
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim import calibrate_cache
+from aimc_sim.calibrate_cache import cache_folder
 from aimc_sim.calibrate_moments import keep_last_position
+from aimc_sim.calibrate_rules import (
+    LAMBDAS,
+    full_scales,
+    lambda_errors,
+    shape_of,
+    static_range,
+)
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange, Ranges
 from aimc_sim.chip import channel_transform
+from aimc_sim.converters import LambdaRule, LeastOutputError, StaticRange, WorstCase
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import TiledMatrix, tile_sums
-from aimc_sim.hardware import Adc, Hardware, LambdaRule, StaticRange
-from aimc_sim.kernels._jit import cache_root
-from aimc_sim.kernels.full_scale import best_full_scale
-from aimc_sim.kernels.parallel import run_blocks
+from aimc_sim.hardware import Hardware
 from aimc_sim.mapping import TileMap, tile_map
-from aimc_sim.spec import canonical_json
 from aimc_sim.torch_bridge.model import analog_matrices, load_digital
+from aimc_sim.transforms import ChannelTransform
 from aimc_sim.weightfile import MatrixInfo, WeightFile, to_float32
 
+__all__ = ["cache_folder", "derive_ranges", "derived_lambdas", "needs_text", "ranges_for", "static_range"]
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 FIT_TOKENS = 512  # tokens that full scales are fitted on, spread evenly over the calibration text
 FIT_COLUMNS = 8192  # outputs fitted at once, in whole tiles: bounds what the head of a large vocabulary takes
-VERSION = 3  # of the method: a change makes cached ranges stale
+HELD = 4 * FIT_COLUMNS  # outputs × conversions of one output, where all of them are held at once
 
 
 def derive_ranges(
     weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None
 ) -> dict[str, MatrixRange]:
     """Ranges of every analog matrix, in one pass over the calibration text. Raises BadInput if the file has none."""
-    ranges = _one_pass(_mapped_anew(weight_file), hardware, progress)
+    ranges = _Pass(_mapped_anew(weight_file), hardware, progress).run()
     gc.collect()  # a model is full of cycles, and keeps the whole file mapped
     return ranges
 
 
-def _one_pass(
-    weight_file: WeightFile, hardware: Hardware, progress: Progress | None
-) -> dict[str, MatrixRange]:
-    tokens = weight_file.calibration.token_ids
-    matrices = {matrix.name: matrix for matrix in analog_matrices(weight_file, hardware)}
-    ranges: dict[str, MatrixRange] = {}
+def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None) -> Ranges:
+    """`derive_ranges`, remembered in the user's cache folder by (weight file, converters, tiles, placement)."""
+    path = cache_folder() / calibrate_cache.name_of(weight_file, hardware)
+    known = calibrate_cache.read(path)
+    if known is None or not calibrate_cache.fits(known, weight_file, hardware):
+        known = derive_ranges(weight_file, hardware, progress)
+        calibrate_cache.write(path, known)
+    return known
+
+
+def needs_text(hardware: Hardware) -> bool:
+    """Whether any range depends on the calibration text, and not on the weights alone."""
+    static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
+    adc = hardware.adc
+    return static or (
+        adc is not None and adc.full_scale.calibrated and not isinstance(adc.full_scale, WorstCase)
+    )
+
+
+def derived_lambdas(hardware: Hardware, ranges: Ranges) -> dict[str, float]:
+    """λ of every matrix where the hardware asks for one that is derived anew; empty where it does not."""
+    rule = None if hardware.adc is None else hardware.adc.full_scale
+    if not isinstance(rule, LambdaRule) or rule.derive is None:
+        return {}
+    return {
+        name: float(item.full_scale.flat[0]) for name, item in ranges.items() if item.full_scale is not None
+    }
+
+
+class _Pass:
+    """One pass over the text: what each matrix sees becomes its ranges, and is forgotten."""
+
+    def __init__(self, weight_file: WeightFile, hardware: Hardware, progress: Progress | None) -> None:
+        self._file, self._hardware, self._progress = weight_file, hardware, progress
+        self._matrices = {matrix.name: matrix for matrix in analog_matrices(weight_file, hardware)}
+        self._cells = _exact_cells(hardware)
+        self._ranges: dict[str, MatrixRange] = {}
+        self._errors: dict[str, F64] = {}  # of products at each λ, for the one of the whole model
+
+    def run(self) -> dict[str, MatrixRange]:
+        """All ranges, in the order of the model."""
+        if needs_text(self._hardware):
+            model = load_digital(self._file)
+            with _watching(model, self._matrices, self._see):
+                _forward(model, self._file.calibration.token_ids)
+        else:
+            for name, matrix in self._matrices.items():
+                self._see(name, np.zeros((0, matrix.rows), np.float32))
+        rule = None if self._hardware.adc is None else self._hardware.adc.full_scale
+        if self._errors and isinstance(rule, LambdaRule):
+            best = rule.lambda_ * LAMBDAS[int(np.argmin(np.mean(list(self._errors.values()), axis=0)))]
+            for name, item in self._ranges.items():
+                assert item.full_scale is not None
+                self._ranges[name] = replace(item, full_scale=np.full_like(item.full_scale, best))
+        return self._ranges
+
+    def _see(self, name: str, x: F32) -> None:
+        matrix, hardware = self._matrices[name], self._hardware
+        tmap = tile_map(matrix.rows, matrix.cols, hardware.tile)
+        transform = None
+        if hardware.transform is not None:
+            transform = channel_transform(self._file, matrix, hardware, self._file.weight(name))
+        if transform is not None and len(x):
+            x = transform.apply_input(np.ascontiguousarray(x))
+        beta = self._input_range(matrix, tmap, transform, x)
+        full_scale = None
+        if hardware.adc is not None and hardware.adc.full_scale.calibrated:
+            full_scale = self._full_scale(matrix, tmap, transform, _sample(x), beta)
+        self._ranges[name] = MatrixRange(beta, full_scale)
+        if self._progress:
+            self._progress("calibrating converter ranges", len(self._ranges), len(self._matrices))
+
+    def _input_range(
+        self, matrix: MatrixInfo, tmap: TileMap, transform: ChannelTransform | None, x: F32
+    ) -> F32 | None:
+        dac = self._hardware.dac
+        if dac is None or not isinstance(dac.range, StaticRange):
+            return None
+        learned = self._file.ranges(matrix.name)
+        if learned is None:
+            on_products = dac.range.method == "least_output_error"
+
+            def columns() -> Iterator[F32]:
+                for first, last in _column_groups(tmap.col_bounds, FIT_COLUMNS):
+                    ends = int(tmap.col_bounds[first]), int(tmap.col_bounds[last])
+                    yield self._columns(matrix, *ends, transform)
+
+            return static_range(_sample(x) if on_products else x, tmap, dac.range, dac.levels, columns)
+        if transform is not None:
+            raise BadInput(
+                f"transform of {matrix.name}",
+                why="its input range was learned in training, for inputs as they were",
+                do="leave the matrix out of [[transform]], or export a checkpoint without learned ranges",
+            )
+        return _learned(learned, tmap)
+
+    def _full_scale(
+        self, matrix: MatrixInfo, tmap: TileMap, transform: ChannelTransform | None, x: F32, beta: F32 | None
+    ) -> F32:
+        hardware = self._hardware
+        assert hardware.adc is not None
+        rule, unit = hardware.adc.full_scale, hardware.adc.levels
+        limit = FIT_COLUMNS
+        if isinstance(rule, (LambdaRule, LeastOutputError)):
+            weights = hardware.weights
+            held = (tmap.row_bounds.size - 1) * hardware.reads.times * weights.slices
+            held *= 2 if weights.subtract == "digital" else 1
+            limit = min(FIT_COLUMNS, HELD // held)
+
+        def pieces() -> Any:
+            for first, last in _column_groups(tmap.col_bounds, limit):
+                ends = int(tmap.col_bounds[first]), int(tmap.col_bounds[last])
+                w = self._columns(matrix, *ends, transform)
+                yield (
+                    first,
+                    last,
+                    CellMatrix(w, self._cells, 0, ranges=MatrixRange(beta), name=matrix.name).tiles(),
+                )
+
+        if isinstance(rule, LambdaRule) and rule.derive == "model":
+            self._errors[matrix.name] = lambda_errors(x, pieces, tmap, rule.lambda_, unit)
+            return np.ones(shape_of(pieces, tmap), np.float32)
+        return full_scales(x, pieces, tmap, rule, unit, hardware.read_levels)
+
+    def _columns(self, matrix: MatrixInfo, first: int, last: int, transform: ChannelTransform | None) -> F32:
+        """Outputs first … last-1 of a matrix as its cells hold them, (n, K) float32."""
+        stored = self._file.digital(matrix.tensor).bits  # pages that the model has just read
+        bits = stored[first:last] if matrix.layout == "out_in" else stored[:, first:last].T
+        w = np.ascontiguousarray(to_float32(bits, matrix.dtype))
+        return w if transform is None else transform.apply_weight(w)
+
+
+def _exact_cells(hardware: Hardware) -> Hardware:
+    """The same tiles around exact cells; currents in units of the ADC's code, so that no full scale is asked for."""
     cells = hardware.with_ideal_cells()
-    if (
-        hardware.adc is not None
-    ):  # one whose codes are full-scale currents, so that none of its own is asked for
-        unit = LambdaRule(rule="lambda", lambda_=hardware.adc.levels)
-        adc = hardware.adc.model_copy(update={"full_scale": unit, "errors": None})
-        dac = hardware.dac and hardware.dac.model_copy(update={"errors": None})
-        cells = cells.model_copy(update={"adc": adc, "dac": dac})
-    model = load_digital(weight_file)
+    if hardware.adc is None:
+        return cells
+    device = cells.device
+    if hardware.weights.subtract == "digital" and hardware.device.domain == "conductance":
+        span = {"g_min_us": hardware.device.g_min_us, "g_max_us": hardware.device.g_max_us}
+        device = device.model_copy(update=span)  # a single column carries the current of g_min as well
+    unit = LambdaRule(rule="lambda", lambda_=hardware.adc.levels)
+    adc = hardware.adc.model_copy(update={"full_scale": unit, "errors": None})
+    dac = hardware.dac and hardware.dac.model_copy(update={"errors": None})
+    return cells.model_copy(update={"adc": adc, "dac": dac, "device": device})
 
-    def see(name: str, x: F32) -> None:
-        ranges[name] = _matrix_range(weight_file, matrices[name], hardware, cells, x)
-        if progress:
-            progress("calibrating converter ranges", len(ranges), len(matrices))
 
-    with _watching(model, matrices, see):
-        _forward(model, tokens)
-    return ranges
+def _sample(x: F32) -> F32:
+    """At most FIT_TOKENS rows of x, spread evenly."""
+    if not len(x):
+        return x
+    rows = np.unique(np.linspace(0, len(x) - 1, min(FIT_TOKENS, len(x))).astype(np.int64))
+    return np.ascontiguousarray(x[rows])
 
 
 def _mapped_anew(weight_file: WeightFile) -> WeightFile:
@@ -84,89 +220,14 @@ def _mapped_anew(weight_file: WeightFile) -> WeightFile:
     return fresh if fresh.id == weight_file.id else weight_file
 
 
-def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None) -> Ranges:
-    """`derive_ranges`, remembered in the user's cache folder by (weight file, converters, tiles, placement)."""
-    identity = canonical_json({
-        "version": VERSION, "weights": weight_file.id,
-        "hardware": hardware.model_dump(mode="json", include={"tile", "dac", "adc", "placement", "transform"}),
-    })  # fmt: skip
-    path = cache_folder() / f"{_digest(identity)}.npz"
-    known = _read(path)
-    if known is None or not _fits(known, weight_file, hardware):
-        known = derive_ranges(weight_file, hardware, progress)
-        _write(path, known)
-    return known
-
-
-def cache_folder() -> Path:
-    """Where derived ranges are kept: beside the compiler's cache, in the user's cache folder."""
-    return cache_root().parent / "ranges"
-
-
-def _matrix_range(
-    weight_file: WeightFile, matrix: MatrixInfo, hardware: Hardware, cells: Hardware, x: F32
-) -> MatrixRange:
-    tmap = tile_map(matrix.rows, matrix.cols, hardware.tile)
-    transform = None
-    if hardware.transform is not None:
-        transform = channel_transform(weight_file, matrix, hardware, weight_file.weight(matrix.name))
-    if transform is not None:
-        x = transform.apply_input(np.ascontiguousarray(x))
-    beta = None
-    if hardware.dac is not None and isinstance(hardware.dac.range, StaticRange):
-        learned = weight_file.ranges(matrix.name)
-        if learned is not None and transform is not None:
-            raise BadInput(
-                f"transform of {matrix.name}",
-                why="its input range was learned in training, for inputs as they were",
-                do="leave the matrix out of [[transform]], or export a checkpoint without learned ranges",
-            )
-        beta = _learned(learned, tmap) if learned is not None else static_range(x, tmap, hardware.dac.range)
-    full_scale = None
-    if hardware.adc is not None and not isinstance(hardware.adc.full_scale, LambdaRule):
-        rows = np.unique(np.linspace(0, len(x) - 1, min(FIT_TOKENS, len(x))).astype(np.int64))
-        fit, parts = np.ascontiguousarray(x[rows]), []
-        for first, last in _column_groups(tmap.col_bounds):
-            w = _columns(weight_file, matrix, int(tmap.col_bounds[first]), int(tmap.col_bounds[last]))
-            if transform is not None:
-                w = transform.apply_weight(w)
-            tiles = CellMatrix(w, cells, 0, ranges=MatrixRange(beta), name=matrix.name).tiles()
-            bounds = tmap.col_bounds[first : last + 1] - tmap.col_bounds[first]
-            parts.append(_least_squares(fit, tiles, bounds, hardware.adc))
-        full_scale = np.concatenate(parts, axis=1)
-    return MatrixRange(beta, full_scale)
-
-
-def _column_groups(bounds: I64) -> list[tuple[int, int]]:
-    """Column tiles first … last-1, group by group, each of at most FIT_COLUMNS outputs or one tile."""
+def _column_groups(bounds: I64, limit: int) -> list[tuple[int, int]]:
+    """Column tiles first … last-1, group by group, each of at most ``limit`` outputs or one tile."""
     groups, first = [], 0
     for last in range(1, bounds.size):
-        if last + 1 == bounds.size or bounds[last + 1] - bounds[first] > FIT_COLUMNS:
+        if last + 1 == bounds.size or bounds[last + 1] - bounds[first] > limit:
             groups.append((first, last))
             first = last
     return groups
-
-
-def _columns(weight_file: WeightFile, matrix: MatrixInfo, first: int, last: int) -> F32:
-    """Outputs first … last-1 of a matrix, (n, K) float32."""
-    stored = weight_file.digital(matrix.tensor).bits  # pages that the model has just read
-    bits = stored[first:last] if matrix.layout == "out_in" else stored[:, first:last].T
-    return np.ascontiguousarray(to_float32(bits, matrix.dtype))
-
-
-def static_range(x: F32, tmap: TileMap, rule: StaticRange) -> F32:
-    """β (row tiles,) of inputs x (tokens, K) by the rule, over the whole input or tile by tile."""
-
-    def of(part: F32) -> float:
-        if rule.method == "std":
-            return rule.kappa * float(np.std(part, dtype=np.float64))
-        size = np.abs(part)
-        return float(size.max() if rule.method == "max" else np.percentile(size, rule.percentile))
-
-    bounds = tmap.row_bounds
-    if rule.per == "matrix":
-        return np.full(bounds.size - 1, of(x), np.float32)
-    return np.array([of(x[:, a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)], np.float32)
 
 
 def _learned(ranges: F32, tmap: TileMap) -> F32:
@@ -179,22 +240,6 @@ def _learned(ranges: F32, tmap: TileMap) -> F32:
             do="use the tile height that the checkpoint was trained with, or calibrate: dac.range with a rule",
         )
     return np.broadcast_to(ranges, count).astype(np.float32)
-
-
-def _least_squares(x: F32, tiles: TiledMatrix, col_bounds: I64, adc: Adc) -> F32:
-    """Full scales (row tiles, column tiles) with the smallest square error of the tile's outputs."""
-    out = np.empty((tiles.bounds.size - 1, col_bounds.size - 1), np.float32)
-    for t, (value, gain) in enumerate(tile_sums(x, tiles)):
-        current = value * tiles.inverse[t]
-        weight = np.ascontiguousarray(tiles.scale[t])
-
-        def part(first: int, last: int) -> None:
-            for c in range(first, last):
-                a, b = col_bounds[c], col_bounds[c + 1]
-                out[t, c] = best_full_scale(current[:, a:b], weight[a:b], gain, adc.levels)  # noqa: B023
-
-        run_blocks(part, out.shape[1], 1)
-    return out
 
 
 @contextmanager
@@ -221,63 +266,3 @@ def _forward(model: Any, tokens: npt.NDArray[np.int32]) -> None:
 
     with torch.no_grad():
         model(input_ids=torch.from_numpy(tokens.astype(np.int64)), use_cache=False)
-
-
-def _digest(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read(path: Path) -> dict[str, MatrixRange] | None:
-    """Cached ranges; None where there are none or they cannot be read."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found: dict[str, dict[str, F32]] = {}
-            for key in file.files:
-                kind, _, name = key.partition(":")
-                found.setdefault(name, {})[kind] = file[key]
-    except Exception:  # a damaged archive raises almost anything; it only costs another calibration
-        return None
-    return {
-        name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()
-    }
-
-
-def _fits(ranges: Ranges, weight_file: WeightFile, hardware: Hardware) -> bool:
-    """Whether cached ranges are what this calibration would give: every matrix, its shape, finite and positive."""
-    matrices = analog_matrices(weight_file, hardware)
-    if {matrix.name for matrix in matrices} != set(ranges):
-        return False
-    static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
-    fitted = hardware.adc is not None and not isinstance(hardware.adc.full_scale, LambdaRule)
-    for matrix in matrices:
-        tmap, item = tile_map(matrix.rows, matrix.cols, hardware.tile), ranges[matrix.name]
-        rows, cols = tmap.row_bounds.size - 1, tmap.col_bounds.size - 1
-        for value, shape, wanted in (
-            (item.input_range, (rows,), static),
-            (item.full_scale, (rows, cols), fitted),
-        ):
-            if (value is not None) != wanted:
-                return False
-            if value is not None and (value.shape != shape or not (np.isfinite(value) & (value > 0)).all()):
-                return False
-    return True
-
-
-def _write(path: Path, ranges: Ranges) -> None:
-    """Atomically; a cache that cannot be written costs time, never a result."""
-    arrays = {}
-    for name, item in ranges.items():
-        for kind in ("input_range", "full_scale"):
-            value = getattr(item, kind)
-            if value is not None:
-                arrays[f"{kind}:{name}"] = value
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(file.name, path)
-    except OSError:
-        with suppress(OSError, NameError):
-            os.unlink(file.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,12 +38,17 @@ class TiledMatrix:
     weights: F32 | None = None
     dac_levels: int = 0  # largest input code; 0: no DAC
     adc_levels: int = 0  # largest output code; 0: no ADC
+    adc_unsigned: bool = False  # codes 0 … adc_levels instead of ±adc_levels
     input_range: F32 | None = None  # (tiles,) static β; None: max |x| of each token
     range_per_tile: bool = True
     transform: ChannelTransform | None = None  # of the inputs, before the DAC
-    reads: Reads = AT_ONCE  # how a code is read: at once, or in slices of its bits
+    reads: Reads = AT_ONCE  # how a code is read: at once, or in parts
     noise: Noise | None = None  # fresh in every product: of the cells, of the ADC
     adc_curve: AdcCurve | None = None  # of ADCs that err, column by column
+    capacitors: F32 | None = None  # (tiles, bits, N) of SAR ADCs, in codes, smallest first; None: no SAR
+    constant: F32 | None = None  # (tiles, N) codes taken off after the last read: of offset-binary inputs
+    bent: bool = False  # DACs err by code: the rows of a tile lie twice in its panels (`cell_bounds`)
+    parts: tuple[TiledMatrix, ...] = ()  # further columns of the same inputs; their outputs are added
 
     @property
     def rows(self) -> int:
@@ -56,12 +61,23 @@ class TiledMatrix:
         return int(self.scale.shape[1])
 
     @property
+    def adc_lowest(self) -> int:
+        """Smallest output code."""
+        return 0 if self.adc_unsigned else -self.adc_levels
+
+    @property
+    def cell_bounds(self) -> I64:
+        """(tiles + 1,) where the rows of each tile lie in the panels: twice as many as inputs where DACs are bent."""
+        return 2 * self.bounds if self.bent else self.bounds
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays that the product reads."""
         arrays = [self.panels, self.weights, self.inverse, self.scale]
         arrays += [] if self.noise is None else [self.noise.steps, self.noise.scale]
         arrays += [] if self.adc_curve is None else [*self.adc_curve]
-        return sum(a.nbytes for a in arrays if a is not None)
+        arrays += [self.capacitors, self.constant]
+        return sum(a.nbytes for a in arrays if a is not None) + sum(part.nbytes for part in self.parts)
 
     @cached_property
     def product(self) -> TileProduct:
@@ -70,7 +86,8 @@ class TiledMatrix:
         return TileProduct(
             self.bounds, self.panels, self.inverse, self.scale, dac_levels=self.dac_levels,
             adc_levels=self.adc_levels, input_range=self.input_range, per_tile=self.range_per_tile,
-            noise=self.noise, curve=self.adc_curve, reads=self.reads,
+            noise=self.noise, curve=self.adc_curve, reads=self.reads, unsigned=self.adc_unsigned,
+            capacitors=self.capacitors, constant=self.constant, bent=self.bent,
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,9 +95,12 @@ class TiledMatrix:
         return {name: value for name, value in self.__dict__.items() if name != "product"}
 
     def planes(self) -> list[tuple[I8, I8]]:
-        """(high, low) int8 (N, K_t) of each row tile, W = 256·high + low + 128: a copy, for readers of one weight."""
+        """(high, low) int8 (N, K_t) of each row tile, W = 256·high + low + 128: a copy, for readers of one weight.
+
+        Where DACs are bent, K_t counts every row twice.
+        """
         assert self.panels is not None
-        return panels.signed_planes(self.panels, self.cols, self.bounds)
+        return panels.signed_planes(self.panels, self.cols, self.cell_bounds)
 
 
 def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
@@ -98,6 +118,14 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
             "x", got=x.shape, why=f"this matrix takes (tokens, {tiles.rows})", do="reshape the input"
         )
     x = _transformed(x, tiles)
+    out = _columns(x, tiles, row_ids)
+    for part in tiles.parts:
+        out += _columns(x, part, row_ids)
+    return out
+
+
+def _columns(x: F32, tiles: TiledMatrix, row_ids: I64 | None) -> F32:
+    """What the first columns give, without ``parts``, for inputs as the DACs get them."""
     if tiles.weights is not None:
         return _float_path(x, tiles)
     if tiles.noise is not None:
@@ -132,17 +160,19 @@ def dac_inputs(x: F32, tiles: TiledMatrix) -> tuple[F32, F32]:
 
 
 def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
-    """For each row tile: what the ADC sees before its gain, (reads·B, N) float32, and its factor β·2^… (reads·B,).
+    """For each row tile of the first columns: what the ADC sees before its gain, (reads·B, N) float32, and its factor
+    β·2^… (reads·B,).
 
-    x: as the DACs get it, after any transform. Needs a DAC. One read after the other, each of all tokens.
+    x: as the DACs get it, after any transform. Needs a DAC. One read after the other, each of all tokens; the constant
+    of offset-binary inputs is still in the sums, and the factor of what is negative is negative.
     """
     bounds, tokens = tiles.bounds, x.shape[0]
     if tiles.weights is None:
         codes, beta = _codes_of(x, tiles)
         for t, planes in enumerate(tiles.planes()):
             q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
-            parts, weights = _slices(q, tiles)
-            q = parts.reshape(-1, q.shape[1])
+            driven = _driven(q, tiles)
+            q, weights = driven.reshape(-1, driven.shape[2]), tiles.reads.weights
             high, low = (int8_product(q, plane) for plane in planes)
             sums = q.sum(axis=1, dtype=np.int32)[:, None]
             yield converters.combine_reference(high, low, sums), (weights[:, None] * beta[:, t]).ravel()
@@ -159,13 +189,23 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
         )
 
 
-def _slices(codes: I8, tiles: TiledMatrix) -> tuple[I8, F32]:
-    """The reads (count, B, K) of codes (B, K), and the power of two that each stands for (count,)."""
-    count, bits, _ = tiles.reads
-    if count == 1:
-        return codes[None], np.ones(1, np.float32)
-    weights = np.exp2(bits * np.arange(count)).astype(np.float32)
-    return reads.slices_reference(codes, bits, count), weights
+def tile_outputs(x: F32, tiles: TiledMatrix) -> Iterator[F32]:
+    """What each row tile of the first columns adds to the outputs, (B, N), without noise. x: as the DACs get it."""
+    for t, (value, factor) in enumerate(tile_sums(x, tiles)):
+        out = _converted_back(value, factor, tiles, t).reshape(-1, x.shape[0], tiles.cols).sum(axis=0)
+        if tiles.constant is not None:
+            out -= (tiles.constant[t] * tiles.scale[t]) * _ranges_of(x, tiles)[:, t : t + 1]
+        yield out
+
+
+def _driven(codes: I8, tiles: TiledMatrix) -> I8:
+    """The reads (times, B, K_t) of codes (B, K_t) of one row tile, each with its bent codes behind it if DACs are."""
+    count, bits, _, parts = tiles.reads
+    rows = reads.parts_reference(codes, parts, bits, count, tiles.dac_levels)
+    if not tiles.bent:
+        return rows
+    bent = reads.bend_table(tiles.dac_levels)[rows.astype(np.int16) + reads.LARGEST]
+    return np.concatenate([rows, bent], axis=2)
 
 
 def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
@@ -203,7 +243,10 @@ def _converted_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate
         signal = fluctuate(signal)
     if tiles.adc_curve is not None:
         signal = converters.erring_reference(signal, *(part[t] for part in tiles.adc_curve))
-    code = converters.quantise_reference(signal, tiles.adc_levels)
+    if tiles.capacitors is None:
+        code = converters.quantise_reference(signal, tiles.adc_levels, tiles.adc_unsigned)
+    else:
+        code = converters.sar_reference(signal, tiles.capacitors[t], tiles.adc_levels, tiles.adc_unsigned)
     return np.asarray((code * tiles.scale[t]) * beta[:, None])
 
 
@@ -222,16 +265,25 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
 def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     """`tile_matmul` of the integer path in plain NumPy, with integers of 64 bits: bit for bit the same result."""
     bounds, (x, beta) = tiles.bounds, dac_inputs(x, tiles)
+    if tiles.parts:
+        first, *others = (replace(part, parts=(), transform=None) for part in (tiles, *tiles.parts))
+        out = tile_matmul_reference(x, first, row_ids)
+        for part in others:
+            out += tile_matmul_reference(x, part, row_ids)
+        return out
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     planes = tiles.planes()
     for t in range(bounds.size - 1):
         q = converters.dac_reference(x[:, bounds[t] : bounds[t + 1]], beta[:, t : t + 1], tiles.dac_levels)
-        for read, (part, weight) in enumerate(zip(*_slices(q.astype(np.int8), tiles), strict=True)):
+        driven = _driven(q.astype(np.int8), tiles)
+        for read, (part, weight) in enumerate(zip(driven, tiles.reads.weights, strict=True)):
             q64 = part.astype(np.int64)
             high, low = ((q64 @ plane.astype(np.int64).T).astype(np.int32) for plane in planes[t])
             value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
             fluctuate = None if tiles.noise is None else _noise_reference(part, tiles, t, row_ids, read)
             out += _converted_back(value, beta[:, t] * weight, tiles, t, fluctuate)
+        if tiles.constant is not None:
+            out -= (tiles.constant[t] * tiles.scale[t]) * beta[:, t : t + 1]
     return out
 
 
@@ -239,14 +291,15 @@ def _noise_reference(
     q: I8, tiles: TiledMatrix, t: int, row_ids: I64 | None, read: int
 ) -> Callable[[F32], F32]:
     """What the noise of row tile t does to a signal (B, N), for codes q (B, K_t) of one read."""
-    noise, (_, bits, kind) = tiles.noise, tiles.reads
+    noise, (_, bits, kind, _) = tiles.noise, tiles.reads
     assert noise is not None
     assert row_ids is not None
     zeros = np.zeros((len(q), tiles.cols), np.int32)
     variance: tuple[npt.NDArray[np.int32], ...] = (zeros, zeros)
     spread = np.zeros(tiles.cols, np.float32)
     if noise.steps is not None and noise.scale is not None:
-        rows = panels.row_major(noise.steps, tiles.cols, tiles.bounds, NOISE_PLANES)[t][0].astype(np.int64)
+        steps = panels.row_major(noise.steps, tiles.cols, tiles.cell_bounds, NOISE_PLANES)[t]
+        rows = steps[0].astype(np.int64)
         weights = reads.noise_weights_reference(q, kind, tiles.dac_levels, bits)
         variance = tuple((part.astype(np.int64) @ rows.T).astype(np.int32) for part in weights)
         spread = noise.scale[t]

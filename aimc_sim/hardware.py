@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,20 +25,28 @@ from aimc_sim.converters import (
 )
 from aimc_sim.devices import Device
 from aimc_sim.errors import BadInput
-from aimc_sim.imperfections import Faults, Variation, Wires
+from aimc_sim.fault_map import load as load_fault_map
+from aimc_sim.hardware_checks import cell_conflicts, weight_conflicts
+from aimc_sim.imperfection_checks import imperfection_conflicts
+from aimc_sim.imperfections import Faults, Repair, Temperature, Variation, Wires
 from aimc_sim.kernels.panels import MAX_TILE_ROWS
-from aimc_sim.kernels.reads import LINEAR, SLICED, SQUARE
+from aimc_sim.kernels.reads import LINEAR, OFFSET, POLARITY, SLICED, SQUARE
 from aimc_sim.kernels.tile_engine import Reads
-from aimc_sim.spec import Spec, merge, nearest, read_toml
+from aimc_sim.spec import Spec, content_id, merge, nearest, read_toml, write_toml
 from aimc_sim.transforms import Transform
+from aimc_sim.weights import Weights
 
 MAX_ROWS = MAX_TILE_ROWS
 __all__ = [
     "Adc", "AdcErrors", "Compensation", "Dac", "DacErrors", "Faults", "Hardware", "LambdaRule", "LeastSquares",
-    "PerTokenRange", "Placement", "ReadNoise", "Refresh", "StaticRange", "Tile", "Transform", "Variation", "Wires",
-    "preset_names",
+    "PerTokenRange", "Placement", "ReadNoise", "Refresh", "StaticRange", "Tile", "Transform", "Variation", "Weights",
+    "Wires", "preset_names",
 ]  # fmt: skip
 _PRESETS = Path(__file__).parent / "presets"
+TAGGED = (
+    ("dac", "range", "method"),
+    ("adc", "full_scale", "rule"),
+)  # tables whose fields depend on one of them
 
 
 class Tile(Spec):
@@ -61,7 +69,7 @@ class ReadNoise(Spec):
     decides how it grows with the code. The default is the constant of aihwkit's ``PCM_READ``.
     """
 
-    sigma: float = Field(default=0.0175, ge=0)
+    sigma: float = Field(default=0.0175, ge=0, le=100)
     spectrum: Literal["white", "slow"] = (
         "white"  # pulse widths: white noise grows with |q|, slow noise with q²
     )
@@ -70,12 +78,15 @@ class ReadNoise(Spec):
 class Compensation(Spec):
     """Drift compensation: a digital factor, Σ|readout| at programming over Σ|readout| later, a tile or a column.
 
+    ``affine``: gain and offset of each tile, the least squares of ``vectors`` products (default 16) at programming and
+    later (see `aimc_sim.compensation`).
     ``every_s``: read out again every so many seconds after programming, and kept until the next; None: read out at
     every time that is asked for.
     """
 
-    per: Literal["tile", "column"] = "tile"
-    every_s: float | None = Field(default=None, gt=0)
+    per: Literal["tile", "column", "affine"] = "tile"
+    vectors: int | None = Field(default=None, ge=2, le=4096)
+    every_s: float | None = Field(default=None, ge=1e-6)
 
 
 class Refresh(Spec):
@@ -99,6 +110,7 @@ class Hardware(Spec):
     source: str = ""
     device: Device
     tile: Tile = Tile()
+    weights: Weights = Weights()
     dac: Dac | None = None
     adc: Adc | None = None
     read_noise: ReadNoise | None = None
@@ -109,6 +121,8 @@ class Hardware(Spec):
     )
     wires: Wires | None = None
     faults: Faults | None = None
+    repair: Repair | None = None
+    temperature: Temperature | None = None
     variation: Variation | None = None
     placement: Placement = Placement()
 
@@ -141,12 +155,27 @@ class Hardware(Spec):
                 "bit-serial inputs are simulated on the integer path: give the DAC at most 8 bits and keep "
                 "tile.weight_grid = 'int16'"
             )
+        bent = self.dac is not None and self.dac.errors is not None and self.dac.errors.inl_sigma_lsb
+        if (bent or self.reads.times > 1) and not self.uses_integers:
+            raise ValueError(
+                "several phases, and a DAC's nonlinearity, are simulated on the integer path: give the DAC at most 8 "
+                "bits and keep tile.weight_grid = 'int16'"
+            )
         thermal = self.adc is not None and self.adc.errors is not None and self.adc.errors.noise_lsb
         if thermal and not self.uses_integers:
             raise ValueError(
                 "thermal noise of the ADC is simulated on the integer path: add a [dac] table of at most 8 bits and "
                 "keep tile.weight_grid = 'int16'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        conflict = next(
+            chain(weight_conflicts(self), cell_conflicts(self), imperfection_conflicts(self)), None
+        )
+        if conflict is not None:
+            raise ValueError(conflict)
         return self
 
     @model_validator(mode="after")
@@ -163,6 +192,14 @@ class Hardware(Spec):
                     "tile.weight_grid = 'int16'"
                 )
         return self
+
+    @property
+    def id(self) -> str:
+        """By content, as of every spec; what the device knows and nothing here asks for is left out."""
+        heated = self.temperature is not None or bool(
+            self.variation and self.variation.die_temperature_sigma_c
+        )
+        return content_id(self.model_copy(update={"device": self.device.without_unused(heated)}))
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
@@ -193,9 +230,7 @@ class Hardware(Spec):
 
     def to_toml(self) -> str:
         """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
-        lines: list[str] = []
-        _write_table(self.model_dump(mode="json"), "", lines)
-        return "\n".join(lines).strip() + "\n"
+        return write_toml(self.model_dump(mode="json"))
 
     def check_time(self, t_s: float) -> None:
         """Raises BadInput for a time at which the cells are older than the device's data, or negative."""
@@ -220,14 +255,24 @@ class Hardware(Spec):
         return self.dac is not None and self.dac.bits <= 8 and self.tile.weight_grid == "int16"
 
     @property
+    def one_signed_reads(self) -> bool:
+        """Whether no read drives rows with both signs, so that one column alone gives currents of one sign."""
+        return self.reads.parts in (OFFSET, POLARITY)
+
+    @property
     def reads(self) -> Reads:
-        """How the product reads a code: slices that are converted one by one, and m(q) of read noise."""
+        """How the product reads a code: parts that are converted one by one, and m(q) of read noise."""
         dac, noise = self.dac, self.read_noise
         if dac is None or dac.mode == "amplitude":
             return Reads()
-        if dac.mode == "pulse_width":
-            return Reads(noise_kind=LINEAR if noise is not None and noise.spectrum == "white" else SQUARE)
-        if self.adc is None or dac.accumulate == "analog":  # nothing is rounded between the slices
+        at_once = self.adc is None or dac.accumulate == "analog"  # nothing is rounded between the parts
+        if dac.mode in ("pulse_width", "multi_phase"):
+            kind = LINEAR if noise is not None and noise.spectrum == "white" else SQUARE
+            return Reads(noise_kind=kind) if at_once or dac.reads == 1 else Reads(2, 0, kind, POLARITY)
+        if dac.coding == "offset":  # slices of another code, each with noise of its own
+            exact = self.adc is None and (noise is None or not noise.sigma)
+            return Reads() if exact else Reads(dac.reads, dac.slice_bits, SQUARE, OFFSET)
+        if at_once:
             return Reads(1, dac.slice_bits, SLICED)
         return Reads(dac.reads, dac.slice_bits, SQUARE)
 
@@ -235,7 +280,8 @@ class Hardware(Spec):
     def read_levels(self) -> int:
         """Largest code of one read that is converted: its inputs are then at full scale."""
         assert self.dac is not None
-        return self.dac.levels if self.reads.times == 1 else 2**self.dac.slice_bits - 1
+        whole = self.reads.times == 1 or self.dac.mode != "bit_serial"
+        return self.dac.levels if whole else 2**self.dac.slice_bits - 1
 
     def _with(self, **changes: Any) -> Hardware:
         """A copy with other fields, checked like any other hardware."""
@@ -244,7 +290,8 @@ class Hardware(Spec):
     def with_ideal_cells(self) -> Hardware:
         """The same tiles and converters around exact cells that never change: no faults, ideal wires, a nominal die."""
         ideal = devices.get("ideal").model_dump(mode="json")
-        absent = dict.fromkeys(("compensation", "refresh", "read_noise", "wires", "faults", "variation"))
+        parts = "compensation refresh read_noise wires faults repair temperature variation"
+        absent = dict.fromkeys(parts.split())
         return self._with(name=f"{self.name}, ideal cells", device=ideal, **absent)
 
     def with_device(self, device: str | Device) -> Hardware:
@@ -289,6 +336,12 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
         preset = _preset(str(name)).model_dump(mode="json")
         if own or isinstance(device, str):
             preset.pop("device")
+        for converter, key, tag in TAGGED:  # another rule brings its own fields, and none of the preset's
+            table, known = data.get(converter), preset.get(converter)
+            if isinstance(table, Mapping) and isinstance(known, dict) and key in table:
+                new = table[key].get(tag) if isinstance(table[key], Mapping) else table[key]
+                if new is not None and new != known[key][tag]:
+                    known.pop(key)
         data = merge(preset, {"name": f"{name}, changed", **data})
     if "device" not in data:
         raise BadInput(
@@ -306,49 +359,19 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
     device = devices.from_table(data["device"], f"{where}: device", folder)
     data["device"] = device.model_dump(mode="json")
     for part in (
-        "dac",
-        "adc",
-        "compensation",
-        "read_noise",
-        "refresh",
-        "transform",
-        "wires",
-        "faults",
-        "variation",
+        "dac adc compensation read_noise refresh transform wires faults repair temperature variation".split()
     ):
         if data.get(part) is False:
             data[part] = None
+    faults = data.get("faults")
+    if isinstance(faults, Mapping) and isinstance(faults.get("map"), str):
+        found = load_fault_map((folder / faults["map"]).absolute())
+        data["faults"] = {**faults, "map": {"source": found.path, "sha256": found.sha256}}
     if isinstance(data.get("transform"), Mapping):
         data["transform"] = [data["transform"]]
     data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")
-    for converter, key, tag in (("dac", "range", "method"), ("adc", "full_scale", "rule")):
+    for converter, key, tag in TAGGED:
         table = data.get(converter)
         if isinstance(table, Mapping) and isinstance(table.get(key), str):
             data[converter] = {**table, key: {tag: table[key]}}
     return Hardware.parse(data, where)
-
-
-def _write_table(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
-    """Values first, then the tables below; an absent optional is left out (for a default that is not None: false)."""
-    for key, value in table.items():
-        if value is not None and not isinstance(value, Mapping) and not _is_tables(value):
-            lines.append(f"{key} = {_toml_value(value)}")
-    for key, value in table.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            lines.extend(["", f"[{name}]"])
-            _write_table(value, f"{name}.", lines)
-        elif _is_tables(value):
-            for item in value:
-                lines.extend(["", f"[[{name}]]"])
-                _write_table(item, f"{name}.", lines)
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)

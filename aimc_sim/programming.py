@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aimc_sim import fault_map
 from aimc_sim.cell_matrix import Ranges, needs_ranges
 from aimc_sim.chip import Chip
 from aimc_sim.errors import BadInput
+from aimc_sim.fault_sites import mapped_faults
 from aimc_sim.hardware import Hardware
+from aimc_sim.mapping import tile_map
 from aimc_sim.weightfile import WeightFile
 
 
@@ -38,6 +41,11 @@ def program(
                 why="no matrix of this model has such a name and role",
                 do="aimc-sim inspect shows their names; a pattern may hold * and ?",
             )
+    if chosen.faults is not None and chosen.faults.map is not None:
+        found = fault_map.recall(chosen.faults.map.source, chosen.faults.map.sha256)
+        found.check_names({matrix.name for matrix in opened.matrices})
+        for matrix in opened.matrices:
+            mapped_faults(chosen, tile_map(matrix.rows, matrix.cols, chosen.tile), matrix.name)
     if ranges is None and needs_ranges(chosen):
         from aimc_sim.calibrate import ranges_for
 

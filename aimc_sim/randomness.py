@@ -42,6 +42,7 @@ class Stream(IntEnum):
     PERIPHERY = 7
     FAULT = 8
     TEXT = 9  # sampled text: word 2 the sequence, word 0 the position
+    CALIBRATION = 11  # inputs of drift compensation; the key is 0, so that every chip is given the same
     ROTATION = 10  # signs of a Hadamard rotation; the key is the transform's, not a chip's
 
 

@@ -37,9 +37,7 @@ class Spec(BaseModel):
         Names, prose and absent effects are left out, so that neither a description nor an effect that is new to the
         schema and not used changes the id.
         """
-        return hashlib.sha256(canonical_json(_decisive(self.model_dump(mode="json"))).encode()).hexdigest()[
-            :16
-        ]
+        return content_id(self)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:
@@ -52,6 +50,12 @@ class Spec(BaseModel):
             raise BadInput(
                 where, why=str(error), do="use numbers, text, true/false, lists and tables"
             ) from None
+
+
+def content_id(spec: Spec) -> str:
+    """`Spec.id` of exactly this value."""
+    text = canonical_json(_decisive(spec.model_dump(mode="json")))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def canonical_json(value: Any) -> str:
@@ -234,3 +238,36 @@ def _range_in_words(limits: Mapping[str, Any]) -> str:
         if key in limits
     ]
     return "use " + " and ".join(said)
+
+
+def write_toml(table: Mapping[str, Any]) -> str:
+    """TOML of a table: values first, then the tables below; an absent optional is left out."""
+    lines: list[str] = []
+    _write_table(table, "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _write_table(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
+    """Values first, then the tables below; an absent optional is left out (for a default that is not None: false)."""
+    for key, value in table.items():
+        if value is not None and not isinstance(value, Mapping) and not _is_tables(value):
+            lines.append(f"{key} = {_toml_value(value)}")
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            lines.extend(["", f"[{name}]"])
+            _write_table(value, f"{name}.", lines)
+        elif _is_tables(value):
+            for item in value:
+                lines.extend(["", f"[[{name}]]"])
+                _write_table(item, f"{name}.", lines)
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

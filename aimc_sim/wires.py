@@ -49,7 +49,7 @@ class SpotCheck:
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """Checked terminals and segments; flips bring any one-sided array to left drive and bottom sense."""
 
     row_ohm: float
@@ -121,8 +121,8 @@ def effective_conductance(
     Exact: star-mesh elimination in float64, without subtractions, agrees with a sparse nodal solve to about 1e-13.
     Raises BadInput for conductances and resistances that are negative or not finite, and for too large an array.
     """
-    network = _Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
-    return network.reduce(_cells(g_us, "g_us"), np.float64)
+    network = Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
+    return network.reduce(checked_cells(g_us, "g_us"), np.float64)
 
 
 def effective_conductance_fast(
@@ -135,8 +135,8 @@ def effective_conductance_fast(
     2⁻²³·(rows + cols + 2) of the tile's largest G_eff (256 × 512: 9.2e-5): measured with a margin of two or more, not
     proven, so check some tiles with `spot_check`. Arguments and errors as for `effective_conductance`.
     """
-    network = _Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
-    effective = network.reduce(_cells(g_us, "g_us"), np.float32)
+    network = Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
+    effective = network.reduce(checked_cells(g_us, "g_us"), np.float32)
     return effective, _bound(effective.shape) * effective.max(axis=(-2, -1)).astype(np.float64)
 
 
@@ -173,7 +173,7 @@ def differential_effective_conductance_fast(
 def pair_columns(g_plus_us: npt.ArrayLike, g_minus_us: npt.ArrayLike, layout: Layout) -> npt.NDArray[Any]:
     """The array (…, rows, 2·cols) that holds pairs of columns (…, rows, cols)."""
     _one_of("layout", layout, ("interleaved", "side_by_side"))
-    plus, minus = _cells(g_plus_us, "g_plus_us"), _cells(g_minus_us, "g_minus_us")
+    plus, minus = checked_cells(g_plus_us, "g_plus_us"), checked_cells(g_minus_us, "g_minus_us")
     if plus.shape != minus.shape:
         raise BadInput(
             "g_minus_us",
@@ -194,6 +194,18 @@ def split_columns(array: npt.NDArray[Any], layout: Layout) -> tuple[npt.NDArray[
     return np.ascontiguousarray(array[..., ::2]), np.ascontiguousarray(array[..., 1::2])
 
 
+def fluctuating_conductance(g_us: npt.NDArray[Any], g_eff_us: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """G_eff²/G (…) µS: what read noise sees of cells g_us (…) µS through wires; 0 where there is no conductance.
+
+    A cell's fluctuation δG reaches its bit line as δG·(G_eff/G)·V, so a variance proportional to G becomes one that is
+    proportional to G_eff²/G. First order, and without what other rows' currents take from the cell's voltage: the σ of
+    a column is never too small by more than rounding, and too large by less than its share of lost current says
+    (docs/how-to/wires.md; measured by ``python -m benchmarks.wires_noise``).
+    """
+    share = np.divide(g_eff_us, g_us, out=np.zeros_like(g_eff_us), where=g_us > 0)
+    return np.asarray(g_eff_us * np.minimum(share, 1))
+
+
 def column_currents(
     g_us: npt.ArrayLike, volts: npt.ArrayLike, r_row_ohm: float, r_col_ohm: float, *, drive: Drive = "left",
     sense: Sense = "bottom", r_driver_ohm: float = 0.0, r_sense_ohm: float = 0.0,
@@ -204,8 +216,8 @@ def column_currents(
     from the elimination, by a method that shares nothing with it. Pays for few vectors on a large array.
     Raises BadInput as `effective_conductance`, and where the wires lose so much that 10,000 steps do not do.
     """
-    network = _Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
-    cells, inputs = _cells(g_us, "g_us"), _numbers(volts, "volts")
+    network = Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
+    cells, inputs = checked_cells(g_us, "g_us"), _numbers(volts, "volts")
     if cells.ndim != 2 or inputs.shape[-1:] != cells.shape[:1]:
         raise BadInput(
             "volts",
@@ -240,7 +252,7 @@ def spot_check(
 
     For column pairs, give what `pair_columns` makes of the cells and of the results.
     """
-    cells, fast = _cells(g_us, "g_us"), _numbers(g_eff_us, "g_eff_us")
+    cells, fast = checked_cells(g_us, "g_us"), _numbers(g_eff_us, "g_eff_us")
     if cells.shape != fast.shape or cells.ndim != 3:
         raise BadInput(
             "g_eff_us",
@@ -290,7 +302,7 @@ def _numbers(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     return array
 
 
-def _cells(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+def checked_cells(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     array = _numbers(value, name)
     if array.ndim < 2:
         raise BadInput(name, got=array.shape, why="cells form rows and columns", do="give (rows, cols) µS")

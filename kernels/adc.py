@@ -2,7 +2,8 @@
 
 Formulas: `converters.combine_reference`, `erring_reference`, `adc_reference`, and `read_noise.noisy_reference`.
 In short, every operation rounded by itself: value = H·256 + L, signal = value·inverse [+ √(V·spread + floor)·z]
-[+ offset, then + signal·(curve - bow·signal²)], code = clamp(rint(signal), ±n), y += (code·scale)·β.
+[+ offset, then + signal·(curve - bow·signal²)], code = clamp(rint(signal), lowest, n), y += (code·scale)·β. A SAR
+searches the code bit by bit instead of rounding: `converters.sar_reference`.
 """
 
 from __future__ import annotations
@@ -65,12 +66,40 @@ def _constant(value: float) -> Any:
     return ir.Constant(_FLOATS, [value] * _LANES)
 
 
-def _adc(noisy: bool, erring: bool) -> Any:
-    """The intrinsic (high, low, shift, gain, inverse, scale, levels, y, vh, vl, spread, z, floor, offset, curve, bow).
+def _searched(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits: Any, base: Any) -> Any:
+    """Codes of a successive approximation: from the largest capacitor on, what still lies below the signal stays.
+
+    A threshold that is met exactly is passed by every bit but the last, which rounds halves to even.
+    """
+    level, code = cgutils.alloca_once(b, _FLOATS), cgutils.alloca_once(b, _FLOATS)
+    start = _spread(b, base, _FLOATS)
+    b.store(start, level)
+    b.store(b.fadd(start, _constant(0.5)), code)
+    one, last = ir.Constant(_I64, 1), b.sub(bits, ir.Constant(_I64, 1))
+
+    def compare(bit: Any, operator: str) -> None:
+        held, found = b.load(level), b.load(code)
+        trial = b.fadd(held, row.load(b.add(capacitors, b.mul(bit, stride))))
+        worth = _spread(b, b.sitofp(b.shl(one, bit), _FLOAT), _FLOATS)
+        passed = b.fcmp_ordered(operator, signal, trial)
+        b.store(b.select(passed, trial, held), level)
+        b.store(b.select(passed, b.fadd(found, worth), found), code)
+
+    with cgutils.for_range(b, last) as loop:
+        compare(b.sub(last, loop.index), ">=")
+    compare(ir.Constant(_I64, 0), ">")
+    return b.load(code)
+
+
+def _adc(noisy: bool, erring: bool, searching: bool = False) -> Any:
+    """The intrinsic (high, low, shift, gain, inverse, scale, lowest, levels, y, vh, vl, spread, z, floor, offset,
+    curve, bow, capacitors, stride, bits, base).
 
     Addresses of 32 values each, but shift int32 (128·Σq, by which the high bytes were stored too large), gain float32
-    (β), levels float32 (n; 0: no ADC, the signal itself) and floor float32 (variance of every conversion, in codes²).
-    vh, vl, spread, z, floor are for read and thermal noise; offset, curve and bow for an ADC that errs. Unused: 0.
+    (β), lowest and levels float32 (the codes' ends, -n or 0, and n; n = 0: no ADC, the signal itself) and floor float32
+    (variance of every conversion, in codes²). vh, vl, spread, z, floor are for read and thermal noise; offset, curve
+    and bow for an ADC that errs; for a SAR the capacitors of ``bits`` bits, smallest first, ``stride`` bytes apart, and
+    base float32, the threshold of its least code. Unused: 0.
     """
     address, f32 = types.int64, types.float32
     kinds = [
@@ -81,16 +110,19 @@ def _adc(noisy: bool, erring: bool) -> Any:
         address,
         address,
         f32,
+        f32,
         address,
         *[address] * 4,
         f32,
-        *[address] * 3,
+        *[address] * 6,
+        f32,
     ]
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        high, low, shift, gain, inverse, scale, levels, y, vh, vl, spread, z, floor, offset, curve, bow = args
+        high, low, shift, gain, inverse, scale, lowest, levels, y, vh, vl, spread, z, floor, *curved = args
+        offset, curve, bow, capacitors, stride, bits, base = curved
         n, shift, gain = _spread(b, levels, _FLOATS), _spread(b, shift, _INTS), _spread(b, gain, _FLOATS)
-        minus_n, floor = b.fsub(_constant(-0.0), n), _spread(b, floor, _FLOATS)
+        least, floor = _spread(b, lowest, _FLOATS), _spread(b, floor, _FLOATS)
         converts = b.fcmp_ordered(">", levels, ir.Constant(_FLOAT, 0.0))
         for at in range(0, COLUMNS, _LANES):
             row = _Row(b, at)
@@ -108,13 +140,17 @@ def _adc(noisy: bool, erring: bool) -> Any:
                 signal = b.fadd(signal, row.load(offset))
                 slope = b.fsub(row.load(curve), b.fmul(row.load(bow), b.fmul(signal, signal)))
                 signal = b.fadd(signal, b.fmul(signal, slope))
-            code = b.select(converts, row.clamp(row.call("rint", signal), minus_n, n), signal)
+            if searching:
+                code = row.clamp(_searched(b, row, signal, capacitors, stride, bits, base), least, n)
+            else:
+                code = b.select(converts, row.clamp(row.call("rint", signal), least, n), signal)
             row.store(b.fadd(row.load(y), b.fmul(b.fmul(code, row.load(scale)), gain)), y)
         return context.get_dummy_value()
 
     def typed(
-        typingctx: Any, high: Any, low: Any, shift: Any, gain: Any, inverse: Any, scale: Any, levels: Any, y: Any,
-        vh: Any, vl: Any, spread: Any, z: Any, floor: Any, offset: Any, curve: Any, bow: Any,
+        typingctx: Any, high: Any, low: Any, shift: Any, gain: Any, inverse: Any, scale: Any, lowest: Any, levels: Any,
+        y: Any, vh: Any, vl: Any, spread: Any, z: Any, floor: Any, offset: Any, curve: Any, bow: Any,
+        capacitors: Any, stride: Any, bits: Any, base: Any,
     ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
         return types.void(*kinds), generate
 
@@ -125,3 +161,5 @@ adc_row = _adc(noisy=False, erring=False)
 erring_adc_row = _adc(noisy=False, erring=True)
 noisy_adc_row = _adc(noisy=True, erring=False)
 noisy_erring_adc_row = _adc(noisy=True, erring=True)
+sar_adc_row = _adc(noisy=False, erring=True, searching=True)
+noisy_sar_adc_row = _adc(noisy=True, erring=True, searching=True)

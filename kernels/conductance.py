@@ -17,17 +17,21 @@ from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import exp, exp_reference, peak_of
 from aimc_sim.kernels.laws import evaluate_law, law_reference, log_floored, needs_log
 from aimc_sim.kernels.memory import whole_registers
-from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals, words_of_groups
+from aimc_sim.kernels.normal import CHUNK, GROUPS, fill_normals, normals
 from aimc_sim.kernels.philox import philox4x32
+from aimc_sim.kernels.stuck import listed_reference, stick, stick_listed, stuck_reference
 
 F32 = npt.NDArray[np.float32]
-SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE = range(5)  # rows of x_scale and y_scale
+SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE, ACTIVATION = range(6)  # rows of x_scale and y_scale
+HEATED = 4  # row of the activation energy among the laws of the target
 NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT, AGED_DRIFT = range(4)
 NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER = range(3)
 READOUT_UNIT = np.float32(
     2**20
 )  # sums of |weight| are integers of 2^-20, so that their order does not matter
 ZERO, ONE = np.float32(0), np.float32(1)
+NO_LAW, NO_LIST, NO_ENDS = np.zeros((1, 10), np.float32), np.zeros((0, 3), np.int64), np.zeros(1, np.int64)
+NO_NAMES = np.zeros(0, np.uint32)
 
 
 class DeviceTables(NamedTuple):
@@ -42,8 +46,8 @@ class DeviceTables(NamedTuple):
     nu_mean: F32
     nu_std: F32
     amplitude: F32
-    x_scale: F32  # (5,): law variable per unit of conductance
-    y_scale: F32  # (5,): factor on the law's value
+    x_scale: F32  # (5,), with heat (6,): law variable per unit of conductance
+    y_scale: F32  # the same length: factor on the law's value
     drift: int  # NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT; AGED_DRIFT: nu_mean and nu_std hold shift and σ at the age
     log_time: np.float32  # ln((t + t0) / t0)
     clip_low: np.float32  # additive drift keeps the conductance in [clip_low, clip_high]
@@ -53,6 +57,10 @@ class DeviceTables(NamedTuple):
     nu_shift: np.float32 = ZERO  # of this die: added to the mean exponent of power drift
     stuck_low: int = 0  # of 2³² cells, so many are stuck at g_min for good …
     stuck_high: int = 0  # … and so many at g_max
+    heat: np.float32 = (
+        ZERO  # (1/T_program - 1/T_read)/k, per eV: G is read e^(heat·E_a(target)) times as large
+    )
+    activation: F32 = NO_LAW  # law table of E_a in eV
 
 
 class SiteKeys(NamedTuple):
@@ -65,6 +73,11 @@ class SiteKeys(NamedTuple):
     epoch: np.uint32
     session: np.uint32
     key: npt.NDArray[np.uint32]  # (2,)
+    names: npt.NDArray[np.uint32] = NO_NAMES  # (N,) what the columns are called; none: by their index
+    listed: npt.NDArray[np.int64] = (
+        NO_LIST  # (stuck cells, 3) row, polarity, 1 at g_max or 0 at g_min, by column
+    )
+    listed_ends: npt.NDArray[np.int64] = NO_ENDS  # (N + 1,) where each column's stuck cells begin; none: (1,)
 
 
 class Cells(NamedTuple):
@@ -76,32 +89,26 @@ class Cells(NamedTuple):
     total: F32  # (G⁺ + G⁻) / g_max, which read noise and array energy follow; weight domain: zeros
     readout_programmed: npt.NDArray[np.int64]  # (tiles, N) Σ|weight| of the programmed cells, in 2^-20
     readout_now: npt.NDArray[np.int64]  # (tiles, N) the same after drift, before 1/f noise
-    column_max: F32  # (tiles, N) max |w| of each column in its row tile
+    column_max: F32  # (tiles, N) the weight that g_max stands for: max |w| of each column in its row tile, if not given
 
 
 def _law(d: DeviceTables, which: int, g: F32) -> F32:
-    table = (d.sigma, d.shift, d.nu_mean, d.nu_std, d.amplitude)[which]
+    table = (d.sigma, d.shift, d.nu_mean, d.nu_std, d.amplitude, d.activation)[which]
     return np.asarray(d.y_scale[which] * law_reference(table, g * d.x_scale[which]))
 
 
 def _of_cells(
-    draw: Callable[..., Any], word3: np.uint32, word2: np.uint32, key: npt.NDArray[np.uint32], n: int, k: int
+    draw: Callable[..., Any], word3: np.uint32, word2: np.uint32, sites: SiteKeys, n: int, k: int
 ) -> Any:  # fmt: skip
     """(n, k): what draw(counter (m, 4), key) (m, 4) gives to every cell of one plane."""
+    names = sites.names[:n] if sites.names.size else np.arange(n)
     rows = np.arange(k, dtype=np.uint32)
     groups = (k + 63) // 64 * 16
     counter = np.empty((n, groups, 4), np.uint32)
-    counter[:, :, 0], counter[:, :, 1] = np.arange(groups), np.arange(n)[:, None]
+    counter[:, :, 0], counter[:, :, 1] = np.arange(groups), names[:, None]
     counter[:, :, 2], counter[:, :, 3] = word2, word3
-    drawn = draw(counter.reshape(-1, 4), key).reshape(n, groups, 4)
+    drawn = draw(counter.reshape(-1, 4), sites.key).reshape(n, groups, 4)
     return drawn[:, (rows >> 6) << 4 | (rows & 15), (rows >> 4) & 3]
-
-
-def stuck_reference(g: F32, d: DeviceTables, word: npt.NDArray[np.uint32]) -> F32:
-    """The lowest words make a cell stuck at g_min, the highest one stuck at g_max, whatever was programmed."""
-    wide = word.astype(np.int64)
-    at_high = np.where(wide >= (1 << 32) - d.stuck_high, d.g_min + d.span, g)
-    return np.asarray(np.where(wide < d.stuck_low, d.g_min, at_high), np.float32)
 
 
 def programmed_reference(target: F32, d: DeviceTables, z: F32) -> F32:
@@ -128,6 +135,11 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programmin
     return g
 
 
+def heated_reference(g: F32, target: F32, d: DeviceTables) -> F32:
+    """G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
+    return g if d.heat == ZERO else g * exp_reference(d.heat * _law(d, ACTIVATION, target))
+
+
 def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32:
     """G + G·Q(programmed)·√ln(…)·z, clipped at zero; absolute laws leave the factor G out."""
     if d.flicker == NO_FLICKER:
@@ -142,11 +154,14 @@ def column_max_reference(w: F32, bounds: npt.NDArray[np.int64]) -> F32:
 
 
 def effective_weights_reference(
-    w: F32, bounds: npt.NDArray[np.int64], d: DeviceTables, sites: SiteKeys
+    w: F32, bounds: npt.NDArray[np.int64], d: DeviceTables, sites: SiteKeys, full_scale: F32 | None = None
 ) -> Cells:
-    """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,)."""
+    """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,).
+
+    full_scale: (tiles, N) the weight that g_max stands for, at least the largest of its column; None: the largest.
+    """
     n, k = w.shape
-    column_max = column_max_reference(w, bounds)
+    column_max = column_max_reference(w, bounds) if full_scale is None else full_scale
     full = np.repeat(column_max.T, np.diff(bounds), axis=1)
     ratio = np.divide(w, full, out=np.zeros_like(w), where=full > 0)
     if d.weight_domain:
@@ -156,16 +171,20 @@ def effective_weights_reference(
         targets = [np.where(ratio > 0, active, d.g_min), np.where(ratio < 0, active, d.g_min)]
     programmed, drifted, now = [], [], []
     for plane, target in enumerate(targets):
-        z_programming = _of_cells(normals, sites.programming[plane], sites.epoch, sites.key, n, k)
+        z_programming = _of_cells(normals, sites.programming[plane], sites.epoch, sites, n, k)
         programmed.append(programmed_reference(target, d, z_programming))
-        z = _of_cells(normals, sites.drift[plane], sites.epoch, sites.key, n, k)
-        drifted.append(drifted_reference(programmed[-1], target, d, z, z_programming))
-        z = _of_cells(normals, sites.flicker[plane], sites.session, sites.key, n, k)
+        z = _of_cells(normals, sites.drift[plane], sites.epoch, sites, n, k)
+        drifted.append(
+            heated_reference(drifted_reference(programmed[-1], target, d, z, z_programming), target, d)
+        )
+        z = _of_cells(normals, sites.flicker[plane], sites.session, sites, n, k)
         now.append(flickered_reference(drifted[-1], programmed[-1], d, z))
         if d.stuck_low or d.stuck_high:
-            word = _of_cells(philox4x32, sites.fault[plane], np.uint32(0), sites.key, n, k)
+            word = _of_cells(philox4x32, sites.fault[plane], np.uint32(0), sites, n, k)
             for state in (programmed, drifted, now):
                 state[-1] = stuck_reference(state[-1], d, word)
+        for state in (programmed, drifted, now):
+            state[-1] = listed_reference(state[-1], d, sites, plane)
     inverse = ONE / d.span
 
     def weight(g: list[F32]) -> F32:
@@ -203,12 +222,14 @@ def _law_at(which: Any, table: Any, d: Any, g: Any, x: Any, ln_x: Any, out: Any,
 
 @njit
 def _target_laws(d: Any, size: Any, x: Any, ln_x: Any, laws: Any, n: Any) -> None:
-    """The four laws that refer to the target conductance, into laws (4, n)."""
+    """The laws that refer to the target conductance, into laws (5, n)."""
     _law_at(SIGMA, d.sigma, d, size, x, ln_x, laws[SIGMA], n)
     _law_at(SHIFT, d.shift, d, size, x, ln_x, laws[SHIFT], n)
     if d.drift != NO_DRIFT:
         _law_at(NU_MEAN, d.nu_mean, d, size, x, ln_x, laws[NU_MEAN], n)
         _law_at(NU_STD, d.nu_std, d, size, x, ln_x, laws[NU_STD], n)
+    if d.heat != ZERO:
+        _law_at(ACTIVATION, d.activation, d, size, x, ln_x, laws[HEATED], n)
 
 
 @njit
@@ -248,6 +269,14 @@ def _drift(
 
 
 @njit
+def _warm(d: Any, ratio: Any, sign: Any, laws: Any, off: Any, out: Any, n: Any) -> None:
+    whole_registers()
+    for i in range(n):
+        energy = laws[HEATED, i] if ratio[i] * sign > ZERO else off[HEATED, 0]
+        out[i] = out[i] * exp(d.heat * energy)
+
+
+@njit
 def _flicker(d: Any, amplitude: Any, z: Any, g: Any, out: Any, n: Any) -> None:
     whole_registers()
     floor = np.float32(-np.inf) if d.weight_domain else ZERO
@@ -257,22 +286,6 @@ def _flicker(d: Any, amplitude: Any, z: Any, g: Any, out: Any, n: Any) -> None:
     else:
         for i in range(n):
             out[i] = max(g[i] + (amplitude[i] * d.root_log_time) * z[i], floor)
-
-
-@njit
-def _stick(
-    d: Any, start: Any, n: Any, c0: Any, c1: Any, c3: Any, k0: Any, k1: Any, words: Any, states: Any, plane: Any
-) -> None:  # fmt: skip
-    """Cells of rows start … start+n-1 that are stuck, in each of the states (2, CHUNK)."""
-    words_of_groups(
-        np.uint32(c0 + np.uint32(start >> 2)), ((n + 63) >> 6) << 4, c1, np.uint32(0), c3, k0, k1, words
-    )
-    low, high = np.int64(d.stuck_low), np.int64(1 << 32) - np.int64(d.stuck_high)
-    for i in range(n):
-        word = np.int64(words[(i >> 4) & 3, (i >> 6 << 4) | (i & 15)])
-        if word < low or word >= high:
-            for state in states:
-                state[plane, i] = d.g_min if word < low else d.g_min + d.span
 
 
 @njit
@@ -312,19 +325,20 @@ def _ratios(w: Any, bounds: Any, column: Any, start: Any, n: Any, column_max: An
 
 @njit
 def effective_weights(
-    w: Any, bounds: Any, d: Any, sites: Any, first: Any, last: Any, with_readout: Any, with_total: Any,
+    w: Any, bounds: Any, d: Any, sites: Any, first: Any, last: Any, given: Any, with_readout: Any, with_total: Any,
     effective: Any, total: Any, column_max: Any, readout_programmed: Any, readout_now: Any,
 ) -> None:  # fmt: skip
     """Columns first … last-1: effective and total (last-first, K), the rest as in `Cells`; the readouts start at zero.
 
-    Readouts and total are left alone unless asked for.
+    given: column_max holds the weights that g_max stands for; else they are found, and put there. Readouts and total
+    are left alone unless asked for.
     """
     whole_registers()
     k = w.shape[1]
     planes = 1 if d.weight_domain else 2
     inverse, inverse_max = ONE / d.span, ONE / (d.g_min + d.span)
     words, lanes = np.empty((4, GROUPS), np.uint32), np.empty((4, GROUPS), np.float32)
-    scratch, laws = np.empty((7, CHUNK), np.float32), np.empty((4, CHUNK), np.float32)
+    scratch, laws = np.empty((7, CHUNK), np.float32), np.empty((5, CHUNK), np.float32)
     ratio, size, x, ln_x, z, amplitude, weight = (
         scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6])  # fmt: skip
     programmed, drifted, now = (
@@ -333,13 +347,14 @@ def effective_weights(
         np.empty((2, CHUNK), np.float32),
     )
     size[0] = d.g_min
-    off = np.empty((4, 1), np.float32)  # laws of the polarity that carries no weight
+    off = np.empty((5, 1), np.float32)  # laws of the polarity that carries no weight
     _target_laws(d, size, x, ln_x, off, 1)
     k0, k1 = sites.key[0], sites.key[1]
     for column in range(first, last):
-        c0, c1 = np.uint32(0), np.uint32(column)
-        for t in range(bounds.size - 1):
-            column_max[t, column] = peak_of(w[column, bounds[t] : bounds[t + 1]])
+        c0, c1 = np.uint32(0), sites.names[column] if sites.names.size else np.uint32(column)
+        if not given:
+            for t in range(bounds.size - 1):
+                column_max[t, column] = peak_of(w[column, bounds[t] : bounds[t + 1]])
         for start in range(0, k, CHUNK):
             n = min(CHUNK, k - start)
             _ratios(w, bounds, column, start, n, column_max, ratio)
@@ -357,6 +372,8 @@ def effective_weights(
                             z, start, n, c0, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes
                         )
                     _drift(d, ratio, sign, size, laws, off, z, programmed[plane], drifted[plane], n)
+                if d.heat != ZERO:
+                    _warm(d, ratio, sign, laws, off, drifted[plane], n)
                 now[plane, :n] = drifted[plane, :n]
                 if d.flicker != NO_FLICKER:
                     for i in range(n):
@@ -367,7 +384,7 @@ def effective_weights(
                     )
                     _flicker(d, amplitude, z, drifted[plane], now[plane], n)
                 if d.stuck_low > 0 or d.stuck_high > 0:
-                    _stick(
+                    stick(
                         d,
                         start,
                         n,
@@ -380,6 +397,7 @@ def effective_weights(
                         (programmed, drifted, now),
                         plane,
                     )
+                stick_listed(d, sites, column, start, n, plane, (programmed, drifted, now))
             _combine(planes, now, inverse, effective[column - first, start : start + n], n)
             if with_total:
                 both = total[column - first, start : start + n]

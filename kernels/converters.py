@@ -1,6 +1,7 @@
 """DAC and ADC: float32 in a fixed order, with the readable reference beside each compiled pass.
 
-Both quantisers are symmetric: codes -n … n, n = 2^(bits-1) - 1, zero exact, half to even, saturating.
+Both quantisers are symmetric: codes -n … n, n = 2^(bits-1) - 1, zero exact, half to even, saturating. An unsigned ADC
+has codes 0 … 2^bits - 1.
 """
 
 from __future__ import annotations
@@ -45,11 +46,28 @@ def erring_reference(signal: F32, offset: F32, curve: F32, bow: F32) -> F32:
     return np.asarray(moved + moved * (curve - bow * (moved * moved)))
 
 
-def quantise_reference(signal: F32, levels: int) -> F32:
-    """clamp(rint(signal), ±n), as float32; without an ADC (levels 0) the signal itself."""
+def quantise_reference(signal: F32, levels: int, unsigned: bool = False) -> F32:
+    """clamp(rint(signal), ±n or 0 … n), as float32; without an ADC (levels 0) the signal itself."""
     if not levels:
         return signal
-    return np.asarray(np.minimum(np.maximum(np.rint(signal), np.float32(-levels)), np.float32(levels)))
+    lowest = np.float32(0 if unsigned else -levels)
+    return np.asarray(np.minimum(np.maximum(np.rint(signal), lowest), np.float32(levels)))
+
+
+def sar_reference(signal: F32, capacitors: F32, levels: int, unsigned: bool = False) -> F32:
+    """Codes of a successive approximation for signals (B, N) in codes, as float32, clamped to ±n or 0 … n.
+
+    capacitors: (bits, N) float32 in codes, smallest first, 2^k where they match. Code u has the level Σ of its bits'
+    capacitors, half a code below which lies its threshold; a signed converter begins at u = -2^(bits-1). A threshold
+    that is met exactly is passed, but not by the last bit: with matching capacitors that is rounding half to even.
+    """
+    start = np.float32(0 if unsigned else -(1 << (len(capacitors) - 1)))
+    level, code = np.full_like(signal, start - np.float32(0.5)), np.full_like(signal, start)
+    for bit in range(len(capacitors) - 1, -1, -1):
+        trial = level + capacitors[bit]
+        passed = signal >= trial if bit else signal > trial
+        level, code = np.where(passed, trial, level), np.where(passed, code + np.float32(1 << bit), code)
+    return quantise_reference(code, levels, unsigned)
 
 
 def combine_reference(

@@ -1,7 +1,12 @@
-"""How one input code is read: at once, or slice by slice of its bits, and what each way does to the cells' noise.
+"""How one input code is read: at once or in parts, one after the other, and what each way does to the cells' noise.
 
-Bit-serial inputs are signed slices of the magnitude, least significant first: q = Σ 2^(s·k)·b_k with |b_k| < 2^s and
-the sign of q. Read noise has a variance of Σ σ²·m(q) over a column's cells: m = q² for amplitudes and slow noise, n·|q|
+The parts of a code q, each with the factor by which its conversion counts:
+
+    SIGNED   slices of the magnitude, least significant first: q = Σ 2^(s·k)·b_k with |b_k| < 2^s and the sign of q
+    OFFSET   slices of q + 2^(b-1), none negative: q = Σ 2^(s·k)·b_k - 2^(b-1), the constant being taken off digitally
+    POLARITY what is positive of q, and what is negative: q = max(q, 0) - max(-q, 0)
+
+Read noise has a variance of Σ σ²·m(q) over a column's cells: m = q² for amplitudes and slow noise, n·|q|
 for pulse widths and white noise, Σ 4^(s·k)·b_k² where slices draw afresh but are converted together.
 """
 
@@ -16,12 +21,34 @@ from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import add32
 
 I8 = npt.NDArray[np.int8]
+F32 = npt.NDArray[np.float32]
 SQUARE, LINEAR, SLICED = 0, 1, 2  # kinds of m(q)
+SIGNED, OFFSET, POLARITY = 0, 1, 2  # kinds of parts
+LARGEST = 127  # code
 
 
 def slice_count(levels: int, bits: int) -> int:
     """Reads of ``bits`` magnitude bits that a code of ±levels needs."""
     return -(-int(levels).bit_length() // bits)
+
+
+def part_weights(parts: int, bits: int, count: int) -> F32:
+    """(count,) by what the conversion of each part is multiplied in the digital sum."""
+    if parts == POLARITY:
+        return np.array([1, -1], np.float32)
+    return np.exp2(bits * np.arange(count)).astype(np.float32)
+
+
+def parts_reference(codes: I8, parts: int, bits: int, count: int, levels: int) -> I8:
+    """Parts (count, …) of codes (…) within ±levels; a single part is the code itself."""
+    if count == 1 and parts != OFFSET:
+        return codes[None]
+    if parts == POLARITY:
+        return np.stack([np.maximum(codes, 0), np.maximum(-codes, 0)]).astype(np.int8)
+    if parts == OFFSET:
+        whole, mask = codes.astype(np.int16) + (levels + 1), (1 << bits) - 1
+        return np.stack([((whole >> (bits * k)) & mask).astype(np.int8) for k in range(count)])
+    return slices_reference(codes, bits, count)
 
 
 def slices_reference(codes: I8, bits: int, count: int) -> I8:
@@ -47,19 +74,56 @@ def noise_weights_reference(
     return (m >> 7).astype(np.int8), (m & 127).astype(np.int8)
 
 
+def bend_table(levels: int) -> I8:
+    """(255,) int8 for codes -127 … 127: the shape of a DAC's nonlinearity, 127·(x - x³)/max with x = code/levels.
+
+    Zero at 0 and at full scale, 127 at its peak; whole numbers, so that what it adds to a product is exact.
+    """
+    x = np.clip(np.arange(-LARGEST, LARGEST + 1) / levels, -1, 1)
+    return np.asarray(np.rint(LARGEST * (3 * np.sqrt(3) / 2) * (x - x**3)), np.int8)
+
+
 @njit
-def slice_codes(codes: Any, at: Any, width: Any, bits: Any, count: Any, sums: Any) -> None:
-    """Codes [at, at + width) into ``count`` rows of their slices from there on; sums (count,) int32 of each row."""
-    mask = np.int32((1 << bits) - 1)
+def bend_codes(codes: Any, at: Any, size: Any, table: Any) -> Any:
+    """Behind codes [at, at + size) their values in ``table`` (255,), whose sum is returned."""
+    total = np.int32(0)
+    for i in range(size):
+        bent = table[np.int32(codes[at + i]) + LARGEST]
+        codes[at + size + i] = bent
+        total = add32(total, np.int32(bent))
+    return total
+
+
+@njit
+def part_codes(
+    codes: Any, at: Any, width: Any, size: Any, parts: Any, bits: Any, count: Any, levels: Any, sums: Any
+) -> None:
+    """Codes [at, at + size) into ``count`` rows of their parts from there on, ``width`` apart and filled up with zeros;
+    sums (count,) int32 of each row.
+    """
+    mask, half = np.int32((1 << bits) - 1), np.int32(levels + 1)
     for k in range(count - 1, -1, -1):  # the first row, which holds the codes, last
         total, shift = np.int32(0), np.int32(bits * k)
         row, whole = codes[at + k * width : at + (k + 1) * width], codes[at : at + width]
-        for i in range(width):
-            q = np.int32(whole[i])
-            part = (abs(q) >> shift) & mask
-            part = np.int32(-part if q < 0 else part)
-            row[i] = np.int8(part)
-            total = add32(total, part)
+        if parts == SIGNED:
+            for i in range(size):
+                q = np.int32(whole[i])
+                part = (abs(q) >> shift) & mask
+                part = np.int32(-part if q < 0 else part)
+                row[i] = np.int8(part)
+                total = add32(total, part)
+        elif parts == OFFSET:
+            for i in range(size):
+                part = np.int32((np.int32(whole[i]) + half) >> shift) & mask
+                row[i] = np.int8(part)
+                total = add32(total, part)
+        else:
+            for i in range(size):
+                q = np.int32(whole[i])
+                part = np.int32(max(q if k == 0 else -q, np.int32(0)))
+                row[i] = np.int8(part)
+                total = add32(total, part)
+        row[size:] = 0
         sums[k] = total
 
 

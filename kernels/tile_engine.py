@@ -28,7 +28,7 @@ from aimc_sim.kernels.panels import (
 )  # fmt: skip
 from aimc_sim.kernels.parallel import num_threads, run_region
 from aimc_sim.kernels.philox import philox4x32
-from aimc_sim.kernels.reads import SQUARE
+from aimc_sim.kernels.reads import OFFSET, SIGNED, SQUARE, bend_table, part_weights
 from aimc_sim.kernels.tile_product import (
     AMX,
     COUNTERS,
@@ -115,11 +115,17 @@ class Noise(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """How a code is read: so many times, in slices of ``slice_bits``, each converted; m(q) of read noise (`reads`)."""
+    """How a code is read: so many times, in parts (`reads`), each converted; bits of a slice; m(q) of read noise."""
 
     times: int = 1
     slice_bits: int = 0
     noise_kind: int = SQUARE
+    parts: int = SIGNED
+
+    @property
+    def weights(self) -> F32:
+        """(times,) by what the conversion of each part is multiplied."""
+        return part_weights(self.parts, self.slice_bits, self.times)
 
 
 AT_ONCE = Reads()
@@ -135,7 +141,7 @@ class AdcCurve(NamedTuple):
 
 def _check(
     bounds: I64, panels: U8, inverse: F32, scale: F32, dac_levels: int, adc_levels: int, input_range: F32 | None,
-    noise: Noise | None, curve: AdcCurve | None,
+    noise: Noise | None, extra: dict[str, F32], capacitors: F32 | None, depth: int, unsigned: bool,
 ) -> None:  # fmt: skip
     """Raises ValueError for arrays that do not fit each other: compiled code trusts their addresses."""
     tiles, cols = scale.shape
@@ -145,18 +151,21 @@ def _check(
             raise ValueError(f"{what} must be {np.dtype(dtype)} {shape}, not {array.dtype} {array.shape}")
 
     need("bounds", bounds, np.int64, tiles + 1)
-    if bounds[0] != 0 or (np.diff(bounds) < 1).any() or int(np.diff(bounds).max()) > MAX_TILE_ROWS:
-        raise ValueError(f"bounds must rise from 0 in steps of 1 to {MAX_TILE_ROWS}, not {bounds}")
+    if bounds[0] != 0 or (np.diff(bounds) < 1).any() or int(np.diff(bounds).max()) * depth > MAX_TILE_ROWS:
+        raise ValueError(f"bounds must rise from 0 in steps of 1 to {MAX_TILE_ROWS // depth}, not {bounds}")
     if not 1 <= dac_levels <= 127 or adc_levels < 0:
         raise ValueError(
             f"dac_levels is 1 to 127 and adc_levels not negative, not {dac_levels} and {adc_levels}"
         )
-    planes = panel_count(cols) * int(quad_starts(bounds)[-1]) * PLANE_BYTES
+    planes = panel_count(cols) * int(quad_starts(depth * bounds)[-1]) * PLANE_BYTES
     need("panels", panels, np.uint8, 2 * planes + SLACK)
-    for what, values in [("inverse", inverse), ("scale", scale), *(curve._asdict().items() if curve else ())]:
+    for what, values in {"inverse": inverse, "scale": scale, **extra}.items():
         need(what, values, np.float32, tiles, cols)
     if input_range is not None:
         need("input_range", input_range, np.float32, tiles)
+    if capacitors is not None:
+        bits = (adc_levels if unsigned else 2 * adc_levels).bit_length()
+        need("capacitors", capacitors, np.float32, tiles, bits, cols)
     if noise is not None and noise.steps is not None:
         need("noise.steps", noise.steps, np.uint8, planes + SLACK)
     if noise is not None and noise.scale is not None:
@@ -168,16 +177,26 @@ class TileProduct:
 
     bounds (tiles + 1,) int64: row tiles; panels: uint8, two planes (`panels.pack_grid`); inverse, scale (tiles, N)
     float32; dac_levels, adc_levels: largest codes (adc_levels 0: no ADC); input_range (tiles,) float32 or None: max |x|
-    of each token, per tile or of the whole input. using: an engine's number instead of the fastest.
+    of each token, per tile or of the whole input. unsigned: ADC codes 0 … adc_levels instead of ±adc_levels;
+    capacitors (tiles, bits, N): of a SAR. constant (tiles, N): codes taken off after the last read. bent: every row
+    tile has its rows twice in ``panels``, the second time for the codes that `reads.bend_table` makes. using: an
+    engine's number instead of the fastest.
     """
 
     def __init__(
         self, bounds: I64, panels: U8, inverse: F32, scale: F32, *, dac_levels: int, adc_levels: int,
         input_range: F32 | None = None, per_tile: bool = True, noise: Noise | None = None,
-        curve: AdcCurve | None = None, reads: Reads = AT_ONCE, using: int | None = None,
+        curve: AdcCurve | None = None, reads: Reads = AT_ONCE, unsigned: bool = False,
+        capacitors: F32 | None = None, constant: F32 | None = None, bent: bool = False, using: int | None = None,
     ) -> None:  # fmt: skip
         tiles, cols = scale.shape
-        _check(bounds, panels, inverse, scale, dac_levels, adc_levels, input_range, noise, curve)
+        if capacitors is not None and curve is None:
+            curve = AdcCurve(*(np.zeros(scale.shape, np.float32) for _ in AdcCurve._fields))
+        extra = {} if curve is None else curve._asdict()
+        extra |= {} if constant is None else {"constant": constant}
+        depth = 2 if bent else 1
+        _check(bounds, panels, inverse, scale, dac_levels, adc_levels, input_range, noise, extra, capacitors, depth,
+               unsigned)  # fmt: skip
         if using is not None and using not in available():
             raise ValueError(f"this machine has no engine {using}: choose one of {available()}")
         self.reads = reads.times
@@ -186,7 +205,7 @@ class TileProduct:
         self.squares = steps is not None
         if noise_scale is None and noise is not None:
             noise_scale = np.zeros(scale.shape, np.float32)
-        self.starts, self.quads = code_starts(bounds), quad_starts(bounds)
+        self.starts, self.quads = code_starts(depth * bounds), quad_starts(depth * bounds)
         arrays = {
             "panels": panels,
             "steps": steps,
@@ -196,10 +215,12 @@ class TileProduct:
             "quads": self.quads,
             "input_range": input_range,
             "palette": amx.configuration(),
+            "weights": reads.weights,
+            "bend": bend_table(dac_levels) if bent else None,
         }
-        per_column = {"inverse": inverse, "scale": scale, "noise_scale": noise_scale}
-        if curve is not None:
-            per_column |= curve._asdict()
+        per_column = {"inverse": inverse, "scale": scale, "noise_scale": noise_scale, **extra}
+        if capacitors is not None:
+            per_column["capacitors"] = capacitors.reshape(-1, cols)
         whole = panel_count(cols) * PANEL
         arrays |= {name: _widened(values, whole) for name, values in per_column.items()}
         self._kept = {name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}
@@ -208,9 +229,11 @@ class TileProduct:
         self.rows, self.cols, self.tiles = int(bounds[-1]), cols, tiles
         self._job = Job(
             **addresses, rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels, adc_levels=adc_levels,
+            adc_lowest=0 if unsigned else -adc_levels, adc_bits=0 if capacitors is None else capacitors.shape[1],
             per_tile=per_tile, noisy=noise is not None, erring=curve is not None,
             site=site, key0=int(key[0]), key1=int(key[1]), panel_count=panel_count(cols),
-            reads=reads.times, slice_bits=reads.slice_bits, noise_kind=reads.noise_kind,
+            reads=reads.times, parted=reads.times > 1 or reads.parts == OFFSET, parts=reads.parts,
+            slice_bits=reads.slice_bits, noise_kind=reads.noise_kind,
             engine=number() if using is None else using,
         )  # fmt: skip
 

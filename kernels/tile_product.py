@@ -17,13 +17,21 @@ from numba import types
 
 from aimc_sim.kernels import amx, multiply_add
 from aimc_sim.kernels._jit import cfunc, njit
-from aimc_sim.kernels.adc import adc_row, erring_adc_row, noisy_adc_row, noisy_erring_adc_row
+from aimc_sim.kernels.adc import (
+    adc_row,
+    erring_adc_row,
+    noisy_adc_row,
+    noisy_erring_adc_row,
+    noisy_sar_adc_row,
+    sar_adc_row,
+)
 from aimc_sim.kernels.converters import dac
+from aimc_sim.kernels.elementary import add32
 from aimc_sim.kernels.memory import copy_16, fetch_add, pointer, whole_registers
 from aimc_sim.kernels.multiply_add import BLOCK, SUMS_PLANE, SUMS_ROW
 from aimc_sim.kernels.panels import PANEL, PLANE_BYTES
 from aimc_sim.kernels.read_noise import GROUPS, draw
-from aimc_sim.kernels.reads import noise_weights, slice_codes
+from aimc_sim.kernels.reads import LARGEST, bend_codes, noise_weights, part_codes
 
 PLAIN, VNNI, AMX = 0, 1, 2  # engines
 NAMES = ("plain", "avx512-vnni", "amx")
@@ -52,8 +60,9 @@ class Job(ctypes.Structure):
             "x out codes squares beta sums row_ids scratch scratch_size "  # of one product
             "counters "  # int64, zero at the start
             "panels steps inverse scale noise_scale floor offset curve bow "  # of the matrix
+            "weights constant capacitors bend "
             "bounds starts quads palette input_range "
-            "tokens rows cols tiles dac_levels adc_levels reads slice_bits noise_kind "
+            "tokens rows cols tiles dac_levels adc_levels adc_lowest adc_bits reads parted parts slice_bits noise_kind "
             "per_tile noisy erring site key0 key1 "
             "panel_count engine held dac_block token_block panel_block"
         ).split()
@@ -156,12 +165,16 @@ def _convert(job: Any, first: Any, last: Any) -> None:
     dac(x, bounds, starts, job.dac_levels, job.input_range == 0, job.per_tile != 0, first, last, codes, job.held, reads,
         beta, sums)  # fmt: skip
     for t in range(tiles):
-        width = starts[t + 1] - starts[t]
+        width, size = starts[t + 1] - starts[t], bounds[t + 1] - bounds[t]
         base = job.held * starts[t]
-        if reads > 1:
+        if job.parted != 0:
             for b in range(first, last):
-                row_sums = sums[b * reads : (b + 1) * reads, t]
-                slice_codes(codes, base + b * reads * width, width, job.slice_bits, reads, row_sums)
+                part_codes(codes, base + b * reads * width, width, size, job.parts, job.slice_bits, reads,
+                           job.dac_levels, sums[b * reads : (b + 1) * reads, t])  # fmt: skip
+        if job.bend != 0:
+            table = _array(job.bend, 2 * LARGEST + 1, np.int8)
+            for row in range(first * reads, last * reads):
+                sums[row, t] = add32(sums[row, t], bend_codes(codes, base + row * width, size, table))
         if job.steps != 0:
             squares = _array(job.squares, 2 * job.held * starts[tiles], np.int8)
             for row in range(first * reads, last * reads):
@@ -200,12 +213,27 @@ def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
                                    scratch.variance.ctypes.data + half * 2 * SUMS_ROW)  # fmt: skip
                 to = y.ctypes.data - first * Y_ROW + p * SUMS_ROW
                 _convert_back(job, panel, t, row, count, to, scratch)
+        if job.constant != 0:
+            _take_off(job, pair, t, first, last, y)
     column = pair * PAIR * PANEL
     width = min(PAIR * PANEL, cols - column)
     for i in range(last - first):
         out = _array(job.out + 4 * ((first + i) * cols + column), width, np.float32)
         for j in range(width):
             out[j] = y[i, j]
+
+
+@njit
+def _take_off(job: Any, pair: Any, t: Any, first: Any, last: Any, y: Any) -> None:
+    """What the constant of offset codes added to the outputs of row tile t, off again."""
+    beta = _array(job.beta, (job.tokens, job.tiles), np.float32)
+    panels = min(PAIR, job.panel_count - pair * PAIR)
+    at = 4 * PANEL * (t * job.panel_count + pair * PAIR)
+    constant = _array(job.constant + at, panels * PANEL, np.float32)
+    scale = _array(job.scale + at, panels * PANEL, np.float32)
+    for i in range(last - first):
+        for j in range(constant.size):
+            y[i, j] -= (constant[j] * scale[j]) * beta[first + i, t]
 
 
 @njit
@@ -217,12 +245,17 @@ def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, 
     at = 4 * PANEL * (t * job.panel_count + panel)
     inverse, scale, spread = job.inverse + at, job.scale + at, job.noise_scale + at
     offset, curve, bow = job.offset + at, job.curve + at, job.bow + at
-    levels, floor = np.float32(job.adc_levels), _array(job.floor, 1, np.float32)[0]
+    lowest, levels = np.float32(job.adc_lowest), np.float32(job.adc_levels)
+    floor = _array(job.floor, 1, np.float32)[0]
+    stride, bits = 4 * PANEL * job.panel_count, job.adc_bits
+    capacitors = job.capacitors + bits * t * stride + 4 * PANEL * panel
+    base = np.float32(job.adc_lowest - 1 if job.adc_lowest < 0 else 0) - np.float32(0.5)
+    weights = _array(job.weights, reads, np.float32)
     high, variance, z = scratch.sums.ctypes.data, scratch.variance.ctypes.data, scratch.row.ctypes.data
     token, read = first // reads, first % reads
     for i in range(count):
         shift = np.int32(np.int32(128) * code_sums[(first + i) * tiles + t])
-        gain = beta[token * tiles + t] * np.float32(1 << (job.slice_bits * read))
+        gain = beta[token * tiles + t] * weights[read]
         h, to = high + i * SUMS_ROW, y + token * Y_ROW
         low, v = h + SUMS_PLANE, variance + 2 * i * SUMS_ROW
         read += 1
@@ -230,19 +263,24 @@ def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, 
             token, read = token + 1, 0
         if job.noisy != 0:
             _gather(scratch.z, panel, i, scratch.row)
-        if job.noisy == 0 and job.erring == 0:
-            adc_row(h, low, shift, gain, inverse, scale, levels, to, 0, 0, 0, 0, floor, 0, 0, 0)
+        if job.capacitors != 0 and job.noisy == 0:
+            sar_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, 0, 0, 0, 0, floor, offset, curve, bow,
+                        capacitors, stride, bits, base)  # fmt: skip
+        elif job.capacitors != 0:
+            noisy_sar_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, v, v + SUMS_ROW, spread, z,
+                              floor, offset, curve, bow, capacitors, stride, bits, base)  # fmt: skip
+        elif job.noisy == 0 and job.erring == 0:
+            adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, 0, 0, 0, 0, floor,
+                    0, 0, 0, 0, 0, 0, floor)  # fmt: skip
         elif job.noisy == 0:
-            erring_adc_row(
-                h, low, shift, gain, inverse, scale, levels, to, 0, 0, 0, 0, floor, offset, curve, bow
-            )
+            erring_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, 0, 0, 0, 0, floor,
+                           offset, curve, bow, 0, 0, 0, floor)  # fmt: skip
         elif job.erring == 0:
-            noisy_adc_row(
-                h, low, shift, gain, inverse, scale, levels, to, v, v + SUMS_ROW, spread, z, floor, 0, 0, 0
-            )
+            noisy_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, v, v + SUMS_ROW, spread, z, floor,
+                          0, 0, 0, 0, 0, 0, floor)  # fmt: skip
         else:
-            noisy_erring_adc_row(h, low, shift, gain, inverse, scale, levels, to, v, v + SUMS_ROW, spread, z, floor,
-                                 offset, curve, bow)  # fmt: skip
+            noisy_erring_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, v, v + SUMS_ROW, spread, z,
+                                 floor, offset, curve, bow, 0, 0, 0, floor)  # fmt: skip
 
 
 @njit

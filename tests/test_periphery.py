@@ -10,10 +10,12 @@ import pytest
 
 from aimc_sim import BadInput, Hardware
 from aimc_sim.cell_matrix import CellMatrix
-from aimc_sim.execute import tile_matmul, tile_matmul_reference
+from aimc_sim.converters import DacErrors
+from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
 from aimc_sim.imperfections import Variation
+from aimc_sim.input_codes import with_bent_rows
 from aimc_sim.kernels.normal import normals
-from aimc_sim.periphery import Periphery, die_of
+from aimc_sim.periphery import Periphery, dac_lines, die_of
 from aimc_sim.randomness import key_of, row_ids
 from aimc_sim.testing import (
     AlphaLedger,
@@ -166,6 +168,160 @@ def test_offsets_of_input_drivers_reach_the_output() -> None:
     np.testing.assert_allclose(y - plain, 2 * pushed / 127 * peak, rtol=1e-3, atol=1e-4)
 
 
+def kind(name: str, seed: int = 4, columns: int = 4096, bits: int = 8, **errors: Any) -> TiledMatrix:
+    """Tiles of 48 columns behind ADCs of one kind."""
+    adc = {**ADC, "bits": bits, "kind": name, "errors": errors}
+    return matrix(np.ones((columns, ROWS), np.float32), seed=seed, adc=adc).tiles()
+
+
+@pytest.mark.parametrize("name", ["sar", "ramp"])
+def test_every_kind_of_adc_without_errors_is_the_generic_one(name: str) -> None:
+    plain = tile_matmul(X, matrix(W, "pcm-hermes-2").tiles())
+    for errors in (None, {}, {"trim_bits": 6}):
+        adc = {**ADC, "kind": name, "errors": errors}
+        assert_bits(tile_matmul(X, matrix(W, "pcm-hermes-2", adc=adc).tiles()), plain)
+
+
+def test_capacitors_of_a_sar(ledger: AlphaLedger) -> None:
+    """Steps and levels at mid-scale have the textbook's deviations, in every column afresh; both ends stay."""
+    sigma, bits = 1e-3, 8
+    capacitors = kind("sar", unit_cap_sigma=sigma).capacitors
+    assert capacitors is not None
+    assert capacitors.shape == (1, bits, 4096)
+    held = capacitors[0].astype(np.float64)
+    step = (held[-1] - held[:-1].sum(axis=0) - 1) / (sigma * np.sqrt(2**bits - 1))
+    level = (held[-1] - 2 ** (bits - 1)) / (sigma * np.sqrt(2**bits) / 2)
+    for z in (step, level):
+        assert_mean_normal(z, mean=0, sigma=1, alpha=ledger.spend("periphery: SAR"))
+        assert_variance(z, sigma=1, mean=0, alpha=ledger.spend("periphery: SAR"))
+        assert_uncorrelated(z[:-1], z[1:], alpha=ledger.spend("periphery: SAR"))
+    small = [(held[k] / held[k + 1] - 0.5) for k in (0, 2, 4)]  # ratios know nothing of the array's sum
+    assert_uncorrelated(small[0], small[1], alpha=ledger.spend("periphery: SAR"))
+    assert_uncorrelated(small[1], small[2], alpha=ledger.spend("periphery: SAR"))
+    other = kind("sar", seed=5, unit_cap_sigma=sigma).capacitors
+    assert other is not None
+    assert_uncorrelated(held[-1], other[0, -1].astype(np.float64), alpha=ledger.spend("periphery: SAR"))
+    full = np.abs(held.sum(axis=0) - (2**bits - 1))
+    assert full.max() < 6 * sigma, (
+        "all bits together miss full scale by no more than the unit that ends the array"
+    )
+
+
+def test_a_sar_that_errs_equals_plain_numpy_and_is_one_chip() -> None:
+    errors = {"unit_cap_sigma": 0.05, "offset_sigma_lsb": 0.5, "gain_sigma": 0.01, "noise_lsb": 0.3}
+    tables = {"adc": {**ADC, "kind": "sar", "errors": errors}, "read_noise": {}}
+    ids = row_ids(np.arange(9), 0)
+    tiles = matrix(W, "pcm-hermes-2", **tables).tiles()
+    y = tile_matmul(X, tiles, ids)
+    assert_bits(y, tile_matmul_reference(X, tiles, ids))
+    assert_bits(y, tile_matmul(X, matrix(W, "pcm-hermes-2", **tables).tiles(), ids))
+    fine = matrix(
+        W, "pcm-hermes-2", dac={"bits": 12}, adc={**ADC, "kind": "sar", "errors": {"unit_cap_sigma": 0.05}}
+    )
+    plain = matrix(W, "pcm-hermes-2", dac={"bits": 12})
+    off = tile_matmul(X, fine.tiles()) - tile_matmul(X, plain.tiles())
+    assert 0 < np.abs(off).max() < 20 * 8 / 127 * np.abs(W).max(), "codes of 12 bits, in floating point"
+
+
+def test_columns_of_a_tile_share_their_ramp(ledger: AlphaLedger) -> None:
+    """One gain and one curve a tile, an offset a column."""
+    errors = {"gain_sigma": 0.02, "inl_sigma_lsb": 1.0, "offset_sigma_lsb": 3.0}
+    tiles, plain = kind("ramp", columns=48 * 2000, **errors), kind("ramp", columns=48 * 2000)
+    curve = tiles.adc_curve
+    assert curve is not None
+    gain = tiles.inverse[0].astype(np.float64) / plain.inverse[0] - 1
+    for values in (gain, curve.curve[0], curve.bow[0]):
+        by_tile = values.reshape(2000, 48)
+        assert (by_tile == by_tile[:, :1]).all()
+    peaks = curve.curve[0, ::48].astype(np.float64) / (3 * np.sqrt(3) / 2 / 127)
+    offset = curve.offset[0].astype(np.float64) / 3.0
+    for z in (gain[::48] / 0.02, peaks, offset):
+        assert_mean_normal(z, mean=0, sigma=1, alpha=ledger.spend("periphery: ramp"))
+        assert_variance(z, sigma=1, mean=0, alpha=ledger.spend("periphery: ramp"))
+    assert_uncorrelated(gain[::48], peaks, alpha=ledger.spend("periphery: ramp"))
+    assert_uncorrelated(offset[:-1], offset[1:], alpha=ledger.spend("periphery: ramp"))
+    assert_uncorrelated(offset[::48], peaks, alpha=ledger.spend("periphery: ramp"))
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_what_a_trim_leaves(bits: int) -> None:
+    """Of every error its distance from the nearest step of the trim, which spans eight deviations."""
+    errors = {"gain_sigma": 0.02, "offset_sigma_lsb": 3.0}
+    before, after, plain = (
+        kind("generic", **errors),
+        kind("generic", **errors, trim_bits=bits),
+        kind("generic"),
+    )
+    assert before.adc_curve is not None
+    assert after.adc_curve is not None
+    for sigma, was, left in (
+        (3.0, before.adc_curve.offset, after.adc_curve.offset),
+        (0.02, before.inverse / plain.inverse - 1.0, after.inverse / plain.inverse - 1.0),
+    ):
+        step, slack = 8 * sigma / 2**bits, 1e-4 * sigma
+        taken = (was.astype(np.float64) - left) / step
+        assert np.abs(taken - np.rint(taken)).max() < slack / step, "whole steps"
+        assert taken.min() >= -(2 ** (bits - 1)) - 0.1
+        assert taken.max() <= 2 ** (bits - 1) - 1 + 0.1
+        covered = (was > -4 * sigma) & (was < 4 * sigma - step / 2)
+        assert covered.mean() > (0.95 if bits == 1 else 0.99)
+        assert np.abs(left[covered]).max() <= step / 2 + slack
+        assert bits < 4 or left[covered].std() == pytest.approx(step / np.sqrt(12), rel=0.1), (
+            "4096 draws: 0.7 %"
+        )
+
+
+def test_nonlinearity_of_input_drivers(ledger: AlphaLedger) -> None:
+    """Code q of row k drives (1 + gain)·(q + offset + peak·s(q)): against floats, and peaks with their deviation."""
+    errors = {"inl_sigma_lsb": 2.0, "gain_sigma": 0.01, "offset_sigma_lsb": 0.5}
+    tables: dict[str, Any] = {"dac": {"errors": errors}, "adc": False, "tile": {"rows": 64, "cols": 48}}
+    m, lines = matrix(W, "pcm-hermes-2", **tables), dac_lines(DacErrors(**errors), 2, 100, 3, 4)
+    gain, offset, peak = (part.astype(np.float64)[m.tile_map.column_tile] for part in lines)
+    w, expected = m.effective_weights().astype(np.float64), np.zeros((9, 70))
+    scale = tile_scale(W, 64)
+    for t, (a, b) in enumerate(((0, 64), (64, 100))):
+        beta = np.abs(X[:, a:b]).max(axis=1)
+        q = np.rint(X[:, a:b] * (np.float32(127) / beta)[:, None]).astype(int)
+        x = q / 127
+        s = np.rint(127 * 3 * np.sqrt(3) / 2 * (x - x**3)) / 127
+        for j in range(70):
+            driven = gain[j, a:b] * (q + offset[j, a:b] + peak[j, a:b] * s)
+            expected[:, j] += driven @ w[j, a:b] * scale[t, j] * beta / 127
+    found = tile_matmul(X, m.tiles())
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    tables["dac"] = {"errors": {**errors, "inl_sigma_lsb": 0}}
+    straight = tile_matmul(X, matrix(W, "pcm-hermes-2", **tables).tiles())
+    assert np.abs(straight - expected).max() > 20 * np.abs(found - expected).max()
+    _, _, peaks = dac_lines(DacErrors(inl_sigma_lsb=0.5), 4, 1000, 3, 4)
+    z = peaks.ravel().astype(np.float64) / 0.5
+    assert_mean_normal(z, mean=0, sigma=1, alpha=ledger.spend("periphery: DAC curve"))
+    assert_variance(z, sigma=1, mean=0, alpha=ledger.spend("periphery: DAC curve"))
+    assert_uncorrelated(z[:-1], z[1:], alpha=ledger.spend("periphery: DAC curve"))
+
+
+def tile_scale(w: np.ndarray, rows: int) -> np.ndarray:
+    """(tiles, N) the largest |w| of each column in each tile."""
+    return np.stack([np.abs(w[:, a : a + rows]).max(axis=1) for a in range(0, w.shape[1], rows)])
+
+
+def test_bent_drivers_of_every_mode_equal_plain_numpy() -> None:
+    """The second product is exact, read noise stays that of the codes, and curves without height change no bit."""
+    ids = row_ids(np.arange(9), 0)
+    for dac in ({}, {"mode": "pulse_width"}, {"mode": "multi_phase"}):
+        bent = {**dac, "errors": {"inl_sigma_lsb": 3.0}}
+        for extra in ({}, {"read_noise": {}}):
+            tiles = matrix(W, "pcm-hermes-2", dac=bent, **extra).tiles()
+            assert tiles.bent
+            assert_bits(tile_matmul(X, tiles, ids), tile_matmul_reference(X, tiles, ids))
+            plain = matrix(W, "pcm-hermes-2", dac=dac, **extra).tiles()
+            flat = with_bent_rows(plain, np.zeros((70, 100), np.float32))
+            assert_bits(tile_matmul(X, flat, ids), tile_matmul(X, plain, ids))
+            assert not np.array_equal(tile_matmul(X, tiles, ids), tile_matmul(X, plain, ids))
+    huge = matrix(np.ones((1, 20_000), np.float32), dac={"errors": {"inl_sigma_lsb": 1}}, tile={})
+    with pytest.raises(BadInput, match="takes every row twice"):
+        huge.tiles()
+
+
 def test_thermal_noise(ledger: AlphaLedger) -> None:
     errors, n = {"noise_lsb": 30.0}, 2000
     wide = {"bits": 14, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
@@ -205,6 +361,15 @@ def test_what_cannot_be_is_refused() -> None:
         ({"device": "ideal", "faults": {"stuck_low_rate": 0.7, "stuck_high_rate": 0.7}}, "at most 1"),
         ({"device": "ideal", "faults": {"stuck_rate": 0.1}}, "did you mean"),
         ({"device": "ideal", "dac": {"bits": 9}, "adc": {"errors": {"noise_lsb": 1}}}, "integer path"),
+        (
+            {"device": "ideal", "dac": {}, "adc": {"errors": {"unit_cap_sigma": 0.01}}},
+            "belongs to capacitors",
+        ),
+        (
+            {"device": "ideal", "dac": {}, "adc": {"kind": "sar", "errors": {"inl_sigma_lsb": 1}}},
+            "unit_cap_sigma",
+        ),
+        ({"device": "ideal", "dac": {}, "adc": {"kind": "flash"}}, "kind"),
     ):
         with pytest.raises(BadInput, match=words):
             Hardware.load(tables)

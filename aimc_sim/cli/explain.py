@@ -57,7 +57,7 @@ def command(
 
     from aimc_sim.explain.report import document_of, write
     from aimc_sim.explain.run import run_study
-    from aimc_sim.signoff.report import prepare_folder
+    from aimc_sim.report_parts.pages import prepare_folder
 
     if output is not None:
         prepare_folder(output)
@@ -118,6 +118,11 @@ def _print(document: dict[str, Any], paths: tuple[Path, ...]) -> None:
     )
     console.print(_ratios(document))
     console.print()
+    if document["saturation"] is not None:
+        first = f"chip {document['saturation']['seed']}, first {document['saturation']['tokens']:,} tokens"
+        console.print(f"What clips with all effects on: {first}", style="italic")
+        console.print(_clips(document, bar=console.width >= 110))
+        console.print()
     for note in document["notes"]:
         console.print(f"note: {note}", markup=False, style="dim")
     for path in reversed(paths):
@@ -178,6 +183,34 @@ def _ratios(document: dict[str, Any]) -> Any:
         table.add_row(effect["name"], *(db(role["alone"][effect["effect"]]["median"]) for role in roles))
     table.add_row("all", *(db(role["all"]["median"]) for role in roles), style="bold")
     table.add_row("all, worst", *(db(role["all"]["worst"]) for role in roles))
+    return table
+
+
+def _clips(document: dict[str, Any], bar: bool) -> Any:
+    """The table of what clips: a row a role; ``bar``: with the share of saturated conversions drawn."""
+    from rich.table import Table
+
+    from aimc_sim.explain.words import rare
+
+    roles = document["saturation"]["roles"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(
+        ("role", "inputs", "conversions", "", "worst tile", "of matrix", "row, column")
+    ):
+        if bar or index != 3:
+            table.add_column(column, justify="right" if index in (1, 2, 4) else "left")
+    top = max((role["conversions_saturated"] or 0.0 for role in roles), default=0.0)
+    for role in roles:
+        worst, share = role["worst"], role["conversions_saturated"]
+        tile = worst["worst_tile_saturated"]
+        where = (worst["matrix"], "{}, {}".format(*worst["worst_tile"])) if tile else ("", "")
+        cells = [
+            role["role"],
+            rare(role["inputs_clipped"]),
+            rare(share),
+            _bar(0.0, share, top) if share else "",
+        ]
+        table.add_row(*(cell for i, cell in enumerate((*cells, rare(tile), *where)) if bar or i != 3))
     return table
 
 

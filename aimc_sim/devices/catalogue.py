@@ -71,4 +71,9 @@ def from_table(table: Mapping[str, Any] | str, where: str, folder: Path = Path()
             base.pop(effect, None)  # another kind of law replaces, it does not mix
     if not base and "name" not in changes:
         changes["name"] = "custom"
-    return Device.parse(merge(base, changes), where)
+    merged = merge(base, changes)
+    for key, value in changes.items():
+        field = Device.model_fields.get(key)
+        if value is False and field is not None and field.annotation is bool:
+            merged[key] = False  # a plain no, and no effect that is switched off
+    return Device.parse(merged, where)

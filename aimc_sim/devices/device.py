@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from aimc_sim.devices.laws import ZERO, Law
+from aimc_sim.devices.thermal import Thermal, Verify
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels import conductance as kernel
 from aimc_sim.kernels.laws import law_reference
@@ -34,7 +35,8 @@ class Programming(Spec):
     """G = max(G_target + shift(G_target) + scale·σ(G_target)·z, 0), with one z per device and epoch.
 
     ``sigma`` holds at any age; or ``by_age`` lists the laws at measured ages, interpolated in ln t between them.
-    ``dead_zone`` (weight domain): a target closer to zero than this becomes exactly zero.
+    ``dead_zone`` (weight domain): a target closer to zero than this becomes exactly zero. ``iterations``: rounds of
+    program-and-verify, which scale σ as ``verify`` measured it; None: as the laws were measured.
     """
 
     sigma: Law | None = None
@@ -42,11 +44,19 @@ class Programming(Spec):
     by_age: tuple[AgedLaw, ...] = ()
     scale: NonNegative = 1.0
     dead_zone: NonNegative = 0.0
+    verify: Verify | None = None
+    iterations: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         if (self.sigma is None) == (not self.by_age):
             raise ValueError("give either `sigma` or `by_age`")
+        if self.iterations is not None:
+            if self.verify is None:
+                raise ValueError(
+                    "no data say how σ shrinks with iterations; add programming.verify, or leave iterations out"
+                )
+            self.verify.ratio(self.iterations)
         ages = [law.age_s for law in self.by_age]
         if any(b <= a for a, b in zip(ages, ages[1:], strict=False)):
             raise ValueError(f"ages must rise, got {ages}")
@@ -61,6 +71,13 @@ class Programming(Spec):
                     f"to be interpolated, the laws of {what} need the same pieces at every age, no clamps"
                 )
         return self
+
+    @property
+    def factor(self) -> float:
+        """What σ of the laws is multiplied by."""
+        if self.iterations is None or self.verify is None:
+            return self.scale
+        return self.scale * self.verify.ratio(self.iterations)
 
     def at(self, t_s: float) -> tuple[Law, Law]:
         """(σ, shift) at age t_s; before the first measured age, the first."""
@@ -118,9 +135,16 @@ class Device(Spec):
     g_max_us: Positive
     g_min_us: NonNegative = 0.0
     devices_per_polarity: int = Field(default=1, ge=1, le=2)  # what the fit already contains; still one draw
+    iv: Literal["linear", "nonlinear"] = (
+        "linear"  # whether current is proportional to voltage up to the read voltage
+    )
+    gate: Literal["fixed", "input"] = (
+        "fixed"  # of a cell's selector: input, where the input is on it, not on the row
+    )
     programming: Programming | None = None
     drift: Annotated[PowerDrift | AdditiveDrift, Field(discriminator="kind")] | None = None
     flicker: Flicker | None = None
+    thermal: Thermal | None = None  # None: the device is known at the temperature of its source only
     t_min_s: NonNegative = 0.0  # 0 < t < t_min is refused: the source has no data there
     t_max_s: NonNegative | None = None  # None: the statistics do not depend on time
 
@@ -138,6 +162,8 @@ class Device(Spec):
             raise ValueError("statistics by age already contain the drift; leave `drift` out")
         for what, law in self._laws():
             self._check_law(what, law)
+        if self.thermal is not None and self.domain == "weight":
+            raise ValueError("a weight-domain device has no conductance to activate; leave `thermal` out")
         if self.domain == "weight":
             if self.programming and any(law != ZERO for what, law in self._laws() if what == "shift"):
                 raise ValueError("a mean error of the signed weight has no direction; leave `shift` out")
@@ -159,6 +185,8 @@ class Device(Spec):
             found += [("drift.nu_mean", self.drift.nu_mean), ("drift.nu_std", self.drift.nu_std)]
         if self.flicker:
             found.append(("flicker.amplitude", self.flicker.amplitude))
+        if self.thermal:
+            found.append(("thermal.activation_ev", self.thermal.activation_ev))
         return [(what, law) for what, law in found if law is not None]
 
     def _check_law(self, what: str, law: Law) -> None:
@@ -169,7 +197,7 @@ class Device(Spec):
                 f"{what} was measured at g_max = {law.measured_g_max_us:g} µS and does not scale, so it cannot serve "
                 f"g_max_us = {self.g_max_us:g}"
             )
-        if what in ("shift", "drift.nu_mean"):
+        if what in ("shift", "drift.nu_mean", "thermal.activation_ev"):
             return
         g = np.linspace(self.g_min_us, self.g_max_us, 257).astype(np.float32)
         value = law_reference(law.table(), g * law.x_scale(self.g_max_us))
@@ -181,7 +209,7 @@ class Device(Spec):
 
     def check_time(self, t_s: float) -> None:
         """Raises BadInput for a time before programming or beyond the range of the device's data."""
-        if not math.isfinite(t_s) or t_s < 0:
+        if isinstance(t_s, (str, bytes)) or not math.isfinite(t_s) or t_s < 0:
             raise BadInput(
                 "time",
                 got=t_s,
@@ -281,7 +309,7 @@ class Device(Spec):
                 amplitude = f.amplitude
         laws = (sigma, shift, mean, std, amplitude)
         y_scale = np.array([law.y_scale(self.g_max_us) for law in laws], np.float32)
-        scale = np.float32(self.programming.scale if self.programming else 1.0)
+        scale = np.float32(self.programming.factor if self.programming else 1.0)
         y_scale[kernel.SIGMA] *= scale
         if drift == kernel.AGED_DRIFT:
             y_scale[kernel.NU_STD] *= scale
@@ -322,13 +350,20 @@ class Device(Spec):
         if which == kernel.SIGMA:
             self.check_time(t_s)
             law, scale = (
-                (self.programming.at(t_s)[0], self.programming.scale) if self.programming else (ZERO, 1.0)
+                (self.programming.at(t_s)[0], self.programming.factor) if self.programming else (ZERO, 1.0)
             )
         else:
             assert isinstance(self.drift, PowerDrift)
             law, scale = (self.drift.nu_mean if which == kernel.NU_MEAN else self.drift.nu_std), 1.0
         unit = law.y_scale(self.g_max_us) * np.float32(scale)
         return np.asarray(unit * law_reference(law.table(), values * law.x_scale(self.g_max_us)))
+
+    def without_unused(self, heated: bool) -> Device:
+        """The same device without data that decide nothing: at one temperature, without a count of iterations."""
+        change: dict[str, Any] = {} if heated else {"thermal": None}
+        if self.programming and self.programming.iterations is None:
+            change["programming"] = self.programming.model_copy(update={"verify": None})
+        return self.model_copy(update=change)
 
     def with_noise_scale(self, scale: float) -> Device:
         """The same device with programming and 1/f noise multiplied by ``scale``."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aimc_sim.cell_matrix import Ranges
 from aimc_sim.hardware import Hardware, LambdaRule
 
 if TYPE_CHECKING:
@@ -50,8 +51,20 @@ def arithmetic(hardware: Hardware) -> str:
     return f"float32, because DAC codes of {hardware.dac.bits} bits do not fit int8"
 
 
-def notes_on(hardware: Hardware) -> list[str]:
-    """What a reader of figures from this hardware should know."""
+def notes_on(hardware: Hardware, ranges: Ranges | None = None) -> list[str]:
+    """What a reader of figures from this hardware should know. ranges: those of its chips, for what they derived."""
+    rule = None if hardware.adc is None else hardware.adc.full_scale
+    if isinstance(rule, LambdaRule) and rule.derive is not None:
+        from aimc_sim.calibrate import derived_lambdas
+
+        values = sorted(set(derived_lambdas(hardware, ranges or {}).values()))
+        found = f": {values[0]:.3g}" if values else ""
+        if len(values) > 1:
+            found = f", one a matrix: {values[0]:.3g} to {values[-1]:.3g}, in the middle {values[len(values) // 2]:.3g}"
+        tall = "untiled columns" if hardware.tile.rows is None else f"tiles of {hardware.tile.rows} rows"
+        return [
+            f"the ADC's λ was derived again, for {tall}, by calibration{found}; the checkpoint's was {rule.lambda_:g}"
+        ]
     if (
         hardware.tile.rows is not None
         and hardware.adc is not None
@@ -59,7 +72,7 @@ def notes_on(hardware: Hardware) -> list[str]:
     ):
         return [
             f"the ADC's λ of {hardware.adc.full_scale.lambda_:g} was tuned for untiled columns; "
-            f"with tiles of {hardware.tile.rows} rows it must be derived again"
+            f'with tiles of {hardware.tile.rows} rows it must be derived again: full_scale.derive = "model"'
         ]
     return []
 
@@ -72,6 +85,12 @@ def account_of(
 ) -> dict[str, Any]:
     """JSON-ready: ``coverage`` (summary and shares), ``arithmetic`` and ``notes`` of a model mounted on a chip."""
     found = coverage_of(model, weight_file, hardware, token_ids)
+    ranges: Ranges | None = None
+    adc = hardware.adc
+    if adc is not None and isinstance(adc.full_scale, LambdaRule) and adc.full_scale.calibrated:
+        from aimc_sim.calibrate import ranges_for
+
+        ranges = ranges_for(weight_file, hardware)  # known already: the chip that is mounted has them
     return {
         "coverage": {
             "summary": found.summary(),
@@ -80,5 +99,5 @@ def account_of(
             "tokens": found.tokens,
         },
         "arithmetic": arithmetic(hardware),
-        "notes": notes_on(hardware),
+        "notes": notes_on(hardware, ranges),
     }

@@ -6,15 +6,17 @@ from functools import cache
 from typing import Any
 
 from aimc_sim.explain import plots, words
-from aimc_sim.signoff.html import _TEMPLATES, environment_of_pages
+from aimc_sim.report_parts.pages import TEMPLATES, environment_of_pages
 from aimc_sim.signoff.words import nats, perplexity_text, sig, spoken
+
+DRAWN = {"falls": plots.falls, "apart": plots.apart, "layers": plots.layers, "clips": plots.clips}
 
 
 @cache
 def _template() -> Any:
     environment = environment_of_pages()
     environment.filters.update(sig=sig, spoken=spoken, nats=nats, loss=words.loss, span=words.span)
-    environment.filters.update(perplexity=perplexity_text, share=words.share, db=words.db)
+    environment.filters.update(perplexity=perplexity_text, share=words.share, rare=words.rare, db=words.db)
     return environment.get_template("explain.html.j2")
 
 
@@ -22,11 +24,12 @@ def render(document: dict[str, Any]) -> str:
     """The page. It loads nothing: style and plots are inside, and there is no script."""
     from markupsafe import Markup
 
-    css = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "explain.css"))
+    css = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "explain.css"))
     # Two drawings of each plot, for wide and for narrow screens: text in a scaled drawing would get too small.
     drawn = {
         name: [Markup(draw(document, width)) for width in (plots.WIDE, plots.NARROW)]
-        for name, draw in (("falls", plots.falls), ("apart", plots.apart), ("layers", plots.layers))
+        for name, draw in DRAWN.items()
+        if name != "clips" or document["saturation"] is not None
     }
     text: str = _template().render(d=document, css=Markup(css), plots=drawn, n=words.places(document))
     return text

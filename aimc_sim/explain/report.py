@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from aimc_sim.cell_matrix import needs_ranges
+from aimc_sim.explain.clipping import of_matrix, of_roles
 from aimc_sim.explain.effects import context, dependents
 from aimc_sim.explain.layers import ALL, Ratios, Role, by_role, layer_of, ratios
 from aimc_sim.explain.run import Result
 from aimc_sim.explain.study import Study
 from aimc_sim.explain.waterfall import Figure, Row, Waterfall, waterfall
 from aimc_sim.hardware import Hardware, StaticRange
-from aimc_sim.signoff.report import _VERSIONS, _architecture, _version, to_json, write_together
+from aimc_sim.report_parts.pages import VERSIONS, architecture, to_json, version, write_together
 from aimc_sim.signoff.words import nats, sig, spoken
 from aimc_sim.units import format_duration
 from aimc_sim.weightfile import WeightFile
@@ -55,6 +56,7 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
             "roles": [_role(role) for role in roles],
             "matrices": _matrices(result, found),
         },
+        "saturation": of_roles(result),
         "sets": [
             {
                 "on": sorted(on),
@@ -128,14 +130,20 @@ def effects_csv(document: dict[str, Any]) -> str:
 
 
 def matrices_csv(document: dict[str, Any]) -> str:
-    """One row a matrix: its SNR in dB with all effects, each alone, and all but each."""
+    """One row a matrix: its SNR in dB with all effects, each alone, and all but each; shares of what clips."""
     keys = [effect["effect"] for effect in document["effects"]]
     header = ["matrix", "role", "layer", "inputs", "outputs", "snr_db_all"]
     header += [f"snr_db_alone_{key}" for key in keys] + [f"snr_db_without_{key}" for key in keys]
+    header += ["inputs_clipped", "conversions_saturated", "worst_tile", "worst_tile_saturated"]
     rows: list[list[Any]] = [header]
     for matrix in document["snr_db"]["matrices"]:
         ends = [matrix[part][key] for part in ("alone", "without") for key in keys]
-        rows.append([*(matrix[key] for key in ("name", "role", "layer", "inputs", "outputs", "all")), *ends])
+        tile = matrix["worst_tile"]
+        clipped = [matrix["inputs_clipped"], matrix["conversions_saturated"]]
+        clipped += [tile and f"{tile[0]}/{tile[1]}", matrix["worst_tile_saturated"]]
+        rows.append(
+            [*(matrix[key] for key in ("name", "role", "layer", "inputs", "outputs", "all")), *ends, *clipped]
+        )
     return _csv(rows)
 
 
@@ -224,6 +232,7 @@ def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
             "all": float(found.total[index]),
             "alone": {key: float(values[index]) for key, values in found.alone.items()},
             "without": {key: float(values[index]) for key, values in found.without.items()},
+            **of_matrix(result.saturation.get(matrix.name)),
         }
         for index, matrix in enumerate(result.matrices)
     ]
@@ -303,7 +312,7 @@ def _provenance(study: Study, weight_file: WeightFile) -> dict[str, Any]:
     return {
         "weight_file": weight_file.path.name,
         "weights": study.weights,
-        "architecture": _architecture(weight_file.config),
+        "architecture": architecture(weight_file.config),
         "source": weight_file.provenance,
         "hardware": study.hardware["name"],
         "hardware_id": study.hardware_id,
@@ -311,9 +320,9 @@ def _provenance(study: Study, weight_file: WeightFile) -> dict[str, Any]:
         "device": device["name"],
         "device_source": device["source"],
         "versions": {
-            "aimc-sim": _version("aimc-sim"),
+            "aimc-sim": version("aimc-sim"),
             "python": platform.python_version(),
-            **{name: _version(name) for name in _VERSIONS},
+            **{name: version(name) for name in VERSIONS},
         },
         "machine": f"{platform.system()} {platform.machine()}",
     }

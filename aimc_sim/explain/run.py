@@ -14,11 +14,13 @@ import numpy.typing as npt
 from aimc_sim.cell_matrix import Ranges, needs_ranges
 from aimc_sim.evaluate.account import account_of
 from aimc_sim.evaluate.metrics import Reference, WindowScores, score
+from aimc_sim.evaluate.saturation import saturation_of
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.explain.effects import Effect, Keys, variant
 from aimc_sim.explain.snr import Probe, probe
 from aimc_sim.explain.study import Study, differs_by_chip, sets_of, windows_of
 from aimc_sim.hardware import Hardware
+from aimc_sim.saturation import Saturation
 from aimc_sim.signoff.run import check_weights
 from aimc_sim.weightfile import MatrixInfo, WeightFile
 
@@ -38,8 +40,9 @@ class Cell:
 class Result:
     """Every cell of a study, which now names its converter ranges.
 
-    A set without random effects is scored on the first chip and stands there for all. timings: seconds, the only part
-    that differs when it is run twice.
+    A set without random effects is scored on the first chip and stands there for all. saturation: what clips on the
+    first chip with all effects on, by matrix; empty without a DAC. timings: seconds, the only part that differs when it
+    is run twice.
     """
 
     study: Study
@@ -49,6 +52,7 @@ class Result:
     digital: WindowScores
     cells: dict[Keys, tuple[Cell, ...]]  # one a seed
     account: dict[str, Any]
+    saturation: dict[str, Saturation]
     timings: dict[str, float] = field(compare=False)
 
     def kl(self, on: Keys) -> F64:
@@ -101,6 +105,7 @@ def run_study(
             reference.scores,
             cells,
             bench.account,
+            bench.saturation,
             timings,
         )
 
@@ -119,6 +124,7 @@ class _Bench:
         self._model = build_model(weight_file, hardware)
         self.effects = study.effects()
         self.account: dict[str, Any] = {}
+        self.saturation: dict[str, Saturation] = {}
         self.ranges_id = ""
         self.seconds = {"program_and_mount": 0.0, "score": 0.0, "probe": 0.0}
 
@@ -161,6 +167,7 @@ class _Bench:
             self.ranges_id = chip.ranges_id
             first = self._reference.windows.rows[0]
             self.account = account_of(self._model, self._weights, chosen, first)
+            self.saturation = saturation_of(self._model, chosen, self._reference.windows)
         return Cell(scores, noise)
 
 

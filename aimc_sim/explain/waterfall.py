@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from aimc_sim.explain.effects import NONE, Effect, Keys, context, dependents
 from aimc_sim.explain.study import without
-from aimc_sim.signoff.statistics import estimate
 
 F64 = npt.NDArray[np.float64]
 
@@ -66,8 +66,11 @@ def figure(values: F64) -> Figure:
     by_chip = tuple(float(value) for value in values)
     if len(by_chip) > 1 and len(set(by_chip)) == 1:  # no chance in it: exactly that, not up to rounding
         return Figure(by_chip[0], (by_chip[0], by_chip[0]), by_chip)
-    found = estimate(np.asarray(values, np.float64)[:, None])
-    return Figure(found.mean, found.interval if len(by_chip) > 1 else None, by_chip)
+    mean = float(np.mean(by_chip))
+    if len(by_chip) == 1:
+        return Figure(mean, None, by_chip)
+    half = float(stdtrit(len(by_chip) - 1, 0.975) * np.std(by_chip, ddof=1) / len(by_chip) ** 0.5)
+    return Figure(mean, (mean - half, mean + half), by_chip)
 
 
 def waterfall(effects: tuple[Effect, ...], loss: Callable[[Keys], F64]) -> Waterfall:

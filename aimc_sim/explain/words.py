@@ -34,3 +34,16 @@ def db(value: float | None) -> str:
     """A ratio in dB: 21.2; – where there is no noise to speak of."""
     known = value is not None and math.isfinite(value)
     return f"{value:.1f}".replace("-", "−") if known else "–"
+
+
+def rare(value: float | None) -> str:
+    """A small share with two digits: 0.00123 → 0.12 %, 0 → 0, 3e-7 → <0.0001 %; – where there is none."""
+    if value is None:
+        return "–"
+    percent = 100 * value
+    if not percent:
+        return "0"
+    if percent < 1e-4:
+        return "<0.0001\u202f%"
+    decimals = max(0, 1 - math.floor(math.log10(percent)))
+    return f"{percent:.{decimals}f}\u202f%"

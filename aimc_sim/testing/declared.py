@@ -78,7 +78,7 @@ class Declared:
             return target, np.zeros_like(target)
         sigma, shift = found.at(t_s)
         size, g_max = np.abs(target), self.device.g_max_us
-        return target + law_value(shift, size, g_max), found.scale * law_value(sigma, size, g_max)
+        return target + law_value(shift, size, g_max), found.factor * law_value(sigma, size, g_max)
 
     def dead(self, target: F64) -> npt.NDArray[np.bool_]:
         """Cells that become exactly zero."""

@@ -13,28 +13,37 @@ from aimc_sim.kernels import panels
 from aimc_sim.kernels.tile_engine import Reads
 
 
+def check_for_device(tiles: TiledMatrix) -> None:
+    """Raises BadInput for what the GPU kernels do not compute."""
+    for there, why, do in (
+        (tiles.weights is not None, "the GPU kernels multiply integers", "give the DAC at most 8 bits"),
+        (tiles.transform is not None, "the GPU kernels know no transforms yet", "run this hardware on the CPU"),
+        (tiles.reads != Reads(), "the GPU kernels read amplitudes only", "run this input mode on the CPU"),
+        (tiles.constant is not None, "the GPU kernels know no offset codes", "run this input mode on the CPU"),
+        (tiles.bent, "the GPU kernels know no curves of DACs", "set dac.errors.inl_sigma_lsb to 0, or run on the CPU"),
+        (bool(tiles.parts) or tiles.adc_unsigned, "the GPU kernels convert one column a weight",
+         "subtract pairs in analog and leave slices out, or run on the CPU"),
+        (
+            tiles.adc_curve is not None
+            or tiles.capacitors is not None
+            or (tiles.noise is not None and bool(tiles.noise.floor)),
+            "the GPU kernels know no ADC errors and no thermal noise yet",
+            "leave adc.errors out, or run on the CPU",
+        ),
+    ):  # fmt: skip
+        if there:
+            raise BadInput("tiles", why=why, do=do)
+
+
 def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
     """`kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
+    check_for_device(tiles)
     from aimc_sim.kernels.triton import DeviceTiles
 
     high, low = (
         np.concatenate([plane.ravel() for plane in kind]) for kind in zip(*tiles.planes(), strict=True)
     )
     noise = None
-    if tiles.transform is not None:
-        raise BadInput(
-            "tiles", why="the GPU kernels know no transforms yet", do="run this hardware on the CPU"
-        )
-    if tiles.reads != Reads():
-        raise BadInput(
-            "tiles", why="the GPU kernels read amplitudes only", do="run this input mode on the CPU"
-        )
-    if tiles.adc_curve is not None or (tiles.noise is not None and tiles.noise.floor):
-        raise BadInput(
-            "tiles",
-            why="the GPU kernels know no ADC errors and no thermal noise yet",
-            do="leave adc.errors out, or run on the CPU",
-        )
     if tiles.noise is not None:
         assert tiles.noise.steps is not None
         rows = panels.row_major(tiles.noise.steps, tiles.cols, tiles.bounds, NOISE_PLANES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,12 @@ from aimc_sim.errors import BadInput
 from aimc_sim.execute import TiledMatrix, tile_matmul
 from aimc_sim.torch_bridge.device import device_tiles
 from aimc_sim.torch_bridge.rows import RowNames
+
+if TYPE_CHECKING:
+    from aimc_sim.cell_matrix import MatrixRange
+    from aimc_sim.hardware import Hardware
+    from aimc_sim.torch_bridge.training_layer import TrainingLinear
+    from aimc_sim.torch_bridge.training_spec import Training
 
 
 class AnalogLinear(nn.Module):
@@ -33,6 +39,20 @@ class AnalogLinear(nn.Module):
         self.tiles: TiledMatrix | None = None
         self._copy: Any = None  # the tiles' copy on a GPU, made by the first product there
         self.row_names: RowNames | None = None  # set by the model: who the rows are, for read noise
+
+    @staticmethod
+    def from_linear(
+        linear: nn.Module, hardware: Hardware | str | dict[str, Any], training: bool | Training = True, *,
+        name: str = "linear", ordinal: int = 0, ranges: MatrixRange | None = None, seed: int = 0,
+    ) -> TrainingLinear:  # fmt: skip
+        """A layer that trains for the hardware, around the parameters of a Linear or a transformers Conv1D.
+
+        training: True for `Training()`; False to run on the chip of ``seed`` instead, without gradient. The rest as in
+        `convert`.
+        """
+        from aimc_sim.torch_bridge.conversion import layer_from
+
+        return layer_from(linear, hardware, training, name=name, ordinal=ordinal, ranges=ranges, seed=seed)
 
     def mount(self, tiles: TiledMatrix) -> None:
         """Compute with these tiles from now on. Raises BadInput when they hold another shape."""
@@ -71,11 +91,16 @@ class AnalogLinear(nn.Module):
             )
         flat = x.detach().resolve_neg().reshape(-1, self.in_features).to(torch.float32).contiguous()
         rows = None
-        if self.tiles.noise is not None:
+        if any(part.noise is not None for part in (self.tiles, *self.tiles.parts)):
             rows = (self.row_names or RowNames()).of(tuple(x.shape[:-1]))
         if flat.device.type != "cpu":
             y = self._on_gpu(flat, self.tiles, rows)
-        elif self.tiles.panels is None or rows is not None or self.tiles.transform is not None:
+        elif (
+            self.tiles.panels is None
+            or rows is not None
+            or self.tiles.transform is not None
+            or self.tiles.parts
+        ):
             y = torch.from_numpy(tile_matmul(flat.numpy(), self.tiles, rows))
         else:  # the same without a detour through NumPy, which costs as much as a small product
             y = torch.empty((flat.shape[0], self.out_features))

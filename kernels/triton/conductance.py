@@ -225,8 +225,10 @@ def effective_weights(
     w = require(w, "w", torch.float32, None, None)
     if device.drift not in DRIFTS:
         raise ValueError(f"drift law {device.drift} has no Triton kernel")
-    if device.stuck_low or device.stuck_high or device.nu_shift:
-        raise ValueError("stuck cells and a die's shift of the drift exponent have no Triton kernel")
+    if device.stuck_low or device.stuck_high or sites.listed.size or sites.names.size:
+        raise ValueError("stuck cells and columns that go by other names have no Triton kernel")
+    if device.nu_shift or device.heat:
+        raise ValueError("a die's shift of the drift exponent and other temperatures have no Triton kernel")
     (columns, rows), on = w.shape, w.device
     ends = row_bounds(bounds, rows, on)
     tiles = ends.numel() - 1

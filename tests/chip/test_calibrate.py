@@ -37,11 +37,8 @@ def test_groups_of_columns_change_no_bit(
     ("bounds", "groups"),
     [([0, 5], [(0, 1)]), ([0, 5, 10, 12], [(0, 2), (2, 3)]), ([0, 30, 60], [(0, 1), (1, 2)])],
 )
-def test_groups_are_whole_tiles(
-    bounds: list[int], groups: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calibrate, "FIT_COLUMNS", 10)
-    assert calibrate._column_groups(np.array(bounds)) == groups
+def test_groups_are_whole_tiles(bounds: list[int], groups: list[tuple[int, int]]) -> None:
+    assert calibrate._column_groups(np.array(bounds), 10) == groups
 
 
 def test_ranges_come_from_the_file_and_not_from_a_changed_model(tiny_weights: Path) -> None:

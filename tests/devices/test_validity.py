@@ -71,7 +71,8 @@ def test_what_ages_by_a_table_is_compensated_too(tmp_path: Path) -> None:
     w = np.linspace(-1, 1, 400, dtype=np.float32).reshape(4, 100)
     for compensation, gain in (({}, 1.25), (False, 1.0)):
         m = CellMatrix(w, Hardware.load({"device": table, "compensation": compensation}), 0, t_s=3600.0)
-        np.testing.assert_allclose(m._visit(lambda first, last, effective, total: None)[1], gain, rtol=1e-5)
+        alpha = m.arrays[0].visit(lambda first, last, effective, total: None, False)[1]
+        np.testing.assert_allclose(alpha, gain, rtol=1e-5)
         np.testing.assert_allclose(
             m.effective_weights(), 0.8 * w / np.abs(w).max(1, keepdims=True), rtol=1e-5, atol=1e-7
         )

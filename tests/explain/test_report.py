@@ -37,8 +37,8 @@ def test_the_document_is_complete(document: dict[str, Any], explained: Result) -
     found = json.loads(to_json(document))
     assert list(found) == [
         "format", "schema_version", "summary", "hardware", "time", "time_s", "seeds", "largest", "perplexity",
-        "kl_nats", "loss_increase_nats", "effects", "snr_db", "sets", "text", "coverage", "arithmetic", "notes",
-        "study", "provenance", "command", "timings",
+        "kl_nats", "loss_increase_nats", "effects", "snr_db", "saturation", "sets", "text", "coverage", "arithmetic",
+        "notes", "study", "provenance", "command", "timings",
     ]  # fmt: skip
     assert [effect["effect"] for effect in found["effects"]] == [effect.key for effect in explained.effects]
     assert found["seeds"] == [4, 5]
@@ -48,6 +48,37 @@ def test_the_document_is_complete(document: dict[str, Any], explained: Result) -
     assert len(found["sets"]) == len(explained.cells)
     assert found["study"]["ranges_id"] == found["provenance"]["ranges_id"]
     assert found["coverage"]["static_share"] == 1.0
+
+
+def test_what_clips_is_counted(document: dict[str, Any], explained: Result) -> None:
+    """Shares of a role are those of its matrices, by count; the worst tile is the worst of them."""
+    found = document["saturation"]
+    assert (found["tokens"], found["seed"]) == (48, 4)
+    rows = {row["matrix"]: row for row in csv.DictReader(io.StringIO(matrices_csv(document)))}
+    for role in found["roles"]:
+        names = [m.name for m in explained.matrices if m.role == role["role"]]
+        counts = [explained.saturation[name] for name in names]
+        saturated = sum(int(c.conversions_clipped.sum()) for c in counts) / sum(
+            int(c.conversions.sum()) for c in counts
+        )
+        assert role["conversions_saturated"] == saturated
+        assert role["inputs_clipped"] == 0, "the range is that of the token"
+        assert role["worst"]["worst_tile_saturated"] == max(
+            float(rows[name]["worst_tile_saturated"]) for name in names
+        )
+        for name in names:
+            assert float(rows[name]["conversions_saturated"]) == explained.saturation[name].conversion_share
+    assert any(role["conversions_saturated"] > 0 for role in found["roles"])
+    page = render(document)
+    assert page.count("<h2") == 6
+    assert "What clips" in page
+
+
+def test_without_a_dac_nothing_clips(explained: Result, tiny_weights: Path) -> None:
+    found = document_of(replace(explained, saturation={}), WeightFile(tiny_weights))
+    assert found["saturation"] is None
+    assert "What clips" not in render(found)
+    assert next(csv.DictReader(io.StringIO(matrices_csv(found))))["conversions_saturated"] == ""
 
 
 @pytest.mark.parametrize("metric", ["kl_nats", "loss_increase_nats"])
@@ -151,8 +182,8 @@ def test_the_page_is_self_contained_and_accessible(document: dict[str, Any]) -> 
     assert not re.search(r"@import|url\(", text)
     assert all(link.get("href") == "data:," for link in page.all("link", "a"))
     assert all("scope" in attributes for attributes in page.all("th"))
-    assert len(page.all("caption")) == len(page.all("table")) == 3
-    assert len(page.all("desc")) == len(page.all("svg")) == 6
+    assert len(page.all("caption")) == len(page.all("table")) == 4
+    assert len(page.all("desc")) == len(page.all("svg")) == 8
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     for effect in document["effects"]:

@@ -48,7 +48,7 @@ def test_fused_kernel_equals_the_formula(device: str) -> None:
             m = matrix(device, pattern(cols, rows), t_s, **tile)
             cells = m.cells()
             assert_bits(m.effective_weights(), cells.effective)
-            column_max, alpha = m._visit(lambda first, last, effective, total: None)
+            column_max, alpha = m.arrays[0].visit(lambda first, last, effective, total: None, False)
             assert_bits(column_max, cells.column_max)
             ratio = cells.readout_programmed.sum(1) / np.maximum(cells.readout_now.sum(1), 1)
             expected = np.where(cells.readout_now.sum(1) > 0, ratio, 1).astype(np.float32)

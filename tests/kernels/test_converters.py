@@ -33,6 +33,50 @@ def test_truth_table_of_a_4_bit_converter(x: float, code: int) -> None:
     assert converters.adc_reference(value, np.float32(1), 7)[0, 0] == code
 
 
+@pytest.mark.parametrize(
+    ("x", "code"),
+    [(-900, 0), (-0.5, 0), (0.0, 0), (0.5, 0), (1.5, 2), (14.5, 14), (15.4, 15), (15.5, 15), (900, 15)],
+)
+def test_truth_table_of_a_4_bit_unsigned_converter(x: float, code: int) -> None:
+    """Half to even, codes 0 … 15: what is negative is lost."""
+    assert converters.quantise_reference(np.array([x], np.float32), 15, unsigned=True)[0] == code
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 12, 16])
+def test_a_sar_whose_capacitors_match_rounds_half_to_even(bits: int, unsigned: bool) -> None:
+    """Every code, every half between two and a quarter beside it, and what lies beyond."""
+    n = 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1
+    quarters = np.arange(-4 * n - 20, 4 * n + 21) if bits <= 12 else np.arange(-4 * n - 20, 4 * n + 21, 2)
+    signal = (quarters / 4).astype(np.float32)[:, None]
+    matching = np.exp2(np.arange(bits)).astype(np.float32)[:, None]
+    codes = converters.sar_reference(signal, matching, n, unsigned)
+    assert_bits(codes + np.float32(0), converters.quantise_reference(signal, n, unsigned) + np.float32(0))
+    assert codes.max() == n
+    assert codes.min() == (0 if unsigned else -n)
+
+
+def test_a_sar_finds_the_last_level_below_the_signal() -> None:
+    """By trying every code, where the levels rise with the code; one capacitor too large swallows codes."""
+    capacitors = np.array([[1.1, 2.0], [1.9, 2.1], [4.3, 3.7], [7.9, 9.5]], np.float32)
+    signal = np.linspace(-1, 17, 2001, dtype=np.float32)[:, None].repeat(2, axis=1)
+    codes = converters.sar_reference(signal, capacitors, 15, unsigned=True)
+    bits = (np.arange(16)[:, None] >> np.arange(4)) & 1
+    for column in range(2):
+        levels = bits @ capacitors[:, column] - 0.5
+        if column == 0:
+            assert (np.diff(levels) > 0).all()
+            expected = (signal[:, :1] >= levels[1:]).sum(axis=1)
+            clear = np.abs(signal[:, :1] - levels).min(axis=1) > 1e-4
+            assert (codes[clear, column] == expected[clear]).all()
+        assert np.isin(codes[:, column], np.arange(16)).all()
+    assert 7 in codes[:, 0]
+    swallowed = converters.sar_reference(signal, capacitors * np.float32([[1], [1], [1], [0.7]]), 15, True)
+    assert not {6.0, 7.0} & set(np.unique(swallowed[:, 0]).tolist()), (
+        "the largest capacitor begins below them"
+    )
+
+
 def test_a_silent_input_gives_code_zero() -> None:
     assert (
         converters.dac_reference(np.zeros((1, 4), np.float32), np.zeros((1, 1), np.float32), 127) == 0

@@ -21,7 +21,8 @@ from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import parallel, tile_engine, tile_product
 from aimc_sim.kernels.normal import normals
-from aimc_sim.kernels.tile_engine import AdcCurve, Noise, TileProduct
+from aimc_sim.kernels.reads import OFFSET, POLARITY
+from aimc_sim.kernels.tile_engine import AdcCurve, Noise, Reads, TileProduct
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
 
@@ -48,7 +49,9 @@ def through(engine: int, x: np.ndarray, tiles: TiledMatrix, ids: np.ndarray) -> 
     assert tiles.panels is not None
     product = TileProduct(
         tiles.bounds, tiles.panels, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,
-        adc_levels=tiles.adc_levels, noise=tiles.noise, curve=tiles.adc_curve, using=engine,
+        adc_levels=tiles.adc_levels, noise=tiles.noise, curve=tiles.adc_curve, reads=tiles.reads,
+        unsigned=tiles.adc_unsigned, capacitors=tiles.capacitors, constant=tiles.constant, bent=tiles.bent,
+        using=engine,
     )  # fmt: skip
     product(x, out, ids)
     return out
@@ -80,6 +83,58 @@ def test_converters_that_err_equal_plain_numpy(engine: int, floor: float | None,
     tiles = replace(tiles, adc_curve=errors, noise=noise)
     x, ids = gaussian((37, 130), 8), np.arange(37, dtype=np.int64) * 256
     assert_bits(through(engine, x, tiles, ids), tile_matmul_reference(x, tiles, ids))
+
+
+def capacitors(tiles: TiledMatrix, bits: int, sigma: float) -> np.ndarray:
+    units = 2.0 ** np.arange(bits)[None, :, None]
+    z = gaussian((len(tiles.scale) * bits, tiles.cols), 31).reshape(-1, bits, tiles.cols)
+    return (units + sigma * np.sqrt(units) * z).astype(np.float32)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=[tile_product.NAMES[e] for e in ENGINES])
+@pytest.mark.parametrize("erring", [False, True])
+@pytest.mark.parametrize("read_noise", [False, True])
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_kinds_of_adc_equal_plain_numpy(engine: int, erring: bool, read_noise: bool, unsigned: bool) -> None:
+    """Unsigned codes, and a search through capacitors: ideal ones change no bit, others some."""
+    tiles = tiles_of(100, 130, 64, read_noise)
+    tiles = replace(tiles, adc_unsigned=unsigned, adc_levels=255 if unsigned else 127)
+    if erring:
+        errors = ((5, 2), (6, 0.05), (7, 1e-6))
+        tiles = replace(tiles, adc_curve=AdcCurve(*(s * gaussian(tiles.scale.shape, i) for i, s in errors)))
+    x, ids = gaussian((37, 130), 8), np.arange(37, dtype=np.int64) * 256
+    rounded = through(engine, x, tiles, ids)
+    assert_bits(rounded, tile_matmul_reference(x, tiles, ids))
+    assert not unsigned or rounded.min() >= 0
+    assert_bits(through(engine, x, replace(tiles, capacitors=capacitors(tiles, 8, 0)), ids), rounded)
+    searched = replace(tiles, capacitors=capacitors(tiles, 8, 0.2))
+    assert_bits(through(engine, x, searched, ids), tile_matmul_reference(x, searched, ids))
+    assert not np.array_equal(tile_matmul(x, searched, ids), rounded)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=[tile_product.NAMES[e] for e in ENGINES])
+@pytest.mark.parametrize(
+    "reads", [Reads(2, 0, 1, POLARITY), Reads(8, 1, 0, OFFSET), Reads(2, 7, 0, OFFSET)], ids=str
+)
+def test_parts_of_codes_equal_plain_numpy(engine: int, reads: Reads) -> None:
+    for unsigned in (False, True):
+        tiles = replace(tiles_of(100, 130, 64, True), reads=reads, adc_unsigned=unsigned)
+        tiles = replace(tiles, constant=3 * gaussian(tiles.scale.shape, 9))
+        for tokens in (1, 3, 37):
+            x, ids = gaussian((tokens, 130), 8), np.arange(tokens, dtype=np.int64) * 256
+            assert_bits(through(engine, x, tiles, ids), tile_matmul_reference(x, tiles, ids))
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    """Compiled code would read beyond them."""
+    tiles = tiles_of(40, 64, 32)
+    for changes, words in (
+        ({"capacitors": capacitors(tiles, 7, 0.0)}, "capacitors"),
+        ({"constant": np.zeros((1, 40), np.float32)}, "constant"),
+        ({"bent": True}, "panels"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            replace(tiles, **changes).product  # noqa: B018
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

@@ -1,0 +1,1 @@
+"""What reports are made of: pages and files that are written together, and plots as inline SVG."""
