@@ -1,0 +1,25 @@
+"""What a model costs on analog tiles: tiles, energy, latency, area, in closed forms (docs/sizing.md).
+
+Workload (matrices of a model) × Designs (points of a hardware) × Profile (constants) --evaluate--> Cost
+"""
+
+from __future__ import annotations
+
+from aimc_sim.sizing.activity import Activity, measure_activity
+from aimc_sim.sizing.adc import adc_survey, enob_of, zigzag_adc, zigzag_dac
+from aimc_sim.sizing.chips import place, replicate
+from aimc_sim.sizing.cost import Cost, evaluate, peak
+from aimc_sim.sizing.designs import Designs
+from aimc_sim.sizing.document import Sizing, size
+from aimc_sim.sizing.profile import Constant, Profile, profile_for, profile_names
+from aimc_sim.sizing.silicon import neurram_time_us, neurram_tops, zigzag_macro
+from aimc_sim.sizing.tiles import conversions_per_mac, tiles
+from aimc_sim.sizing.workload import Scenario, Workload
+from aimc_sim.sizing.writing import writing
+
+__all__ = [
+    "Activity", "Constant", "Cost", "Designs", "Profile", "Scenario", "Sizing", "Workload", "adc_survey",
+    "conversions_per_mac", "enob_of", "evaluate", "measure_activity", "neurram_time_us", "neurram_tops", "peak",
+    "place", "profile_for", "profile_names", "replicate", "size", "tiles", "writing", "zigzag_adc", "zigzag_dac",
+    "zigzag_macro",
+]  # fmt: skip

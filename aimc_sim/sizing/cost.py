@@ -1,0 +1,372 @@
+"""From points and a model to energy, latency and area: closed forms in NumPy, all points at once.
+
+t_token = Σ layers (Σ steps (slowest product + sums over row tiles + hop) + attention) + head
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.sizing.activity import Activity, gaussian
+from aimc_sim.sizing.components import TILE_PARTS, Array, Component, Use, components, product_ns
+from aimc_sim.sizing.designs import Designs
+from aimc_sim.sizing.workload import Column, Group, Scenario, Workload
+
+F64 = npt.NDArray[np.float64]
+COMPONENTS = (*TILE_PARTS, "attention", "digital", "links", "static")
+OPERATIONS = 2  # a multiply-accumulate counts as two
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What P points cost for a model in a scenario. Arrays are (P,) or (P, M), M the columns of ``matrices``.
+
+    Energies and latencies are of one token: in decoding of each new one, in a prefill of each of the prompt.
+    """
+
+    designs: Designs
+    workload: Workload
+    scenario: Scenario
+    matrices: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    tiles_each: F64  # (P, M) of one layer's matrix with all of its copies
+    conversions_each: F64  # (P, M) for one token, in one layer
+    energy_pj_each: Mapping[str, F64]  # component → (P, M), for one token, in one layer
+    tile_area_um2: Mapping[str, F64]  # component → (P,), one tile
+    stage_ns: Mapping[str, F64]  # component → (P, S): times of the steps of all groups, and attention
+    stage_names: tuple[tuple[int, str], ...]  # (group, step) of each
+    attention_pj: F64  # (G,) of one layer and token
+    digital_pj: F64  # (G,)
+
+    # -- counts -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def layers(self) -> F64:
+        """(M,) how many layers have the matrix."""
+        return np.array([column.layers for column in self.matrices], np.float64)
+
+    @cached_property
+    def tiles(self) -> F64:
+        """(P,) tiles of the whole model."""
+        return np.asarray(self.tiles_each @ self.layers)
+
+    @cached_property
+    def utilisation(self) -> F64:
+        """(P,) share of their cells that holds weights."""
+        d = self.designs
+        held = (
+            sum(c.rows * c.cols * c.count * c.layers for c in self.matrices if c.analog)
+            * d.columns_per_weight
+        )
+        return np.asarray(held / np.maximum(self.tiles * d.rows * d.cols, 1))
+
+    @cached_property
+    def conversions(self) -> F64:
+        """(P,) conversions of one token."""
+        return np.asarray(self.conversions_each @ self.layers)
+
+    @cached_property
+    def macs(self) -> float:
+        """Multiply-accumulates with static analog weights, one token."""
+        return float(sum(c.rows * c.cols * c.active * c.layers for c in self.matrices if c.analog))
+
+    # -- energy -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def energy_j(self) -> dict[str, F64]:
+        """Component → (P,) energy of one token in J."""
+        repeats = np.array([len(group.layers) for group in self.groups], np.float64)
+        found = {name: value @ self.layers * 1e-12 for name, value in self.energy_pj_each.items()}
+        size = len(self.designs)
+        found["attention"] = np.full(size, float(self.attention_pj @ repeats) * 1e-12)
+        found["digital"] = np.full(size, float(self.digital_pj @ repeats) * 1e-12)
+        chip = self.designs.profile.chip
+        found["links"] = self.link_bytes * chip.of("energy_link_byte") * 1e-12
+        watts = sum((getattr(self.designs.profile, name).of("power_idle") for name in TILE_PARTS), 0.0) * 1e-3
+        waiting = self.tiles * watts + self.chips * chip.of("power_fixed") * 1e-3
+        found["static"] = waiting / self.tokens_per_s
+        return found
+
+    @cached_property
+    def energy_per_token_j(self) -> F64:
+        """(P,) energy of one token in J."""
+        return np.asarray(sum(self.energy_j.values()))
+
+    # -- area -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tile_mm2(self) -> F64:
+        """(P,) area of one tile."""
+        return np.asarray(sum(self.tile_area_um2.values()) * 1e-6)
+
+    @cached_property
+    def area_mm2(self) -> dict[str, F64]:
+        """Component → (P,) area of all tiles; "static" is what chips have beside them."""
+        found = {name: area * self.tiles * 1e-6 for name, area in self.tile_area_um2.items()}
+        found["static"] = self.chips * self.designs.profile.chip.of("area_fixed") * 1e-6
+        return found
+
+    @cached_property
+    def area_total_mm2(self) -> F64:
+        """(P,) area of all tiles and of what their chips share. Attention and its memory are not in it."""
+        return np.asarray(sum(self.area_mm2.values()))
+
+    @cached_property
+    def tiles_per_chip(self) -> F64:
+        """(P,) as the profile's chip has, or as its area holds."""
+        chip = self.designs.profile.chip
+        if chip.tiles is not None:
+            return np.full(len(self.designs), float(chip.tiles))
+        room = (chip.of("area_limit") - chip.of("area_fixed")) * 1e-6
+        return np.maximum(np.floor(room / self.tile_mm2), 1)
+
+    @cached_property
+    def chips(self) -> F64:
+        """(P,) chips that hold the model once."""
+        return np.ceil(self.tiles / self.tiles_per_chip)
+
+    @cached_property
+    def link_bytes(self) -> F64:
+        """(P,) bytes that a token sends from die to die: its vector, once to every die that works for it but the first.
+
+        A closed form for sweeps; `chips.place` counts what a placement really moves.
+        """
+        counts = np.array([c.active / c.count for c in self.matrices]) * self.layers
+        working = np.ceil(self.tiles_each @ counts / self.tiles_per_chip)
+        return np.asarray(np.maximum(np.minimum(working, self.chips) - 1, 0) * self.workload.model.hidden * 2)
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _repeats(self) -> F64:
+        return np.array([len(self.groups[group].layers) for group, _ in self.stage_names], np.float64)
+
+    @cached_property
+    def path_s(self) -> dict[str, F64]:
+        """Component → (P,) time of one token through the whole model, in s."""
+        found = {name: value @ self._repeats * 1e-9 for name, value in self.stage_ns.items()}
+        chip = self.designs.profile.chip
+        hop = chip.of("delay_link") + self.workload.model.hidden * 2 / max(chip.of("bandwidth_link"), 1e-9)
+        tiled = sum(1 for group, name in self.stage_names if name not in ("attention", "router")
+                    for _ in self.groups[group].layers)  # fmt: skip
+        found["links"] = np.minimum(self.chips - 1, tiled).clip(min=0) * hop * 1e-9
+        return found
+
+    @cached_property
+    def token_path_s(self) -> F64:
+        """(P,) time of one token from the embedding to its end."""
+        return np.asarray(sum(self.path_s.values()))
+
+    @cached_property
+    def step_ns(self) -> F64:
+        """(P, S) time of every step of ``stage_names``."""
+        return np.asarray(sum(self.stage_ns.values()))
+
+    @cached_property
+    def slowest_stage_s(self) -> F64:
+        """(P,) the step that a pipeline waits for."""
+        return np.asarray(self.step_ns.max(axis=1) * 1e-9)
+
+    @cached_property
+    def stages(self) -> int:
+        """Steps of the pipeline, one behind the other."""
+        return int(self._repeats.sum())
+
+    @cached_property
+    def latency_per_token_s(self) -> F64:
+        """(P,) until a token is there: decoding, its way through the model; prefill, its share of the prompt's time."""
+        if self.scenario.phase == "prefill":
+            return self.prompt_s / self.scenario.context
+        return self.token_path_s
+
+    @cached_property
+    def prompt_s(self) -> F64:
+        """(P,) time of a prompt: the first token's way, the others one slowest step apart (they are all known)."""
+        return np.asarray(self.token_path_s + (self.scenario.context - 1) * self.slowest_stage_s)
+
+    @cached_property
+    def tokens_per_s(self) -> F64:
+        """(P,) as many as are asked for and can be."""
+        rate = self.scenario.rate
+        return self.fastest_tokens_per_s if rate is None else np.minimum(rate, self.fastest_tokens_per_s)
+
+    @cached_property
+    def fastest_tokens_per_s(self) -> F64:
+        """(P,) of all streams: decoding, one waits for every step, many share them: up to one token a slowest step."""
+        if self.scenario.phase == "prefill":
+            return np.asarray(1 / self.latency_per_token_s)
+        return np.minimum(self.scenario.streams / self.token_path_s, 1 / self.slowest_stage_s)
+
+    # -- figures of merit -------------------------------------------------------------------------------------
+
+    @property
+    def power_w(self) -> F64:
+        """(P,) energy of a token times tokens a second."""
+        return np.asarray(self.energy_per_token_j * self.tokens_per_s)
+
+    @property
+    def tokens_per_s_per_w(self) -> F64:
+        """(P,) = tokens a joule."""
+        return np.asarray(1 / self.energy_per_token_j)
+
+    @property
+    def tokens_per_s_per_mm2(self) -> F64:
+        """(P,)."""
+        return np.asarray(self.tokens_per_s / self.area_total_mm2)
+
+
+def evaluate(
+    designs: Designs, workload: Workload, scenario: Scenario | None = None, activity: Activity | None = None
+) -> Cost:
+    """The cost of every point of ``designs`` for a workload. About 0.5 ms for one point, 50 µs each for thousands."""
+    asked, busy = scenario or Scenario(), activity or Activity()
+    groups = workload.groups(asked.head)
+    matrices = tuple(column for column in workload.columns if column.group < len(groups))
+    k, n = ([getattr(c, name) for c in matrices] for name in ("rows", "cols"))
+    use, parts = Use.of(designs, k, n), components(designs)
+    analog = np.array([c.analog for c in matrices], np.float64)
+    active = np.array([c.active for c in matrices], np.float64) * analog
+    once = 1 / asked.context if asked.phase == "prefill" else 1.0  # the head, of a prompt's last token
+    share = np.array([once if c.role == "head" else 1.0 for c in matrices]) * active
+    array = parts["array"]
+    assert isinstance(array, Array)
+    needed = designs.profile.array.voltage_read is not None
+    activities = busy.of(designs, [c.names for c in matrices], k) if needed else None
+    energy = {
+        name: (array.energy_pj(use, activities) if part is array else part.energy_pj(use)) * share
+        for name, part in parts.items()
+    }
+    attention_ns, attention_pj = _attention(designs, groups, asked)
+    digital_pj = np.array([_digital(designs, group, asked)[0] for group in groups])
+    stage_ns, names = _stages(designs, groups, matrices, use, parts, attention_ns, asked)
+    counts = np.array([c.count for c in matrices], np.float64) * analog
+    return Cost(
+        designs, workload, asked, matrices, groups,
+        tiles_each=use.tiles * counts, conversions_each=use.conversions * share, energy_pj_each=energy,
+        tile_area_um2={name: part.area_um2() for name, part in parts.items()},
+        stage_ns=stage_ns, stage_names=names, attention_pj=attention_pj, digital_pj=digital_pj,
+    )  # fmt: skip
+
+
+KEYS_SERVE = 128  # queries of a prompt that a key, read once, serves: the block of a fused attention
+
+
+def attended(group: Group, scenario: Scenario) -> float:
+    """Positions that a token looks at, the mean over a prompt."""
+    if scenario.phase == "decode":
+        return float(min(scenario.context, group.window or scenario.context))
+    if group.window is None or group.window >= scenario.context:
+        return (scenario.context + 1) / 2
+    early = group.window * (group.window + 1) / 2
+    return (early + (scenario.context - group.window) * group.window) / scenario.context
+
+
+def cache_bytes(group: Group, scenario: Scenario) -> float:
+    """Bytes of keys and values that one layer moves for one token: what it reads, and its own, written."""
+    reads = attended(group, scenario) / (KEYS_SERVE if scenario.phase == "prefill" else 1)
+    return (reads + 1) * group.kv_elements * scenario.cache_bits / 8
+
+
+def _attention(designs: Designs, groups: tuple[Group, ...], scenario: Scenario) -> tuple[F64, F64]:
+    """(G,) ns and (G,) pJ of the attention of one layer and token: digital, 2·S·d_q MACs and the cache."""
+    digital = designs.profile.digital
+    times, energies = [], []
+    for group in groups:
+        macs = attended(group, scenario) * group.attention_macs if group.attention_macs else 0.0
+        moved = cache_bytes(group, scenario)
+        times.append(max(macs / digital.of("rate_macs"), moved / digital.of("bandwidth_memory")))
+        energies.append(macs * digital.of("energy_mac") + moved * digital.of("energy_memory_byte"))
+    return np.array(times), np.array(energies)
+
+
+def _digital(designs: Designs, group: Group, scenario: Scenario) -> tuple[float, list[float], float]:
+    """pJ a token, ns of each digital matrix, ns of the router, of one layer: 8-bit weights, read once for a prompt."""
+    digital = designs.profile.digital
+    prompt = scenario.context if scenario.phase == "prefill" else 1
+    last_only = prompt if group.layers == (-1,) else 1  # logits of a prompt's last token
+    energy, times = group.router_macs * digital.of("energy_mac"), []
+    for shape, analog in zip(group.matrices, group.analog, strict=True):
+        if analog:
+            continue
+        macs = shape.rows * shape.cols * shape.active
+        energy += (
+            macs * digital.of("energy_mac") / last_only + macs * digital.of("energy_memory_byte") / prompt
+        )
+        times.append(max(macs / digital.of("rate_macs"), macs / prompt / digital.of("bandwidth_memory")))
+    return energy, times, group.router_macs / digital.of("rate_macs")
+
+
+def _stages(
+    designs: Designs, groups: tuple[Group, ...], matrices: tuple[Column, ...], use: Use,
+    parts: Mapping[str, Component], attention_ns: F64, scenario: Scenario,
+) -> tuple[dict[str, F64], tuple[tuple[int, str], ...]]:  # fmt: skip
+    """Component → (P, S) ns of every step, and (group, step) of each."""
+    add, hop = designs.profile.periphery.of("delay_add"), designs.profile.interconnect.of("delay_hop")
+    own = {name: parts[name].delay_ns() for name in ("array", "adc", "periphery")}
+    product = own["array"] + own["adc"] + own["periphery"]
+    names: list[tuple[int, str]] = []
+    steps: list[dict[str, F64 | float]] = []
+    for index, group in enumerate(groups):
+        members = [(i, column) for i, column in enumerate(matrices) if column.group == index]
+        _, digital_ns, router_ns = _digital(designs, group, scenario)
+        slow = dict(zip([i for i, column in members if not column.analog], digital_ns, strict=True))
+        for stage in sorted({column.stage for _, column in members}):
+            here = [(i, column) for i, column in members if column.stage == stage]
+            if router_ns and any(column.count > 1 for _, column in here):
+                names.append((index, "router"))
+                steps.append({"digital": router_ns})
+                router_ns = 0.0  # chosen once, for all steps of the experts
+            tiled = [i for i, column in here if column.analog]
+            times: dict[str, F64 | float] = {"interconnect": 0.0 if group.layers == (-1,) else hop}
+            taken: F64 | float = 0.0
+            if tiled:
+                adds = (use.row_tiles[:, tiled].max(axis=1) - 1) * add
+                times |= own | {"periphery": own["periphery"] + adds}
+                taken = product + adds
+            if len(tiled) < len(here):
+                times["digital"] = np.maximum(max(slow[i] for i, _ in here if i in slow) - taken, 0.0)
+            names.append((index, "+".join(column.role for _, column in here)))
+            steps.append(times)
+            if stage == group.attention_after and group.attention_macs:
+                names.append((index, "attention"))
+                steps.append({"attention": float(attention_ns[index])})
+    table = {
+        name: np.zeros((len(designs), len(steps))) for name in (*own, "interconnect", "attention", "digital")
+    }
+    for at, found in enumerate(steps):
+        for name, value in found.items():
+            table[name][:, at] = value
+    return table, tuple(names)
+
+
+def peak(designs: Designs) -> dict[str, F64]:
+    """Figures of merit at full load, each (P,): a tile's and, where the profile says how many tiles a chip has, its.
+
+    Operations are 2 a multiply-accumulate of one whole weight (all slices) with one whole input (all bits).
+    """
+    weights = np.floor(designs.cols / designs.columns_per_weight)
+    ns, rows = product_ns(designs), designs.rows[:, None]
+    use = Use.of(designs, rows, weights[:, None])
+    activity = gaussian(designs, rows) if designs.profile.array.voltage_read is not None else None
+    pj = sum(
+        part.energy_pj(use, activity) if isinstance(part, Array) else part.energy_pj(use)
+        for part in components(designs).values()
+    )
+    pj = np.asarray(pj)[:, 0]
+    mm2 = np.asarray(sum(part.area_um2() for part in components(designs).values())) * 1e-6
+    tops = OPERATIONS * designs.rows * weights / ns * 1e-3
+    found = {"product_ns": ns, "product_pj": pj, "tops": tops, "power_w": pj / ns * 1e-3, "area_mm2": mm2,
+             "tops_per_w": tops / (pj / ns * 1e-3), "tops_per_mm2": tops / mm2}  # fmt: skip
+    chip = designs.profile.chip
+    if chip.published_tiles is not None:
+        power = found["power_w"] * chip.published_tiles + chip.of("power_fixed") * 1e-3
+        area = mm2 * chip.published_tiles + chip.of("area_fixed") * 1e-6
+        whole = tops * chip.published_tiles
+        found |= {"chip_tops": whole, "chip_power_w": power, "chip_area_mm2": area,
+                  "chip_tops_per_w": whole / power, "chip_tops_per_mm2": whole / area}  # fmt: skip
+    return found

@@ -1,0 +1,121 @@
+"""One model in which any matrix can be analog or digital from one forward pass to the next, on chip after chip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.evaluate.windows import Windows
+from aimc_sim.hardware import Hardware
+from aimc_sim.weightfile import WeightFile
+
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """(windows,) sums over their tokens, in nats: kl, the divergence from the digital model, and nll, the loss."""
+
+    kl: F64
+    nll: F64
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Plain lists."""
+        return {"kl": self.kl.tolist(), "nll": self.nll.tolist()}
+
+
+class PlacementBench:
+    """Scores sets of analog matrices. A chip is programmed once; a set of its matrices costs one forward pass."""
+
+    def __init__(self, weight_file: WeightFile, hardware: Hardware, windows: Windows, time_s: float) -> None:
+        from aimc_sim.evaluate.metrics import Reference
+        from aimc_sim.torch_bridge.linear import AnalogLinear
+        from aimc_sim.torch_bridge.model import build_model, load_digital
+
+        self._weights, self._hardware, self._time_s = weight_file, hardware, time_s
+        self._model: Any = build_model(weight_file, hardware)
+        self._analog = {
+            module.matrix_name: module for module in self._model.modules() if isinstance(module, AnalogLinear)
+        }
+        digital: Any = load_digital(weight_file)
+        self._digital = {name: digital.get_submodule(name) for name in self._analog}
+        self._batch = max(1, 1024 // max(len(row) for row in windows.rows))
+        self._reference = Reference(digital, windows, self._batch)
+        self._mounted: tuple[int, bool] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Matrices that may be analog."""
+        return tuple(self._analog)
+
+    @property
+    def digital(self) -> Scores:
+        """Of the digital model."""
+        scores = self._reference.scores
+        return Scores(np.zeros(len(scores.nll)), scores.nll)
+
+    def score(self, seed: int, analog: Collection[str], *, ideal: bool = False) -> Scores:
+        """Of the chip ``seed`` with only these matrices in tiles. ideal: the same converters around ideal cells."""
+        from aimc_sim.evaluate.metrics import score
+        from aimc_sim.torch_bridge.model import mount
+
+        if self._mounted != (seed, ideal):
+            self._arrange(self._analog)
+            self._mounted = None
+            mount(self._model, self._chip(seed, ideal))
+            self._mounted = (seed, ideal)
+        self._arrange(
+            {name: (self._analog if name in analog else self._digital)[name] for name in self._analog}
+        )
+        found = score(self._model, self._reference.windows, self._batch, reference=self._reference)
+        assert found.kl is not None
+        return Scores(found.kl, found.nll)
+
+    def close(self) -> None:
+        """Delete the digital model's logits."""
+        self._reference.close()
+
+    def _chip(self, seed: int, ideal: bool) -> Any:
+        from aimc_sim.calibrate import ranges_for
+        from aimc_sim.cell_matrix import needs_ranges
+        from aimc_sim.programming import program
+
+        ranges = ranges_for(self._weights, self._hardware) if needs_ranges(self._hardware) else {}
+        chosen = self._hardware.with_ideal_cells() if ideal else self._hardware
+        return program(self._weights, seed, chosen, ranges=ranges).at(self._time_s)
+
+    def _arrange(self, modules: Mapping[str, Any]) -> None:
+        for name, module in modules.items():
+            parent, _, leaf = name.rpartition(".")
+            setattr(self._model.get_submodule(parent), leaf, module)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Sets to score on one chip: key → names of the analog matrices; "converters" has ideal cells."""
+
+    seed: int
+    sets: dict[str, tuple[str, ...]]
+
+
+def worker(
+    path: Any, hardware: Hardware, windows: Windows, time_s: float
+) -> Callable[[Task], dict[str, Any]]:
+    """What one process does: a task in, {"loss/seed/key": scores} out."""
+    bench = PlacementBench(WeightFile(path), hardware, windows, time_s)
+
+    def work(task: Task) -> dict[str, Any]:
+        found = {}
+        for key, analog in task.sets.items():
+            if key == "digital":
+                found["loss/digital"] = bench.digital.to_json()
+                continue
+            scores = bench.score(task.seed, analog, ideal=key == "converters")
+            found[f"loss/{task.seed}/{key}"] = scores.to_json()
+        return found
+
+    return work
