@@ -5,26 +5,34 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from aimc_sim.cli.console import print_json, progress_bars
 from aimc_sim.errors import BadInput
-from aimc_sim.units import format_duration, parse_durations
+
+if TYPE_CHECKING:
+    from aimc_sim.signoff.findings import Findings
+    from aimc_sim.signoff.plan_file import Asked, Resolved
 
 
 def command(
-    file: Path = typer.Argument(help="A weight file."),
-    margin: float = typer.Option(..., "--margin", help="Largest acceptable loss, nats per token."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for report.html and report.json."),
-    chips: int = typer.Option(5, "--chips", help="How many chips are simulated."),
-    times: str = typer.Option("1m,1h,1d,1y", "--times", help="Times since programming."),
+    file: Path = typer.Argument(help="A weight file, or a plan (TOML) that names one."),
+    margin: float | None = typer.Option(None, "--margin", help="Largest acceptable loss, nats per token."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for the report and the journal."),
+    chips: int | None = typer.Option(None, "--chips", help="How many chips are simulated; 5 unless told."),
+    times: str | None = typer.Option(
+        None, "--times", help="Times since programming; 1m,1h,1d,1y unless told."
+    ),
     hardware: str | None = typer.Option(None, help="A preset or TOML file instead of the file's default."),
-    metric: str = typer.Option(
-        "kl", help="kl: divergence from the digital model. loss: increase of its loss."
+    device: str | None = typer.Option(
+        None, "--device", help="Other cells: a device, several with commas, or a family such as all-pcm."
+    ),
+    metric: str | None = typer.Option(
+        None, help="kl: divergence from the digital model. loss: increase of its loss."
     ),
     text: Path | None = typer.Option(
         None, "--text", help="Score this text, not samples of the model itself."
@@ -34,68 +42,198 @@ def command(
     text_seed: int | None = typer.Option(None, help="Seed of the samples; 1 unless told."),
     context: int | None = typer.Option(None, help="Tokens a window of --text; 1,024 unless told."),
     limit_tokens: int | None = typer.Option(None, help="Only the first tokens of --text."),
-    seed: int = typer.Option(0, help="Seed of the first chip; the others count on from it."),
-    session: int = typer.Option(0, help="Which draw of the frozen 1/f noise."),
+    seed: int | None = typer.Option(None, help="Seed of the first chip; the others count on from it."),
+    session: int | None = typer.Option(None, help="Which draw of the frozen 1/f noise."),
     batch: int | None = typer.Option(None, help="Windows a forward; by default about 1,024 tokens."),
-    alpha: float = typer.Option(0.025, help="One-sided error of the verdict."),
+    alpha: float | None = typer.Option(None, help="One-sided error of the verdict; 0.025 unless told."),
+    looks: str | None = typer.Option(
+        None, "--looks", help="Stop as soon as it is clear after so many chips, such as 3,5,8,12,20."
+    ),
+    engine: str = typer.Option("local", "--engine", help="local: processes here. ray: a cluster."),
+    workers: int | None = typer.Option(None, "--workers", help="Processes; as many as pay off unless told."),
+    threads: int | None = typer.Option(None, "--threads", help="Threads of each process; 1 unless told."),
+    address: str | None = typer.Option(None, "--address", help="Of a Ray cluster; none: one is started."),
+    restart: bool = typer.Option(False, "--restart", help="Put an old journal aside and begin again."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check the plan, show it and the study that the margin needs, and stop."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Write the report's JSON to stdout too."),
 ) -> None:
     """Decide over chips and times whether the model survives."""
-    from aimc_sim.evaluate.text import SelfText, file_text
     from aimc_sim.hardware import Hardware
-    from aimc_sim.signoff.plan import make_plan
+    from aimc_sim.signoff.plan_file import Asked, read_plan, resolve
     from aimc_sim.spec import nearest
     from aimc_sim.weightfile import WeightFile
 
-    if metric not in ("kl", "loss"):
+    for what, value, known in (("metric", metric, ("kl", "loss")), ("engine", engine, ("local", "ray"))):
+        if value is not None and value not in known:
+            raise BadInput(what, got=value, why=f"there is no such {what}", do=nearest(value, known))
+    for what, count in (("--workers", workers), ("--threads", threads)):
+        if count is not None and count < 1:
+            raise BadInput(what, got=count, why="a count of at least one is needed", do="use 1 or more")
+    chosen_engine: Literal["local", "ray"] = "ray" if engine == "ray" else "local"
+    own = {"sequences": sequences, "length": length, "text_seed": text_seed}
+    of_file = {"context": context, "limit_tokens": limit_tokens}
+    from_file = file.suffix == ".toml"
+    if not from_file:
+        _check_one_text(text is not None, own, of_file)
+    base = read_plan(file) if from_file else Asked()
+    folder = file.parent if from_file else Path()
+    if from_file and base.weights is None:
         raise BadInput(
-            "metric", got=metric, why="there is no such metric", do=nearest(metric, ("kl", "loss"))
+            "weights", got=str(file), why="the plan names no weight file", do='add weights = "model.h5"'
         )
-    chosen_metric: Literal["kl", "loss"] = "kl" if metric == "kl" else "loss"
-    own = {"sequences": sequences, "length": length, "seed": text_seed}
-    _check_one_text(text is not None, own, {"context": context, "limit-tokens": limit_tokens})
-    weights = WeightFile(file)
-    chosen = weights.hardware if hardware is None else Hardware.load(hardware)
+    weights_path = folder / base.weights if from_file and base.weights is not None else file
+    weights = WeightFile(weights_path)
+    changes = {
+        "chips": chips, "times": times, "margin": margin, "device": device, "metric": metric, "seed": seed,
+        "session": session, "alpha": alpha, "looks": None if looks is None else _counts(looks),
+        "threads": threads,
+    }  # fmt: skip
+    of_task = {**own, **of_file, "batch": batch, "text": None if text is None else str(text)}
+    if from_file:
+        _check_no_task_option(of_task)
     with _named_as_options():
-        spec = (
-            file_text(text, limit_tokens)
-            if text is not None
-            else SelfText.parse({key: value for key, value in own.items() if value is not None}, "text")
-        )
-        plan = make_plan(
-            weights=weights.id,
-            hardware=chosen,
-            chips=chips,
-            times_s=parse_durations(times),
-            margin_nats=margin,
-            text=spec,
-            seed=seed,
-            context=context,
-            batch=batch,
-            metric=chosen_metric,
-            alpha=alpha,
-            session=session,
-        )
+        asked = _laid_over(base, changes, of_task)
+        if hardware is not None:  # a path of the command line counts from here, not from the plan's folder
+            asked = asked.model_copy(update={"hardware": (str(Path(hardware).absolute()),)}) if hardware.endswith(
+                ".toml"
+            ) else asked.model_copy(update={"hardware": (hardware,)})  # fmt: skip
+        default = weights.hardware if asked.hardware is None else Hardware.load("ideal")
+        resolved = resolve(asked, weights.id, default, folder)
+    for line in resolved.left_out:
+        sys.stderr.write(f"note: {line}\n")
+    if dry_run:
+        _show_plan(resolved, asked, as_json)
+        return
 
-    from aimc_sim.signoff.report import document_of, prepare_folder, write
-    from aimc_sim.signoff.run import check_weights, run_plan
+    from aimc_sim.report_parts.pages import prepare_folder, to_json, write_together
+    from aimc_sim.signoff.findings import findings_of
+    from aimc_sim.signoff.report import document_of, write
+    from aimc_sim.signoff.run import JOURNAL, check_weights, run_plan
 
     with progress_bars(quiet=as_json) as report:
         check_weights(weights, report)
         prepare_folder(output)
-        result = run_plan(plan, weights, text_path=text, progress=report, verified=True)
-    document = document_of(result, weight_file=weights, command=_command_line(file, plan, hardware, text))
-    paths = write(document, output)
-    if as_json:
-        print_json(document)
+        study = run_plan(
+            resolved.plan, weights, text_path=resolved.text_paths, progress=report, verified=True,
+            journal=output / JOURNAL, restart=restart, engine=chosen_engine, workers=workers, address=address,
+        )  # fmt: skip
+    line = _command_line(file, resolved, changes, of_task, hardware, from_file)
+    found = findings_of(study)
+    documents = []
+    for each in found:
+        where = (
+            output if len(found) == 1 else output / _folder(each.result.variant) / _folder(each.result.task)
+        )
+        prepare_folder(where)
+        document = document_of(each.result, weight_file=weights, command=line, findings=each)
+        documents.append((document, write(document, where)))
+    passed = all(each.passed for each in found)
+    if len(found) > 1:
+        summary = _summary(resolved, found, passed, line)
+        write_together({output / "summary.json": to_json(summary)})
+        if as_json:
+            print_json(summary)
+        else:
+            _print_parts(found, passed, output)
+    elif as_json:
+        print_json(documents[0][0])
     else:
-        _print(document, paths)
-    if not document["verdict"]["pass"]:
+        _print(*documents[0])
+    if not passed:
         raise typer.Exit(1)
 
 
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(
+            "--looks", got=text, why="looks are numbers of chips", do="write them like 3,5,8,12,20"
+        ) from None
+
+
+def _laid_over(base: Asked, changes: Mapping[str, Any], of_task: Mapping[str, Any]) -> Asked:
+    """The plan with the options that were given; those about a text make up its one task."""
+    from aimc_sim.signoff.plan_file import Asked
+
+    document = base.model_dump(mode="json")
+    document |= {key: value for key, value in changes.items() if value is not None}
+    given = {key: value for key, value in of_task.items() if value is not None}
+    if given:
+        document["task"] = [{"label": "text", **given}]
+    return Asked.parse({key: value for key, value in document.items() if value is not None}, "sign-off plan")
+
+
+def _check_no_task_option(of_task: Mapping[str, Any]) -> None:
+    for key, value in of_task.items():
+        if value is not None:
+            option = "--" + key.replace("_", "-")
+            raise BadInput(
+                option, got=value, why="the plan file says what is scored", do="put it into a [[task]] table"
+            )
+
+
+def _show_plan(resolved: Resolved, asked: Asked, as_json: bool) -> None:
+    """What would run, and what the margin needs, by what the plan file expects."""
+    from aimc_sim.signoff.plan import cells_of
+    from aimc_sim.signoff.statistics import Expected, needed, power
+
+    plan = resolved.plan
+    document: dict[str, Any] = {
+        "plan_id": plan.id,
+        "cells": len(cells_of(plan)),
+        "chips": len(plan.seeds),
+        "times_s": list(plan.times_s),
+        "hardware": [variant.label for variant in plan.variants],
+        "tasks": [task.label for task in plan.tasks],
+        "looks": [{"chips": chips, "alpha": alpha} for chips, alpha in plan.look_alphas],
+    }
+    if asked.expect is not None:
+        what = asked.expect
+        expected = Expected(what.effect, what.chip_sd, what.item_sd, what.interaction_sd)
+        margin = plan.tasks[0].margin_nats
+        chips = needed(expected, margin, items=what.items, target=what.power, alpha=plan.alpha)
+        items = needed(expected, margin, chips=max(len(plan.seeds), 2), target=what.power, alpha=plan.alpha)
+        document["power"] = {
+            "margin": margin,
+            "of_this_study": power(expected, max(len(plan.seeds), 2), what.items, margin, plan.alpha),
+            "target": what.power,
+            "chips_needed": chips.chips if chips.enough else None,
+            "with_items": what.items,
+            "items_needed": items.items if items.enough else None,
+            "with_chips": items.chips,
+        }
+    if as_json:
+        print_json(document)
+        return
+    for key, value in document.items():
+        typer.echo(f"{key}: {value}")
+
+
+def _folder(label: str) -> str:
+    """A label as the name of a folder."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
+
+
+def _summary(resolved: Resolved, found: tuple[Findings, ...], passed: bool, line: str) -> dict[str, Any]:
+    return {
+        "format": "aimc-sim sign-off summary",
+        "schema_version": 1,
+        "pass": passed,
+        "plan_id": resolved.plan.id,
+        "left_out": list(resolved.left_out),
+        "parts": [{**each.to_dict(), "summary": each.verdict.summary} for each in found],
+        "command": line,
+    }
+
+
 _OPTIONS = {
-    "sign-off plan: margin_nats": "--margin",
+    "sign-off plan: tasks.0.margin_nats": "--margin",
+    "sign-off plan: tasks.0.batch": "--batch",
+    "sign-off plan: tasks.0.context": "--context",
+    "sign-off plan: margin": "--margin",
     "sign-off plan: alpha": "--alpha",
     "sign-off plan: batch": "--batch",
     "sign-off plan: context": "--context",
@@ -136,44 +274,34 @@ def _check_one_text(from_file: bool, own: dict[str, int | None], of_file: dict[s
             )
 
 
-def _command_line(file: Path, plan: Any, hardware: str | None, text: Path | None) -> str:
+def _command_line(
+    file: Path,
+    resolved: Resolved,
+    changes: Mapping[str, Any],
+    of_task: Mapping[str, Any],
+    hardware: str | None,
+    from_file: bool,
+) -> str:
     """The line that makes the same report again: every value that is not a default of the command."""
-    parts = [
-        "aimc-sim",
-        "signoff",
-        str(file),
-        "--chips",
-        str(len(plan.seeds)),
-        "--times",
-        ",".join(_exact(t) for t in plan.times_s),
-        "--margin",
-        f"{plan.margin_nats!r}",
-    ]
+    from aimc_sim.signoff.plan_file import exact_duration
+
+    plan, parts = resolved.plan, ["aimc-sim", "signoff", str(file)]
+    given = {key: value for key, value in {**changes, **of_task}.items() if value is not None}
+    if not from_file:
+        task = plan.tasks[0]
+        given |= {"chips": len(plan.seeds), "margin": task.margin_nats, "batch": task.batch}
+        given["times"] = ",".join(exact_duration(time_s) for time_s in plan.times_s)
+        if task.text.kind == "self":
+            given |= {"sequences": task.text.sequences, "length": task.text.length}
+        else:
+            given["context"] = task.context
     if hardware is not None:
-        parts += ["--hardware", hardware]
-    if text is not None:
-        parts += ["--text", str(text), "--context", str(plan.context)]
-        parts += [] if plan.text.limit_tokens is None else ["--limit-tokens", str(plan.text.limit_tokens)]
-    else:
-        parts += ["--sequences", str(plan.text.sequences), "--length", str(plan.text.length)]
-        parts += [] if plan.text.seed == 1 else ["--text-seed", str(plan.text.seed)]
-    for option, value, default in (
-        ("--metric", plan.metric, "kl"),
-        ("--seed", plan.seeds[0], 0),
-        ("--session", plan.session, 0),
-        ("--alpha", plan.alpha, 0.025),
-    ):
-        parts += [] if value == default else [option, str(value)]
-    parts += ["--batch", str(plan.batch), "-o", "OUT"]
-    return shlex.join(parts)
-
-
-def _exact(seconds: float) -> str:
-    """A duration that parses back to the same number."""
-    from aimc_sim.units import parse_duration
-
-    named = format_duration(seconds)
-    return named if parse_duration(named) == seconds else f"{seconds!r}s"
+        given["hardware"] = hardware
+    if "looks" in given:
+        given["looks"] = ",".join(map(str, given["looks"]))
+    for key, value in given.items():
+        parts += ["--" + key.replace("_", "-"), str(value)]
+    return shlex.join([*parts, "-o", "OUT"])
 
 
 def _print(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
@@ -225,3 +353,25 @@ def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
         nats_text(scores["kl_nats"]),
         f"{100 * scores['agreement']:.1f} %",
     )
+
+
+def _print_parts(found: tuple[Findings, ...], passed: bool, output: Path) -> None:
+    """One line a task and hardware, side by side."""
+    from aimc_sim.cli.console import print_table
+    from aimc_sim.signoff.findings import lifetime_text
+    from aimc_sim.signoff.words import sig
+
+    rows = [
+        (
+            each.result.variant,
+            each.result.task,
+            "pass" if each.passed else "fail" if each.decision == "fixed" else each.decision,
+            f"{sig(each.verdict.worst.gate.loss.mean)} (at most {sig(each.verdict.worst.gate.bound)})",
+            f"{each.on_items.passes}/{each.on_items.chips}",
+            lifetime_text(each.lifetime),
+        )
+        for each in found
+    ]
+    print_table(("hardware", "task", "verdict", "loss at worst, nats", "chips passing", "lifetime"), rows)
+    typer.echo("PASS" if passed else "FAIL")
+    typer.echo(str(output / "summary.json"))

@@ -1,168 +1,176 @@
-"""The bench that a cell is measured on: one model skeleton, re-mounted for every chip and time."""
+"""The bench that a cell is measured on: one model skeleton in one process, re-mounted for every chip and time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.account import coverage_of
-from aimc_sim.evaluate.metrics import Reference, WindowScores, score
-from aimc_sim.evaluate.text import SelfText, file_text, windows_of_file, windows_of_samples
-from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.plan import Cell, Plan
+from aimc_sim.signoff.tasks import CellScores, Json, OnProgress, Runner, open_runner
 
 if TYPE_CHECKING:
+    from aimc_sim.cell_matrix import Ranges
     from aimc_sim.torch_bridge.coverage import Coverage
-    from aimc_sim.weightfile import WeightFile
 
-OnProgress = Callable[[str, int, int], None]
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one cell gave. facts: the coverage and converter ranges of a hardware, with its first "converters" cell.
+
+    seconds: by stage; the only part that differs when the cell is run again.
+    """
+
+    scores: CellScores
+    facts: dict[str, Json] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker needs, picklable: plan, path of the weight file, items by task, converter ranges by variant."""
+
+    plan: Plan
+    weight_file: Path
+    items: Mapping[str, Json]
+    ranges: Mapping[str, Ranges]
 
 
 class Bench(Protocol):
-    """What a sign-off needs to know about the world: the windows, and how to score a cell on them."""
+    """What runs cells."""
 
-    windows: Windows
-
-    def scores(self, cell: Cell, on_step: Callable[[], None]) -> WindowScores:
-        """Scores of one cell, against the digital model; on_step is called `steps` times on the way."""
-
-    @property
-    def steps(self) -> int:
-        """Calls of on_step that one cell makes."""
-
-    def coverage(self) -> Coverage:
-        """Which products run in the tiles."""
-
-    @property
-    def ranges_id(self) -> str | None:
-        """Id of the converter ranges that every chip of the plan uses; None before a chip was programmed."""
+    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        """Score one cell; on_step is called after the mount and after every batch."""
 
 
 class ModelBench:
-    """The real bench. `open_bench` makes it."""
+    """The real bench: a weight file in this process. Digital models are scored when their task first comes up."""
 
-    def __init__(self, plan: Plan, weight_file: WeightFile, hardware: Hardware, reference: Reference) -> None:
-        self.windows = reference.windows
-        self._plan, self._weights, self._hardware, self._reference = plan, weight_file, hardware, reference
-        self._model: Any | None = None
-        self._chip: tuple[int, Any] | None = None
-        self.ranges_id: str | None = None
-        self.seconds = {"program_and_mount": 0.0, "score": 0.0}
+    def __init__(self, setup: Setup, progress: OnProgress | None = None) -> None:
+        from aimc_sim.weightfile import WeightFile
 
-    @property
-    def steps(self) -> int:
-        """One for programming and mounting, one a batch."""
-        return 1 + sum(1 for _ in self.windows.batches(self._plan.batch))
+        self._setup, self._progress = setup, progress
+        self._weights = WeightFile(setup.weight_file)
+        check_same_file(setup.plan, self._weights.id)
+        self._runners: dict[str, Runner] = {}
+        self._model: tuple[str, Any] | None = None  # of one variant at a time
+        self._chip: tuple[tuple[str, str, int | None], Any] | None = None
+        self._mounted: object = None
 
-    def scores(self, cell: Cell, on_step: Callable[[], None]) -> WindowScores:
-        """Mount what the cell names, then score every window."""
+    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        """Mount what the cell names, unless it is there already, then score every item."""
+        with threads(self._setup.plan.threads):
+            return self._run(cell, on_step)
+
+    def _run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        runner, start = self._runner(cell.task), time.perf_counter()
         if cell.kind == "digital":
-            for _ in range(self.steps):
+            for _ in range(1 + runner.steps):
                 on_step()
-            return self._reference.own_scores
-        start = time.perf_counter()
-        model = self._mounted(cell)
+            return Outcome(runner.digital(), {}, {"score": time.perf_counter() - start})
+        model = self._mount(cell)
         on_step()
         mounted = time.perf_counter()
-        scores = score(
-            model,
-            self.windows,
-            self._plan.batch,
-            reference=self._reference,
-            on_batch=lambda done, total: on_step(),
-        )
-        self.seconds["program_and_mount"] += mounted - start
-        self.seconds["score"] += time.perf_counter() - mounted
-        return scores
+        scores = runner.score(model, on_step)
+        seconds = {"program_and_mount": mounted - start, "score": time.perf_counter() - mounted}
+        return Outcome(scores, self._facts(cell, runner, model), seconds)
 
-    def coverage(self) -> Coverage:
-        """One short forward through the mounted model."""
-        if self._model is None:
-            raise BadInput("coverage", why="no chip has been mounted yet", do="score a cell first")
-        return coverage_of(self._model, self._weights, self._hardware, self.windows.rows[0])
+    def close(self) -> None:
+        """Give back temporary files."""
+        for runner in self._runners.values():
+            runner.close()
+        self._runners = {}
 
-    def _mounted(self, cell: Cell) -> Any:
+    def _runner(self, task: str) -> Runner:
+        if task not in self._runners:
+            setup = self._setup
+            self._runners[task] = open_runner(
+                setup.plan.task(task), setup.items[task], self._weights, self._progress
+            )
+        return self._runners[task]
+
+    def _mount(self, cell: Cell) -> Any:
         from aimc_sim.programming import program
         from aimc_sim.torch_bridge import build_model, mount
 
-        if self._model is None:
-            self._model = build_model(self._weights, self._hardware)
-        if cell.kind == "converters":
-            chip, time_s = program(self._weights, 0, self._hardware.with_ideal_cells()), 0.0
-        else:
-            assert cell.seed is not None
-            assert cell.time_s is not None
-            if self._chip is None or self._chip[0] != cell.seed:
-                self._chip = (cell.seed, program(self._weights, cell.seed, self._hardware))
-            chip, time_s = self._chip[1], cell.time_s
-        self._note_ranges(chip.ranges_id)
-        mount(self._model, chip.at(time_s, self._plan.session))
-        return self._model
+        hardware = self._hardware(cell.variant)
+        if self._model is None or self._model[0] != cell.variant:
+            self._model = self._mounted = None
+            self._model = (cell.variant, build_model(self._weights, hardware))
+        if self._mounted == cell.mount:
+            return self._model[1]
+        ideal = cell.kind == "converters"
+        key = (cell.kind, cell.variant, cell.seed)
+        if self._chip is None or self._chip[0] != key:
+            design = hardware.with_ideal_cells() if ideal else hardware
+            ranges = self._setup.ranges.get(cell.variant)
+            self._chip = (key, program(self._weights, cell.seed or 0, design, ranges=ranges))
+        self._mounted = None
+        state = self._chip[1].at(cell.time_s or 0.0, self._setup.plan.session)
+        mount(self._model[1], state)
+        self._mounted = cell.mount
+        return self._model[1]
 
-    def _note_ranges(self, found: str) -> None:
-        if found != (self.ranges_id or self._plan.ranges_id or found):
-            raise BadInput(
-                "converter ranges",
-                got=found,
-                why=f"the plan is for {self.ranges_id or self._plan.ranges_id}",
-                do="make a new plan; calibration has changed since that one was made",
-            )
-        self.ranges_id = found
+    def _facts(self, cell: Cell, runner: Runner, model: Any) -> dict[str, Json]:
+        """Coverage and ranges of a hardware: told once, by its "converters" cell of the first task."""
+        if cell.kind != "converters" or cell.task != self._setup.plan.tasks[0].label:
+            return {}
+        from aimc_sim.evaluate.account import coverage_of
+
+        assert self._chip is not None
+        found = coverage_of(model, self._weights, self._hardware(cell.variant), runner.example())
+        return {
+            f"coverage/{cell.variant}": asdict(found),
+            f"ranges_id/{cell.variant}": self._chip[1].ranges_id,
+        }
+
+    def _hardware(self, variant: str) -> Hardware:
+        return Hardware.load(self._setup.plan.variant(variant).hardware)
 
 
 @contextmanager
-def open_bench(
-    plan: Plan,
-    weight_file: WeightFile,
-    text_path: str | Path | None = None,
-    progress: OnProgress | None = None,
-) -> Iterator[ModelBench]:
-    """The bench of a plan: the digital model writes (or the file brings) the text and is scored on it.
+def threads(count: int) -> Iterator[None]:
+    """Within this context torch, and kernels with it, use so many threads."""
+    import torch
 
-    Raises BadInput where the weight file or the text is not the plan's. Temporary files go when the block ends.
-    """
-    from aimc_sim.torch_bridge import load_digital
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
-    if plan.weights != weight_file.id:
+
+def coverage_from_json(data: Json) -> Coverage:
+    """The coverage in a fact."""
+    from aimc_sim.torch_bridge.coverage import Coverage, CoverageRow
+
+    rows = tuple(CoverageRow(**{**row, "shape": tuple(row["shape"])}) for row in data["rows"])
+    return Coverage(rows, data["tokens"], tuple(data["unused"]))
+
+
+def check_same_file(plan: Plan, weights: str) -> None:
+    """Raise BadInput where a weight file is not the plan's."""
+    if plan.weights != weights:
         raise BadInput(
             "weight file",
-            got=weight_file.id,
+            got=weights,
             why=f"the plan is for {plan.weights}",
             do="use the weight file that the plan was made for, or make a new plan",
         )
-    hardware = Hardware.load(plan.hardware)
-    digital = load_digital(weight_file)
-    windows = windows_of(plan, weight_file, digital, text_path, progress)
-
-    def scored(done: int, total: int) -> None:
-        if progress is not None:
-            progress("digital model", done, total)
-
-    with Reference(digital, windows, plan.batch, on_batch=scored) as reference:
-        del digital
-        yield ModelBench(plan, weight_file, hardware, reference)
 
 
-def windows_of(
-    plan: Plan,
-    weight_file: WeightFile,
-    digital: Any,
-    text_path: str | Path | None,
-    progress: OnProgress | None,
-) -> Windows:
-    """The plan's windows, from its text file or sampled from the digital model."""
-    if isinstance(plan.text, SelfText):
-        return windows_of_samples(digital, plan.text, progress)
-    if text_path is None or file_text(text_path).sha256 != plan.text.sha256:
+def check_ranges(variant: str, planned: str | None, found: str) -> None:
+    """Raise BadInput where a plan that is complete names other converter ranges than calibration gives."""
+    if planned is not None and planned != found:
         raise BadInput(
-            "text file",
-            got=str(text_path),
-            why=f"the plan is for {plan.text.name} as it was",
-            do="give that file, or make a new plan",
+            f"converter ranges of {variant}",
+            got=found,
+            why=f"the plan is for {planned}",
+            do="make a new plan; calibration has changed since that one was made",
         )
-    return windows_of_file(weight_file, text_path, plan.context, plan.text.limit_tokens)

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from aimc_sim.report_parts.pages import TEMPLATES, environment_of_pages
 from aimc_sim.signoff import plots
 from aimc_sim.signoff.words import nats, nats_text, perplexity_text, share_text, sig, spoken
-
-_TEMPLATES = Path(__file__).parent / "templates"
-
-
-def environment_of_pages() -> Any:
-    """Jinja's environment for pages from our templates: everything escaped, nothing undefined."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 @cache
@@ -40,7 +25,7 @@ def render(document: dict[str, Any]) -> str:
     """The page. It loads nothing: style and plots are inside, and there is no script."""
     from markupsafe import Markup
 
-    css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     # Two drawings of each plot, for wide and for narrow screens: text in a scaled drawing would get too small.
     drawn = {
         name: [Markup(draw(document, width)) for width in (plots.WIDE, plots.NARROW)]

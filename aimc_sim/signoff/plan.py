@@ -1,7 +1,12 @@
-"""The plan of a sign-off: one frozen value that decides every number in its report, with an id by content."""
+"""The plan of a sign-off: one frozen value that decides every number in its report, with an id by content.
+
+Chips × times × tasks × hardware, crossed: every chip meets every task at every time on every variant of the hardware,
+and a chip is the same seed everywhere (common random numbers), so that differences are paired.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,6 +16,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, SelfText
 from aimc_sim.evaluate.windows import default_batch
 from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.statistics.sequential import Spending, alpha_of_looks
 from aimc_sim.spec import Spec
 
 Metric = Literal["kl", "loss"]
@@ -18,15 +24,34 @@ Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
 MAX_CHIPS = 4096
 
 
-class Plan(Spec):
-    """Chips × times on one text, and the margin that decides.
+class TextTask(Spec):
+    """A text, scored by the built-in metrics: a screening, not a benchmark.
 
-    weights: id of the weight file. hardware: the resolved tables, hardware_id their id. ranges_id: the converter ranges
-    derived from both; None until a run has derived them, which completes the plan. seeds: one chip each.
-    times_s: seconds since programming, rising. context: tokens a window; batch: windows a forward.
-    metric: "kl", the divergence from the digital model, or "loss", the increase of its negative log-likelihood;
-    margin_nats per token. alpha: one-sided error of the verdict.
+    context: tokens a window; batch: windows a forward. metric: "kl", the divergence from the digital model, or "loss",
+    the increase of its negative log-likelihood; margin_nats per token.
     """
+
+    kind: Literal["text"] = "text"
+    label: str = Field(default="text", min_length=1)
+    text: FileText | SelfText = Field(discriminator="kind")
+    context: int = Field(ge=2)
+    batch: int = Field(ge=1)
+    metric: Metric = "kl"
+    margin_nats: float = Field(ge=0)
+
+
+class Variant(Spec):
+    """One hardware of the study. hardware: its resolved tables, hardware_id their id; ranges_id: the converter ranges
+    derived from both; None until a run has derived them, which completes the plan."""
+
+    label: str = Field(min_length=1)
+    hardware: dict[str, Any]
+    hardware_id: str
+    ranges_id: str | None = None
+
+
+class Part(Spec):
+    """One task on one hardware: what a verdict and a report are about. The fields are those of the plan."""
 
     schema_version: Literal[1] = 1
     weights: str
@@ -43,6 +68,28 @@ class Plan(Spec):
     margin_nats: float = Field(ge=0)
     alpha: float = Field(default=0.025, gt=0, lt=0.5)
 
+
+class Plan(Spec):
+    """Chips × times × tasks × hardware, and the margins that decide.
+
+    weights: id of the weight file. seeds: one chip each, the same for every task and hardware. times_s: seconds since
+    programming, rising. alpha: one-sided error of the verdict. looks: numbers of chips after which a part may stop, the
+    last of which is all of them; None for one look at the end. threads: of one worker; part of the plan because the
+    last bits of float32 products depend on it (those of the products in the tiles do not).
+    """
+
+    schema_version: Literal[2] = 2
+    weights: str
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    tasks: tuple[TextTask, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MAX_CHIPS)
+    times_s: tuple[float, ...] = Field(min_length=1)
+    session: int = Field(default=0, ge=0)
+    alpha: float = Field(default=0.025, gt=0, lt=0.5)
+    looks: tuple[int, ...] | None = None
+    spending: Spending = "obrien-fleming"
+    threads: int = Field(default=1, ge=1)
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -57,26 +104,104 @@ class Plan(Spec):
             raise ValueError("times must rise, each listed once")
         return times
 
+    @field_validator("variants", "tasks")
+    @classmethod
+    def _labels(cls, entries: Any) -> Any:
+        labels = [entry.label for entry in entries]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two are called {label!r}; give each its own label")
+            if "/" in label:
+                raise ValueError(f"a label names a folder, so {label!r} may not hold a slash")
+        return entries
 
-@dataclass(frozen=True)
+    def variant(self, label: str) -> Variant:
+        """The hardware variant of that label."""
+        return next(variant for variant in self.variants if variant.label == label)
+
+    def task(self, label: str) -> TextTask:
+        """The task of that label."""
+        return next(task for task in self.tasks if task.label == label)
+
+    def part(self, variant: str, task: str, chips: int | None = None, alpha: float | None = None) -> Part:
+        """One task on one hardware, over the first `chips` chips (all unless told), at a level of its own."""
+        hardware, what = self.variant(variant), self.task(task)
+        return Part(
+            weights=self.weights,
+            hardware=hardware.hardware,
+            hardware_id=hardware.hardware_id,
+            ranges_id=hardware.ranges_id,
+            seeds=self.seeds[:chips],
+            times_s=self.times_s,
+            session=self.session,
+            text=what.text,
+            context=what.context,
+            batch=what.batch,
+            metric=what.metric,
+            margin_nats=what.margin_nats,
+            alpha=self.alpha if alpha is None else alpha,
+        )
+
+    def with_ranges(self, found: dict[str, str]) -> Plan:
+        """The plan completed by the converter ranges of its variants (by label)."""
+        variants = tuple(
+            variant.model_copy(update={"ranges_id": found.get(variant.label, variant.ranges_id)})
+            for variant in self.variants
+        )
+        return self.model_copy(update={"variants": variants})
+
+    @property
+    def look_alphas(self) -> tuple[tuple[int, float], ...]:
+        """(chips, one-sided level) of every look. With several looks the tasks share the error out evenly."""
+        if self.looks is None:
+            return ((len(self.seeds), self.alpha),)
+        alphas = alpha_of_looks(self.looks, self.alpha / len(self.tasks), self.spending)
+        return tuple(zip(self.looks, alphas, strict=True))
+
+
+@dataclass(frozen=True, order=True)
 class Cell:
-    """One thing to score. kind: "digital", "converters" (the same converters around ideal cells) or "chip"."""
+    """One thing to score: the unit of work. kind: "digital", "converters" (the same around ideal cells) or "chip"."""
 
     kind: Literal["digital", "converters", "chip"]
     seed: int | None = None
     time_s: float | None = None
+    variant: str = ""
+    task: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in a journal: ``chip/hermes-256/text/3/3600.0``."""
+        parts = (self.kind, self.variant, self.task, self.seed, self.time_s)
+        return "/".join(str(part) for part in parts if part not in (None, ""))
+
+    @property
+    def mount(self) -> tuple[str, str, int | None, float | None]:
+        """What has to be in the model to score it: cells that share it go to one worker, which mounts once."""
+        return (self.kind, self.variant, self.seed, self.time_s)
 
 
-def cells_of(plan: Plan) -> tuple[Cell, ...]:
-    """Every cell of the plan, chip by chip, so that each chip is programmed once."""
-    chips = tuple(Cell("chip", seed, time) for seed in plan.seeds for time in plan.times_s)
-    return (Cell("digital"), Cell("converters"), *chips)
+def cells_of(plan: Plan, first: int = 0, last: int | None = None) -> tuple[Cell, ...]:
+    """Cells of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that each is
+    programmed once; those without a chip come with the first."""
+    tasks = [task.label for task in plan.tasks]
+    cells = [] if first else [Cell("digital", task=task) for task in tasks]
+    for variant in plan.variants:
+        if not first:
+            cells += [Cell("converters", variant=variant.label, task=task) for task in tasks]
+        cells += [
+            Cell("chip", seed, time, variant.label, task)
+            for seed in plan.seeds[first:last]
+            for time in plan.times_s
+            for task in tasks
+        ]
+    return tuple(cells)
 
 
 def make_plan(
     *,
     weights: str,
-    hardware: Hardware,
+    hardware: Hardware | Sequence[Hardware],
     chips: int,
     times_s: tuple[float, ...],
     margin_nats: float,
@@ -87,31 +212,85 @@ def make_plan(
     metric: Metric = "kl",
     alpha: float = 0.025,
     session: int = 0,
+    looks: tuple[int, ...] | None = None,
+    spending: Spending = "obrien-fleming",
+    threads: int = 1,
 ) -> Plan:
-    """The plan for `chips` chips with seeds from `seed` on. Raises BadInput, before anything runs, for a time outside
-    the device's range, a negative margin or an empty study. context: of a text file, 1,024 unless told."""
+    """The plan for one text and `chips` chips with seeds from `seed` on. context: of a text file, 1,024 unless told.
+
+    Raises BadInput, before anything runs, for a time outside a device's range, a negative margin or an empty study.
+    """
+    # Samples are scored as they were drawn: one window each.
+    length = text.length if isinstance(text, SelfText) else 1024 if context is None else context
+    task = {
+        "kind": "text",
+        "text": text.model_dump(mode="json"),
+        "context": length,
+        "batch": default_batch(max(length, 1)) if batch is None else batch,
+        "metric": metric,
+        "margin_nats": margin_nats,
+    }
+    return plan_of(
+        weights=weights,
+        hardware=(hardware,) if isinstance(hardware, Hardware) else tuple(hardware),
+        tasks=(task,),
+        chips=chips,
+        times_s=times_s,
+        seed=seed,
+        alpha=alpha,
+        session=session,
+        looks=looks,
+        spending=spending,
+        threads=threads,
+    )
+
+
+def plan_of(
+    *,
+    weights: str,
+    hardware: Sequence[Hardware],
+    tasks: Sequence[dict[str, Any]],
+    chips: int,
+    times_s: tuple[float, ...],
+    seed: int = 0,
+    alpha: float = 0.025,
+    session: int = 0,
+    looks: tuple[int, ...] | None = None,
+    spending: str = "obrien-fleming",
+    threads: int = 1,
+) -> Plan:
+    """The plan for tables of tasks, checked: see `make_plan`. A look at more chips than there are is refused."""
     if not 1 <= chips <= MAX_CHIPS:
         raise BadInput(
             "chips", got=chips, why="a sign-off is over simulated chips", do=f"use 1 to {MAX_CHIPS}"
         )
-    for time_s in times_s:
-        hardware.check_time(time_s)
-    # Samples are scored as they were drawn: one window each.
-    length = text.length if isinstance(text, SelfText) else 1024 if context is None else context
-    return Plan.parse(
+    if looks is not None and (not looks or looks[-1] != chips):
+        raise BadInput(
+            "looks",
+            got=looks,
+            why=f"the last look sees the whole study, which has {chips} chips",
+            do="end the looks with the number of chips",
+        )
+    for variant in hardware:
+        for time_s in times_s:
+            variant.check_time(time_s)
+    plan = Plan.parse(
         {
             "weights": weights,
-            "hardware": hardware.model_dump(mode="json"),
-            "hardware_id": hardware.id,
+            "variants": [
+                {"label": each.name, "hardware": each.model_dump(mode="json"), "hardware_id": each.id}
+                for each in hardware
+            ],
+            "tasks": list(tasks),
             "seeds": list(range(seed, seed + chips)),
             "times_s": sorted(set(times_s)),
             "session": session,
-            "text": text.model_dump(mode="json"),
-            "context": length,
-            "batch": default_batch(max(length, 1)) if batch is None else batch,
-            "metric": metric,
-            "margin_nats": margin_nats,
             "alpha": alpha,
+            "looks": None if looks is None else list(looks),
+            "spending": spending,
+            "threads": threads,
         },
         "sign-off plan",
     )
+    _ = plan.look_alphas  # looks that do not rise are refused here
+    return plan

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from typing import Any
 
+from aimc_sim.report_parts.svg import NARROW as NARROW
+from aimc_sim.report_parts.svg import WIDE as WIDE
+from aimc_sim.report_parts.svg import Scale, clip, drawing, text_at, ticks
 from aimc_sim.signoff.words import tick
 
-WIDE, NARROW = 720, 358
 MAX_NAMED_CHIPS = 40
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """A map from data [low, high] to pixels [start, stop], linear or logarithmic."""
-
-    low: float
-    high: float
-    start: float
-    stop: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.stop - self.start), 1)
 
 
 def over_time(document: dict[str, Any], width: int) -> str:
@@ -42,7 +24,9 @@ def over_time(document: dict[str, Any], width: int) -> str:
     y = _value_scale(document, height - bottom, top)
     x = _time_scale([at["time_s"] for at in times], left + 18, width - right - 18)
     parts = _grid_y(y, left, width - right)
-    parts += [_text((left + width - right) / 2, height - 6, "time since programming (log)", "axis", "middle")]
+    parts += [
+        text_at((left + width - right) / 2, height - 6, "time since programming (log)", "axis", "middle")
+    ]
     last = -1e9
     for at in times:
         at_x = x(at["time_s"])
@@ -50,7 +34,7 @@ def over_time(document: dict[str, Any], width: int) -> str:
             f'<line class="tick" x1="{at_x}" x2="{at_x}" y1="{height - bottom}" y2="{height - bottom + 5}"/>'
         )
         if at_x - last >= 34:
-            parts.append(_text(at_x, height - bottom + 19, tick(at["time_s"]), "label", "middle"))
+            parts.append(text_at(at_x, height - bottom + 19, tick(at["time_s"]), "label", "middle"))
             last = at_x
     bounds = [(x(at["time_s"]), *_interval(at[key], y)) for at in times]
     if len(times) > 1:
@@ -76,9 +60,9 @@ def over_time(document: dict[str, Any], width: int) -> str:
     for at in times:
         for chip in at["chips"]:
             parts.append(
-                f'<circle class="chip" cx="{x(at["time_s"])}" cy="{y(_clip(chip[key], y))}" r="3.2"/>'
+                f'<circle class="chip" cx="{x(at["time_s"])}" cy="{y(clip(chip[key], y))}" r="3.2"/>'
             )
-    mean = [(x(at["time_s"]), y(_clip(at[key]["mean"], y))) for at in times]
+    mean = [(x(at["time_s"]), y(clip(at[key]["mean"], y))) for at in times]
     if len(mean) > 1:
         parts.append(f'<polyline class="mean" points="{" ".join(f"{a},{b}" for a, b in mean)}"/>')
     parts += [f'<circle class="mean-dot" cx="{a}" cy="{b}" r="4.6"/>' for a, b in mean]
@@ -86,7 +70,7 @@ def over_time(document: dict[str, Any], width: int) -> str:
     for value, name, kind in levels:
         others = [y(other) for other, _, other_kind in levels if other_kind != kind]
         parts.append(_level_name(name, kind, y(value), (left + 4, width - right), taken, others))
-    parts.append(_text(0, 14, _axis(verdict, y), "axis", "start"))
+    parts.append(text_at(0, 14, _axis(verdict, y), "axis", "start"))
     points = "; ".join(f"{at['time']}: {at[key]['mean']:.3g}" for at in times)
     outside = (
         ", above the plot"
@@ -97,7 +81,7 @@ def over_time(document: dict[str, Any], width: int) -> str:
     )
     where = f"The margin is {verdict['margin']:g}{outside}"
     description = f"Mean over chips at each time, nats per token. {points}. {where}."
-    return _svg(f"time-{width}", width, height, f"{_short(verdict)} over time", description, parts)
+    return drawing(f"time-{width}", width, height, f"{_short(verdict)} over time", description, parts)
 
 
 def by_chip(document: dict[str, Any], width: int) -> str:
@@ -111,22 +95,22 @@ def by_chip(document: dict[str, Any], width: int) -> str:
     height = int(top + bottom + step * len(seeds))
     x = _value_scale(document, left, width - right)
     parts: list[str] = []
-    for value in _ticks(x, 5 if width == WIDE else 4):
+    for value in ticks(x, 5 if width == WIDE else 4):
         parts.append(
             f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{top}" y2="{height - bottom}"/>'
         )
-        parts.append(_text(x(value), height - bottom + 18, f"{value:g}", "label", "middle"))
-    parts.append(_text((left + width - right) / 2, height - 4, _axis(verdict, x), "axis", "middle"))
+        parts.append(text_at(x(value), height - bottom + 18, f"{value:g}", "label", "middle"))
+    parts.append(text_at((left + width - right) / 2, height - 4, _axis(verdict, x), "axis", "middle"))
     if x.low <= verdict["margin"] <= x.high:
         m = x(verdict["margin"])
         parts.append(f'<line class="margin" x1="{m}" x2="{m}" y1="{top - 4}" y2="{height - bottom}"/>')
         anchor = "end" if m > width - right - 60 else "start" if m < left + 40 else "middle"
-        parts.append(_text(m, top - 9, f"margin {verdict['margin']:g}", "margin-label", anchor))
+        parts.append(text_at(m, top - 9, f"margin {verdict['margin']:g}", "margin-label", anchor))
     for row, seed in enumerate(seeds):
         cy = round(top + step * (row + 0.5), 1)
-        values = [x(_clip(at["chips"][row][key], x)) for at in times]
+        values = [x(clip(at["chips"][row][key], x)) for at in times]
         if named:
-            parts.append(_text(left - 10, cy + 4, f"seed {seed}", "label", "end"))
+            parts.append(text_at(left - 10, cy + 4, f"seed {seed}", "label", "end"))
         parts.append(f'<line class="span" x1="{min(values)}" x2="{max(values)}" y1="{cy}" y2="{cy}"/>')
         for index, value in enumerate(values):
             parts.append(
@@ -135,7 +119,7 @@ def by_chip(document: dict[str, Any], width: int) -> str:
             )
     shown = ", ".join(at["time"] for at in times)
     description = f"{len(seeds)} chips, one line each; dots from pale to dark are the times {shown}."
-    return _svg(f"chips-{width}", width, height, f"{_short(verdict)} of each chip", description, parts)
+    return drawing(f"chips-{width}", width, height, f"{_short(verdict)} of each chip", description, parts)
 
 
 def _key(verdict: dict[str, Any]) -> str:
@@ -146,7 +130,7 @@ def _short(verdict: dict[str, Any]) -> str:
     return "KL divergence" if verdict["metric"] == "kl" else "Loss increase"
 
 
-def _axis(verdict: dict[str, Any], scale: _Scale) -> str:
+def _axis(verdict: dict[str, Any], scale: Scale) -> str:
     return f"{_short(verdict)}, nats per token{' (log)' if scale.log else ''}"
 
 
@@ -155,7 +139,7 @@ def _shade(index: int, count: int) -> float:
     return round(0.25 + 0.75 * (index + 1) / count, 2) if count > 1 else 1.0
 
 
-def _value_scale(document: dict[str, Any], start: float, stop: float) -> _Scale:
+def _value_scale(document: dict[str, Any], start: float, stop: float) -> Scale:
     """From zero (or the lowest value) to just above everything; a margin far beyond the data stays outside.
 
     Logarithmic where values differ by more than 10×, over four decades at most.
@@ -178,8 +162,8 @@ def _value_scale(document: dict[str, Any], start: float, stop: float) -> _Scale:
         ]
         if high > 10 * min(shown):
             above = [value for value in (*shown, *values) if value >= floor]
-            return _Scale(min(above) / 1.3, high * 1.3, start, stop, log=True)
-    return _Scale(low, max(high * 1.06, 1e-6), start, stop)
+            return Scale(min(above) / 1.3, high * 1.3, start, stop, log=True)
+    return Scale(low, max(high * 1.06, 1e-6), start, stop)
 
 
 def _time_scale(times: list[float], start: float, stop: float) -> Any:
@@ -189,49 +173,27 @@ def _time_scale(times: list[float], start: float, stop: float) -> Any:
     logs = [math.log10(time if time > 0 else zero) for time in times]
     if max(logs) == min(logs):
         return lambda time: round((start + stop) / 2, 1)
-    scale = _Scale(min(logs), max(logs), start, stop)
+    scale = Scale(min(logs), max(logs), start, stop)
     return lambda time: scale(math.log10(time if time > 0 else zero))
 
 
-def _clip(value: float, scale: _Scale) -> float:
-    return min(max(value, scale.low), scale.high)
-
-
-def _interval(value: dict[str, Any], y: _Scale) -> tuple[float, float]:
+def _interval(value: dict[str, Any], y: Scale) -> tuple[float, float]:
     """Pixels of an interval; an unbounded side ends at the mean."""
     low, high = (
         bound if bound is not None and math.isfinite(bound) else value["mean"]
         for bound in value["interval_95"]
     )
-    return y(_clip(low, y)), y(_clip(high, y))
+    return y(clip(low, y)), y(clip(high, y))
 
 
-def _ticks(scale: _Scale, about: int = 5) -> list[float]:
-    """Round numbers from 0 up in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten, and between
-    them 2 and 5 where there is room."""
-    high = scale.high
-    if scale.log:
-        decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(high)) + 1)
-        for factors in ((1, 2, 5), (1, 3), (1,)):
-            ticks = [round(factor * 10.0**decade, 12) for decade in decades for factor in factors]
-            ticks = [tick for tick in ticks if scale.low <= tick <= high]
-            if len(ticks) <= about + 2:
-                break
-        return ticks
-    raw = high / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
-    return [round(step * i, 12) for i in range(int(high / step + 1e-9) + 1)]
-
-
-def _grid_y(y: _Scale, left: float, right: float) -> list[str]:
+def _grid_y(y: Scale, left: float, right: float) -> list[str]:
     parts = []
     if y.log:
         parts.append(f'<line class="base" x1="{left}" x2="{right}" y1="{y.start}" y2="{y.start}"/>')
-    for value in _ticks(y):
+    for value in ticks(y):
         kind = "base" if value == 0 else "grid"
         parts.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
-        parts.append(_text(left - 8, y(value) + 4, f"{value:g}", "label", "end"))
+        parts.append(text_at(left - 8, y(value) + 4, f"{value:g}", "label", "end"))
     return parts
 
 
@@ -262,7 +224,7 @@ def _level_name(
             if clear > best:
                 best, found = clear, (ends[1] if side == "end" else ends[0], at_y + drop, side)
     assert found is not None
-    return _text(found[0], found[1], name, f"{kind}-label", found[2])
+    return text_at(found[0], found[1], name, f"{kind}-label", found[2])
 
 
 def _band_at(x: float, taken: list[tuple[float, float, float]]) -> tuple[float, float]:
@@ -274,16 +236,3 @@ def _band_at(x: float, taken: list[tuple[float, float, float]]) -> tuple[float, 
             share = (x - x0) / (x1 - x0)
             return low0 + share * (low1 - low0), high0 + share * (high1 - high0)
     return taken[-1][1:]
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
-    return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(name: str, width: int, height: int, title: str, description: str, parts: list[str]) -> str:
-    kind = "wide" if width == WIDE else "narrow"
-    return (
-        f'<svg class="plot {kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}-t {name}-d">'
-        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
-        f"{''.join(parts)}</svg>"
-    )

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import math
-import os
 import platform
-import tempfile
-from collections.abc import Callable, Mapping
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.account import arithmetic, notes_on
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.plan import Plan
+from aimc_sim.report_parts.pages import VERSIONS, architecture, version, write_together
+from aimc_sim.report_parts.pages import prepare_folder as prepare_folder
+from aimc_sim.report_parts.pages import to_json as to_json
+from aimc_sim.signoff.findings import Findings, alone
+from aimc_sim.signoff.plan import Part
 from aimc_sim.signoff.run import Result
 from aimc_sim.signoff.statistics import Estimate
-from aimc_sim.signoff.verdict import METRICS, AtTime, Verdict, at_times, decide, effect
-from aimc_sim.spec import finite_json
+from aimc_sim.signoff.verdict import METRICS, AtTime, Verdict, effect
 from aimc_sim.units import format_duration
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ YIELD_NOTE = (
     "The chips differ by the noise of their cells only: this hardware has no faults, no errors of converters and no "
     "variation of dies, so whatever share of chips passes here is a yield of cell noise only."
 )
-_VERSIONS = ("numpy", "numba", "scipy", "torch", "transformers")
 
 
 def _yield_note(hardware: Hardware) -> str:
@@ -52,12 +48,19 @@ def _yield_note(hardware: Hardware) -> str:
 
 
 def document_of(
-    result: Result, *, weight_file: WeightFile | None = None, command: str = ""
+    result: Result,
+    *,
+    weight_file: WeightFile | None = None,
+    command: str = "",
+    findings: Findings | None = None,
 ) -> dict[str, Any]:
-    """The report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again."""
+    """The report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again.
+
+    findings: of this result among others of its study; by default those of the result alone.
+    """
     plan = result.plan
-    times = at_times(result)
-    verdict = decide(plan, times)
+    found = alone(result) if findings is None else findings
+    times, verdict = found.times, found.verdict
     return {
         "format": "aimc-sim sign-off",
         "schema_version": SCHEMA_VERSION,
@@ -74,6 +77,7 @@ def document_of(
             "converters_only": _scores(result.converters, result.digital),
             "times": [_at_time(plan, at, result.digital) for at in times],
         },
+        "statistics": found.to_dict(),
         "coverage": result.coverage.to_dict(),
         "notes": [
             _yield_note(Hardware.load(plan.hardware)),
@@ -87,7 +91,7 @@ def document_of(
     }
 
 
-def describe_text(plan: Plan) -> str:
+def describe_text(plan: Part) -> str:
     """What was scored, in words."""
     text = plan.text
     if text.kind == "self":
@@ -108,59 +112,7 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     return folder / "report.json", folder / "report.html"
 
 
-def write_together(pages: Mapping[Path, str]) -> None:
-    """Write texts into files: all complete under other names first, then all renamed."""
-    written: dict[Path, Path] = {}
-    try:
-        for path, text in pages.items():
-            written[path] = _write_beside(path, text)
-        for path, partial in written.items():
-            os.replace(partial, path)
-    finally:
-        for partial in written.values():
-            partial.unlink(missing_ok=True)
-
-
-def to_json(document: dict[str, Any]) -> str:
-    """JSON text with the document's own order of keys; numbers that are not finite become null."""
-    return json.dumps(finite_json(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def prepare_folder(folder: Path) -> None:
-    """Create the output folder and make sure that it can be written, before hours are spent."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BadInput(
-            "output folder",
-            got=str(folder),
-            why=f"it cannot be written ({error.strerror})",
-            do="choose another with -o",
-        ) from None
-
-
-def _write_beside(path: Path, text: str) -> Path:
-    """Write `text` to a new file in the same folder, synced, and return its path."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        return Path(name)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInput(
-                path.name, got=str(path.parent), why="the disk is full", do="free some space"
-            ) from None
-        raise
-
-
-def _verdict(plan: Plan, verdict: Verdict) -> dict[str, Any]:
+def _verdict(plan: Part, verdict: Verdict) -> dict[str, Any]:
     worst = verdict.worst
     found = effect(plan, worst)
     return {
@@ -208,7 +160,7 @@ def _estimate(value: Estimate, clip: Callable[[float], float] = float) -> dict[s
     }
 
 
-def _at_time(plan: Plan, at: AtTime, digital: WindowScores) -> dict[str, Any]:
+def _at_time(plan: Part, at: AtTime, digital: WindowScores) -> dict[str, Any]:
     return {
         "time": format_duration(at.time_s),
         "time_s": at.time_s,
@@ -254,12 +206,12 @@ def _per_window(result: Result) -> dict[str, Any]:
     }
 
 
-def _provenance(plan: Plan, weight_file: WeightFile | None) -> dict[str, Any]:
+def _provenance(plan: Part, weight_file: WeightFile | None) -> dict[str, Any]:
     device = plan.hardware.get("device", {})
     return {
         "weight_file": None if weight_file is None else weight_file.path.name,
         "weights": plan.weights,
-        "architecture": None if weight_file is None else _architecture(weight_file.config),
+        "architecture": None if weight_file is None else architecture(weight_file.config),
         "source": None if weight_file is None else weight_file.provenance,
         "hardware": plan.hardware.get("name"),
         "hardware_id": plan.hardware_id,
@@ -268,21 +220,9 @@ def _provenance(plan: Plan, weight_file: WeightFile | None) -> dict[str, Any]:
         "device": device.get("name") if isinstance(device, dict) else device,
         "device_source": device.get("source") if isinstance(device, dict) else None,
         "versions": {
-            "aimc-sim": _version("aimc-sim"),
+            "aimc-sim": version("aimc-sim"),
             "python": platform.python_version(),
-            **{name: _version(name) for name in _VERSIONS},
+            **{name: version(name) for name in VERSIONS},
         },
         "machine": f"{platform.system()} {platform.machine()}",
     }
-
-
-def _architecture(config: dict[str, Any]) -> str:
-    named = config.get("architectures") or [config.get("model_type", "unknown")]
-    return str(named[0])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,35 +1,69 @@
-"""Runs a plan: every cell on a bench, one after the other, and keeps what it cost apart from what it found."""
+"""Runs a plan: every cell on an engine, through the plan's journal, and keeps what it cost apart from what it found."""
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.evaluate.windows import Windows
-from aimc_sim.signoff.bench import Bench, OnProgress, open_bench
-from aimc_sim.signoff.plan import Cell, Plan, cells_of
+from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.bench import (
+    Bench,
+    ModelBench,
+    Setup,
+    check_ranges,
+    check_same_file,
+    coverage_from_json,
+    threads,
+)
+from aimc_sim.signoff.engine import InProcess, Pool, Schedule, drive
+from aimc_sim.signoff.journal import Memory, Store, open_journal
+from aimc_sim.signoff.plan import Cell, Part, Plan, cells_of
+from aimc_sim.signoff.statistics import Look, look_at, paired
+from aimc_sim.signoff.tasks import (
+    CellScores,
+    Json,
+    OnProgress,
+    prepare,
+    steps_of,
+    window_scores,
+    windows_from_json,
+)
 
 if TYPE_CHECKING:
+    from aimc_sim.cell_matrix import Ranges
     from aimc_sim.torch_bridge.coverage import Coverage
     from aimc_sim.weightfile import WeightFile
+
+EngineName = Literal["local", "ray"]
+JOURNAL = "journal.sqlite"
+TextPath = str | Path | Mapping[str, Path] | None  # one file, or one a task by its label
 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of every cell of a plan, which now names its converter ranges.
+    """Scores of one task on one hardware, whose plan now names its converter ranges.
 
-    timings: seconds, the only part that differs when it is run twice.
+    looks: what each look said, where the plan has several. timings: seconds, the only part that differs when it is run
+    twice.
     """
 
-    plan: Plan
+    plan: Part
     windows: Windows
     scores: dict[Cell, WindowScores]
     coverage: Coverage
     timings: dict[str, float] = field(compare=False)
+    variant: str = ""
+    task: str = ""
+    looks: tuple[Look, ...] = ()
 
     @property
     def digital(self) -> WindowScores:
@@ -46,33 +80,73 @@ class Result:
         return self.scores[Cell("chip", seed, time_s)]
 
 
+@dataclass(frozen=True)
+class Study:
+    """A finished plan: one result a task and hardware, in the plan's order. timings: seconds of the whole."""
+
+    plan: Plan
+    results: tuple[Result, ...]
+    timings: dict[str, float] = field(compare=False)
+
+    @property
+    def only(self) -> Result:
+        """The result of a plan with one task and one hardware."""
+        if len(self.results) != 1:
+            raise BadInput(
+                "study", got=f"{len(self.results)} results", why="one was expected", do="go through .results"
+            )
+        return self.results[0]
+
+
 def run_plan(
     plan: Plan,
     weight_file: WeightFile,
     *,
-    text_path: str | Path | None = None,
+    text_path: TextPath = None,
     progress: OnProgress | None = None,
     verified: bool = False,
-) -> Result:
+    journal: str | Path | None = None,
+    restart: bool = False,
+    engine: EngineName = "local",
+    workers: int | None = 1,
+    address: str | None = None,
+) -> Study:
     """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
 
+    journal: a file that finished cells are written to, and read from when it is there: a run that was killed goes on
+    where it stopped, and several processes share the work; None keeps all in memory. restart: put an old journal
+    aside first. engine: "local" or "ray" (address: of its cluster; None starts one here). workers: processes, 1 for
+    this one, None for as many as pay off. verified: `check_weights` has just been called, so the file is not read for
+    that again.
+
     Raises BadInput before anything is computed where the weight file is damaged or the plan does not fit it or the
-    text. verified: `check_weights` has just been called, so the file is not read for that again.
+    text, or where the journal belongs to another plan or to other code.
     """
     start = time.perf_counter()
-    if not verified:
-        check_weights(weight_file, progress)
-    with open_bench(plan, weight_file, text_path, progress) as bench:
+    check_same_file(plan, weight_file.id)
+    with ExitStack() as stack:
+        store: Store = Memory()
+        if journal is not None:
+            from aimc_sim.signoff.code_version import code_version
+
+            store = stack.enter_context(open_journal(Path(journal), plan, code_version(), restart=restart))
+        if not verified:
+            check_weights(weight_file, progress)
+        with threads(plan.threads):
+            items = _items(plan, weight_file, text_path, store, progress)
+            ranges: dict[str, Ranges] = {}
+            if not {cell.name for cell in cells_of(plan)} <= store.finished():
+                ranges = _ranges(plan, weight_file, store, progress)
         prepared = time.perf_counter()
-        result = run_cells(plan, bench, progress)
-        timings = {"prepare": prepared - start, **bench.seconds, **result.timings}
-    return Result(
-        result.plan,
-        result.windows,
-        result.scores,
-        result.coverage,
-        {**timings, "total": time.perf_counter() - start},
+        setup = Setup(plan, weight_file.path.resolve(), items, ranges)
+        pool = partial(_pool, engine, workers, setup, weight_file, progress, address)
+        study = _run(plan, items, store, pool, progress)
+    stages = {"prepare": prepared - start, **study.timings, "total": time.perf_counter() - start}
+    results = tuple(
+        replace(result, timings={**stages, **result.timings, "total": stages["total"]})
+        for result in study.results
     )
+    return Study(study.plan, results, stages)
 
 
 def check_weights(weight_file: WeightFile, progress: OnProgress | None = None) -> None:
@@ -92,27 +166,195 @@ def check_weights(weight_file: WeightFile, progress: OnProgress | None = None) -
         progress("checking the file", 1, 1)
 
 
-def run_cells(plan: Plan, bench: Bench, progress: OnProgress | None = None) -> Result:
-    """Score every cell on a bench that is already open."""
-    cells = cells_of(plan)
-    done, total = 0, len(cells) * bench.steps
-    scores: dict[Cell, WindowScores] = {}
-    timings: dict[str, float] = {}
+def run_cells(
+    plan: Plan, bench: Bench, items: Mapping[str, Json], progress: OnProgress | None = None
+) -> Study:
+    """Run a plan on a bench in this process, without a journal. items: of each task, as `prepare` gives them."""
+    return _run(plan, items, Memory(), partial(InProcess, bench), progress)
+
+
+@contextmanager
+def _closing(pool: Pool) -> Iterator[Pool]:
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _run(
+    plan: Plan,
+    items: Mapping[str, Json],
+    store: Store,
+    make_pool: Callable[[Callable[[], None]], Pool],
+    progress: OnProgress | None,
+) -> Study:
+    steps = {label: 1 + steps_of(plan.task(label), items[label]) for label in items}
+    schedule = Schedule(steps)
+    done = total = 0
+    counted: dict[str, int] = {}
 
     def step() -> None:
         nonlocal done
         done += 1
-        if progress is not None:
+        if progress is not None and done <= total:
             progress("chips × times", done, total)
 
-    for cell in cells:
-        start = time.perf_counter()
-        scores[cell] = bench.scores(cell, step)
-        timings[name_of(cell)] = time.perf_counter() - start
-    completed = plan.model_copy(update={"ranges_id": bench.ranges_id})
-    return Result(completed, bench.windows, scores, bench.coverage(), timings)
+    def finished(cell: Cell) -> None:
+        """A cell that another process, or an earlier run, has computed makes its steps at once."""
+        nonlocal done
+        counted[cell.name] = steps[cell.task]
+        if sum(counted.values()) > done:
+            done = sum(counted.values())
+            if progress is not None:
+                progress("chips × times", done, total)
+
+    open_parts = {(variant.label, task.label) for variant in plan.variants for task in plan.tasks}
+    ends: dict[tuple[str, str], tuple[int, float]] = {}
+    looks: dict[tuple[str, str], list[Look]] = {part: [] for part in open_parts}
+    with ExitStack() as stack:
+        pool: Pool | None = None
+        first = 0
+        for chips, alpha in plan.look_alphas:
+            cells = [
+                cell
+                for cell in cells_of(plan, first, chips)
+                if cell.kind != "chip" or (cell.variant, cell.task) in open_parts
+            ]
+            total += sum(steps[cell.task] for cell in cells)
+            if pool is None and not {cell.name for cell in cells} <= store.finished():
+                pool = stack.enter_context(_closing(make_pool(step)))
+            if pool is not None:
+                drive(cells, schedule, store, pool, finished)
+            first = chips
+            study = _gather(plan, items, store, dict.fromkeys(open_parts, (chips, alpha)))
+            final = chips == len(plan.seeds)
+            for result in study.results:
+                part = (result.variant, result.task)
+                if plan.looks is not None:
+                    looks[part].append(_look(result, alpha, final, plan.look_alphas[-1][1]))
+                if final or looks[part][-1].outcome != "continue":
+                    open_parts.discard(part)
+                    ends[part] = (chips, alpha)
+            if not open_parts:
+                break
+    return _gather(plan, items, store, ends, looks)
 
 
-def name_of(cell: Cell) -> str:
-    """``digital``, ``converters`` or ``chip 3 at 3600.0 s``."""
-    return cell.kind if cell.kind != "chip" else f"chip {cell.seed} at {cell.time_s} s"
+def _look(result: Result, alpha: float, final: bool, final_alpha: float) -> Look:
+    from aimc_sim.signoff.verdict import losses_of
+
+    losses, tokens = losses_of(result)
+    return look_at(
+        [paired(table, 0.0, tokens) for table in losses],
+        result.plan.margin_nats,
+        alpha,
+        final=final,
+        final_alpha=final_alpha,
+    )
+
+
+def _gather(
+    plan: Plan,
+    items: Mapping[str, Json],
+    store: Store,
+    ends: Mapping[tuple[str, str], tuple[int, float]],
+    looks: Mapping[tuple[str, str], list[Look]] | None = None,
+) -> Study:
+    """The results of what the store holds: the same whoever computed it, in whatever order."""
+    rows, facts = store.rows(), store.facts()
+    ranges = {label: facts[f"ranges_id/{label}"] for label in (variant.label for variant in plan.variants)}
+    for label, found in ranges.items():
+        check_ranges(label, plan.variant(label).ranges_id, found)
+    completed = plan.with_ranges(ranges)
+    results, seconds = [], dict.fromkeys(("program_and_mount", "score"), 0.0)
+    counted: set[str] = set()
+    for variant in completed.variants:
+        for task in completed.tasks:
+            if (variant.label, task.label) not in ends:
+                continue
+            chips, alpha = ends[variant.label, task.label]
+            windows, scores, timings = windows_from_json(items[task.label]), {}, {}
+            for cell in cells_of(completed, 0, chips):
+                if cell.task != task.label or cell.variant not in ("", variant.label):
+                    continue
+                row = rows[cell.name]
+                own = Cell(cell.kind, cell.seed, cell.time_s)
+                scores[own] = window_scores(CellScores.from_json(json.loads(row.scores)), windows)
+                timings[cell.name] = sum(row.seconds.values())
+                if cell.name not in counted:
+                    counted.add(cell.name)
+                    for stage, value in row.seconds.items():
+                        seconds[stage] = seconds.get(stage, 0.0) + value
+            results.append(
+                Result(
+                    completed.part(variant.label, task.label, chips, alpha),
+                    windows,
+                    scores,
+                    coverage_from_json(facts[f"coverage/{variant.label}"]),
+                    timings,
+                    variant.label,
+                    task.label,
+                    tuple((looks or {}).get((variant.label, task.label), ())),
+                )
+            )
+    return Study(completed, tuple(results), seconds)
+
+
+def _items(
+    plan: Plan,
+    weight_file: WeightFile,
+    text_path: TextPath,
+    store: Store,
+    progress: OnProgress | None,
+) -> dict[str, Json]:
+    """Items of every task, from the store where they are there. The text file is compared with the plan either way."""
+    there, items = store.facts(), {}
+    for task in plan.tasks:
+        name = f"items/{task.label}"
+        if name not in there or task.text.kind == "file":
+            path = text_path.get(task.label) if isinstance(text_path, Mapping) else text_path
+            store.state(name, prepare(task, weight_file, path, progress))
+    there = store.facts()
+    for task in plan.tasks:
+        items[task.label] = there[f"items/{task.label}"]
+    return items
+
+
+def _ranges(
+    plan: Plan, weight_file: WeightFile, store: Store, progress: OnProgress | None
+) -> dict[str, Ranges]:
+    """Converter ranges of every variant, derived once for all workers, and held against the plan and the store."""
+    from aimc_sim.programming import program
+
+    found = {}
+    for variant in plan.variants:
+        chip = program(weight_file, plan.seeds[0], Hardware.load(variant.hardware), progress=progress)
+        check_ranges(variant.label, variant.ranges_id, chip.ranges_id)
+        store.state(f"ranges_id/{variant.label}", chip.ranges_id)
+        found[variant.label] = chip.ranges
+    return found
+
+
+def _pool(
+    engine: EngineName,
+    workers: int | None,
+    setup: Setup,
+    weight_file: WeightFile,
+    progress: OnProgress | None,
+    address: str | None,
+    on_step: Callable[[], None],
+) -> Pool:
+    """The engine's pool of workers."""
+    if engine == "ray":
+        from aimc_sim.signoff.engine_ray import RayPool
+
+        return RayPool(setup, workers, address)
+    from aimc_sim.signoff.engine_local import Processes, default_workers
+
+    if workers is None:
+        parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
+        tokens = max(windows_from_json(each).scored_tokens for each in setup.items.values())
+        workers = default_workers(parameters, tokens, len(cells_of(setup.plan)), setup.plan.threads)
+    if workers == 1:
+        return InProcess(ModelBench(setup, progress), on_step)
+    return Processes(partial(ModelBench, setup), workers, on_step)

@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from aimc_sim.evaluate.metrics import WindowScores
-from aimc_sim.signoff.plan import Plan
+from aimc_sim.signoff.plan import Part
 from aimc_sim.signoff.run import Result
 from aimc_sim.signoff.statistics import Estimate, NonInferiority, estimate, non_inferior
 from aimc_sim.signoff.words import nats, sig, spoken
 
+Floats = npt.NDArray[np.float64]
 METRICS = {
     "kl": "KL divergence from the digital model",
     "loss": "increase of the loss over the digital model",
@@ -54,15 +56,28 @@ def at_times(result: Result) -> tuple[AtTime, ...]:
     return tuple(_at_time(result, time_s) for time_s in result.plan.times_s)
 
 
-def decide(plan: Plan, times: tuple[AtTime, ...]) -> Verdict:
+def decide(plan: Part, times: tuple[AtTime, ...]) -> Verdict:
     """The verdict over all times, decided by the one with the highest bound."""
     worst = max(times, key=lambda at: (at.gate.bound, at.gate.loss.mean))
     return Verdict(worst.gate.passed, worst, _summary(plan, times, worst))
 
 
-def effect(plan: Plan, at: AtTime) -> Estimate:
+def effect(plan: Part, at: AtTime) -> Estimate:
     """The estimate that the plan's metric decides on."""
     return at.kl if plan.metric == "kl" else at.loss_increase
+
+
+def losses_of(result: Result) -> tuple[Floats, Floats]:
+    """Losses (times, chips, windows) by the plan's metric, nats per token; tokens (windows,), which weigh them."""
+    plan, digital = result.plan, result.digital
+    tokens = digital.tokens.astype(np.float64)
+
+    def loss(seed: int, time_s: float) -> Floats:
+        chip = result.chip(seed, time_s)
+        assert chip.kl is not None
+        return chip.kl / tokens if plan.metric == "kl" else (chip.nll - digital.nll) / tokens
+
+    return np.array([[loss(seed, time_s) for seed in plan.seeds] for time_s in plan.times_s]), tokens
 
 
 def _at_time(result: Result, time_s: float) -> AtTime:
@@ -98,7 +113,7 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 709.0 else math.inf
 
 
-def _summary(plan: Plan, times: tuple[AtTime, ...], worst: AtTime) -> str:
+def _summary(plan: Part, times: tuple[AtTime, ...], worst: AtTime) -> str:
     """One plain sentence that stands on its own."""
     mean, bound = sig(worst.gate.loss.mean), sig(worst.gate.bound)
     margin, when = f"{plan.margin_nats:g}", "after " + spoken(worst.time_s)

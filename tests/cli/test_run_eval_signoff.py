@@ -145,7 +145,7 @@ def test_signoff_passes_and_writes_its_report(studied: tuple[Any, Path]) -> None
         "report.html",
     ):
         assert line in done.stdout
-    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["journal.sqlite", "report.html", "report.json"]
     found = json.loads((folder / "report.json").read_text())
     assert found["provenance"]["ranges_id"] == found["plan"]["ranges_id"] != ""
     assert found["provenance"]["arithmetic"].startswith("exact integers, engine ")

@@ -19,7 +19,7 @@ def test_equal_plans_have_equal_ids_and_every_choice_counts(plan_with: Any) -> N
     changes: list[dict[str, Any]] = [
         {"weights": "1" * 64}, {"hardware": Hardware.load("pcm-512")}, {"chips": 5}, {"times_s": (60.0,)}, {"seed": 7},
         {"margin_nats": 0.61}, {"text": SelfText(sequences=7, length=21)}, {"metric": "loss"}, {"alpha": 0.05},
-        {"session": 1}, {"batch": 2}, {"text": FileText(name="a", sha256="0" * 64)},
+        {"session": 1}, {"threads": 2}, {"batch": 2}, {"text": FileText(name="a", sha256="0" * 64)},
     ]  # fmt: skip
     ids = {plan.id, *(plan_with(**change).id for change in changes)}
     assert len(ids) == 1 + len(changes)
@@ -28,12 +28,12 @@ def test_equal_plans_have_equal_ids_and_every_choice_counts(plan_with: Any) -> N
 def test_cells_go_chip_by_chip(plan_with: Any) -> None:
     cells = cells_of(plan_with(chips=2, seed=5))
     assert cells == (
-        Cell("digital"),
-        Cell("converters"),
-        Cell("chip", 5, 60.0),
-        Cell("chip", 5, 86400.0),
-        Cell("chip", 6, 60.0),
-        Cell("chip", 6, 86400.0),
+        Cell("digital", task="text"),
+        Cell("converters", None, None, "hermes-256", "text"),
+        Cell("chip", 5, 60.0, "hermes-256", "text"),
+        Cell("chip", 5, 86400.0, "hermes-256", "text"),
+        Cell("chip", 6, 60.0, "hermes-256", "text"),
+        Cell("chip", 6, 86400.0, "hermes-256", "text"),
     )
 
 
@@ -42,10 +42,10 @@ def test_times_are_sorted_and_counted_once(plan_with: Any) -> None:
 
 
 def test_samples_are_scored_whole_and_files_in_windows(plan_with: Any) -> None:
-    assert (plan_with(context=512).context, plan_with().batch) == (21, 48)
+    assert (plan_with(context=512).tasks[0].context, plan_with().tasks[0].batch) == (21, 48)
     text = FileText(name="a.txt", sha256="0" * 64)
-    assert plan_with(text=text).context == 1024
-    assert plan_with(text=text, context=512).batch == 2
+    assert plan_with(text=text).tasks[0].context == 1024
+    assert plan_with(text=text, context=512).tasks[0].batch == 2
 
 
 @pytest.mark.parametrize(

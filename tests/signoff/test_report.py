@@ -15,12 +15,12 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.signoff import plots, report
 from aimc_sim.signoff.html import interval, macs, percent, render, shape
-from aimc_sim.signoff.run import Result, run_cells
+from aimc_sim.signoff.run import Result
 from aimc_sim.signoff.words import nats, nats_text, perplexity_text, share_text, sig, spoken, tick
 
 
 def document(plan: Any, fake: Any, **of: Any) -> dict[str, Any]:
-    return report.document_of(run_cells(plan, fake.FakeBench()), command="aimc-sim signoff x.h5", **of)
+    return report.document_of(fake.run_fake(plan), command="aimc-sim signoff x.h5", **of)
 
 
 def compared(text: str) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def test_json_is_stable_and_complete(plan_with: Any, fake: Any) -> None:
         "plan",
         "text",
         "rows",
+        "statistics",
         "coverage",
         "notes",
         "provenance",
@@ -47,9 +48,10 @@ def test_json_is_stable_and_complete(plan_with: Any, fake: Any) -> None:
         "windows",
         "timings",
     ]
-    completed = plan.model_copy(update={"ranges_id": fake.FakeBench.ranges_id})
-    assert found["plan"]["id"] == completed.id != plan.id
-    assert found["provenance"]["ranges_id"] == found["plan"]["ranges_id"] == completed.ranges_id
+    completed = plan.with_ranges({"hermes-256": fake.FakeBench.ranges_id})
+    assert found["plan"]["id"] == completed.part("hermes-256", "text").id
+    assert completed.id != plan.id
+    assert found["provenance"]["ranges_id"] == found["plan"]["ranges_id"] == fake.FakeBench.ranges_id
     assert found["provenance"]["arithmetic"].startswith("exact integers, engine ")
     assert found["verdict"]["outcome"] == "pass"
     assert found["verdict"]["worst_time"] == "1d"
@@ -69,7 +71,7 @@ def test_one_chip_is_said_to_be_one_chip(plan_with: Any, fake: Any) -> None:
 
 def test_one_cell_has_no_interval_and_still_a_report(plan_with: Any, fake: Any) -> None:
     plan = plan_with(chips=1, times_s=(60.0,))
-    found = report.document_of(run_cells(plan, fake.FakeBench(windows=1)))
+    found = report.document_of(fake.run_fake(plan, fake.FakeBench(windows=1)))
     assert json.loads(report.to_json(found))["verdict"]["upper_bound"] is None
     assert found["verdict"]["pass"] is False
     assert found["rows"]["times"][0]["agreement"]["interval_95"] == [None, None]
@@ -303,7 +305,7 @@ def test_chromium_renders_it_at_every_width_without_overflow(
 
 
 def test_results_do_not_compare_timings(plan_with: Any, fake: Any) -> None:
-    first = run_cells(plan_with(chips=1), fake.FakeBench())
+    first = fake.run_fake(plan_with(chips=1))
     assert isinstance(first, Result)
     found = document(plan_with(chips=1), fake)
     assert all(isinstance(value, float) for value in found["timings"].values())

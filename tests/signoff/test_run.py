@@ -13,24 +13,30 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText, file_text
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.plan import cells_of
-from aimc_sim.signoff.run import run_cells, run_plan
-from aimc_sim.signoff.verdict import at_times, decide
+from aimc_sim.signoff.run import Result, run_plan
+from aimc_sim.signoff.verdict import Verdict, at_times, decide
 from aimc_sim.weightfile import WeightFile
+
+
+def decided(result: Result) -> Verdict:
+    return decide(result.plan, at_times(result))
 
 
 def test_every_cell_is_asked_once_and_progress_is_whole(plan_with: Any, fake: Any) -> None:
     plan, bench = plan_with(), fake.FakeBench()
     steps: list[tuple[str, int, int]] = []
-    result = run_cells(plan, bench, lambda *step: steps.append(step))
+    result = fake.run_fake(plan, bench, lambda *step: steps.append(step))
     assert tuple(bench.asked) == cells_of(plan)
-    assert [done for _, done, _ in steps] == list(range(1, 31))
-    assert {total for _, _, total in steps} == {30}
-    assert set(result.scores) == set(cells_of(plan))
+    assert [done for _, done, _ in steps] == list(range(1, 21))
+    assert {total for _, _, total in steps} == {20}
+    assert {(c.kind, c.seed, c.time_s) for c in result.scores} == {
+        (c.kind, c.seed, c.time_s) for c in cells_of(plan)
+    }
 
 
 def test_figures_are_those_of_the_scores(plan_with: Any, fake: Any) -> None:
     plan = plan_with()
-    result = run_cells(plan, fake.FakeBench())
+    result = fake.run_fake(plan)
     for at in at_times(result):
         expected = 0.2 + 0.05 * math.log10(at.time_s + 1) + 0.015 + 0.05
         assert at.kl.mean == pytest.approx(expected)
@@ -43,8 +49,7 @@ def test_figures_are_those_of_the_scores(plan_with: Any, fake: Any) -> None:
 
 def test_the_worst_time_decides(plan_with: Any, fake: Any) -> None:
     plan = plan_with()
-    times = at_times(run_cells(plan, fake.FakeBench()))
-    verdict = decide(plan, times)
+    verdict = decided(fake.run_fake(plan))
     assert verdict.passed
     assert verdict.worst.time_s == 86400.0
     assert verdict.summary.startswith("After 1 day, the worst of 2 times, the mean KL divergence")
@@ -57,7 +62,7 @@ def test_the_worst_time_decides(plan_with: Any, fake: Any) -> None:
 )
 def test_failing_says_why(plan_with: Any, fake: Any, margin: float, says: str) -> None:
     plan = plan_with(margin_nats=margin)
-    verdict = decide(plan, at_times(run_cells(plan, fake.FakeBench())))
+    verdict = decided(fake.run_fake(plan))
     assert not verdict.passed
     assert says in verdict.summary
     assert verdict.worst.gate.straddles == (margin == 0.52)
@@ -65,7 +70,7 @@ def test_failing_says_why(plan_with: Any, fake: Any, margin: float, says: str) -
 
 def test_loss_is_another_metric(plan_with: Any, fake: Any) -> None:
     plan = plan_with(metric="loss", margin_nats=0.3)
-    verdict = decide(plan, at_times(run_cells(plan, fake.FakeBench())))
+    verdict = decided(fake.run_fake(plan))
     assert verdict.worst.gate.loss.mean == pytest.approx(verdict.worst.kl.mean / 2)
     assert verdict.passed
     assert "increase of the loss" in verdict.summary
@@ -91,29 +96,30 @@ def real_plan(plan_with: Any, weights: WeightFile, **changes: Any) -> Any:
 
 def test_a_real_study_repeats_and_seeds_tell_chips_apart(plan_with: Any, weights: WeightFile) -> None:
     plan = real_plan(plan_with, weights)
-    first, again = run_plan(plan, weights), run_plan(plan, weights)
-    for cell in cells_of(plan):
-        assert np.array_equal(first.scores[cell].nll, again.scores[cell].nll)
+    first, again = run_plan(plan, weights).only, run_plan(plan, weights).only
+    assert len(first.scores) == len(cells_of(plan))
+    for cell, scores in first.scores.items():
+        assert np.array_equal(scores.nll, again.scores[cell].nll)
     assert first.digital.kl_nats == 0.0
     assert first.converters.kl_nats is not None
     assert first.chip(0, 60.0).kl_nats != first.chip(1, 60.0).kl_nats
     assert first.coverage.static_share == 1.0
     # Common random numbers: a study of one of the chips finds the same scores.
-    alone = run_plan(real_plan(plan_with, weights, chips=1, seed=1, times_s=(86400.0,)), weights)
+    alone = run_plan(real_plan(plan_with, weights, chips=1, seed=1, times_s=(86400.0,)), weights).only
     assert np.array_equal(alone.chip(1, 86400.0).nll, first.chip(1, 86400.0).nll)
 
 
 def test_ideal_hardware_loses_nothing(plan_with: Any, weights: WeightFile) -> None:
     plan = real_plan(plan_with, weights, hardware=Hardware.load("ideal"), times_s=(0.0,), margin_nats=1e-4)
-    result = run_plan(plan, weights)
-    assert decide(plan, at_times(result)).passed
+    result = run_plan(plan, weights).only
+    assert decided(result).passed
 
 
 def test_a_text_file_is_checked_against_the_plan(plan_with: Any, weights: WeightFile, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("all the same words again " * 4)
     plan = real_plan(plan_with, weights, chips=1, times_s=(60.0,), text=file_text(text), context=32)
-    assert run_plan(plan, weights, text_path=text).windows.scored_tokens == 96
+    assert run_plan(plan, weights, text_path=text).only.windows.scored_tokens == 96
     text.write_text("other words")
     with pytest.raises(BadInput, match="text file"):
         run_plan(plan, weights, text_path=text)
@@ -128,7 +134,7 @@ def test_matrices_left_digital_are_in_the_coverage(plan_with: Any, weights: Weig
         }
     )
     plan = real_plan(plan_with, weights, hardware=hardware, chips=1, times_s=(60.0,))
-    coverage = run_plan(plan, weights).coverage
+    coverage = run_plan(plan, weights).only.coverage
     assert [row.name for row in coverage.rows if row.kind == "digital by choice"] == ["lm_head"]
 
 
@@ -136,11 +142,11 @@ def test_a_plan_is_completed_by_its_converter_ranges_and_holds_to_them(
     plan_with: Any, weights: WeightFile
 ) -> None:
     plan = real_plan(plan_with, weights, chips=1, times_s=(60.0,))
-    assert plan.ranges_id is None
+    assert plan.variants[0].ranges_id is None
     completed = run_plan(plan, weights).plan
-    assert completed.ranges_id
+    assert completed.variants[0].ranges_id
     assert completed.id != plan.id
     assert run_plan(completed, weights).plan == completed
-    other = completed.model_copy(update={"ranges_id": "0" * 16})
+    other = completed.with_ranges({"hermes-256": "0" * 16})
     with pytest.raises(BadInput, match="converter ranges"):
         run_plan(other, weights)

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.signoff.statistics import estimate, non_inferior, paired
+from aimc_sim.testing import AlphaLedger, assert_binomial
 
 
 def draws(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64]:
@@ -69,7 +70,7 @@ REGIMES = [
 
 @pytest.mark.parametrize(("chips", "items", "sigma"), REGIMES)
 def test_the_interval_covers_the_truth(chips: int, items: int, sigma: tuple[float, float, float]) -> None:
-    n = 4000
+    n = 2000
     results = [estimate(table) for table in study(chips, items, sigma, seed=5, n=n)]
     covered = np.mean([low <= 0.0 <= high for low, high in (r.interval for r in results)])
     assert covered >= 0.945 - 2 * math.sqrt(0.05 * 0.95 / n)
@@ -85,11 +86,98 @@ def test_the_interval_over_chips_alone_would_not_cover() -> None:
 
 def test_the_gate_keeps_its_error() -> None:
     """At the margin exactly, at most alpha of the studies pass."""
-    tables = study(5, 32, (0.5, 1.0, 0.5), seed=17, n=4000)
+    tables = study(5, 32, (0.5, 1.0, 0.5), seed=17, n=2000)
     passed = np.mean(
         [non_inferior(table + 1.0, 0.0, 1.0, 0.05, higher_is_better=False).passed for table in tables]
     )
-    assert passed <= 0.055
+    assert passed <= 0.06
+
+
+def test_an_interval_of_chips_alone_is_exact(ledger: AlphaLedger) -> None:
+    """Where only chips differ the interval is Student's, and the gate's p-value is uniform."""
+    tables = np.repeat(draws((4000, 5, 1), 71), 3, axis=2)
+    results = [estimate(table) for table in tables]
+    covered = sum(low <= 0.0 <= high for low, high in (r.interval for r in results))
+    assert_binomial(covered, trials=4000, probability=0.95, alpha=ledger.spend("estimate: coverage"))
+    gates = [non_inferior(table + 1.0, 0.0, 1.0, higher_is_better=False) for table in tables[:1500]]
+    below = sum(gate.p_value <= 0.1 for gate in gates)
+    assert_binomial(below, trials=1500, probability=0.1, alpha=ledger.spend("gate: p-value"))
+    assert all(gate.passed == (gate.p_value <= 0.025) for gate in gates)
+
+
+# (chips, items, mean, sigma of chips and of items on the probit scale)
+ANSWERS = [
+    (5, 200, 0.95, (0.4, 0.5)),
+    (5, 200, 0.05, (0.02, 4.0)),
+    (5, 200, 0.5, (0.1, 1.0)),
+    (5, 50, 0.95, (0.05, 4.0)),
+    (2, 100, 0.9, (0.3, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("chips", "items", "mean", "sigma"), ANSWERS)
+def test_right_and_wrong_answers_are_covered(
+    chips: int, items: int, mean: float, sigma: tuple[float, float]
+) -> None:
+    n = 1000
+    mu = float(special.ndtri(mean)) * math.sqrt(1 + sigma[0] ** 2 + sigma[1] ** 2)
+    effects = sigma[0] * draws((n, chips, 1), 81) + sigma[1] * draws((n, 1, items), 82)
+    tables = (draws((n, chips, items), 83) < mu + effects).astype(float)
+    covered = np.mean([low <= mean <= high for low, high in (estimate(table).interval for table in tables)])
+    assert covered >= 0.935 - 2 * math.sqrt(0.05 * 0.95 / n)
+    if (items, sigma[1]) == (50, 4.0):  # negative control: mean ± t·se alone
+        found = [estimate(table) for table in tables]
+        assert np.mean([abs(e.mean - mean) <= e.half_width(0.025) for e in found]) < covered - 0.03
+
+
+def test_intervals_of_answers_stay_where_answers_can_be() -> None:
+    for answer in (0.0, 1.0):
+        found = estimate(np.full((5, 40), answer))
+        assert 0.0 <= found.interval[0] <= answer <= found.interval[1] <= 1.0
+        assert found.interval[1] - found.interval[0] > 0.05, "40 items cannot show that it is always so"
+        assert "near 0 or 1" in found.caveat
+    independent = np.indices((5, 200)).sum(axis=0) % 2
+    low, high = estimate(independent).interval
+    assert low < 0.5 < high
+
+
+def test_one_chip_with_answers_has_wilsons_interval() -> None:
+    answers = np.zeros((1, 100))
+    answers[0, :30] = 1.0
+    t = float(special.stdtrit(99, 0.975))
+    n = t**2 * 0.21 / (t**2 * 0.21 * 100 / 99 / 100)  # the sample variance divides by n − 1
+    middle, spread = 0.3 + t**2 / (2 * n), t * math.sqrt(0.21 / n + t**2 / (4 * n * n))
+    expected = ((middle - spread) / (1 + t**2 / n), (middle + spread) / (1 + t**2 / n))
+    assert estimate(answers).interval == pytest.approx(expected)
+
+
+def test_flips_have_tangos_interval_and_few_flips_a_wider_one() -> None:
+    """Tango's interval solves the equation of his score test at both ends."""
+    lost, won, items = 30, 10, 200
+    scores = np.zeros((1, items))
+    scores[0, :lost], scores[0, lost : lost + won] = 1.0, -1.0
+    found = paired(scores, 0.0)
+    assert found.rates is not None
+    t = float(special.stdtrit(items - 1, 0.975))
+    n = found.rates.effective(found.half_width(0.025), t)
+    for delta in found.interval:
+        a, c = 2.0, -won / items * delta * (1 - delta)
+        b = -(lost + won) / items + (2 - (lost - won) / items) * delta
+        less = (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)
+        statistic = (found.mean - delta) / math.sqrt((2 * less + delta * (1 - delta)) / n)
+        assert abs(statistic) == pytest.approx(t, rel=1e-6)
+    few = np.zeros((1, items))
+    few[0, :2] = 1.0
+    assert "few answers differ" in paired(few, 0.0).caveat
+    assert paired(few, 0.0).interval[1] > 0.01 + paired(few, 0.0).half_width(0.025)
+
+
+def test_skewed_scores_get_a_longer_upper_end_and_say_so() -> None:
+    scores = np.exp(1.5 * draws((1, 40), 91)) + 0.1 * np.abs(draws((5, 40), 92))
+    found = estimate(scores)
+    assert "skewed" in found.caveat
+    assert found.interval[1] - found.mean > found.mean - found.interval[0]
+    assert paired(scores, 100.0).caveat == "", "a difference of both signs is no scale"
 
 
 def test_equal_weights_change_nothing_and_tokens_weigh() -> None:

@@ -1,7 +1,7 @@
-"""Statistics of crossed studies: every chip answers every item.
+"""Means of crossed studies: every chip answers every item.
 
 The model is ``score = mean + chip + item + interaction``, chips and items both random, so an interval for the mean
-speaks about other chips *and* other text. Components come from the method of moments (expected mean squares of the
+speaks about other chips *and* other items. Components come from the method of moments (expected mean squares of the
 two-way layout without replication: Cornfield & Tukey, Ann. Math. Stat. 27, 1956). Intervals combine one Student t
 quantile a component, as Howe does for a sum of independent means (JASA 69, 1974) and Graybill & Wang for a sum of
 variances (JASA 75, 1980):
@@ -9,26 +9,34 @@ variances (JASA 75, 1980):
     half-width² = [ t²(C−1)·MS_chip + t²(I−1)·max(MS_item − MS_rest, 0) ] / (C·I),  at least t²(I−1)·MS_item / (C·I)
 
 With Gaussian effects this covers at least what it claims from two chips on, where the usual Satterthwaite
-approximation falls to 90 % (tests/signoff/test_statistics.py); its price is a few per cent of width. Strongly skewed
-items are the case in which it can fall short by two to three points, as any interval by t quantiles does.
+approximation falls to 90 %; its price is a few per cent of width. Where Student's t would claim too much the interval
+is another, or wider, and the caveat says so: right/wrong scores and flips (see `rates`), and scores that cannot be
+negative and are strongly skewed, whose upper end is that of the log scale.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import optimize, special
 
 from aimc_sim.errors import BadInput
+from aimc_sim.signoff.statistics.rates import Rates
 
 Floats = npt.NDArray[np.float64]
 
 ONE_CHIP = "one chip only: the interval counts items, not how chips differ"
 ONE_ITEM = "one item only: the interval counts chips, not how items differ"
 ONE_CELL = "one chip and one item: there is no interval"
+NEAR_THE_EDGE = "scores near 0 or 1, with few answers on the rare side: the interval is widened"
+FEW_FLIPS = "few answers differ from the reference's: the interval is widened"
+SKEWED = "strongly skewed scores: the upper end of the interval is widened"
+STRONG_SKEW = 1.0
+STRONG_SCATTER = 0.35
 
 
 @dataclass(frozen=True)
@@ -53,29 +61,70 @@ class _Squares:
 class Estimate:
     """A mean over chips and items with what is known about its error.
 
-    interval: (low, high) at 95 %. chip_means: (chips,) mean of each chip. caveat: what the interval leaves out.
+    chip_means: (chips,) mean of each chip. rates: of right/wrong scores and of flips, None for other scores.
+    skewed: whether these are strongly skewed scores that cannot be negative.
     """
 
     mean: float
-    interval: tuple[float, float]
     components: Components
     chips: int
     items: int
     chip_means: tuple[float, ...]
-    caveat: str
+    rates: Rates | None
+    skewed: bool
     _squares: _Squares
 
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """(low, high) at 95 %."""
+        return self.interval_at(0.025)
+
+    def interval_at(self, alpha: float) -> tuple[float, float]:
+        """The two-sided (1 − 2·alpha) interval: each end is a one-sided (1 − alpha) bound."""
+        half = self.half_width(alpha)
+        low, high = self.mean - half, self.mean + half
+        if self.rates is not None and math.isfinite(half):
+            low, high = self.rates.interval(half, _t(max(self.items, 2) - 1, alpha))
+        if self.skewed and 0 < half < math.inf:
+            above = high - self.mean
+            if self.rates is None:
+                high = self.mean * math.exp(min(above / self.mean, 700.0))
+            else:  # to second order: the score interval is long already
+                high = min(high + above**2 / (2 * self.mean), 1.0)
+        return low, high
+
     def half_width(self, alpha: float) -> float:
-        """Half-width of the two-sided (1 − 2·alpha) interval: mean ± this is a one-sided (1 − alpha) bound."""
+        """Half-width of the symmetric two-sided (1 − 2·alpha) interval by quantiles of Student's t."""
         return _half_width(self._squares, self.chips, self.items, alpha)
+
+    def item_half_width(self, alpha: float) -> float:
+        """What would be left of the half-width with any number of chips: the items' part. NaN with one item or chip."""
+        if self._squares.item is None or self._squares.rest is None:
+            return math.nan
+        return _t(self.items - 1, alpha) * math.sqrt(max(self._squares.item - self._squares.rest, 0.0))
 
     def upper(self, alpha: float = 0.025) -> float:
         """One-sided upper (1 − alpha) confidence bound of the mean."""
-        return self.mean + self.half_width(alpha)
+        return self.interval_at(alpha)[1]
 
     def lower(self, alpha: float = 0.025) -> float:
         """One-sided lower (1 − alpha) confidence bound of the mean."""
-        return self.mean - self.half_width(alpha)
+        return self.interval_at(alpha)[0]
+
+    @property
+    def caveat(self) -> str:
+        """What the interval leaves out, or where it was widened; empty where there is nothing to say."""
+        if self.chips * self.items == 1:
+            return ONE_CELL
+        said = [ONE_CHIP] if self.chips == 1 else [ONE_ITEM] if self.items == 1 else []
+        half = self.half_width(0.025)
+        if self.rates is not None:
+            effective = self.rates.effective(half, _t(max(self.items, 2) - 1, 0.025))
+            if self.rates.few(effective):
+                said.append(FEW_FLIPS if self.rates.difference else NEAR_THE_EDGE)
+        if self.skewed and half > 0:
+            said.append(SKEWED)
+        return "; ".join(said)
 
 
 @dataclass(frozen=True)
@@ -96,6 +145,22 @@ class NonInferiority:
         """Whether the interval holds the margin: more chips or items could still decide."""
         return not self.passed and self.loss.lower(self.alpha) <= self.margin
 
+    @property
+    def p_value(self) -> float:
+        """The smallest alpha at which the gate passes, at most 0.5: what `holm` takes."""
+        low, high = 1e-12, 0.5 - 1e-9
+        if self.loss.upper(high) > self.margin:
+            return 0.5
+        if self.loss.upper(low) <= self.margin:
+            return low
+        found = optimize.brentq(
+            lambda log: self.loss.upper(math.exp(log)) - self.margin,
+            math.log(low),
+            math.log(high),
+            xtol=1e-10,
+        )
+        return math.exp(float(found))
+
 
 def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Estimate:
     """Mean of scores (chips, items) with a 95 % interval that counts chips and items.
@@ -104,31 +169,16 @@ def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Est
     linearised: Cochran, Sampling Techniques, ch. 6). Raises BadInput for an empty study or values that are not finite.
     """
     table = _table(scores)
-    chips, items = table.shape
-    share = _shares(weights, items)
-    mean = float((table * share).sum(axis=1).mean() / items)
-    chip_means = (table * share).mean(axis=1)
-    # Linearised scores have the plain mean of the weighted estimator, and its variance to first order.
-    linear = mean + (table - mean) * share
-    squares = _mean_squares(linear)
-    half = _half_width(squares, chips, items, 0.025)
-    caveat = ONE_CELL if table.size == 1 else ONE_CHIP if chips == 1 else ONE_ITEM if items == 1 else ""
-    return Estimate(
-        mean,
-        (mean - half, mean + half),
-        _components(squares, chips, items),
-        chips,
-        items,
-        tuple(float(value) for value in chip_means),
-        caveat,
-        squares,
-    )
+    return _estimate(table, weights, difference=False)
 
 
 def paired(scores: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Estimate:
-    """Mean difference scores − reference; scores (chips, items), reference (items,), (chips, items) or one number."""
+    """Mean difference scores − reference; scores (chips, items), reference (items,), (chips, items) or one number.
+
+    The reference is the digital model on the same items, or an earlier release on the same chips and items.
+    """
     table = _table(scores)
-    return estimate(table - _reference(reference, table.shape), weights)
+    return _estimate(table - _reference(reference, table.shape), weights, difference=True)
 
 
 def non_inferior(
@@ -161,9 +211,57 @@ def non_inferior(
         )
     table = _table(scores)
     difference = _reference(reference, table.shape) - table
-    loss = estimate(difference if higher_is_better else -difference, weights)
+    loss = _estimate(difference if higher_is_better else -difference, weights, difference=True)
     bound = loss.upper(alpha)
     return NonInferiority(bool(bound <= margin), loss, bound, float(margin), alpha)
+
+
+def _estimate(table: Floats, weights: npt.ArrayLike | None, difference: bool) -> Estimate:
+    chips, items = table.shape
+    share = _shares(weights, items)
+    mean = float((table * share).sum(axis=1).mean() / items)
+    chip_means = (table * share).mean(axis=1)
+    # Linearised scores have the plain mean of the weighted estimator, and its variance to first order.
+    linear = mean + (table - mean) * share
+    squares = _mean_squares(linear)
+    rates = _rates(table, share, difference)
+    skewed = mean > 0 and _one_sided(table, rates) and _is_skewed(linear, mean, rates)
+    found = tuple(float(value) for value in chip_means)
+    return Estimate(mean, _components(squares, chips, items), chips, items, found, rates, skewed, squares)
+
+
+def _rates(table: Floats, share: Floats, difference: bool) -> Rates | None:
+    """Shares of right and wrong, or of +1 and −1; None for scores of another kind or weighed ones."""
+    known = np.isin(table, (-1.0, 0.0, 1.0) if difference else (0.0, 1.0))
+    if not known.all() or not np.all(share == 1.0):
+        return None
+    more, less = float((table > 0).mean()), float((table < 0).mean() if difference else (table == 0).mean())
+    return Rates(more, less, table.size, table.shape[1], difference)
+
+
+def _one_sided(table: Floats, rates: Rates | None) -> bool:
+    """Whether losses cannot, or hardly ever, be gains: the mean is then a scale, and errors are relative."""
+    if rates is not None:
+        return rates.difference and rates.less <= 0.2 * rates.more
+    return bool(np.all(table >= 0))
+
+
+def _is_skewed(table: Floats, mean: float, rates: Rates | None) -> bool:
+    """By the sample skewness of chip means or item means (adjusted: Joanes & Gill, The Statistician 47, 1998). Of
+    flips, whose interval knows how items are skewed, by their scatter over chips: a few chips do not show more."""
+    by_chip = table.mean(axis=1)
+    if rates is not None:
+        return len(by_chip) > 1 and float(by_chip.std(ddof=1)) > STRONG_SCATTER * mean
+    return max(_skewness(by_chip), _skewness(table.mean(axis=0))) > STRONG_SKEW
+
+
+def _skewness(values: Floats) -> float:
+    n = len(values)
+    centred = values - values.mean()
+    spread = float((centred**2).mean())
+    if n < 3 or spread <= 1e-24 * float(values.mean()) ** 2:
+        return 0.0
+    return float((centred**3).mean()) / math.pow(spread, 1.5) * math.sqrt(n * (n - 1)) / (n - 2)
 
 
 def _table(scores: npt.ArrayLike) -> Floats:
@@ -241,9 +339,13 @@ def _components(squares: _Squares, chips: int, items: int) -> Components:
     )
 
 
+def _t(degrees: int, alpha: float) -> float:
+    return float(special.stdtrit(degrees, 1.0 - alpha))
+
+
 def _half_width(squares: _Squares, chips: int, items: int, alpha: float) -> float:
-    t_chip = float(special.stdtrit(chips - 1, 1.0 - alpha)) if chips > 1 else 0.0
-    t_item = float(special.stdtrit(items - 1, 1.0 - alpha)) if items > 1 else 0.0
+    t_chip = _t(chips - 1, alpha) if chips > 1 else 0.0
+    t_item = _t(items - 1, alpha) if items > 1 else 0.0
     if squares.chip is None and squares.item is None:
         return math.inf
     if squares.chip is None or squares.item is None or squares.rest is None:

@@ -1,0 +1,138 @@
+"""The Ray engine: workers are actors of a Ray cluster, one that is there or one that is started here.
+
+Every machine must see the weight file under the same path. The journal stays with the process that drives, and the
+text, converter ranges and plan travel with the actors: nothing else is read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aimc_sim.errors import AimcError, BadInput
+from aimc_sim.signoff.bench import ModelBench, Outcome, Setup
+from aimc_sim.signoff.code_version import code_version
+from aimc_sim.signoff.engine import Event
+from aimc_sim.signoff.plan import Cell
+
+_LOST_WITH_WORKER = (
+    "RayActorError",
+    "ActorDiedError",
+    "ActorUnavailableError",
+    "NodeDiedError",
+    "OutOfMemoryError",
+)
+
+
+class CellActor:
+    """What runs in a worker of the cluster. Its errors travel as values, so that Ray does not wrap them."""
+
+    def __init__(self, setup: Setup, code: str) -> None:
+        self._setup, self._code = setup, code
+        self._bench: ModelBench | None = None
+
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return os.getpid()
+
+    def run(self, cell: Cell) -> Outcome | Exception:
+        """Score one cell, or say why not."""
+        try:
+            if self._bench is None:
+                mine = code_version()
+                if mine != self._code:
+                    raise BadInput(
+                        "worker",
+                        got=mine,
+                        why=f"the study runs with {self._code}; scores of both must not be mixed",
+                        do="give every machine the same versions, and processors of one kind",
+                    )
+                self._bench = ModelBench(self._setup)
+            return self._bench.run(cell, lambda: None)
+        except Exception as error:
+            return error
+
+
+class RayPool:
+    """A pool of actors. workers: None for one a processor of the cluster. address: None starts a cluster here."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        workers: int | None = None,
+        address: str | None = None,
+    ) -> None:
+        self._ray = _ray()
+        self._own = not self._ray.is_initialized()
+        if self._own:
+            self._ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level="error",
+                configure_logging=False,
+            )  # fmt: skip
+        threads = setup.plan.threads
+        if workers is None:
+            workers = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
+        # A worker's threads decide how many actors a machine holds; max_restarts=0: the pool replaces them itself.
+        self._actor = self._ray.remote(num_cpus=threads, max_restarts=0)(CellActor)
+        self._setup = setup
+        self._code = code_version()
+        self._actors: dict[int, Any] = {}
+        self._running: dict[Any, tuple[int, Cell]] = {}
+        for number in range(workers):
+            self._actors[number] = self._start()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers, on whatever machine."""
+        return list(self._ray.get([actor.pid.remote() for actor in self._actors.values()]))
+
+    def idle(self) -> list[int]:
+        """Workers without a cell."""
+        busy = {worker for worker, _ in self._running.values()}
+        return [number for number in self._actors if number not in busy]
+
+    def submit(self, worker: int, cell: Cell) -> None:
+        """Let an actor run a cell."""
+        self._running[self._actors[worker].run.remote(cell)] = (worker, cell)
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """Cells that have ended; an actor that died is replaced, wherever the cluster has room."""
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        events = []
+        for reference in ready:
+            worker, cell = self._running.pop(reference)
+            try:
+                found = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                if type(error).__name__ not in _LOST_WITH_WORKER:
+                    raise AimcError(f"the cluster failed: {error}") from None
+                self._actors[worker] = self._start()
+                events.append(Event(worker, cell))
+                continue
+            if isinstance(found, Exception):
+                events.append(Event(worker, cell, error=found))
+            else:
+                events.append(Event(worker, cell, outcome=found))
+        return events
+
+    def close(self) -> None:
+        """End the actors; and the cluster, if it was started here."""
+        for actor in self._actors.values():
+            self._ray.kill(actor)
+        self._actors, self._running = {}, {}
+        if self._own:
+            self._ray.shutdown()
+
+    def _start(self) -> Any:
+        return self._actor.remote(self._setup, self._code)
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise BadInput(
+            "--engine", got="ray", why="Ray is not installed", do="pip install 'aimc-sim[cluster]'"
+        ) from None
+    return ray

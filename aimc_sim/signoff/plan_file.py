@@ -1,0 +1,182 @@
+"""A plan as people write it: a TOML file, or the options of the command, which have the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from aimc_sim import devices
+from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.text import SelfText, file_text
+from aimc_sim.evaluate.windows import default_batch
+from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.plan import Metric, Plan, plan_of
+from aimc_sim.signoff.statistics.sequential import Spending
+from aimc_sim.spec import Spec, nearest, read_toml
+from aimc_sim.units import format_duration, parse_duration, parse_durations
+
+DEFAULT_CHIPS, DEFAULT_TIMES = 5, "1m,1h,1d,1y"
+
+
+class AskedTask(Spec):
+    """A ``[[task]]`` table: a text file, or samples of the model itself. margin and metric: the plan's, unless told."""
+
+    label: str = "text"
+    text: str | None = None
+    context: int | None = None
+    limit_tokens: int | None = None
+    sequences: int | None = None
+    length: int | None = None
+    text_seed: int | None = None
+    batch: int | None = None
+    metric: Metric | None = None
+    margin: float | None = None
+
+
+class Expect(Spec):
+    """``[expect]``: what the loss is expected to be, for the power calculation; in the margin's unit."""
+
+    effect: float
+    chip_sd: float = Field(ge=0)
+    item_sd: float = Field(ge=0)
+    interaction_sd: float = Field(default=0.0, ge=0)
+    items: int = Field(default=16, ge=2)
+    power: float = Field(default=0.9, gt=0, lt=1)
+
+
+class Asked(Spec):
+    """A plan file. Paths are relative to it."""
+
+    weights: str | None = None
+    hardware: str | tuple[str, ...] | None = None
+    device: str | None = None
+    chips: int | None = None
+    times: str = DEFAULT_TIMES
+    margin: float | None = None
+    metric: Metric = "kl"
+    looks: tuple[int, ...] | None = None
+    spending: Spending = "obrien-fleming"
+    seed: int = 0
+    session: int = 0
+    alpha: float = 0.025
+    threads: int = 1
+    task: tuple[AskedTask, ...] = (AskedTask(),)
+    expect: Expect | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A plan that can run: with the text files of its tasks, and devices of a family that cannot take part, and why."""
+
+    plan: Plan
+    text_paths: dict[str, Path]
+    left_out: tuple[str, ...]
+
+
+def read_plan(path: Path) -> Asked:
+    """The plan in a TOML file. Raises BadInput naming the nearest key where one is unknown."""
+    return Asked.parse(read_toml(path), str(path))
+
+
+def resolve(asked: Asked, weights: str, default: Hardware, folder: Path = Path()) -> Resolved:
+    """The plan for a weight file (its id and default hardware). Raises BadInput before anything runs."""
+    times = parse_durations(asked.times)
+    named = (asked.hardware,) if isinstance(asked.hardware, str) else asked.hardware
+    chosen = [default] if named is None else [Hardware.load(_path(name, folder)) for name in named]
+    chosen, left_out = variants_of(chosen, asked.device, times)
+    paths, tasks = {}, []
+    for task in asked.task:
+        spec: Any
+        if task.text is not None:
+            paths[task.label] = folder / task.text
+            spec, length = file_text(paths[task.label], task.limit_tokens), task.context or 1024
+        else:
+            own = {"sequences": task.sequences, "length": task.length, "seed": task.text_seed}
+            spec = SelfText.parse({key: value for key, value in own.items() if value is not None}, "text")
+            length = spec.length
+        margin = asked.margin if task.margin is None else task.margin
+        if margin is None:
+            raise BadInput(
+                "--margin",
+                why="a verdict needs the largest loss that is still acceptable",
+                do="give --margin, or margin in the plan file, in nats per token",
+            )
+        tasks.append(
+            {
+                "label": task.label,
+                "text": spec.model_dump(mode="json"),
+                "context": length if task.context is None or task.text is None else task.context,
+                "batch": default_batch(max(length, 1)) if task.batch is None else task.batch,
+                "metric": task.metric or asked.metric,
+                "margin_nats": margin,
+            }
+        )
+    last = DEFAULT_CHIPS if asked.looks is None else asked.looks[-1] if asked.looks else 0
+    plan = plan_of(
+        weights=weights,
+        hardware=chosen,
+        tasks=tasks,
+        chips=last if asked.chips is None else asked.chips,
+        times_s=times,
+        seed=asked.seed,
+        alpha=asked.alpha,
+        session=asked.session,
+        looks=asked.looks,
+        spending=asked.spending,
+        threads=asked.threads,
+    )
+    return Resolved(plan, paths, tuple(left_out))
+
+
+def variants_of(
+    hardware: Sequence[Hardware], device: str | None, times_s: Sequence[float]
+) -> tuple[list[Hardware], list[str]]:
+    """Hardware with other cells: a device, several with commas between, or a family, ``all-pcm``.
+
+    Of a family those take part that the hardware can hold and whose data reach every time; the others are returned as
+    lines that say why not. A device that is asked for by name raises BadInput instead.
+    """
+    if device is None:
+        return list(hardware), []
+    if not device.startswith("all"):
+        names = [name.strip() for name in device.split(",") if name.strip()]
+        return [each.with_device(name) for each in hardware for name in names], []
+    prefix = device.removeprefix("all").removeprefix("-")
+    family = [name for name in devices.names() if name.startswith(f"{prefix}-") or not prefix]
+    if not family:
+        known = sorted({f"all-{name.split('-')[0]}" for name in devices.names() if "-" in name})
+        raise BadInput("--device", got=device, why="no device is of that family", do=nearest(device, known))
+    chosen, left_out = [], []
+    for each in hardware:
+        for name in family:
+            try:
+                variant = each.with_device(name)
+                for time_s in times_s:
+                    variant.check_time(time_s)
+            except BadInput as error:
+                left_out.append(f"{name} is left out: {error.why or error}")
+                continue
+            chosen.append(variant)
+    if not chosen:
+        raise BadInput(
+            "--device",
+            got=device,
+            why="none of the family can take part: " + "; ".join(left_out),
+            do=f"choose other times than {', '.join(map(format_duration, times_s))}, or other hardware",
+        )
+    return chosen, left_out
+
+
+def _path(name: str, folder: Path) -> str | Path:
+    """A preset's name as it is; a TOML file relative to the plan."""
+    return folder / name if name.endswith(".toml") else name
+
+
+def exact_duration(seconds: float) -> str:
+    """A duration that parses back to the same number."""
+    named = format_duration(seconds)
+    return named if parse_duration(named) == seconds else f"{seconds!r}s"

@@ -1,0 +1,167 @@
+"""What a cell is scored on: a task's items, the digital model's answers to them, and the scores of a mounted model."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.metrics import Reference, WindowScores, score
+from aimc_sim.evaluate.text import SelfText, file_text, windows_of_file, windows_of_samples
+from aimc_sim.evaluate.windows import Windows
+from aimc_sim.signoff.plan import TextTask
+
+if TYPE_CHECKING:
+    from aimc_sim.weightfile import WeightFile
+
+OnProgress = Callable[[str, int, int], None]
+Json = Any
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """Scores of one cell: per name one (items,) float64 or int64 array, such as nll, kl and agree of a text."""
+
+    values: dict[str, npt.NDArray[Any]]
+
+    def to_json(self) -> Json:
+        """Plain lists; float64 values come back bit for bit."""
+        return {name: array.tolist() for name, array in self.values.items()}
+
+    @classmethod
+    def from_json(cls, data: Json) -> CellScores:
+        """What `to_json` gave."""
+        return cls({name: np.asarray(values) for name, values in data.items()})
+
+
+class Runner(Protocol):
+    """A task in one process. It is built from the items that the plan's journal holds, so it has them everywhere."""
+
+    steps: int  # calls of on_step that scoring one model makes
+
+    def digital(self) -> CellScores:
+        """The digital model's own scores."""
+
+    def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
+        """Scores of a mounted model on every item."""
+
+    def example(self) -> npt.NDArray[np.int32]:
+        """Token ids (length,) of one item, for the coverage report."""
+
+    def close(self) -> None:
+        """Give back temporary files."""
+
+
+def prepare(
+    task: TextTask, weight_file: WeightFile, text_path: str | Path | None, progress: OnProgress | None
+) -> Json:
+    """The items of a task as JSON: computed once for a plan, kept in its journal, and sent to every worker."""
+    return windows_to_json(windows_of(task, weight_file, text_path, progress))
+
+
+def open_runner(
+    task: TextTask, items: Json, weight_file: WeightFile, progress: OnProgress | None = None
+) -> Runner:
+    """The runner of a task in this process; the digital model is scored here."""
+    return TextRunner(task, windows_from_json(items), weight_file, progress)
+
+
+def steps_of(task: TextTask, items: Json) -> int:
+    """Steps of scoring one model, without building a runner."""
+    return sum(1 for _ in windows_from_json(items).batches(task.batch))
+
+
+class TextRunner:
+    """Windows of a text, against the digital model's logits."""
+
+    def __init__(
+        self, task: TextTask, windows: Windows, weight_file: WeightFile, progress: OnProgress | None = None
+    ) -> None:
+        from aimc_sim.torch_bridge import load_digital
+
+        self._task, self.windows = task, windows
+        self.steps = sum(1 for _ in windows.batches(task.batch))
+
+        def scored(done: int, total: int) -> None:
+            if progress is not None:
+                progress("digital model", done, total)
+
+        self._reference = Reference(load_digital(weight_file), windows, task.batch, on_batch=scored)
+
+    def digital(self) -> CellScores:
+        """The digital model's, with the divergence from itself: none."""
+        return _of_windows(self._reference.own_scores)
+
+    def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
+        """Every window, against the digital model."""
+        return _of_windows(
+            score(
+                model,
+                self.windows,
+                self._task.batch,
+                reference=self._reference,
+                on_batch=lambda done, total: on_step(),
+            )
+        )
+
+    def example(self) -> npt.NDArray[np.int32]:
+        """The first window."""
+        return self.windows.rows[0]
+
+    def close(self) -> None:
+        """Delete the digital model's logits."""
+        self._reference.close()
+
+
+def windows_of(
+    task: TextTask, weight_file: WeightFile, text_path: str | Path | None, progress: OnProgress | None = None
+) -> Windows:
+    """The task's windows, from its text file or sampled from the digital model. Raises BadInput for another file."""
+    from aimc_sim.torch_bridge import load_digital
+
+    if isinstance(task.text, SelfText):
+        return windows_of_samples(load_digital(weight_file), task.text, progress)
+    if text_path is None or file_text(text_path).sha256 != task.text.sha256:
+        raise BadInput(
+            "text file",
+            got=str(text_path),
+            why=f"the plan is for {task.text.name} as it was",
+            do="give that file, or make a new plan",
+        )
+    return windows_of_file(weight_file, text_path, task.context, task.text.limit_tokens)
+
+
+def window_scores(scores: CellScores, windows: Windows) -> WindowScores:
+    """Scores of a text's cell as figures of windows."""
+    tokens = np.array([len(row) - 1 for row in windows.rows], dtype=np.int64)
+    values = scores.values
+    return WindowScores(
+        values["nll"].astype(np.float64),
+        tokens,
+        values["kl"].astype(np.float64),
+        values["agree"].astype(np.int64),
+    )
+
+
+def windows_to_json(windows: Windows) -> Json:
+    """Lengths, and the token ids as base64 of little-endian int32."""
+    ids = np.concatenate(windows.rows).astype("<i4").tobytes()
+    return {"lengths": [len(row) for row in windows.rows], "ids": base64.b64encode(ids).decode("ascii")}
+
+
+def windows_from_json(items: Json) -> Windows:
+    """What `windows_to_json` gave."""
+    ids = np.frombuffer(base64.b64decode(items["ids"]), dtype="<i4").astype(np.int32)
+    return Windows(tuple(np.split(ids, np.cumsum(items["lengths"])[:-1])))
+
+
+def _of_windows(scores: WindowScores) -> CellScores:
+    assert scores.kl is not None
+    assert scores.agree is not None
+    return CellScores({"nll": scores.nll, "kl": scores.kl, "agree": scores.agree})
