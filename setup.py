@@ -63,9 +63,12 @@ setup(
             "py.typed",
             "presets/*.toml",
             "devices/*.toml",
+            "sizing/profiles/*.toml",
+            "sizing/templates/*",
             "signoff/*.html",
             "signoff/templates/*",
         ],
+        "aimc_sim.models": ["*.toml"],
     },
     install_requires=[
         "numpy>=1.26",

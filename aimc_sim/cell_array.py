@@ -207,14 +207,18 @@ class CellArray:
 
         def block(first: int, last: int) -> None:
             if earlier is not None:
-                self._cells(self.targets.w, earlier, sites, first, last, largest, False, (before, after))
+                self.device_cells(
+                    self.targets.w, earlier, sites, first, last, largest, False, (before, after)
+                )
             sums = (before, after) if wanted is not None and earlier is None else None
-            cells = self._cells(self.targets.w, self.tables, sites, first, last, largest, with_total, sums)
+            cells = self.device_cells(
+                self.targets.w, self.tables, sites, first, last, largest, with_total, sums
+            )
             use(first, last, *cells)
 
         run_blocks(block, self.targets.w.shape[0], self._unit)
 
-    def _cells(
+    def device_cells(
         self, w: F32, tables: DeviceTables, sites: SiteKeys, first: int, last: int, largest: F32, with_total: bool,
         sums: tuple[I64, I64] | None,
     ) -> tuple[F32, F32]:  # fmt: skip
@@ -288,9 +292,9 @@ class CellArray:
     def _devices(self, first: int, last: int, tables: DeviceTables, largest: F32) -> tuple[F32, F32]:
         """(effective, total) of columns first … last-1, the mean of the devices side by side."""
         if self.hardware.weights.devices == 1:
-            return self._cells(self.targets.w, tables, self.sites(), first, last, largest, True, None)
+            return self.device_cells(self.targets.w, tables, self.sites(), first, last, largest, True, None)
         one, other = (
-            self._cells(share, tables, self.sites(device), first, last, largest, True, None)
+            self.device_cells(share, tables, self.sites(device), first, last, largest, True, None)
             for device, share in enumerate(self._shares)
         )
         half = np.float32(0.5)
@@ -307,7 +311,9 @@ class CellArray:
         assert self.targets.offset is not None
         held = np.full((last_tile, effective.shape[1]), -self.targets.offset, np.float32)
         ones = np.ones((tmap.row_bounds.size - 1, last_tile), np.float32)
-        difference, both = self._cells(held, tables, self.sites(), first_tile, last_tile, ones, True, None)
+        difference, both = self.device_cells(
+            held, tables, self.sites(), first_tile, last_tile, ones, True, None
+        )
         offset = (both * (g_max / span) - difference) * half  # G/span
         columns = tmap.column_tile[tmap.col_bounds[first_tile] : tmap.col_bounds[last_tile]] - first_tile
         plus = (total * (g_max / span) + effective) * half

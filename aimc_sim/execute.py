@@ -109,7 +109,9 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     x: any dtype that converts to float32, any strides; NaN comes out as NaN. B may be 0.
     row_ids: (B,) int64, what each row is called; rows of one name draw the same read noise. Only needed for that.
     The result is new memory. On the integer path it has the same bits for any number of threads, any split of B and
-    any processor. Raises BadInput for another shape, or for row ids that are missing.
+    any processor. Off it the sums are a library's, in float32, which may add in another order for another B: then
+    outputs differ in their last bits, or, where a sum lies on the edge of one, by a code of an ADC.
+    Raises BadInput for another shape, or for row ids that are missing.
     """
     if x.dtype.kind not in "fiub":
         raise BadInput("x", got=str(x.dtype), why="inputs are real numbers", do="convert them to float32")

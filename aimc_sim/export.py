@@ -88,6 +88,8 @@ def _write_model(
         if progress is not None:
             progress("tensors", done, total)
     writer.set_matrices(matrix_table(opened))
+    for name, ranges in opened.ranges.items():
+        writer.add_ranges(name, ranges)
     writer.add_document("provenance.json", opened.source | {"versions": _versions()})
 
 

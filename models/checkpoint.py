@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RECOMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.attn\.(masked_)?bias)$")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
+_HUB_ANALOG = ["pytorch_model*.bin"]  # where there are no safetensors; its rpu_config stays where it is
 _BLOCK = 1 << 22  # elements checked at a time
 # Bits of the exponent: all set means infinity or NaN.
 _EXPONENT = {
@@ -108,6 +109,25 @@ class Checkpoint:
         """Provenance: name, size in bytes and sha256 of every file that weights came from."""
         return {"files": [_describe(path) for path in self._reader.files]}
 
+    @cached_property
+    def ranges(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Learned input ranges by matrix name, (1,) or (row tiles,), of a checkpoint trained for a chip; else empty."""
+        stated: dict[str, list[float]] = getattr(self._reader, "ranges", dict)()
+        known = {candidate.name for candidate in self.candidates}
+        found = {}
+        for name, values in stated.items():
+            array = np.asarray(values, dtype=np.float32)
+            if name not in known or array.ndim != 1 or not array.size or not (array > 0).all():
+                raise BadInput(
+                    f"input ranges of {name}",
+                    got=values,
+                    why="a matrix of the model has positive numbers, one or one a row tile",
+                    do="remove analog.json, or train again",
+                )
+            check_finite(f"ranges of {name}", array, "float32")
+            found[name] = array
+        return found
+
     def tensors(self) -> Iterator[SourceTensor]:
         """Every parameter once, one in memory at a time. Raises BadInput at the first that is not finite."""
         for name, info in self.infos.items():
@@ -117,18 +137,21 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a Hugging Face folder (safetensors, sharded or not), a GGUF file, or a model id of the hub.
+    """Open a Hugging Face folder (safetensors, sharded or not), an analog checkpoint of aihwkit-lightning
+    (`aimc_sim.models.analog_checkpoint`), a GGUF file, or a model id of the hub.
 
     Raises BadInput for a missing or damaged file, an unknown architecture, and names or shapes that do not fit
     the configuration.
     """
+    from aimc_sim.models.analog_checkpoint import AnalogReader, is_analog_folder
     from aimc_sim.models.gguf import GgufReader
     from aimc_sim.models.hf_folder import FolderReader
 
     where = Path(path).expanduser()
     if not where.exists():
         where = _from_hub(str(path))
-    reader: Reader = FolderReader(where) if where.is_dir() else GgufReader(where)
+    of_folder = AnalogReader if is_analog_folder(where) else FolderReader
+    reader: Reader = of_folder(where) if where.is_dir() else GgufReader(where)
     model_type(reader.config)
     if reader.config.get("quantization_config"):
         raise BadInput(
@@ -243,7 +266,10 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_PATTERNS))
+        folder = Path(snapshot_download(name, allow_patterns=_HUB_PATTERNS))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*_HUB_PATTERNS, *_HUB_ANALOG]))
+        return folder
     # The hub raises httpx, OS and validation errors alike; to the user they all mean "not reachable".
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ANALOG = "analog.json"  # what training for a chip leaves beside the weights
 DTYPES = {"F32": ("float32", "<f4"), "F16": ("float16", "<f2"), "BF16": ("bfloat16", "<u2")}
 _AGAIN = "download the checkpoint again"
 
@@ -48,6 +49,21 @@ class FolderReader:
         code = next(code for label, code in DTYPES.values() if label == place.info.dtype)
         count = int(np.prod(place.info.shape, dtype=np.int64))
         return np.fromfile(place.file, dtype=code, count=count, offset=place.offset).reshape(place.info.shape)
+
+    def ranges(self) -> dict[str, list[float]]:
+        """Learned input ranges by matrix name, as training for a chip wrote them; empty elsewhere."""
+        stated = _read_json(self._folder / ANALOG, required=False).get("ranges", {})
+        numbers = isinstance(stated, dict) and all(
+            isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
+            for values in stated.values()
+        )
+        if not numbers:
+            raise BadInput(
+                str(self._folder / ANALOG),
+                why="its ranges are no table of lists of numbers",
+                do="remove the file, or train again",
+            )
+        return dict(stated)
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """The tokenizer's files, byte for byte."""

@@ -139,6 +139,8 @@ def test_a_file_that_says_something_else_by_now_is_refused(tmp_path: Path) -> No
         (HEAD + "a,3,5,,low\n", "needs polarity"),
         (HEAD + "a,3,5,+,dead_row\n", "has no polarity"),
         (HEAD + "a,3,,,dead_column\n", "needs column"),
+        (HEAD + "a,3,5,+,low,1\n", "line 2: got .'1'..*names fewer fields"),
+        (HEAD.replace("row", "row,row") + "a,3,4,5,+,low\n", "column 'row' is there twice"),
         (HEAD + "a,3,5,+,low\na,3,5,+,high\n", "more than once"),
         (HEAD + "a,3,5,+,low\na,3,5,+,low\n", "more than once"),
     ],

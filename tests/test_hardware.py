@@ -91,6 +91,18 @@ def test_a_hardware_file_in_twenty_lines(tmp_path: Path) -> None:
         ({"device": {"base": "ideal", "g_max_us": float("nan")}}, "g_max_us"),
         ({"device": "ideal", "wires": {"r_row_ohm": 1.0}}, "r_col_ohm.*required"),
         ({"device": "ideal", "wire": {"r_row_ohm": 1.0}}, "there is no such field"),
+        ({"device": "pcm-afm", "weights": {"bits": 8, "cell_bits": 2}}, "no cells to pair or to slice"),
+        (
+            {"device": "ideal", "dac": {"errors": {"offset_sigma_lsb": 1e300}}},
+            "offset_sigma_lsb: got 1e\\+300",
+        ),
+        ({"device": "ideal", "dac": {}, "adc": {"errors": {"noise_lsb": 1e300}}}, "noise_lsb: got 1e\\+300"),
+        (
+            {"device": "ideal", "dac": {}, "adc": {"full_scale": {"rule": "lambda", "lambda_": 1e300}}},
+            "lambda_: got",
+        ),
+        ({"device": "ideal", "compensation": {"every_s": 1e-320}}, "every_s: got"),
+        ({"device": "ideal", "variation": {"nu_sigma": 1e300}}, "nu_sigma: got"),
     ],
 )
 def test_bad_hardware_is_named(tables: dict[str, object], message: str) -> None:

@@ -446,3 +446,30 @@ def test_ideal_wires_and_their_compensation() -> None:
     assert Hardware.load({"device": "ideal", "wires": w}).with_ideal_cells().wires is None
     with pytest.raises(BadInput, match="wires carry currents"):
         Hardware.load({"device": "pcm-afm", "wires": w})
+
+
+@pytest.mark.parametrize(
+    ("dac", "drives"),
+    [
+        ({}, 1),
+        ({"mode": "pulse_width"}, 1),
+        ({"mode": "multi_phase"}, 0),
+        ({"mode": "bit_serial"}, 127),
+        ({"mode": "bit_serial", "slice_bits": 3}, 1 + 8 + 64),
+    ],
+)
+def test_a_dacs_offset_drives_every_read_wherever_reads_are_added(dac: dict[str, Any], drives: int) -> None:
+    """Digitally behind an ADC, in analog before one, or without one: Σ of the reads' factors times offset·w."""
+    w, x = gaussian((40, ROWS), 1), gaussian((6, ROWS), 2)
+    fine = {"bits": 16, "full_scale": {"rule": "lambda", "lambda_": 60.0}}
+    error = {"errors": {"offset_sigma_lsb": 0.25}}
+    offset = dac_lines(DacErrors(offset_sigma_lsb=0.25), 1, ROWS, 3, 4)[1][0]
+    beta = np.abs(x).max(axis=1, keepdims=True)
+    expected = drives * beta / 127 * (w @ offset)
+    for adc, how in ((fine, {}), (fine, {"accumulate": "analog"}), (False, {})):
+        without, with_offset = (
+            tile_matmul(x, matrix(w, dac={**dac, **how, **more}, adc=adc, tile={}).tiles())
+            for more in ({}, error)
+        )
+        moved = with_offset - without
+        assert np.abs(moved - expected).max() < 0.01 * max(float(np.abs(expected).max()), 3.0), (adc, how)

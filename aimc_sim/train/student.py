@@ -1,0 +1,86 @@
+"""The model that learns: converted to analog layers at the start, and back to a plain folder at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aimc_sim.models import Checkpoint
+from aimc_sim.train.models import load_plain, save_folder
+from aimc_sim.train.settings import Run, chip_of
+
+
+def build_student(run: Run, opened: Checkpoint, device: torch.device, ranges: Any = None) -> Any:
+    """The checkpoint with analog layers, clipped once, with the recipe's adapter if it has one; ranges not yet begun.
+
+    ranges: calibrated full scales for hardware that does not use lambda's rule.
+    """
+    from aimc_sim.torch_bridge import clip_weights, convert
+
+    recipe = run.recipe
+    model = load_plain(opened).to(device)
+    model = convert(model, chip_of(recipe, run.hardware), recipe.training, ranges=ranges, seed=run.seed)
+    if recipe.adapter is not None:
+        from aimc_sim.train.adapters import add_adapter
+
+        add_adapter(model, recipe.adapter, run.seed)
+    if recipe.training.clip_sigma is not None:
+        clip_weights(model)
+    return model
+
+
+def begin_ranges(model: Any, batches: Iterable[torch.Tensor], seed: int) -> None:
+    """Begin the static input ranges on these token ids, as many as the recipe's training says, without gradient."""
+    from aimc_sim.torch_bridge import initialise_ranges, set_step
+
+    def forward(module: Any, ids: torch.Tensor) -> None:
+        set_step(module, 0, seed=seed)
+        module(input_ids=ids, use_cache=False)
+
+    model.train()
+    initialise_ranges(model, batches, run=forward)
+
+
+def save_trained(
+    folder: Path,
+    run: Run,
+    opened: Checkpoint,
+    trained: Any,
+    weights: dict[str, torch.Tensor],
+    ranges: Any = None,
+) -> None:
+    """Write the trained model as a plain Hugging Face folder with its ranges and specs.
+
+    trained: the converted model. weights: its whole state dict, or what shall stand in its place (an average). With an
+    adapter the base is written as it was, and the adapter in a folder of its own, as peft writes it.
+    """
+    from aimc_sim.torch_bridge import clip_weights, convert, learned_ranges, restore
+
+    recipe = run.recipe
+    plain = convert(load_plain(opened), chip_of(recipe, run.hardware), recipe.training, ranges=ranges)
+    if recipe.adapter is None:
+        plain.load_state_dict(weights)
+        if recipe.training.clip_sigma is not None:
+            clip_weights(plain)  # an average of clipped weights spreads less, so its own bound is tighter
+        source = plain
+    else:
+        from aimc_sim.train.adapters import save_adapter
+
+        save_adapter(folder, trained)
+        source = trained
+    found = {
+        name: [float(value) for value in item.input_range.reshape(-1)]
+        for name, item in learned_ranges(source).items()
+        if item.input_range is not None
+    }
+    restore(plain)
+    specs = {
+        "hardware": run.hardware.model_dump(mode="json"),
+        "run": run.model_dump(mode="json"),
+        "run_id": run.id,
+    }
+    save_folder(folder, plain, opened, found, specs)
+    (folder / "hardware.toml").write_text(run.hardware.to_toml(), encoding="utf-8")

@@ -1,0 +1,107 @@
+"""How long do a sweep with measured accuracy, a sensitivity profile and a placement take?
+
+    python -m benchmarks.sweep model.h5 -o FOLDER [--step sweep|sensitivity|place|all]
+
+The bar: 60 designs with measured noise and 10 with measured perplexity within 30 minutes on 2 cores, on a fresh folder
+and without cached converter ranges. The sensitivity profile states its budget of forward passes and its seconds; the
+placement has to win back half of the loss beyond converters with 90 % of the weights in tiles, on chips of other seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aimc_sim.kernels._jit import cache_root
+from benchmarks.harness import Row, machine, seconds, show
+
+GOAL_S = 1800.0
+AXES = (
+    "--rows",
+    "128:1024",
+    "--adc-bits",
+    "5:9",
+    "--dac-bits",
+    "6:8",
+    "--adcs-per-tile",
+    "1:256",
+)  # 60 designs
+
+
+def command(arguments: list[str], cache: Path) -> tuple[float, dict[str, Any]]:
+    """Seconds and JSON of a command in a process of its own, with an empty cache of converter ranges."""
+    shared = cache / "aimc-sim" / "numba"  # compiled kernels are an installation's, not a sweep's
+    shared.parent.mkdir(exist_ok=True)
+    if not shared.exists():
+        shared.symlink_to(cache_root())
+    out: list[subprocess.CompletedProcess[str]] = []
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    line = [sys.executable, "-m", "aimc_sim.cli.app", *arguments, "--json"]
+    took = seconds(
+        lambda: out.append(subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True))
+    )
+    if out[0].returncode not in (0, 1):
+        raise SystemExit(f"{' '.join(line)} failed")
+    document: dict[str, Any] = json.loads(out[0].stdout)
+    return took, document
+
+
+def measure(file: Path, hardware: str, folder: Path, step: str) -> list[Row]:
+    """Rows of the steps that are asked for."""
+    rows = []
+    common = [str(file), "--hardware", hardware]
+    with tempfile.TemporaryDirectory(prefix="aimc-ranges-") as cache:
+        if step in ("sweep", "all"):
+            took, found = command(
+                ["size", *common, *AXES, "--metric", "ppl", "-o", str(folder / "sweep")], Path(cache)
+            )
+            rows += [
+                Row("sweep", took, "s", GOAL_S),
+                Row("    points on cost", found["points"], ""),
+                Row("    designs with measured noise", found["designs_with_noise"], "", 60, at_least=True),
+                Row("    designs with perplexity", found["designs_with_perplexity"], "", 10, at_least=True),
+            ]
+        if step in ("sensitivity", "all"):
+            took, found = command(["sensitivity", *common, "-o", str(folder / "place")], Path(cache))
+            rows += [
+                Row("sensitivity", took, "s"),
+                Row("    forward passes", found["forward_passes"], "", found["plan"]["forwards"]),
+                Row("    matrices measured", sum(m["measured"] for m in found["matrices"]), ""),
+            ]
+        if step in ("place", "all"):
+            took, found = command(
+                ["place", *common, "--budget", "40%", "-o", str(folder / "place")], Path(cache)
+            )
+            rows += [
+                Row("placement", took, "s"),
+                Row("    recovered on unseen chips", 100 * found["recovered_share"], "%", 50, at_least=True),
+                Row("    weights analog", 100 * found["analog_share"], "%", 90, at_least=True),
+                Row("    gap to the bound", 100 * found["choice"]["gap"], "%"),
+            ]
+    return rows
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, help="a weight file")
+    parser.add_argument("--hardware", default="hermes-256")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder, fresh for a fair time")
+    parser.add_argument("--step", choices=("sweep", "sensitivity", "place", "all"), default="all")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows = measure(options.file, options.hardware, options.output, options.step)
+    print(machine())
+    show(__doc__.splitlines()[0] if __doc__ else "", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Clipping and steps that cannot be forgotten, and ranges: where they begin, how they stay."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aimc_sim.errors import BadInput
+from aimc_sim.torch_bridge import (
+    Training,
+    analog_layers,
+    attach_clipping,
+    clip_weights,
+    convert,
+    initialise_ranges,
+    initialising_ranges,
+    learned_ranges,
+    parameter_groups,
+    ranges_ready,
+    set_step,
+)
+
+# -- clipping and steps
+
+
+def test_an_update_that_was_not_clipped_raises(small: Any) -> None:
+    model = small.ready()
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-2)
+    small.step(model, optimizer, 0)
+    set_step(model, 1)
+    with pytest.raises(BadInput, match="not clipped"):
+        model(small.values(4, 50))
+    model.eval()
+    model(small.values(4, 50))  # judging is allowed
+    model.train()
+    clipping = attach_clipping(model, optimizer)
+    optimizer.step()  # without gradients, but clipped
+    for number in range(2, 4):
+        small.step(model, optimizer, number)
+    clipping.remove()
+    small.step(model, optimizer, 4)
+    set_step(model, 5)
+    with pytest.raises(BadInput, match="attach_clipping"):
+        model(small.values(4, 50))
+
+
+def test_every_step_clips_columns_at_their_own_deviation(small: Any) -> None:
+    model = small.ready(Training(clip_sigma=1.5, noise=None))
+    before = {name: layer.weight.detach().clone() for name, layer in analog_layers(model).items()}
+    optimizer = torch.optim.SGD(parameter_groups(model, weight_decay=0.0), lr=0.0)
+    attach_clipping(model, optimizer)
+    small.step(model, optimizer, 0)
+    for name, layer in analog_layers(model).items():
+        w = before[name].double().numpy()
+        limit = 1.5 * w.std(axis=1, ddof=1, keepdims=True)
+        np.testing.assert_allclose(layer.weight.detach().numpy(), np.clip(w, -limit, limit), rtol=1e-6)
+        assert (np.abs(w) > limit).any()
+    copy_of = small.ready(Training(clip_sigma=1.5, noise=None)).to(torch.bfloat16)
+    clip_weights(copy_of)
+    for name, layer in analog_layers(copy_of).items():
+        assert (layer.weight.float() - analog_layers(model)[name].weight).abs().max() < 0.01
+
+
+def test_noise_that_was_not_named_raises_also_in_compiled_code(small: Any) -> None:
+    model = small.ready()
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-2)
+    clipping = attach_clipping(model, optimizer)
+    compiled: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
+    small.step(compiled, optimizer, 0)
+    with pytest.raises(BadInput, match="set_step"):
+        compiled(small.values(16, 50))
+    with pytest.raises(BadInput, match="set_step"):
+        model(small.values(16, 50))
+    clipping.remove()
+    small.step(compiled, optimizer, 1)
+    set_step(compiled, 2)
+    with pytest.raises(BadInput, match="not clipped"):
+        compiled(small.values(16, 50))
+
+
+def test_clipping_goes_with_wrapped_optimizers_and_refuses_what_does_nothing(small: Any) -> None:
+    from accelerate import Accelerator
+
+    model = small.ready()
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-2)
+    wrapped, prepared = Accelerator(cpu=True).prepare(model, optimizer)
+    attach_clipping(wrapped, prepared)
+    for number in range(2):
+        small.step(wrapped, prepared, number)
+    other = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(BadInput, match="none of the model's analog weights"):
+        attach_clipping(model, other)
+    with pytest.raises(BadInput, match="none of its layers is clipped"):
+        attach_clipping(small.ready(Training(clip_sigma=None)), optimizer)
+    with pytest.raises(BadInput, match="no hook after its step"):
+        attach_clipping(model, object())
+
+
+def test_without_clipping_nothing_is_asked_for(small: Any) -> None:
+    model = small.ready(Training(clip_sigma=None, noise=None))
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-2)
+    small.step(model, optimizer, 0)
+    model(small.values(4, 50))
+
+
+def test_steps_name_the_noise(small: Any) -> None:
+    model, x = small.ready(), small.values(4, 50)
+    found = []
+    for number, seed in ((0, None), (1, None), (0, None), (0, 9), (2**32 - 1, 2**64 - 1)):
+        set_step(model, number, seed=seed)
+        found.append(model(x))
+    assert torch.equal(found[0], found[2])
+    assert len({tuple(y.flatten().tolist()) for y in found}) == 4
+    for wrong in (-1, 2**32, 1.5):
+        with pytest.raises(BadInput, match="training step"):
+            set_step(model, wrong)  # type: ignore[arg-type]
+
+
+def test_a_fresh_model_asks_for_its_step(small: Any) -> None:
+    model = convert(small.network(), {**small.HARDWARE, "dac": {}}, Training())
+    with pytest.raises(BadInput, match="set_step"):
+        model(small.values(4, 50))
+
+
+# -- ranges
+
+
+def test_ranges_begin_as_the_mean_deviation_of_the_first_forwards(small: Any) -> None:
+    model = convert(small.network(), small.HARDWARE, Training(range_forwards=3, noise=None)).train()
+    layer = analog_layers(model)["0"]
+    assert not ranges_ready(model)
+    with pytest.raises(BadInput, match="initialise_ranges"):
+        model(small.values(4, 50))
+    batches = [small.values(8, 50, seed=seed) * seed for seed in range(1, 6)]
+    with initialising_ranges(model):
+        for x in batches:
+            model(x)
+    bounds = layer.plan.bounds
+    expected = [np.mean([4.0 * x.numpy()[:, a:b].std(ddof=1) for x in batches[:3]])
+                for a, b in zip(bounds[:-1], bounds[1:], strict=True)]  # fmt: skip
+    assert layer.input_range is not None
+    np.testing.assert_allclose(layer.input_range.value.detach().numpy(), expected, rtol=1e-5)
+    assert layer.input_range.forwards.tolist() == [3, 3, 3]
+    assert ranges_ready(model)
+    with pytest.raises(BadInput, match="no batch reached"):
+        initialise_ranges(convert(small.network(), small.HARDWARE, Training()), [])
+
+
+@pytest.mark.parametrize(("rule", "of"), [
+    ({"method": "max"}, lambda x: np.abs(x).max()),
+    ({"method": "percentile", "percentile": 90.0}, lambda x: np.sort(np.abs(x).ravel())[round(0.9 * x.size) - 1]),
+    ({"method": "std", "kappa": 3.0}, lambda x: 3 * x.std(ddof=1)),
+])  # fmt: skip
+def test_ranges_by_the_rule_of_the_hardware(small: Any, rule: dict[str, Any], of: Any) -> None:
+    model = convert(
+        small.network(), {**small.HARDWARE, "dac": {"range": {**rule, "per": "matrix"}}}, Training()
+    )
+    x = small.values(8, 50)
+    initialise_ranges(model, [x])
+    np.testing.assert_allclose(learned_ranges(model)["0"].input_range, np.full(3, of(x.numpy())), rtol=1e-6)
+
+
+def test_ranges_survive_saving_and_stay_float32(small: Any) -> None:
+    model = small.ready().to(torch.bfloat16)
+    layer = analog_layers(model)["0"]
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.input_range is not None
+    assert layer.input_range.value.dtype == torch.float32
+    assert set(model.state_dict()) == {
+        "0.weight", "0.bias", "0.input_range.value", "0.input_range.forwards", "2.weight",
+        "2.input_range.value", "2.input_range.forwards",
+    }  # fmt: skip
+    fresh = convert(small.network(), small.HARDWARE, Training()).to(torch.bfloat16)
+    fresh.load_state_dict(model.state_dict())
+    assert ranges_ready(fresh)
+    for found in (fresh, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        set_step(found, 3)
+        set_step(model, 3)
+        assert torch.equal(found(small.values(4, 50).bfloat16()), model(small.values(4, 50).bfloat16()))
+    optimizer = torch.optim.SGD(copy.deepcopy(fresh).parameters(), lr=0.1)
+    assert optimizer.param_groups
+
+
+def test_a_copy_is_watched_like_its_original(small: Any) -> None:
+    model = copy.deepcopy(small.ready())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    small.step(model, optimizer, 0)
+    set_step(model, 1)
+    with pytest.raises(BadInput, match="not clipped"):
+        model(small.values(4, 50))
+
+
+def test_ranges_have_a_group_of_their_own(small: Any) -> None:
+    model = small.ready()
+    groups = parameter_groups(model, weight_decay=0.3)
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert [tuple(p.shape) for p in groups[1]["params"]] == [(3,), (2,)]
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    fixed = small.ready(Training(learn_ranges=False))
+    assert len(parameter_groups(fixed)) == 1

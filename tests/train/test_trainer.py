@@ -1,0 +1,241 @@
+"""The trainer: goes on to the bit, keeps what it promises about the folder, and refuses another run's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aimc_sim.errors import BadInput
+from aimc_sim.train.evaluation import NoisyLoss
+from aimc_sim.train.logs import read_log
+from aimc_sim.train.recipe import Recipe
+from aimc_sim.train.run import run_training
+from aimc_sim.train.shards import sample_shards
+from aimc_sim.train.trainer import Options, Outcome
+
+CHIP = {
+    "name": "small chip",
+    "device": "pcm-afm",
+    "dac": {"bits": 8, "range": {"method": "std", "kappa": 8.0, "per": "matrix"}},
+    "adc": {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 4.0}},
+}
+SMALL = {"base": "afm-small", "sequences": 4, "length": 16, "training": {"range_forwards": 2}}
+STEP = 64  # tokens
+
+
+def recipe(**changes: Any) -> Recipe:
+    training = {**SMALL["training"], **changes.pop("training", {})}  # type: ignore[dict-item]
+    return Recipe.load({**SMALL, **changes, "training": training})
+
+
+@pytest.fixture(scope="module")
+def data(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from aimc_sim.train.models import load_plain, open_for_training
+    from aimc_sim.train.sampler import plan_for
+
+    model = load_plain(open_for_training(tiny_checkpoint)).eval()
+    folder = tmp_path_factory.mktemp("data")
+    sample_shards(model, folder, plan_for(model, length=16, sequences=24, batch=24), 2)
+    return folder
+
+
+@pytest.fixture
+def train(tiny_checkpoint: Path, data: Path) -> Any:
+    def go(output: Path, chosen: Recipe, steps: int, **more: Any) -> Outcome:
+        options = Options(log_every=1, tensorboard=False, **more.pop("options", {}))
+        return run_training(
+            tiny_checkpoint, output, recipe=chosen, hardware=CHIP, data=data, tokens=steps * STEP,
+            chips=more.pop("chips", 1), options=options, **more,
+        )  # fmt: skip
+
+    return go
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight steps of the small recipe, averaged."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    run_training(
+        tiny_checkpoint, folder, recipe=recipe(average=0.9), hardware=CHIP, data=data, tokens=8 * STEP,
+        chips=2, evaluate_every=4, options=Options(log_every=1, tensorboard=False),
+    )  # fmt: skip
+    return folder
+
+
+def test_a_run_that_goes_on_is_the_run_to_the_last_bit(train: Any, trained: Path, tmp_path: Path) -> None:
+    chosen = recipe(average=0.9)
+    parts = []
+    for stop in (3, 2, None):
+        options = {"stop_after": stop, "save_every": 2}
+        outcome = train(tmp_path, chosen, 8, chips=2, evaluate_every=4, options=options)
+        assert outcome.finished == (stop is None)
+        parts += outcome.losses
+    whole, again = read_log(trained), read_log(tmp_path)
+    assert [row["step"] for row in whole] == [row["step"] for row in again]
+    for column in ("loss", "learning_rate", "gradient_norm", "clean_loss", "noisy_loss", "tokens"):
+        assert [row[column] for row in whole] == [row[column] for row in again], column
+    assert [f"{loss:.9g}" for loss in parts] == [row["loss"] for row in whole if row["loss"]]
+    first, second = tensors(trained), tensors(tmp_path)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    ranges = [json.loads((folder / "analog.json").read_text())["ranges"] for folder in (trained, tmp_path)]
+    assert ranges[0] == ranges[1]
+
+
+def test_noise_order_and_seed_decide_the_losses(train: Any, trained: Path, tmp_path: Path) -> None:
+    """What the test above would also pass without: losses that depend on nothing."""
+    seen = [[row["loss"] for row in read_log(trained) if row["loss"]]]
+    seen.append([f"{x:.9g}" for x in train(tmp_path / "a", recipe(), 8, seed=1).losses])
+    seen.append([f"{x:.9g}" for x in train(tmp_path / "b", recipe(training={"noise": None}), 8).losses])
+    assert len({tuple(losses) for losses in seen}) == 3
+    assert len(set(seen[0])) == 8
+
+
+def test_the_folder_is_plain_and_loads_as_it_is(trained: Path, tiny_checkpoint: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    names = {path.name for path in trained.rglob("*") if path.is_file()}
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "analog.json",
+        "hardware.toml",
+        "log.csv",
+    } <= names
+    assert {Path(name).suffix for name in names} <= {
+        ".json",
+        ".safetensors",
+        ".csv",
+        ".png",
+        ".toml",
+        ".jinja",
+    }
+    model = AutoModelForCausalLM.from_pretrained(trained)
+    stored = tensors(trained)
+    assert not model.config.tie_word_embeddings
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, stored[name]), name
+    before = AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
+    moved = stored["model.layers.0.self_attn.q_proj.weight"] - before.model.layers[0].self_attn.q_proj.weight
+    assert moved.abs().max() > 1e-4, "it has learned something"
+    assert AutoTokenizer.from_pretrained(trained)("ab")["input_ids"]
+
+
+def test_weights_are_clipped(trained: Path) -> None:
+    stored = tensors(trained)
+    for name in ("model.layers.0.mlp.down_proj.weight", "lm_head.weight"):
+        spread = stored[name].std(dim=1, keepdim=True)
+        assert (stored[name].abs() <= 2.5 * spread * 1.05).all(), name
+        assert (stored[name].abs().amax(1) > 2.0 * spread[:, 0]).any(), "the bound is not far off"
+
+
+def test_the_export_holds_the_learned_ranges(trained: Path, tmp_path: Path) -> None:
+    from aimc_sim.export import export
+    from aimc_sim.hardware import Hardware
+    from aimc_sim.torch_bridge import load_model
+
+    document = json.loads((trained / "analog.json").read_text())
+    assert set(document) == {"format", "schema", "ranges", "hardware", "run", "run_id"}
+    chip = Hardware.load(trained / "hardware.toml")
+    assert chip.model_dump(mode="json") == document["hardware"]
+    weights = export(trained, tmp_path / "trained.h5", chip, calibration_tokens=16)
+    assert len(weights.matrices) == len(document["ranges"]) == 15
+    for matrix in weights.matrices:
+        found = weights.ranges(matrix.name)
+        assert found is not None
+        assert np.array_equal(found, np.float32(document["ranges"][matrix.name])), matrix.name
+    with torch.no_grad():
+        logits = load_model(weights, seed=3)(input_ids=torch.arange(6)[None]).logits
+    assert torch.isfinite(logits).all()
+
+
+def test_a_folder_keeps_one_run(train: Any, tmp_path: Path) -> None:
+    train(tmp_path, recipe(), 2)
+    with pytest.raises(BadInput, match="another checkpoint, recipe, hardware, data or length"):
+        train(tmp_path, recipe(training={"gamma": 0.05}), 2)
+    again = train(tmp_path, recipe(), 2)
+    assert again.losses == [], "a finished run has nothing left to do"
+
+
+def test_a_folder_with_a_model_of_its_own_is_left_alone(train: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BadInput, match="did not write"):
+        train(tmp_path, recipe(), 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_without_noise_and_converters_there_is_nothing_to_learn(train: Any, tmp_path: Path) -> None:
+    bare = recipe(
+        converters="none", training={"noise": None, "clip_sigma": None}, optimizer={"weight_decay": 0.0}
+    )
+    assert abs(train(tmp_path, bare, 1).losses[0]) < 1e-6, "the student begins as its teacher"
+
+
+def test_training_wins_back_what_few_bits_cost(train: Any, tmp_path: Path) -> None:
+    qat = recipe(
+        converters="inputs", training={"noise": None, "clip_sigma": None, "weight_bits": 3},
+        optimizer={"learning_rate": 4e-3},
+    )  # fmt: skip
+    losses = train(tmp_path, qat, 40).losses
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
+
+
+def test_forwards_of_a_step_add_up(train: Any, tmp_path: Path) -> None:
+    quiet = recipe(training={"noise": None})
+    whole = train(tmp_path / "a", quiet, 3).losses
+    parts = train(tmp_path / "b", quiet, 3, options={"micro": 2}).losses
+    assert np.allclose(whole, parts, rtol=2e-3)
+    with pytest.raises(BadInput, match="multiple of both"):
+        train(tmp_path / "c", quiet, 3, options={"micro": 3})
+
+
+def test_a_cached_teacher_teaches_the_same(train: Any, tmp_path: Path) -> None:
+    quiet = {"training": {"noise": None}}
+    asked = train(tmp_path / "a", recipe(**quiet), 3).losses
+    cached = train(tmp_path / "b", recipe(loss={"top_k": 257}, **quiet), 3).losses
+    assert cached[0] == pytest.approx(asked[0], rel=5e-3), "stored in half precision"
+    assert np.allclose(asked, cached, rtol=0.2)
+    assert (tmp_path / "b" / "teacher" / "teacher-000001.safetensors").is_file()
+
+
+def test_only_the_ranges(train: Any, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    ranged = Recipe.load(
+        {"base": "range-only", "sequences": 4, "length": 16, "training": {"range_forwards": 3}}
+    )
+    outcome = train(tmp_path, ranged, 2)
+    assert outcome.losses == []
+    assert isinstance(outcome.last, NoisyLoss)
+    ranges = json.loads((tmp_path / "analog.json").read_text())["ranges"]
+    assert len(ranges) == 15
+    assert all(value > 0 for values in ranges.values() for value in values)
+    from safetensors.torch import load_file
+
+    before = load_file(tiny_checkpoint / "model.safetensors")
+    assert all(torch.equal(value, tensors(tmp_path)[name]) for name, value in before.items())
+
+
+def test_rows_that_are_too_short_are_refused(train: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="rows of 16 tokens"):
+        train(tmp_path, recipe(length=32), 1)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from aimc_sim.train.models import require
+
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(BadInput, match=r"aimc-sim\[train\]"):
+        require("peft", "the recipe's adapter")
