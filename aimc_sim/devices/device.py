@@ -209,7 +209,7 @@ class Device(Spec):
 
     def check_time(self, t_s: float) -> None:
         """Raises BadInput for a time before programming or beyond the range of the device's data."""
-        if isinstance(t_s, (str, bytes)) or not math.isfinite(t_s) or t_s < 0:
+        if not math.isfinite(t_s) or t_s < 0:
             raise BadInput(
                 "time",
                 got=t_s,

@@ -37,11 +37,14 @@ def write(sweep: Sweep, folder: Path, command: str) -> list[Path]:
 
 def render(sweep: Sweep, command: str) -> str:
     """The page. It loads nothing: plotly's script, style and figures are inside."""
+    chips = [designs.hardware for designs in sweep.space.variants]
     document: dict[str, Any] = {
         "columns": columns(sweep),
         "breakdown": breakdowns(sweep),
         "roles": roles(sweep),
         "command": command,
+        "axes": list(sweep.plan.axes),
+        "devices": {chip.name: chip.device.name for chip in chips} if len(chips) > 1 else {},
         "square": "rows" in sweep.plan.axes and "cols" not in sweep.plan.axes,
     }
     text = json.dumps(finite_json(document), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -102,7 +105,9 @@ def notes(sweep: Sweep) -> list[str]:
                 f"{profile.name} was calibrated at {at.rows} × {at.cols}: other tiles are extrapolated."
             )
     if not sweep.noise:
-        found.append("Accuracy was not measured, so few bits and large tiles look good for nothing: it is on no axis.")
+        found.append(
+            "Accuracy was not measured, so few bits and large tiles look good for nothing: it is on no axis."
+        )
     found += [f"{count:,} points were left out: {why}." for why, count in sweep.space.dropped.items()]
     return list(dict.fromkeys(found))
 

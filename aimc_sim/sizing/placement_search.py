@@ -4,14 +4,15 @@
 
 x_m: matrix m is digital; c_m: energy that this costs (docs/sizing.md); s_m: its share of the loss S (`sensitivity`);
 w_m: its weights, W those of the model, a the share that has to stay analog. Greedy by s_m/c_m, then what has become
-needless is taken back. The linear programme with 0 ≤ x ≤ 1 is a lower bound, and the gap to it a certificate. Shares do
-not really add up, so the placement is scored, and the bar of the additive model moved until the measured loss meets
-the real one.
+needless is taken back; whole numbers where greedy finds nothing. The linear programme with 0 ≤ x ≤ 1 is a lower bound,
+and the gap to it a certificate. Shares do not really add up, so the placement is scored, and the bar of the additive
+model moved until the measured loss meets the real one.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -90,7 +91,9 @@ def extra_energy(
     found = []
     for name in names:
         placed = Placement(lm_head=base.lm_head, digital=(*base.digital, name))
-        found.append(float(evaluate(designs, replace(work, placement=placed), scenario).energy_per_token_j[0]))
+        found.append(
+            float(evaluate(designs, replace(work, placement=placed), scenario).energy_per_token_j[0])
+        )
     return np.array(found) - whole
 
 
@@ -105,19 +108,25 @@ def choose(
     """
     s, c, w = (np.asarray(value, np.float64) for value in (shares, energy_j, weights))
     needed = max(float(s.sum()) - bar, 0.0)
-    room = (1.0 - analog) * float(w.sum() if total_weights is None else total_weights)
-    bound = _bound(s, c, w, needed, room)
-    taken = None if bound is None else _greedy(s, c, w, needed, room)
+    total = float(w.sum() if total_weights is None else total_weights)
+    room = (1.0 - analog + 1e-12) * total
+    bound = _programme(s, c, w, needed, room)
+    taken = None
+    if bound is not None:
+        taken = _greedy(s, c, w, needed, room)
+        if taken is None:  # what only just fits
+            whole = _programme(s, c, w, needed, room, whole=True)
+            taken = None if whole is None else whole[1] > 0.5
     if bound is None or taken is None:
-        best = _most(s, w, room)
+        least = least_loss(s, w, analog, total)
         raise AimcError(
             f"no placement leaves {bar:.4g} nats per token with {100 * analog:.3g} % of the weights analog: the "
-            f"additive model comes down to {float(s.sum()) - best:.4g}. Next: allow a larger loss with --budget, or "
-            "fewer analog weights with --analog."
+            f"additive model comes down to {least:.4g}. Next: allow a larger loss with --budget, or fewer analog "
+            "weights with --analog."
         )
-    chosen = np.flatnonzero(taken)
+    chosen = np.flatnonzero(taken).tolist()
     return Choice(
-        tuple(names[i] for i in chosen), float(c[chosen].sum()), bound, float(s.sum() - s[chosen].sum())
+        tuple(names[i] for i in chosen), float(c[chosen].sum()), bound[0], float(s.sum() - s[chosen].sum())
     )
 
 
@@ -142,23 +151,25 @@ def _greedy(s: F64, c: F64, w: F64, needed: float, room: float) -> npt.NDArray[n
     return best
 
 
-def _bound(s: F64, c: F64, w: F64, needed: float, room: float) -> float | None:
-    """The optimum of the linear programme; None where not even that has a solution."""
-    from scipy.optimize import linprog
+def _programme(
+    s: F64, c: F64, w: F64, needed: float, room: float, whole: bool = False
+) -> tuple[float, F64] | None:
+    """Optimum and x of the linear programme, or of the one in whole numbers; None where it has no solution."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
 
-    scale = max(float(np.abs(c).max(initial=0.0)), 1e-300), max(float(s.sum()), 1e-300), max(float(w.sum()), 1.0)
-    found = linprog(
-        c / scale[0], np.stack([-s / scale[1], w / scale[2]]), [-needed / scale[1], room / scale[2]],
-        bounds=(0.0, 1.0), method="highs",
-    )  # fmt: skip
-    return float(found.fun) * scale[0] if found.status == 0 else None
+    # All in units of their largest sum: the solver's tolerances are absolute.
+    cost, won, used = (max(float(np.abs(value).sum()), 1e-300) for value in (c, s, w))
+    limits = LinearConstraint(np.stack([s / won, w / used]), [needed / won, -np.inf], [np.inf, room / used])
+    found = milp(c / cost, integrality=np.full(len(c), int(whole)), bounds=Bounds(0, 1), constraints=limits)
+    return (float(found.fun) * cost, np.asarray(found.x)) if found.x is not None else None
 
 
-def _most(s: F64, w: F64, room: float) -> float:
-    """The most loss that fits the room, fractions allowed."""
-    order = np.argsort(-s / np.maximum(w, 1.0), kind="stable")
-    share = np.clip((room - np.concatenate([[0.0], np.cumsum(w[order])[:-1]])) / np.maximum(w[order], 1.0), 0, 1)
-    return float((share * s[order]).sum())
+def least_loss(shares: npt.ArrayLike, weights: npt.ArrayLike, analog: float, total_weights: float) -> float:
+    """What the additive model leaves at least, with this share of the weights analog; infinite where nothing fits."""
+    s, w = (np.asarray(value, np.float64) for value in (shares, weights))
+    found = _programme(s * 0, -s, w, 0.0, (1.0 - analog + 1e-12) * total_weights, whole=True)
+    # A little more than that: what is asked for next must not fail by a rounding.
+    return math.inf if found is None else float(s[found[1] < 0.5].sum() + 1e-9 * np.abs(s).sum())
 
 
 def parse_budget(text: str, whole: float, converters: float) -> float:
@@ -186,7 +197,10 @@ def search(
     unseen: int = 3,
     scenario: Scenario | None = None,
 ) -> Found:
-    """The placement that meets the budget on the chips of the search, checked on ``unseen`` chips of other seeds."""
+    """The placement that meets the budget on the chips of the search, checked on ``unseen`` chips of other seeds.
+
+    Where none does with that share of the weights analog, the one that comes nearest; `Found.met` says so.
+    """
     plan = measuring.plan
     matrices = sensitivity.matrices
     names = [matrix.name for matrix in matrices]
@@ -197,17 +211,23 @@ def search(
     energy = extra_energy(work, designs, names, scenario)
     seeds = range(plan.seed, plan.seed + plan.chips)
     other = range(plan.seed + plan.chips, plan.seed + plan.chips + unseen)
-    analog_now = sum(weights) / total  # the hardware may keep some digital anyway
+    in_tiles = sum(weights) / total  # the hardware may keep some digital anyway
+    if analog > in_tiles:
+        raise BadInput(
+            "--analog", got=analog, do="ask for less",
+            why=f"the hardware itself keeps only {100 * in_tiles:.1f} % of the weights in tiles",
+        )  # fmt: skip
+    kept = analog + 1.0 - in_tiles
     best: tuple[Choice, Estimate] | None = None
-    target = bar
-    for scored in range(ROUNDS):
+    target, tried = bar, 0
+    while tried < ROUNDS:
         try:
-            choice = choose(names, shares, energy, weights, target, analog + 1.0 - analog_now, total)
-        except AimcError:
-            if scored == 0:
-                raise
-            break  # what has been scored is the best that the room allows
+            choice = choose(names, shares, energy, weights, target, kept, total)
+        except AimcError:  # by the additive model; what the room allows may do better than that
+            target = least_loss(shares, weights, kept, total)
+            choice = choose(names, shares, energy, weights, target, kept, total)
         loss = _score(measuring, choice, names, seeds, "placements")
+        tried += 1
         if best is not None and choice.digital == best[0].digital:
             break
         if best is None or _better((choice, loss), best, bar):
@@ -215,7 +235,7 @@ def search(
         if 0.97 * bar <= loss.mean <= bar or (loss.mean <= bar and not choice.digital):
             break
         target = max(target + 0.99 * bar - loss.mean, 0.0)
-    assert best is not None
+    assert best is not None  # of the first round
     choice, loss = best
     measuring.run("unseen chips", {"all": tuple(names), _key(choice.digital): _analog(names, choice)}, other)
     measuring.run("unseen chips", {"converters": tuple(names)}, other[:1])
@@ -229,7 +249,7 @@ def search(
         analog_share=sum(m.weights for m in matrices if m.name not in held) / total,
         energy_j=float(evaluate(designs, placed, scenario).energy_per_token_j[0]),
         energy_all_analog_j=float(evaluate(designs, work, scenario).energy_per_token_j[0]),
-        scored=scored + 1,
+        scored=tried,
     )  # fmt: skip
 
 
@@ -249,7 +269,9 @@ def _key(digital: Collection[str]) -> str:
     return "digital/" + json.dumps(sorted(digital), separators=(",", ":"))
 
 
-def _score(measuring: Measuring, choice: Choice, names: Collection[str], seeds: range, stage: str) -> Estimate:
+def _score(
+    measuring: Measuring, choice: Choice, names: Collection[str], seeds: range, stage: str
+) -> Estimate:
     key = _key(choice.digital)
     measuring.run(stage, {key: _analog(names, choice)}, seeds)
     return measuring.loss(key, seeds)

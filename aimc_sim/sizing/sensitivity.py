@@ -1,9 +1,10 @@
 """Which matrices hurt: the loss of each when it alone is analog, and what is won when it alone is digital.
 
-All matrices are screened by the noise of their products on calibration activations; the noisiest get forward passes, as
-many as the budget has: each alone in tiles, and each alone out of them, on the same chips and the same text. The mean
-of the two, first in and last out, is the share of the whole loss that a placement reckons with. Matrices without a
-forward pass get an estimate: their noise times what a unit of noise costs in their role.
+All matrices are screened by the noise of their products on calibration activations. Two thirds of the budget's forward
+passes put one matrix after the other alone into tiles, on the first chip, the noisiest first. The rest goes to those
+that lost most: on every chip, alone in tiles and alone out of them. Chips and text are the same for all. A matrix's
+share of the whole loss is the mean of the two, first in and last out, where they differ beyond the interval, else the
+first; without a forward pass an estimate, its noise times what a unit of noise costs in its role.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import Field
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing.accuracy import Text, decibels, product_noise
-from aimc_sim.sizing.sensitivity_bench import Task, worker
+from aimc_sim.sizing.sensitivity_bench import Task, Worker
 from aimc_sim.sizing.sweep_pool import Pool, default_workers
 from aimc_sim.sizing.sweep_store import Store
 from aimc_sim.spec import Spec
@@ -66,8 +67,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MatrixLoss:
-    """One matrix. noise: of its product; alone: the loss when it alone is analog; won: what all others analog lose less
-    when it alone is digital; share: of the whole loss, nats per token, estimated where there was no forward pass."""
+    """One matrix. noise: of its product; alone: the loss when it alone is analog; won: what is lost less when it alone
+    is digital; None: not measured. share: of the whole loss, nats per token, an estimate without a forward pass."""
 
     name: str
     role: str
@@ -170,7 +171,8 @@ class Measuring:
         field = "kl" if self.plan.metric == "kl" else "nll"
         rows = [self.found[f"loss/{seed}/{key}"][field] for seed in seeds]
         base = np.array(self.found["loss/digital"][field])
-        return np.array(rows, np.float64) - base
+        values: F64 = np.array(rows, np.float64) - base
+        return values
 
     def loss(self, key: str, seeds: Iterable[int]) -> Estimate:
         """The loss of a set, over the digital model."""
@@ -200,6 +202,26 @@ def candidates(matrices: Collection[MatrixInfo], noise: dict[str, float], count:
     return list(dict.fromkeys([*first, *(matrix.name for matrix in ordered)]))[:count]
 
 
+def split(forwards: int, chips: int, matrices: int) -> tuple[int, int]:
+    """(matrices that are put into tiles alone on the first chip, those of them that are measured on every chip).
+
+    Raises BadInput for a budget that holds not one of each.
+    """
+    least = 2 + 3 * chips  # the digital model, converters, and on every chip all in tiles, one alone, one not
+    if forwards < least:
+        raise BadInput(
+            "--forwards",
+            got=forwards,
+            why=f"one matrix on {chips} chips takes {least}",
+            do=f"use {least} or more",
+        )
+    room, each = forwards - 2 - chips, 2 * chips - 1
+    deep = max(1, room // 3 // each)
+    first = min(matrices, room - deep * each)
+    deep = min(first, (room - first) // each)
+    return first, deep
+
+
 def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -> Sensitivity:
     """Screen all matrices, run the budget's forward passes, and put both together."""
     from aimc_sim.torch_bridge.model import analog_matrices
@@ -208,17 +230,19 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
     seeds = range(plan.seed, plan.seed + plan.chips)
     matrices = analog_matrices(weight_file, hardware)
     names = tuple(matrix.name for matrix in matrices)
-    room = (plan.forwards - plan.chips - 2) // (2 * plan.chips)  # the digital model, converters, all in tiles
-    if room < 1:
-        raise BadInput(
-            "--forwards", got=plan.forwards, why=f"one matrix on {plan.chips} chips takes {3 * plan.chips + 2}",
-            do=f"use at least that; {(2 * len(names) + 1) * plan.chips + 2} measure every matrix",
-        )  # fmt: skip
+    first, deep = split(plan.forwards, plan.chips, len(names))
     noise = measuring.noise(weight_file, hardware)
-    chosen = candidates(matrices, noise, room)
+    chosen = candidates(matrices, noise, first)
     measuring.run("all in tiles", {"converters": names}, seeds[:1])
-    sets = {"all": names}
-    for name in chosen:
+    measuring.run("all in tiles", {"all": names}, seeds)
+    measuring.run("matrices alone", {f"alone/{name}": (name,) for name in chosen}, seeds[:1])
+    lost = {name: measuring.table(f"alone/{name}", seeds[:1]).sum() for name in chosen}
+    worst = sorted(chosen, key=lambda name: -lost[name])
+    # Half by what they lose alone, half by noise: some do harm only where others do, too.
+    order = list(dict.fromkeys(name for pair in zip(worst, chosen, strict=True) for name in pair))
+    closer = set(order[:deep])
+    sets: dict[str, tuple[str, ...]] = {}
+    for name in order[:deep]:
         sets[f"alone/{name}"] = (name,)
         sets[f"without/{name}"] = tuple(other for other in names if other != name)
     measuring.run("matrices × chips", sets, seeds)
@@ -226,9 +250,11 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
     found = []
     for matrix in matrices:
         alone = won = None
-        if matrix.name in chosen:
-            alone = interval(measuring.table(f"alone/{matrix.name}", seeds), measuring.tokens)
+        if matrix.name in closer:
             won = interval(whole - measuring.table(f"without/{matrix.name}", seeds), measuring.tokens)
+        if matrix.name in lost:
+            on = seeds if matrix.name in closer else seeds[:1]
+            alone = interval(measuring.table(f"alone/{matrix.name}", on), measuring.tokens)
         found.append(
             MatrixLoss(
                 matrix.name, matrix.role, matrix.rows * matrix.cols, noise[matrix.name], alone, won, 0.0
@@ -240,7 +266,7 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
         tuple(sorted(_shared(found, total.mean), key=lambda matrix: -matrix.share)),
         total,
         measuring.loss("converters", seeds[:1]),
-        2 + plan.chips * len(sets),
+        2 + plan.chips * (1 + 2 * deep) + first - deep,
     )
 
 
@@ -248,8 +274,11 @@ def _shared(matrices: list[MatrixLoss], whole: float) -> list[MatrixLoss]:
     """With the shares: the mean of first in and last out, or noise × what it costs in the role; together the whole."""
     raw: dict[str, float] = {}
     for matrix in matrices:
-        if matrix.alone is not None and matrix.won is not None:
-            raw[matrix.name] = max(0.5 * (matrix.alone.mean + matrix.won.mean), 0.0)
+        if matrix.alone is not None:
+            value, won = matrix.alone.mean, matrix.won
+            if won is not None and not won.low <= value <= won.high:
+                value = 0.5 * (value + won.mean)
+            raw[matrix.name] = max(value, 0.0)
     measured = [matrix for matrix in matrices if matrix.measured]
 
     def price(among: list[MatrixLoss]) -> float:
@@ -280,7 +309,7 @@ class Opened:
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         count = default_workers(2 * parameters, 64) if workers is None else workers
         self._store = Store(folder / STORE, plan.model_dump(mode="json"), plan.id)
-        make = partial(worker, weight_file.path.resolve(), hardware, windows, plan.time_s)
+        make = partial(Worker, weight_file.path.resolve(), hardware, windows, plan.time_s)
         self._pool = Pool(make, count)
         tokens = np.array([len(row) - 1 for row in windows.rows], np.float64)
         self._measuring = Measuring(plan, self._store, self._pool, tokens, progress or (lambda *_: None))

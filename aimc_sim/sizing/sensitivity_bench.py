@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,20 +103,22 @@ class Task:
     sets: dict[str, tuple[str, ...]]
 
 
-def worker(
-    path: Any, hardware: Hardware, windows: Windows, time_s: float
-) -> Callable[[Task], dict[str, Any]]:
+class Worker:
     """What one process does: a task in, {"loss/seed/key": scores} out."""
-    bench = PlacementBench(WeightFile(path), hardware, windows, time_s)
 
-    def work(task: Task) -> dict[str, Any]:
+    def __init__(self, path: Path, hardware: Hardware, windows: Windows, time_s: float) -> None:
+        self._bench = PlacementBench(WeightFile(path), hardware, windows, time_s)
+
+    def __call__(self, task: Task) -> dict[str, Any]:
         found = {}
         for key, analog in task.sets.items():
             if key == "digital":
-                found["loss/digital"] = bench.digital.to_json()
+                found["loss/digital"] = self._bench.digital.to_json()
                 continue
-            scores = bench.score(task.seed, analog, ideal=key == "converters")
+            scores = self._bench.score(task.seed, analog, ideal=key == "converters")
             found[f"loss/{task.seed}/{key}"] = scores.to_json()
         return found
 
-    return work
+    def close(self) -> None:
+        """Delete the temporary file."""
+        self._bench.close()

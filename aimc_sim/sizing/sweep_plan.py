@@ -159,8 +159,8 @@ def space_of(
             "sweep", got=f"{count:,} points", why=f"at most {MAX_POINTS:,} fit a table and a plot",
             do="give fewer values",
         )  # fmt: skip
-    product = np.array(list(itertools.product(*axes.values())), np.float64).reshape(-1, len(axes))
-    columns: dict[str, npt.ArrayLike] = dict(zip(axes, product.T, strict=True))
+    points = zip(*itertools.product(*axes.values()), strict=True)
+    columns: dict[str, npt.ArrayLike] = dict(zip(axes, map(np.array, points), strict=True))
     if square:
         columns["cols"] = columns["rows"]
     variants: list[Designs] = []
@@ -182,8 +182,7 @@ def space_of(
             keep &= ~few
         if keep.any():
             kept = {name: np.asarray(values)[keep] for name, values in columns.items()}
-            size = {} if kept else {"rows": designs.rows}
-            variants.append(Designs.of(chip, costs, **kept, **size))
+            variants.append(Designs.of(chip, costs, **kept))
     if not variants:
         reasons = ", ".join(f"{n} with {why}" for why, n in dropped.items() if n)
         raise BadInput("sweep", why=f"no point is left ({reasons})", do="widen an axis")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from multiprocessing.util import Finalize
 from typing import Any
 
 from aimc_sim.errors import AimcError
@@ -18,7 +19,8 @@ _work: Work | None = None  # of this worker process
 
 
 class Pool:
-    """Processes that work on tasks. make: picklable; called once in each, gives the function that does the work.
+    """Processes that work on tasks. make: picklable; called once in each, gives the function that does the work, and
+    closes it at the end where it has a ``close``.
 
     One worker is this process, with its threads as they are; several have one thread each.
     """
@@ -55,6 +57,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+        _close(self._work)
 
 
 def default_workers(parameters: int, tasks: int) -> int:
@@ -72,6 +75,14 @@ def _start(make: Callable[[], Work]) -> None:
 
     torch.set_num_threads(1)
     _work = make()
+    Finalize(None, _close, (_work,), exitpriority=10)  # multiprocessing ends its processes without atexit
+
+
+def _close(work: Work | None) -> None:
+    """Let the work give back its temporary files."""
+    close = getattr(work, "close", None)
+    if close is not None:
+        close()
 
 
 def _end_with_parent() -> None:

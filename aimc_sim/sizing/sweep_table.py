@@ -29,7 +29,9 @@ def columns(sweep: Sweep) -> dict[str, list[Any]]:
     variant, _ = space.where
     names = [designs.hardware.name for designs in space.variants]
     profiles = [designs.profile.name for designs in space.variants]
-    chosen = list(ALWAYS) + [name for name in (*WHOLE, *REAL) if name not in ALWAYS and _varies(sweep, name)]
+    known = [name for name in (*WHOLE, *REAL) if hasattr(space.variants[0], name)]  # t_lsb_ns says t_read_ns
+    varied = [name for name in known if name in sweep.plan.axes or np.ptp(space.values(name)) > 0]
+    chosen = list(dict.fromkeys([*ALWAYS, *varied]))
     measured = [sweep.losses.get(label) for label in space.accuracy_of]
     found: dict[str, list[Any]] = {
         "point": list(range(len(space))),
@@ -95,12 +97,6 @@ def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
             groups.setdefault(role[name], []).append(ratio)
         found[label] = {key: round(float(decibels(np.mean(values))), 2) for key, values in groups.items()}
     return found
-
-
-def _varies(sweep: Sweep, name: str) -> bool:
-    if not hasattr(sweep.space.variants[0], name):  # t_lsb_ns is a way to say t_read_ns
-        return False
-    return bool(np.ptp(sweep.space.values(name)) > 0)
 
 
 def _numbers(values: npt.ArrayLike, digits: int = 6) -> list[Any]:

@@ -30,9 +30,10 @@ from aimc_sim.cell_matrix import CellMatrix, MatrixRange
 from aimc_sim.devices import AdditiveDrift, AgedLaw, Device, Flicker, Law, PowerDrift, Programming
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import TiledMatrix
-from aimc_sim.hardware import Hardware, LambdaRule, StaticRange
+from aimc_sim.hardware import Hardware, StaticRange
 from aimc_sim.mapping import tile_map
 from aimc_sim.spec import Spec
+from aimc_sim.temperature import kelvins
 from aimc_sim.testing.samplers import F32
 
 SMALLEST, LARGEST = 1e-6, 1e3  # of numbers that a spec leaves unbounded
@@ -254,17 +255,24 @@ def cell_matrices(
     beta = full = None
     if chosen.dac is not None and isinstance(chosen.dac.range, StaticRange):
         beta = draw(hnp.arrays(np.float32, row_tiles, elements=size))
-    if chosen.adc is not None and not isinstance(chosen.adc.full_scale, LambdaRule):
+    if chosen.adc is not None and chosen.adc.full_scale.calibrated:
         full = draw(hnp.arrays(np.float32, (row_tiles, col_tiles), elements=size))
     t_s = draw(times(chosen.device))
     try:  # programmed again, cells may be younger than the device's first data
         chosen.check_time(t_s)
     except BadInput:
         t_s = 0.0
+    seed = draw(seeds())
+    try:  # dies differ in temperature, and one may lie beyond the device's data
+        kelvins(chosen.device, chosen.temperature, chosen.variation, seed)
+    except BadInput:
+        tables = chosen.model_dump(mode="json")
+        tables["variation"] |= {"die_temperature_sigma_c": None}
+        chosen = Hardware.parse(tables, "drawn hardware")
     return CellMatrix(
         array,
         chosen,
-        seed=draw(seeds()),
+        seed=seed,
         t_s=t_s,
         ordinal=draw(st.integers(0, 2**20 - 1)),
         epoch=draw(st.integers(0, 2**31)),  # reprogramming counts on from there

@@ -121,8 +121,10 @@ function select(points) {
 function choose(i) {
   state.chosen = i;
   $("chosen-name").textContent = nameOf(i);
-  $("chosen-command").textContent = data.command + AXES.filter((n) => n !== "hardware").map((n) => ` --${n.replace(/_/g, "-")} ${C[n][i]}`).join("") +
-    (data.square && !AXES.includes("cols") ? ` --cols ${C.cols[i]}` : "") + " --explain";
+  const asked = data.axes.map((n) => ` --${n.replace(/_/g, "-")} ${C[n][i]}`);
+  if (data.devices[C.hardware[i]]) asked.push(` --device ${data.devices[C.hardware[i]]}`);
+  if (data.square) asked.push(` --cols ${C.cols[i]}`);
+  $("chosen-command").textContent = `${data.command}${asked.join("")} --explain`;
   const kinds = [["area", "area", "mm²"], ["latency", "latency", "s"], ["energy", "energy", "J"]];
   const total = Object.fromEntries(kinds.map(([kind]) => [kind, Object.values(data.breakdown[kind]).reduce((sum, v) => sum + v[i], 0)]));
   const parts = [...new Set(kinds.flatMap(([kind]) => Object.keys(data.breakdown[kind])))];
