@@ -249,6 +249,8 @@ def cell_matrices(
     """A matrix in the cells of a chip at a time: any seed, ordinal, epoch and session, with ranges where needed."""
     chosen = draw(globals()["hardware"]() if hardware is None else hardware)
     array = draw(weights() if w is None else w)
+    if chosen.weights.scale == "grid":  # of a quantised checkpoint
+        array = np.clip(np.rint(array), -chosen.weights.levels, chosen.weights.levels)
     tiles_map = tile_map(array.shape[1], array.shape[0], chosen.tile)
     row_tiles, col_tiles = tiles_map.row_bounds.size - 1, tiles_map.col_bounds.size - 1
     size = st.floats(2.0**-6, 64.0, width=32)

@@ -163,7 +163,7 @@ RECIPES: dict[str, Recipe] = {
             source="ours: found on a Llama of 260,000 weights, docs/results/afm-small.md",
             training=Training(gamma=0.03, clip_sigma=2.5, range_forwards=32),
             loss=Distillation(teacher_dtype="float32"),
-            # Adam moves a range by its rate a step, however small the gradient: at the weights' rate the decay halves it
+            # Adam moves a range by its rate a step, however small the gradient: at 1e-3 the decay halves it
             optimizer=AdamW(learning_rate=1e-3, range_rate=0.01),
             sequences=16,
             length=128,
