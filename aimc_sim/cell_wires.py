@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim import wires
+from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.imperfections import Wires
 from aimc_sim.mapping import TileMap
 
 F32 = npt.NDArray[np.float32]
+CHECKED = 1 << 20  # cells of a tile up to which an exact solution takes well below a second
 
 
 def through_wires(
@@ -47,8 +50,30 @@ def through_wires(
             )
         else:
             through_plus, through_minus, _ = wires.differential_effective_conductance_fast(*ends, **options)
+            _spot_check(plus[0], minus[0], through_plus[0], through_minus[0], spec)
         noisy = wires.fluctuating_conductance(plus, through_plus)
         noisy += wires.fluctuating_conductance(minus, through_minus)
         for place, g_plus, g_minus, g_noisy in zip(places, through_plus, through_minus, noisy, strict=True):
             effective[place] = (g_plus - g_minus).T / span
             total[place] = g_noisy.T / g_max
+
+
+def _spot_check(plus: F32, minus: F32, through_plus: F32, through_minus: F32, spec: Wires) -> None:
+    """Solve one tile of a group exactly too, unless it is huge. Raises BadInput where the fast one breaks its bound."""
+    if 2 * plus.size > CHECKED:
+        return
+    cells, fast = (
+        wires.pair_columns(positive[None], negative[None], spec.layout)
+        for positive, negative in ((plus, minus), (through_plus, through_minus))
+    )
+    check = wires.spot_check(
+        cells, fast, spec.r_row_ohm, spec.r_col_ohm, tiles=1, drive=spec.drive, sense=spec.sense,
+        r_driver_ohm=spec.r_driver_ohm, r_sense_ohm=spec.r_sense_ohm)  # fmt: skip
+    if not check.holds:
+        raise BadInput(
+            "wires.model",
+            got="fast",
+            why=f"on a tile that was solved exactly too it is off by {check.worst:.3g} of the largest conductance, "
+            f"more than its bound of {check.bound:.3g}",
+            do="set wires.model = 'exact', and tell us about this hardware",
+        )

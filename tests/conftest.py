@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,6 +12,25 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def _benchmarks() -> None:
+    """The package `benchmarks`, importable without the repository's root on the path, where `kernels` would be too."""
+    spec = importlib.util.spec_from_file_location(
+        "benchmarks",
+        ROOT / "benchmarks" / "__init__.py",
+        submodule_search_locations=[str(ROOT / "benchmarks")],
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["benchmarks"])
+
+
+_benchmarks()
+
 
 pytest_plugins = ["aimc_sim.testing.pytest_plugin"]
 

@@ -89,20 +89,38 @@ def summary(hardware: Hardware) -> str:
     if hardware.read_noise is not None:
         parts.append("read noise")
     if hardware.compensation is not None:
-        parts.append("drift compensation")
+        parts.append(f"drift compensation a {hardware.compensation.per}".replace("a affine", "affine a tile"))
     dac, adc = hardware.dac, hardware.adc
     present = {
         f"{dac.mode.replace('_', ' ')} inputs" if dac else "": dac is not None and dac.mode != "amplitude",
+        **_held(hardware),
+        (adc.kind.upper() if adc.kind == "sar" else adc.kind) + " ADC" if adc else "": adc is not None
+        and adc.kind != "generic",
         "DAC errors": dac is not None and dac.errors is not None,
         "ADC errors": adc is not None and adc.errors is not None,
         "transforms": bool(hardware.transform),
         "reprogramming": hardware.refresh is not None,
         "wires": hardware.wires is not None,
         "faults": hardware.faults is not None,
+        "repair": hardware.repair is not None,
+        f"read at {hardware.temperature.read_c:g} °C" if hardware.temperature else "": hardware.temperature
+        is not None,
         "die variation": hardware.variation is not None,
     }
     parts += [name for name, there in present.items() if there]
     return ", ".join(parts)
+
+
+def _held(hardware: Hardware) -> dict[str, bool]:
+    """How cells hold weights, where it is not the default way."""
+    weights = hardware.weights
+    return {
+        f"{weights.bits}-bit weights": weights.bits is not None,
+        f"{weights.slices} slices": weights.slices > 1,
+        "offset columns": weights.pair == "offset_column",
+        "columns subtracted digitally": weights.subtract == "digital",
+        "2 devices a polarity": weights.devices == 2,
+    }
 
 
 def _input_range(hardware: Hardware) -> str:
@@ -111,9 +129,15 @@ def _input_range(hardware: Hardware) -> str:
         return ""
     if found.method == "std":
         return f" (κ = {found.kappa:g})"
-    return " (max)" if found.method == "max" else f" ({found.percentile:g} %)"
+    return (
+        f" ({found.percentile:g} %)"
+        if found.method == "percentile"
+        else f" ({found.method.replace('_', ' ')})"
+    )
 
 
 def _full_scale(hardware: Hardware) -> str:
     found = hardware.adc.full_scale if hardware.adc is not None else None
-    return f" (λ = {found.lambda_:g})" if found is not None and found.rule == "lambda" else ""
+    if found is None or found.rule == "least_squares":
+        return ""
+    return f" (λ = {found.lambda_:g})" if found.rule == "lambda" else f" ({found.rule.replace('_', ' ')})"

@@ -24,10 +24,12 @@ def test_list() -> None:
     assert [entry["name"] for entry in listed] == list(preset_names())
     table = invoke("list").stdout
     assert all(name in table for name in preset_names())
-    assert "256 × 256 tiles, 8-bit DAC, 8-bit ADC, drift compensation" in table
+    assert "256 × 256 tiles, 8-bit DAC, 8-bit ADC, drift compensation a tile" in table
     assert "untiled, no DAC, no ADC" in table
     summaries = {entry["name"]: entry["summary"] for entry in listed}
-    assert summaries["afm-llama"] == "untiled, 8-bit DAC (κ = 18), 8-bit ADC (λ = 14), drift compensation"
+    assert (
+        summaries["afm-llama"] == "untiled, 8-bit DAC (κ = 18), 8-bit ADC (λ = 14), drift compensation a tile"
+    )
     assert len(set(summaries.values())) == len(summaries)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from aimc_sim import BadInput, Hardware
+from aimc_sim import BadInput, Hardware, wires
+from aimc_sim.cell_matrix import CellMatrix
 from aimc_sim.explain.effects import effects_of, variant
 from aimc_sim.explain.study import sets_of
 
@@ -35,6 +37,23 @@ def test_they_are_refused_where_linearity_is_claimed(declared: dict[str, Any], n
             chip(declared, dac=dac)
     with pytest.raises(BadInput, match="several voltages"):
         chip(declared, dac=False, adc=False)
+
+
+def test_a_fast_solution_beyond_its_bound_stops_a_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware = Hardware.load({"base": "hermes-256", "adc": False, "wires": WIRES})
+    w = np.linspace(-1, 1, 24 * 40, dtype=np.float32).reshape(24, 40)
+    CellMatrix(w, hardware, 1).tiles()
+    true = wires.differential_effective_conductance_fast
+
+    def off(*arguments: Any, **options: Any) -> Any:
+        plus, minus, bound = true(*arguments, **options)
+        plus = plus.copy()
+        plus[:, 3, 2] += np.float32(1e-3) * plus.max()
+        return plus, minus, bound
+
+    monkeypatch.setattr(wires, "differential_effective_conductance_fast", off)
+    with pytest.raises(BadInput, match="more than its bound"):
+        CellMatrix(w, hardware, 1).tiles()
 
 
 def test_linear_cells_are_the_default() -> None:
