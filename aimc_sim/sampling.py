@@ -115,12 +115,13 @@ def _steps(
 ) -> Iterator[npt.NDArray[np.int32]]:
     import torch
 
+    from aimc_sim.torch_bridge.kv_cache import forward_cached
+
     column, cache = torch.from_numpy(begin.astype(np.int64)), None
     for position in range(1, length):
         with torch.inference_mode():
-            out = model(input_ids=column.to(model.device), past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
-        logits = out.logits[:, -1].float().cpu().numpy()
+            all_logits, cache = forward_cached(model, column.to(model.device), cache)
+        logits = all_logits[:, -1].float().cpu().numpy()
         if not np.isfinite(logits.max()):
             raise BadInput(
                 "model",

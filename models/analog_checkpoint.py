@@ -29,7 +29,7 @@ from aimc_sim.models.checkpoint import TensorInfo
 from aimc_sim.models.families import HEAD, model_type
 from aimc_sim.models.hf_folder import INDEX as SAFE_INDEX
 from aimc_sim.models.hf_folder import SINGLE as SAFE_SINGLE
-from aimc_sim.models.hf_folder import _read_json as read_json
+from aimc_sim.models.hf_folder import check_shard_name, read_json
 from aimc_sim.models.tokenizer import TOKENIZER_FILES
 
 if TYPE_CHECKING:
@@ -212,13 +212,7 @@ def _shards(folder: Path) -> tuple[Path, ...]:
         count = max(int(match[2]) for match in found)
         names = [f"pytorch_model-{part + 1:05}-of-{count:05}.bin" for part in range(count)]
     for name in names:
-        if Path(name).name != name:
-            raise BadInput(
-                str(folder / INDEX),
-                got=name,
-                why="a shard must lie in the checkpoint's own folder",
-                do=_AGAIN,
-            )
+        check_shard_name(name, folder / INDEX)
         if not (folder / name).is_file():
             raise BadInput("checkpoint", got=name, why="this shard is missing", do=_AGAIN)
     return tuple(folder / name for name in names)

@@ -34,8 +34,8 @@ class FolderReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.config = _read_json(folder / "config.json", required=True)
-        self.generation_config = _read_json(folder / "generation_config.json", required=False)
+        self.config = read_json(folder / "config.json", required=True)
+        self.generation_config = read_json(folder / "generation_config.json", required=False)
         model_type(self.config)  # before the weights: another architecture is no use with them either
         self.files, self._places = _locate(folder)
 
@@ -52,7 +52,7 @@ class FolderReader:
 
     def ranges(self) -> dict[str, list[float]]:
         """Learned input ranges by matrix name, as training for a chip wrote them; empty elsewhere."""
-        stated = _read_json(self._folder / ANALOG, required=False).get("ranges", {})
+        stated = read_json(self._folder / ANALOG, required=False).get("ranges", {})
         numbers = isinstance(stated, dict) and all(
             isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
             for values in stated.values()
@@ -73,7 +73,7 @@ class FolderReader:
 
 def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
     if (folder / INDEX).is_file():
-        weight_map = _read_json(folder / INDEX, required=True).get("weight_map")
+        weight_map = read_json(folder / INDEX, required=True).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise BadInput(str(folder / INDEX), why="it has no weight_map", do=_AGAIN)
         names = sorted({str(name) for name in weight_map.values()})
@@ -94,13 +94,7 @@ def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
         )
     places: dict[str, _Place] = {}
     for name in names:
-        if Path(name).name != name:
-            raise BadInput(
-                str(folder / INDEX),
-                got=name,
-                why="a shard must lie in the checkpoint's own folder",
-                do=_AGAIN,
-            )
+        check_shard_name(name, folder / INDEX)
         for tensor, place in _read_header(folder / name).items():
             # A shard may hold more than the index says; the index decides.
             if weight_map is None or weight_map.get(tensor) == name:
@@ -151,7 +145,13 @@ def _read_header(path: Path) -> dict[str, _Place]:
     return dict(sorted(places.items(), key=lambda pair: pair[1].offset))
 
 
-def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
+def check_shard_name(name: str, index: Path) -> None:
+    """Raises BadInput where an index names a shard outside the checkpoint's folder."""
+    if Path(name).name != name:
+        raise BadInput(str(index), got=name, why="a shard must lie in the checkpoint's own folder", do=_AGAIN)
+
+
+def read_json(path: Path, *, required: bool) -> dict[str, Any]:
     if not path.is_file():
         if required:
             raise BadInput(

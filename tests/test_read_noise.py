@@ -24,6 +24,7 @@ from aimc_sim.testing import (
     assert_variance,
 )
 from aimc_sim.torch_bridge import load_model, sequence_names
+from aimc_sim.torch_bridge.kv_cache import forward_cached
 
 SIGMA = 0.05
 LAMBDA = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
@@ -161,9 +162,9 @@ def test_decoding_with_a_cache_draws_what_prefill_draws(noisy: torch.nn.Module) 
     ids = (torch.arange(24).reshape(1, 24) * 31 + 7) % 256
     whole = logits(noisy, ids)
     with torch.no_grad():
-        first = noisy(input_ids=ids[:, :16], use_cache=True)
-        rest = noisy(input_ids=ids[:, 16:], past_key_values=first.past_key_values, use_cache=True)
+        first, cache = forward_cached(noisy, ids[:, :16])
+        rest, _ = forward_cached(noisy, ids[:, 16:], cache)
         last = noisy(input_ids=ids, use_cache=False, logits_to_keep=1)
-    found = torch.cat([first.logits, rest.logits], dim=1)
+    found = torch.cat([first, rest], dim=1)
     assert float((found - whole).norm() / whole.norm()) < 0.01
     assert torch.equal(last.logits[:, -1], whole[:, -1])

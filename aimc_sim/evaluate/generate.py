@@ -11,6 +11,7 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.sampling import pick, uniforms
+from aimc_sim.torch_bridge.kv_cache import forward_cached
 
 
 def stream_tokens(
@@ -33,9 +34,8 @@ def stream_tokens(
     ids, cache = torch.tensor([list(prompt)]), None
     for step in range(max_new_tokens):
         with torch.no_grad():
-            out = model(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
-        token = _choose(out.logits[:, -1].float(), temperature, len(prompt) + step, seed)
+            logits, cache = forward_cached(model, ids, cache)
+        token = _choose(logits[:, -1].float(), temperature, len(prompt) + step, seed)
         if token in stop:
             return
         yield token

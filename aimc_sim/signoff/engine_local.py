@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import signal
 from collections.abc import Callable
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from aimc_sim import processes
 from aimc_sim.signoff.bench import Bench
 from aimc_sim.signoff.engine import Event
 from aimc_sim.signoff.plan import Cell
 
-_IMPORTS_BYTES = 600 << 20  # torch and transformers in a process
 _SMALL_WORK = 1e12  # multiply-accumulates below which starting processes costs more than it saves
 
 
@@ -139,18 +138,5 @@ def default_workers(parameters: int, tokens: int, cells: int, threads: int = 1) 
     """
     if float(parameters) * (tokens + 500) * cells < _SMALL_WORK:
         return 1
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Two bytes a weight in the tiles, and as much again while a matrix is programmed.
-    room = _free_bytes() // (_IMPORTS_BYTES + 4 * parameters)
-    return max(1, min(processors // threads, room, cells))
-
-
-def _free_bytes() -> int:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return 4 << 30
+    return max(1, min(processes.that_fit(4 * parameters, threads), cells))

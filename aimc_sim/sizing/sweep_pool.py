@@ -11,10 +11,10 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.util import Finalize
 from typing import Any
 
+from aimc_sim import processes
 from aimc_sim.errors import AimcError
 
 Work = Callable[[Any], Any]
-_IMPORTS_BYTES = 600 << 20  # torch and transformers in a process
 _work: Work | None = None  # of this worker process
 
 
@@ -62,10 +62,8 @@ class Pool:
 
 def default_workers(parameters: int, tasks: int) -> int:
     """One a processor, as far as memory and tasks go. parameters: of the model."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # The file is mapped and shared; a worker holds two bytes a weight, and twice that while a matrix is programmed.
-    room = _free_bytes() // (_IMPORTS_BYTES + 6 * parameters)
-    return int(max(1, min(processors, room, tasks)))
+    return max(1, min(processes.that_fit(6 * parameters), tasks))
 
 
 def _start(make: Callable[[], Work]) -> None:
@@ -96,14 +94,3 @@ def _end_with_parent() -> None:
 def _run(task: Any) -> Any:
     assert _work is not None
     return _work(task)
-
-
-def _free_bytes() -> int:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return 4 << 30

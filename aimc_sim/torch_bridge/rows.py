@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from aimc_sim.errors import BadInput
 from aimc_sim.randomness import row_ids
+from aimc_sim.torch_bridge.kv_cache import cached_length
 
 I64 = npt.NDArray[np.int64]
 
@@ -61,8 +62,7 @@ class RowNames:
         batch, length = tokens.shape[:2]
         positions = kwargs.get("position_ids")
         if positions is None:
-            past = kwargs.get("past_key_values")
-            start = 0 if past is None else int(past.get_seq_length())
+            start = cached_length(kwargs)
             positions = np.arange(start, start + length)[None]
         else:
             positions = positions.detach().cpu().numpy()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
 from aimc_sim.sampling import first_token, pick, uniforms
+from aimc_sim.torch_bridge.kv_cache import forward_cached
 from aimc_sim.train.shards import Progress, SamplePlan, Tokens, fingerprint
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _group(model: Any, plan: SamplePlan, ids: npt.NDArray[np.int64]) -> Tokens:
     column = torch.full((len(ids), 1), plan.bos_id, dtype=torch.int64, device=model.device)
     for position in range(1, plan.length):
         with torch.inference_mode():
-            logits = model(input_ids=column, past_key_values=cache, use_cache=True).logits[:, -1].float()
+            logits = forward_cached(model, column, cache)[0][:, -1].float()
         if not bool(torch.isfinite(logits.amax())):
             raise BadInput(
                 "model",

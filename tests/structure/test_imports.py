@@ -22,7 +22,7 @@ RANKS = [
     {"units", "spec"},
     {"randomness"},
     {"kernels"},
-    {"devices"},
+    {"devices", "processes"},
     {"converters", "imperfections", "transforms", "weights", "fault_map"},
     {"hardware_checks", "imperfection_checks"},
     {"hardware"},
