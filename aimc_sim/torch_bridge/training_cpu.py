@@ -1,13 +1,15 @@
 """The training product on a CPU: blocks of columns through noise, product and ADC, with no noisy matrix ever whole.
 
-Forward: the inputs' codes of one row tile, then block of columns by block of columns the weights with their noise (as
-much as fits a thread's cache), their product and the ADC. Backward: the two products of an ordinary layer, with the
-quantised inputs made again tile by tile; where gradients go through noisy weights, those are drawn again by their key.
+Forward: the inputs' codes of some row tiles, then block of columns by block of columns the weights with their noise (as
+much as fits a thread's cache), their product and the ADC. Backward: the two products of an ordinary layer; the quantised
+inputs lie where their gradient will, and where gradients go through noisy weights, those are drawn again by their key.
+Threads meet as rarely as they can: on a machine that others use too, every meeting costs.
 Formulas: `kernels.training`, and in whole `training_reference`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from threading import local
 
 import numpy as np
@@ -22,8 +24,9 @@ from aimc_sim.torch_bridge.training_weights import Weights, as_float, scratch_of
 F32 = npt.NDArray[np.float32]
 Tensor = torch.Tensor
 COLUMNS = 256  # weights of at most so many outputs are noisy at once in each thread; 64, 128 or 256
-PART_ROWS = 1024  # inputs whose codes exist at once in the forward, at most, where the matrix is one tile
-FEWEST_ROWS = 512  # inputs whose codes exist at once in the backward, at least …
+PIECE = 512  # … and so many rows: half a megabyte
+SLICE = 256  # in the backward of so many rows, a multiple of the 64 that normals are drawn by
+FEWEST_ROWS = 512  # inputs whose codes exist at once, at least …
 CODES = 1 << 19  # … and as many as make so many codes: 2 MB
 TOKENS, FILL = 32, 16  # tokens, and columns, that a thread takes at a time
 
@@ -43,30 +46,34 @@ def forward(
     inputs, beta = as_float(xs), ranges(xs, input_range, plan)
     scratch, kept = local(), local()
     y_array, bits_array, ends = y.numpy(), bits.numpy(), plan.bounds
-    in_y = count == 1 and x.dtype == torch.float32 and plan.noise != "device"  # sums grow in y itself
+    groups = _groups(plan, tokens, x.dtype)
+    in_y = groups[0][1] < ends[1]  # a tile in pieces: its sums grow in y itself
     wide = _width(plan.cols)
     found = np.zeros((count, -(-plan.cols // wide)), np.int64)
-    source.prepare()
-    for a, b in _groups(plan, in_y):
-        part = _codes(inputs, a, b, beta, plan, kept, values=False).to(x.dtype)
+    piece = PIECE if x.dtype == torch.float32 else plan.rows  # sums of half precision are not put together
+    source.begin()
+    for a, b in groups:
+        part = _codes(inputs, a, b, beta, plan, kept).to(x.dtype)
 
         def block(first: int, last: int) -> None:
             with torch.inference_mode():  # threads have a mode of their own; nothing here is differentiated
-                held = source.rows(first, last, a, b, scratch).to(x.dtype)  # noqa: B023
+                if a == 0:  # noqa: B023
+                    source.measure(first, last)
+                cells = source.rows(first, last, a, b, scratch) if plan.noise == "device" else None  # noqa: B023
+                sums = torch.from_numpy(y_array)[:, first:last]
                 for t in range(count):
                     low, high = max(ends[t], a), min(ends[t + 1], b)  # noqa: B023
                     if low >= high:
                         continue
-                    columns = slice(low - a, high - a)  # noqa: B023
+                    if not in_y:
+                        sums = scratch_of(scratch, "sums", (tokens, last - first))
+                    for i, j in _blocks(high - low, piece):
+                        p, q = low + i, low + j
+                        own = slice(p - a, q - a)  # noqa: B023
+                        held = source.rows(first, last, p, q, scratch) if cells is None else cells[:, own]
+                        _add_product(sums, part[:, own], held, p > ends[t])  # noqa: B023
                     if in_y:
-                        into = torch.from_numpy(y_array)[:, first:last]
-                        torch.addmm(into, part[:, columns], held[:, columns].t(), beta=float(a > 0), out=into)  # noqa: B023
                         continue
-                    sums = scratch_of(scratch, "sums", (tokens, last - first))
-                    if x.dtype == torch.float32:
-                        torch.mm(part[:, columns], held[:, columns].t(), out=sums)  # noqa: B023
-                    else:
-                        sums.copy_(torch.mm(part[:, columns], held[:, columns].t()))  # noqa: B023
                     inverse, scale = source.converters(t, first, last)
                     found[t, first // wide] = kernel.adc(
                         sums.numpy(), inverse, scale, beta[t], plan.adc_levels, 0, tokens, first, t > 0, y_array,
@@ -95,59 +102,102 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients to x (B, K), weight (N, K) and input_range (tiles,), like them; empty where not needed."""
     g, xs = grad.detach().contiguous(), x.detach().contiguous()
-    to_x, to_w = torch.empty(0, dtype=x.dtype), torch.empty(0, dtype=weight.dtype)
-    to_range = torch.empty(0)
+    to_w, to_range = torch.empty(0, dtype=weight.dtype), torch.empty(0)
+    through = need_x or (need_range and plan.range_kind == "static")
+    to_x = torch.empty(xs.shape if through else 0, dtype=x.dtype)
     source = Weights(weight, key, plan)
     beta = ranges(xs, input_range, plan)
     inputs = as_float(xs)
     hit = [bool(n) and bits.numel() > 0 for n in saturated.tolist()]
     if need_w:
         to_w = torch.empty(weight.shape, dtype=weight.dtype)
-        kept = local()
-        for a, b in _parts(plan, max(x.shape[0], 1), any(hit)):
+        for a, b, values in _values(inputs, beta, to_x if through else None, x.dtype, plan, any(hit)):
             t = int(np.searchsorted(plan.ends, a, side="right")) - 1
-            values = _codes(inputs, a, b, beta, plan, kept, values=True).to(x.dtype)
             for first, last in _blocks(plan.cols, COLUMNS) if hit[t] else [(0, plan.cols)]:
                 _product(_masked(g, bits[t], first, last) if hit[t] else g, values, to_w[first:last, a:b])
-    if need_x or need_range:
-        to_x = _through_weights(g, weight, source, bits, hit, plan)
+    if through:
+        _through_weights(g, weight, source, bits, hit, plan, to_x)
         if plan.range_kind == "static":
             assert input_range is not None
             to_x, to_range = _to_inputs(to_x, xs, inputs, input_range, plan)
-    return to_x, to_w, to_range
+    return to_x if need_x else torch.empty(0, dtype=x.dtype), to_w, to_range
+
+
+def _values(
+    inputs: F32, beta: F32, room: Tensor | None, dtype: torch.dtype, plan: Plan, by_tile: bool
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Rows a … b-1 and the values that their inputs were quantised to, (B, b-a): all of them in ``room`` (B, K) where
+    there is some, else part by part. by_tile: no part crosses a tile's end."""
+    kept, whole, bounds = local(), plan.rows, plan.bounds
+    ends = list(zip(bounds[:-1], bounds[1:], strict=True)) if by_tile else [(0, whole)]
+    size = _rows_at_once(inputs.shape[0])
+    if room is None or not plan.dac_levels:
+        for a, b in ((low + i, low + j) for low, high in ends for i, j in _blocks(high - low, size)):
+            yield a, b, _codes(inputs, a, b, beta, plan, kept, values=True).to(dtype)
+        return
+    if dtype == torch.float32:
+        _codes(inputs, 0, whole, beta, plan, kept, values=True, into=room)
+    else:
+        for a, b in _blocks(whole, size):
+            room[:, a:b] = _codes(inputs, a, b, beta, plan, kept, values=True)
+    yield from ((a, b, room[:, a:b]) for a, b in ends)
 
 
 def _through_weights(
-    g: Tensor, weight: Tensor, source: Weights, bits: Tensor, hit: list[bool], plan: Plan
-) -> Tensor:
-    """(B, K): g·W, with the weights of the plan's backward, and without what saturated."""
+    g: Tensor, weight: Tensor, source: Weights, bits: Tensor, hit: list[bool], plan: Plan, out: Tensor
+) -> None:
+    """out (B, K) = g·W, with the weights of the plan's backward, and without what saturated."""
     noisy = plan.noisy_backward and plan.noise != "none"
-    plain = weight.detach()
     made = noisy or plan.weight_levels > 0
+    plain = weight.detach()
     if not made and not any(hit):
-        return torch.mm(g, plain.to(g.dtype))
-    out = torch.zeros((g.shape[0], plan.rows), dtype=g.dtype)
-    whole, scratch = plan.bounds[-1], local()
-    if noisy:
+        torch.mm(g, plain.to(g.dtype), out=out)
+        return
+    if made:
         source.prepare()
-    for first, last in _blocks(plan.cols, COLUMNS // 2 if made else COLUMNS):
-        held = plain[first:last]
-        if made:
-            held = scratch_of(scratch, "rows", (last - first, whole))
-            array = held.numpy()
+    if noisy and plan.noise == "device":
+        _through_cells(g, source, bits, hit, plan, out)
+        return
+    scratch = local()
+    ends = zip(plan.bounds[:-1], plan.bounds[1:], strict=True)
+    slices = [(t, a + i, a + j) for t, (a, b) in enumerate(ends) for i, j in _blocks(b - a, SLICE)]
 
-            def fill(start: int, stop: int) -> None:
-                source.fill(first + start, first + stop, 0, whole, array[start:stop], noisy)  # noqa: B023
+    def some(
+        begin: int, end: int
+    ) -> None:  # every slice of rows by itself: threads never wait for each other
+        with torch.inference_mode():
+            for t, a, b in slices[begin:end]:
+                for first, last in _blocks(plan.cols, COLUMNS):
+                    if made:
+                        held = scratch_of(scratch, "rows", (last - first, b - a))
+                        source.fill(first, last, a, b, held.numpy(), noisy)
+                    else:
+                        held = plain[first:last, a:b]
+                    part = _masked(g, bits[t], first, last) if hit[t] else g[:, first:last]
+                    into = out[:, a:b]
+                    torch.addmm(into, part, held.to(g.dtype), beta=float(first > 0), out=into)
 
-            run_blocks(fill, last - first, FILL)
+    run_blocks(some, len(slices), 1)
+
+
+def _through_cells(
+    g: Tensor, source: Weights, bits: Tensor, hit: list[bool], plan: Plan, out: Tensor
+) -> None:
+    """The same through cells of a device, which are made a whole column at a time."""
+    scratch, whole = local(), plan.rows
+    out.zero_()
+    for first, last in _blocks(plan.cols, COLUMNS // 2):
+        held = scratch_of(scratch, "rows", (last - first, whole))
+        array = held.numpy()
+
+        def fill(start: int, stop: int) -> None:
+            source.fill(first + start, first + stop, 0, whole, array[start:stop])  # noqa: B023
+
+        run_blocks(fill, last - first, FILL)
         held = held.to(g.dtype)
-        if not any(hit):
-            out.addmm_(g[:, first:last], held)
-            continue
         for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
             part = _masked(g, bits[t], first, last) if hit[t] else g[:, first:last]
             out[:, a:b].addmm_(part, held[:, a:b])
-    return out
 
 
 def _to_inputs(
@@ -183,11 +233,13 @@ def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> F32:
     return out
 
 
-def _codes(inputs: F32, a: int, b: int, beta: F32, plan: Plan, kept: local, *, values: bool) -> Tensor:
+def _codes(
+    inputs: F32, a: int, b: int, beta: F32, plan: Plan, kept: local, *, values: bool = False, into: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """Codes of the inputs a … b-1, or the values they stand for, (B, b-a) float32; the inputs where there is no DAC."""
     if not plan.dac_levels:
         return torch.from_numpy(inputs)[:, a:b]
-    out = scratch_of(kept, "codes", (inputs.shape[0], b - a))
+    out = scratch_of(kept, "codes", (inputs.shape[0], b - a)) if into is None else into
     array = out.numpy()
 
     def some(first: int, last: int) -> None:
@@ -198,6 +250,14 @@ def _codes(inputs: F32, a: int, b: int, beta: F32, plan: Plan, kept: local, *, v
 
     run_blocks(some, inputs.shape[0], TOKENS)
     return out
+
+
+def _add_product(sums: Tensor, inner: Tensor, held: Tensor, more: bool) -> None:
+    """sums (B, n) float32 = (more: sums +) inner·heldᵀ, in the dtype of ``inner``; half precision comes all at once."""
+    if inner.dtype == torch.float32:
+        torch.addmm(sums, inner, held.t(), beta=float(more), out=sums)
+    else:
+        sums.copy_(torch.mm(inner, held.to(inner.dtype).t()))
 
 
 def _product(g: Tensor, values: Tensor, out: Tensor) -> None:
@@ -225,18 +285,20 @@ def _blocks(total: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _parts(plan: Plan, tokens: int, within_tiles: bool) -> list[tuple[int, int]]:
-    """Rows whose inputs are quantised at once in the backward; in pieces of tiles, where one of them saturated."""
-    if not within_tiles:
-        return _blocks(plan.rows, max(FEWEST_ROWS, CODES // tokens))
-    ends = zip(plan.bounds[:-1], plan.bounds[1:], strict=True)
-    return [(a + i, a + j) for a, b in ends for i, j in _blocks(b - a, FEWEST_ROWS)]
+def _rows_at_once(tokens: int) -> int:
+    """Rows whose codes exist at once, in whole units of the 64 that normals are drawn by."""
+    return max(FEWEST_ROWS, CODES // max(tokens, 1) // 64 * 64)
 
 
-def _groups(plan: Plan, in_y: bool) -> list[tuple[int, int]]:
-    """Rows whose codes exist at once in the forward: pieces of the only tile, whole tiles, or everything."""
-    if in_y:
-        return _blocks(plan.rows, PART_ROWS)
-    if plan.noise == "device":
-        return [(0, plan.rows)]
-    return list(zip(plan.bounds[:-1], plan.bounds[1:], strict=True))
+def _groups(plan: Plan, tokens: int, dtype: torch.dtype) -> list[tuple[int, int]]:
+    """Rows whose codes exist at once in the forward: whole tiles, or pieces of an only one that is too large."""
+    size, whole = _rows_at_once(tokens), plan.rows
+    if plan.noise == "device":  # whose cells are made a whole column at a time
+        return [(0, whole)]
+    if plan.tiles == 1 and dtype == torch.float32:
+        return _blocks(whole, size)
+    starts = [0]
+    for low, high in zip(plan.bounds[:-1], plan.bounds[1:], strict=True):
+        if high - starts[-1] > size and low > starts[-1]:
+            starts.append(low)
+    return list(zip(starts, [*starts[1:], whole], strict=True))

@@ -33,33 +33,51 @@ class Weights:
         self.limit = None if full_scale is None else full_scale.detach().double().numpy()
         self.tensor = weight.detach().contiguous()
         self.array = array_of(self.tensor) if self.tensor.dtype == torch.float32 else None
-        self.channel = np.empty(0, np.float32)
-        if plan.weight_levels:
-            self.channel = peaks_of(self.tensor, self.array, np.array([0, plan.rows], np.int64))[0]
-        self.peaks = np.empty((0, 0), np.float32)
-        self.sigma = self.loud = (
-            self.peaks
-        )  # loud: of the noisy weights, where the full scale is set from those
+        self.channel = np.empty(0, np.float32)  # (N,) largest weight of every column, for its steps
+        self.peaks = np.empty((0, 0), np.float32)  # (tiles, N) the same in every row tile
+        self.sigma = self.loud = self.peaks  # loud: of the noisy weights, where these set the full scale
         self.steps: tuple[F32, F32] | None = None
         self.cells: Any = None
 
-    def prepare(self) -> None:
-        """Find what every block needs, once before the threads: the largest weight of every column."""
+    def begin(self) -> None:
+        """Room for what `measure` finds, and the cells of a device."""
         plan = self.plan
-        if not self.peaks.size and (plan.adc_levels or plan.noise != "none"):
-            self.peaks = peaks_of(self.tensor, self.array, plan.ends)
-            if plan.weight_levels:  # rounding keeps the order, so the largest stays the largest
-                n = np.float32(plan.weight_levels)
-                per_unit = np.divide(
-                    n, self.channel, out=np.zeros_like(self.channel), where=self.channel > kernel.SILENT
-                )
-                self.peaks = np.rint(self.peaks * per_unit) * (self.channel / n)
-            self.sigma = np.float32(plan.gamma) * self.peaks
-            self.loud = np.zeros_like(self.peaks)
-            if plan.adc_levels and not self._from_noisy:
-                self.steps = self._steps(self.peaks, slice(None))
-        if self.cells is None and plan.noise == "device":
+        shape = (plan.tiles, plan.cols)
+        self.channel, self.peaks, self.sigma = (np.empty(s, np.float32) for s in (plan.cols, shape, shape))
+        self.loud = np.zeros(shape, np.float32)
+        if plan.adc_levels and not self._from_noisy:
+            self.steps = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        if plan.noise == "device":
+            run_blocks(self.measure, plan.cols, COLUMNS)
             self.cells = self._cells()
+
+    def prepare(self) -> None:
+        """Everything that blocks need, at once."""
+        self.begin()
+        run_blocks(self.measure, self.plan.cols, COLUMNS)
+
+    def measure(self, first: int, last: int) -> None:
+        """Find what blocks of columns first … last-1 need: their largest weights, σ and ADC steps."""
+        if self.cells is not None:
+            return  # begin did
+        plan, own = self.plan, slice(first, last)
+        if self.array is not None:
+            kernel.column_peaks(self.array, plan.ends, first, last, self.peaks)
+        else:
+            for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+                part = self.tensor[own, a:b]
+                self.peaks[t, own] = torch.linalg.vector_norm(
+                    part, float("inf"), dim=1, dtype=torch.float32
+                ).numpy()
+        peaks = self.peaks[:, own]
+        if plan.weight_levels:  # rounding keeps the order, so the largest stays the largest
+            n, channel = np.float32(plan.weight_levels), peaks.max(axis=0)
+            per_unit = np.divide(n, channel, out=np.zeros_like(channel), where=channel > kernel.SILENT)
+            self.channel[own] = channel
+            peaks[:] = np.rint(peaks * per_unit) * (channel / n)
+        self.sigma[:, own] = np.float32(plan.gamma) * peaks
+        if self.steps is not None:
+            self.steps[0][:, own], self.steps[1][:, own] = self._steps(peaks, (slice(None), own))
 
     @property
     def _from_noisy(self) -> bool:
@@ -149,17 +167,6 @@ class Weights:
             1.0, self.plan.dac_levels * step, out=np.zeros_like(step), where=step > kernel.SILENT
         )
         return per_unit.astype(np.float32), step.astype(np.float32)
-
-
-def peaks_of(tensor: Tensor, array: F32 | None, ends: npt.NDArray[np.int64]) -> F32:
-    """(tiles, N) float32: max |w| of each column in each row tile."""
-    out = np.empty((ends.size - 1, tensor.shape[0]), np.float32)
-    if array is not None:
-        run_blocks(lambda i, j: kernel.column_peaks(array, ends, i, j, out), tensor.shape[0], COLUMNS)
-        return out
-    for t, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
-        out[t] = torch.linalg.vector_norm(tensor[:, a:b], float("inf"), dim=1, dtype=torch.float32).numpy()
-    return out
 
 
 def scratch_of(held: local, name: str, shape: tuple[int, int]) -> Tensor:

@@ -328,6 +328,23 @@ def test_threads_change_no_bit() -> None:
     assert all(map(torch.equal, *found))
 
 
+@pytest.mark.parametrize("tile", [None, 64])
+@pytest.mark.parametrize("lambda_", [0.7, 14.0])
+def test_the_size_of_blocks_changes_no_draw(
+    tile: int | None, lambda_: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many small pieces give what one large one gives, up to the rounding of sums."""
+    hardware = chip(tile={"rows": tile}, adc={"full_scale": {**LAMBDA, "lambda_": lambda_}})
+    layer, x = layer_for(hardware, Training(backward="noisy")), values(TOKENS, K, seed=8)
+    whole = [layer(x).detach(), *gradients(layer, x)]
+    for name, size in {"COLUMNS": 64, "PIECE": 32, "SLICE": 64, "FEWEST_ROWS": 100, "CODES": 1}.items():
+        monkeypatch.setattr(cpu, name, size)
+    parts = [layer(x).detach(), *gradients(layer, x)]
+    for found, expected in zip(parts, whole, strict=True):  # here and there a code turns over
+        assert ((found - expected).abs() > 1e-4 * expected.abs().max()).double().mean() < 0.02
+        assert (found - expected).norm() < 0.01 * expected.norm()
+
+
 def test_frozen_weights_and_inputs_get_no_gradient() -> None:
     """As under an adapter: the base is frozen, its inputs' gradients are not."""
     layer, x = layer_for(chip(), Training()), values(4, K, seed=8)
@@ -337,8 +354,11 @@ def test_frozen_weights_and_inputs_get_no_gradient() -> None:
     assert layer.weight.grad is None
     assert given.grad is not None
     layer.weight.requires_grad_(True)
-    layer(x).sum().backward()
+    layer(given).sum().backward()
     assert layer.weight.grad is not None
+    both, layer.weight.grad = layer.weight.grad, None
+    layer(x).sum().backward()
+    assert_bits(layer.weight.grad.numpy(), both.numpy())
     with torch.inference_mode():
         assert layer(x).shape == (4, N)
 
