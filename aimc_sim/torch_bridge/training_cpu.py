@@ -1,7 +1,7 @@
 """The training product on a CPU: blocks of columns through noise, product and ADC, with no noisy matrix ever whole.
 
 Forward: the inputs' codes of some row tiles, then block of columns by block of columns the weights with their noise (as
-much as fits a thread's cache), their product and the ADC. Backward: the two products of an ordinary layer; the quantised
+much as fits a thread's cache), their product and the ADC. Backward: the two products of an ordinary layer; quantised
 inputs lie where their gradient will, and where gradients go through noisy weights, those are drawn again by their key.
 Threads meet as rarely as they can: on a machine that others use too, every meeting costs.
 Formulas: `kernels.training`, and in whole `training_reference`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,7 @@ def windows_of_text(opened: Checkpoint, path: str | Path, context: int) -> Windo
     if isinstance(limit, int) and context > limit:
         raise BadInput("context", got=context, why=f"the model has {limit} positions", do="use a shorter one")
     ids = tokenise(tokenizer, read_text(path))
-    known = opened.config.get("vocab_size")
-    if isinstance(known, int) and max(ids, default=0) >= known:
-        raise BadInput(
-            "tokenizer",
-            got=f"token {max(ids)}",
-            why=f"the model knows {known} tokens, so this tokenizer is not its own",
-            do="use a checkpoint with the tokenizer that it was trained with",
-        )
+    _check_known(opened, ids)
     return cut(ids, context, bos_of(tokenizer))
 
 
@@ -85,19 +79,40 @@ def noisy_loss(model: Any, windows: Windows, chips: int, *, first_seed: int = 0)
     return NoisyLoss(clean, tuple(losses))
 
 
-def rows_of_text(opened: Checkpoint, texts: list[str], length: int) -> npt.NDArray[np.int32]:
-    """Texts joined and cut into whole rows of ``length`` tokens, each beginning with BOS where the model has one."""
+def rows_of_text(opened: Checkpoint, texts: Iterable[str], length: int, limit: int) -> npt.NDArray[np.int32]:
+    """Texts joined and cut into whole rows of ``length`` tokens, each beginning with BOS where the model has one.
+
+    limit: no more rows than these, and no more texts are read than they take.
+    """
     tokenizer = load_tokenizer(opened.tokenizer_files, opened.config)
     bos = bos_of(tokenizer)
-    ids: list[int] = []
+    wanted = limit * (length if bos is None else length - 1)
+    parts, count = [np.empty(0, np.int32)], 0
     for text in texts:
-        ids += tokenise(tokenizer, text)
-    windows = [row for row in cut(ids, length, bos).rows if len(row) == length] if len(ids) > 1 else []
+        ids = tokenise(tokenizer, text)
+        _check_known(opened, ids)
+        parts.append(np.asarray(ids, np.int32))
+        count += len(ids)
+        if count >= wanted:
+            break
+    joined = np.concatenate(parts)[:wanted]
+    windows = [row for row in cut(joined, length, bos).rows if len(row) == length] if count > 1 else []
     if not windows:
         raise BadInput(
             "text",
-            got=f"{len(ids)} tokens",
+            got=f"{count} tokens",
             why=f"a row takes {length}",
             do="give more text or a shorter length",
         )
     return np.stack(windows)
+
+
+def _check_known(opened: Checkpoint, ids: list[int]) -> None:
+    known = opened.config.get("vocab_size")
+    if isinstance(known, int) and max(ids, default=0) >= known:
+        raise BadInput(
+            "tokenizer",
+            got=f"token {max(ids)}",
+            why=f"the model knows {known} tokens, so this tokenizer is not its own",
+            do="use a checkpoint with the tokenizer that it was trained with",
+        )

@@ -53,11 +53,6 @@ class SamplePlan(Spec):
     seed: int = Field(default=0, ge=0)
     bos_id: int = Field(ge=0)
 
-    @property
-    def shard_tokens(self) -> int:
-        """Tokens in one shard."""
-        return self.sequences * self.length
-
 
 class TextPlan(Spec):
     """Rows cut from a text that exists: its name and content, the length of a row, and the token in front of each."""
@@ -79,24 +74,25 @@ def fingerprint(parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def shards_for(tokens: int, plan: SamplePlan) -> int:
-    """Whole shards that hold at least so many tokens."""
+def rows_for(tokens: int, length: int) -> int:
+    """Rows of ``length`` tokens that hold at least so many."""
     if tokens < 1:
         raise BadInput("tokens", got=tokens, why="there is nothing to sample", do="ask for at least 1")
-    return -(-tokens // plan.shard_tokens)
+    return -(-tokens // length)
 
 
-def sample_shards(
+def sample_rows_to(
     model: Any,
     folder: str | Path,
     plan: SamplePlan,
-    shards: int,
+    rows: int,
     *,
     part: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Sample the first ``shards`` shards into a folder, leaving those that are there → paths of all of this part.
+    """Sample the first ``rows`` rows into a folder, keeping what is there → paths of all shards of this part.
 
+    The last shard ends with the last row; where a later call wants more, it goes on from there.
     part: (i, n) takes every n-th shard from the i-th on, for n processes or machines that fill one folder.
     Raises BadInput where the folder holds shards of another plan.
     """
@@ -105,30 +101,48 @@ def sample_shards(
     if not 0 <= index < parts:
         raise BadInput("part", got=part, why="parts count from 0", do="use i/n with i below n")
     begin_folder(where, plan)
-    mine = range(index, shards, parts)
-    done = 0
-    for shard in mine:
+    mine = range(index, -(-rows // plan.sequences), parts)
+    counts = [min(plan.sequences, rows - shard * plan.sequences) for shard in mine]
+    done, total = 0, sum(counts) * plan.length
+    for shard, count in zip(mine, counts, strict=True):
         path = shard_path(where, shard)
-        if not _whole(path, plan):
+        there = _whole_rows(path, plan)
+        if len(there) < count:
+            kept = there[: len(there) // plan.batch * plan.batch]  # whole groups
 
-            def on_tokens(_stage: str, tokens: int, _total: int, before: int = done) -> None:
+            def on_tokens(_stage: str, tokens: int, _total: int, before: int = done + kept.size) -> None:
                 if progress is not None:
-                    progress("sampling", before + tokens, len(mine) * plan.shard_tokens)
+                    progress("sampling", before + tokens, total)
 
-            _write_shard(path, sample_shard(model, plan, shard, on_tokens), plan, shard)
-        done += plan.shard_tokens
+            fresh = sample_shard(model, plan, shard, on_tokens, rows=(len(kept), count))
+            _write_shard(path, np.concatenate([kept, fresh]), plan, shard)
+        done += count * plan.length
         if progress is not None:
-            progress("sampling", done, len(mine) * plan.shard_tokens)
+            progress("sampling", done, total)
     return [shard_path(where, shard) for shard in mine]
 
 
-def sample_shard(model: Any, plan: SamplePlan, shard: int, progress: Progress | None = None) -> Tokens:
-    """One shard of the plan, (sequences, length) int32."""
+def sample_shards(
+    model: Any, folder: str | Path, plan: SamplePlan, shards: int, **options: Any
+) -> list[Path]:
+    """`sample_rows_to` for so many whole shards."""
+    return sample_rows_to(model, folder, plan, shards * plan.sequences, **options)
+
+
+def sample_shard(
+    model: Any,
+    plan: SamplePlan,
+    shard: int,
+    progress: Progress | None = None,
+    *,
+    rows: tuple[int, int] | None = None,
+) -> Tokens:
+    """One shard of the plan, (sequences, length) int32; or of its rows these alone, from the start of a group on."""
     from aimc_sim.train.sampler import sample_rows
 
+    begin, end = (0, plan.sequences) if rows is None else rows
     first = shard * plan.sequences
-    rows = np.arange(first, first + plan.sequences, dtype=np.int64)
-    return sample_rows(model, plan, rows, progress)
+    return sample_rows(model, plan, np.arange(first + begin, first + end, dtype=np.int64), progress)
 
 
 def write_text_shards(folder: str | Path, plan: TextPlan, rows: Tokens) -> list[Path]:
@@ -316,21 +330,23 @@ def _write_shard(path: Path, tokens: Tokens, plan: Spec, shard: int) -> None:
     write_atomically(path, save({"tokens": np.ascontiguousarray(tokens)}, metadata=metadata))
 
 
-def _whole(path: Path, plan: SamplePlan) -> bool:
-    """Whether a shard is there, whole and of this plan; what is damaged is made again."""
+def _whole_rows(path: Path, plan: SamplePlan) -> Tokens:
+    """The rows of a shard that is there, undamaged and of this plan; else none, and it is made again."""
+    none = np.empty((0, plan.length), np.int32)
     if not path.is_file():
-        return False
+        return none
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get("aimc_sim", "{}"))
-            tokens = file.get_tensor("tokens")
+            tokens: Tokens = np.ascontiguousarray(file.get_tensor("tokens"))
     except (SafetensorError, OSError, ValueError):
-        return False
-    digest = hashlib.sha256(np.ascontiguousarray(tokens).tobytes()).hexdigest()
+        return none
+    digest = hashlib.sha256(tokens.tobytes()).hexdigest()
     same = metadata.get("plan") == plan.id and metadata.get("sha256") == digest
-    return bool(same and tokens.shape == (plan.sequences, plan.length))
+    fits = tokens.ndim == 2 and tokens.shape[1] == plan.length and len(tokens) <= plan.sequences
+    return tokens if same and fits else none
 
 
 def _consecutive(folder: Path) -> Iterator[Path]:

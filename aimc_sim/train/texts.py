@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,31 @@ from aimc_sim.evaluate.text import bos_of, read_text
 from aimc_sim.models import Checkpoint, load_tokenizer
 from aimc_sim.train.evaluation import rows_of_text
 from aimc_sim.train.models import checkpoint_id, require
-from aimc_sim.train.shards import TextPlan, write_text_shards
+from aimc_sim.train.shards import TextPlan, rows_for, write_text_shards
 
 PREFIX = "datasets:"
+READERS = {
+    ".jsonl": "json",
+    ".json": "json",
+    ".txt": "text",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
 
 
 def shards_of_text(
     opened: Checkpoint, source: str, folder: str | Path, *, tokens: int, length: int, sequences: int = 256
 ) -> list[Path]:
-    """Cut a text into rows of ``length`` tokens, about ``tokens`` of them, and write shards → their paths.
+    """Cut a text into rows of ``length`` tokens, as many as hold ``tokens``, and write shards → their paths.
 
-    source: a UTF-8 file, or ``datasets:NAME[:SPLIT[:COLUMN]]``, where NAME is a folder of `save_to_disk` or a data set
-    of the hub, SPLIT is "train" and COLUMN "text" unless given.
+    source: a UTF-8 file, or ``datasets:NAME[:SPLIT[:COLUMN]]``, where NAME is a file (jsonl, json, txt, csv, parquet,
+    arrow), a folder of such files or of `save_to_disk`, or a data set of the hub; SPLIT is "train" and COLUMN "text"
+    unless given. The texts of a data set follow each other, each on a line of its own. A source with fewer tokens gives
+    fewer rows.
     """
     texts, name = _texts(source)
-    # Roughly: a token is rarely longer than eight characters, and what is too much is cut below.
-    wanted, found = 8 * tokens, []
-    for text in texts:
-        found.append(text)
-        wanted -= len(text)
-        if wanted <= 0:
-            break
-    rows = rows_of_text(opened, found, length)[: max(1, tokens // length)]
+    rows = rows_of_text(opened, texts, length, rows_for(tokens, length))
     plan = TextPlan(
         model=checkpoint_id(opened),
         text=name,
@@ -49,28 +53,80 @@ def _texts(source: str) -> tuple[Iterable[str], str]:
     if not source.startswith(PREFIX):
         return [read_text(source)], Path(source).name
     name, split, column = [*source[len(PREFIX) :].split(":"), "", ""][:3]
-    datasets = require("datasets", f"reading {source}")
-    split, column = split or "train", column or "text"
-    try:
-        if Path(name).is_dir() and (Path(name) / "state.json").exists():
-            table = datasets.load_from_disk(name)
-        elif Path(name).is_dir() and (Path(name) / "dataset_dict.json").exists():
-            table = datasets.load_from_disk(name)[split]
-        else:
-            table = datasets.load_dataset(name, split=split, streaming=True)
-    # The package raises its own, OS and network errors alike; to the user they all mean "not there".
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise BadInput(
-            "data set", got=name, why=f"it could not be opened ({reason})", do="check its name and split"
-        ) from None
-    return _column(table, column, source), source
+    if not name:
+        raise BadInput("data set", got=source, why="it has no name", do="use datasets:NAME[:SPLIT[:COLUMN]]")
+    with _explained(name):
+        table = _table(name, split or "train")
+    return _column(table, name, column or "text"), source
 
 
-def _column(table: Any, column: str, source: str) -> Iterator[str]:
-    for row in table:
-        if column not in row:
+def _table(name: str, split: str) -> Any:
+    """The rows of one split, read as they are asked for."""
+    datasets = require("datasets", f"reading {PREFIX}{name}")
+    path = Path(name)
+    if path.is_dir() and any((path / mark).exists() for mark in ("state.json", "dataset_dict.json")):
+        table = datasets.load_from_disk(name)
+        if not isinstance(table, dict):
+            return table
+        if split not in table:
             raise BadInput(
-                "data set", got=source, why=f"it has no column {column!r}", do=f"name one of {', '.join(row)}"
+                "split of the data set",
+                got=split,
+                why=f"{name} has others",
+                do=f"name one of {', '.join(table)}",
             )
-        yield str(row[column])
+        return table[split]
+    reader = READERS.get(path.suffix.lower())
+    if path.is_file():
+        if reader is None:
+            raise BadInput(
+                "data set",
+                got=name,
+                why="a file of this kind is not known",
+                do=f"use one of {', '.join(READERS)}",
+            )
+        return datasets.load_dataset(reader, data_files={split: name}, split=split, streaming=True)
+    if not path.exists() and (reader is not None or name.startswith((".", "/", "~"))):
+        raise BadInput("data set", got=name, why="there is no such file or folder", do="check the path")
+    return datasets.load_dataset(name, split=split, streaming=True)
+
+
+def _column(table: Any, name: str, column: str) -> Iterator[str]:
+    """The texts, each ending its line; rows without one are passed over."""
+    with _explained(name):
+        for row in table:
+            if column not in row:
+                raise BadInput(
+                    "column of the data set",
+                    got=column,
+                    why=f"{name} has others",
+                    do=f"name one of {', '.join(row)}, as in datasets:{name}:train:{next(iter(row), 'text')}",
+                )
+            text = row[column]
+            if text is not None and not isinstance(text, str):
+                raise BadInput(
+                    "column of the data set",
+                    got=column,
+                    why=f"it holds {type(text).__name__}, not text",
+                    do=f"name another of {', '.join(row)}, or write the texts to a file",
+                )
+            if text:
+                yield text if text.endswith("\n") else text + "\n"
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What the package raises (its own, of files and of networks) as BadInput: to the user it all means "not there"."""
+    try:
+        yield
+    except (BadInput, GeneratorExit):
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise BadInput(
+            "data set",
+            got=name,
+            why=f"it could not be read ({reason})",
+            do="check its name and split, and the network where it is a data set of the hub; without a network name a "
+            "file or folder",
+        ) from None

@@ -32,7 +32,7 @@ def data(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "-o", folder, "--json",
     )  # fmt: skip
     assert code == 0
-    assert json.loads(out) == {"folder": str(folder), "shards": 2, "tokens": 640, "length": 16}
+    assert json.loads(out) == {"folder": str(folder), "shards": 2, "tokens": 608, "length": 16}
     return folder
 
 
@@ -53,7 +53,7 @@ def test_sampling_further_keeps_what_is_there(data: Path, tiny_checkpoint: Path)
         data,
     )
     assert code == 0
-    assert "3 shards, 960 tokens" in out
+    assert "3 shards, 704 tokens" in out
     assert (data / "tokens-000000.safetensors").stat().st_mtime_ns == first
 
 

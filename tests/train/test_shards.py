@@ -15,9 +15,10 @@ from aimc_sim.train.shards import (
     TokenRows,
     order_of,
     read_shard,
+    rows_for,
+    sample_rows_to,
     sample_shards,
     shard_path,
-    shards_for,
 )
 
 
@@ -123,25 +124,21 @@ def test_orders_are_permutations_of_their_own() -> None:
     assert not np.array_equal(order_of(100, 2, 9), order_of(100, 3, 9))
 
 
-def test_whole_shards_are_counted(plan: SamplePlan) -> None:
-    assert [shards_for(tokens, plan) for tokens in (1, 72, 73)] == [1, 1, 2]
+def test_as_many_rows_as_were_asked_for(model: Any, plan: SamplePlan, tmp_path: Path) -> None:
+    """The last shard ends with the last row, and more rows go on from there: the bits of whole shards all the same."""
+    assert [rows_for(tokens, 12) for tokens in (1, 12, 13)] == [1, 1, 2]
     with pytest.raises(BadInput, match="nothing to sample"):
-        shards_for(0, plan)
-
-
-def test_text_becomes_rows(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    from aimc_sim.train.models import open_for_training
-    from aimc_sim.train.texts import shards_of_text
-
-    text = tmp_path / "text.txt"
-    text.write_text("abcdefghij" * 9, encoding="utf-8")
-    shards_of_text(
-        open_for_training(tiny_checkpoint), str(text), tmp_path / "t", tokens=64, length=8, sequences=5
-    )
-    rows = TokenRows(tmp_path / "t")
-    assert len(rows) == 8
-    assert rows.length == 8
-    flat = np.stack([rows[i] for i in range(len(rows))])
-    assert flat.shape == (8, 8)
-    with pytest.raises(BadInput, match="shorter length"):
-        shards_of_text(open_for_training(tiny_checkpoint), str(text), tmp_path / "u", tokens=64, length=200)
+        rows_for(0, 12)
+    whole = [read_shard(path) for path in sample_shards(model, tmp_path / "whole", plan, 2)]
+    seen: list[tuple[int, int]] = []
+    for rows in (3, 5, 11, 4):
+        paths = sample_rows_to(
+            model, tmp_path / "some", plan, rows, progress=lambda _s, done, total: seen.append((done, total))
+        )
+        assert seen[-1] == (rows * 12, rows * 12)
+        kept = max(rows, 11) if rows == 4 else rows  # what is there stays
+        found = TokenRows(tmp_path / "some")
+        assert len(found) == kept
+        assert len(paths) == -(-rows // 6)
+        for i in range(kept):
+            assert np.array_equal(found[i], whole[i // 6][i % 6])
