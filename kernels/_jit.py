@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -111,7 +112,7 @@ def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = Fals
             dispatcher = numba.njit(cache=folder is not None, **options)(function)
         cache = getattr(dispatcher, "_cache", None)  # absent under NUMBA_DISABLE_JIT
         if folder is not None and cache is not None:
-            cache.load_overload = _mending(cache.load_overload, cache.flush)
+            cache.load_overload = _mending(cache.load_overload, cache.flush, folder)
             cache.save_overload = _guarded(cache.save_overload, folder / "lock")
         return dispatcher
 
@@ -147,18 +148,30 @@ def _numba_cache_at(folder: Path | None) -> Iterator[Path | None]:
         settings.CACHE_DIR = before
 
 
-def _mending(load: Callable[..., Any], flush: Callable[[], None]) -> Callable[..., Any]:
+def _mending(load: Callable[..., Any], flush: Callable[[], None], folder: Path) -> Callable[..., Any]:
     """A damaged entry (a power cut leaves empty files) is forgotten and compiled again."""
 
     def load_overload(*args: Any) -> Any:
+        found = None
         try:
-            return load(*args)
+            found = load(*args)
         except Exception:  # junk unpickles into almost any error
             with contextlib.suppress(OSError):
                 flush()
-            return None
+        if found is None:
+            announce(folder)
+        return found
 
     return load_overload
+
+
+@lru_cache(maxsize=1)
+def announce(folder: Path) -> None:
+    """Say before the first kernel of an installation is compiled why nothing else is seen for a while."""
+    if next(folder.rglob("*.nbi"), None) is None:
+        logging.getLogger("aimc_sim").warning(
+            "aimc-sim: compiling its kernels for this processor, once; they are kept in %s", folder
+        )
 
 
 def _guarded(save: Callable[..., None], lock: Path) -> Callable[..., None]:

@@ -71,6 +71,31 @@ def test_stale_code_is_not_served(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "aimc-sim" / "numba").iterdir())) == 2
 
 
+def test_the_first_compilation_is_announced_once(tmp_path: Path) -> None:
+    """A new user would otherwise see nothing for the longest minute; later runs are silent."""
+    (tmp_path / "program.py").write_text(
+        "from aimc_sim.kernels._jit import njit\n"
+        "@njit\ndef one(x): return x + 1\n"
+        "@njit\ndef two(x): return x + 2\n"
+        "print(one(1) + two(1))\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    said = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "program.py")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "5\n"
+        said.append(done.stderr)
+    assert said[0].count("compiling its kernels") == 1
+    assert str(tmp_path / "cache") in said[0]
+    assert said[1] == ""
+
+
 def test_the_setting_of_numba_is_given_back() -> None:
     import numba
 
