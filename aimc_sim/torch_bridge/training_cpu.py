@@ -28,7 +28,10 @@ PIECE = 512  # … and so many rows: half a megabyte
 SLICE = 256  # in the backward of so many rows, a multiple of the 64 that normals are drawn by
 FEWEST_ROWS = 512  # inputs whose codes exist at once, at least …
 CODES = 1 << 19  # … and as many as make so many codes: 2 MB
-TOKENS, FILL = 32, 16  # tokens, and columns, that a thread takes at a time
+TOKENS, FILL = 32, 16  # tokens, and columns, that a thread takes at a time, at least …
+VALUES = (
+    1 << 15
+)  # … and as many tokens as have so many values: a call from Python costs as much as a thousand
 
 
 def forward(
@@ -82,14 +85,15 @@ def forward(
         run_blocks(block, plan.cols, wide)
     if in_y:
         inverse, scale = source.converters(0, 0, plan.cols)
-        late = np.zeros(-(-tokens // TOKENS), np.int64)
+        size = _tokens(plan.cols)
+        late = np.zeros(-(-tokens // size), np.int64)
 
         def convert(first: int, last: int) -> None:
-            late[first // TOKENS] = kernel.adc(
+            late[first // size] = kernel.adc(
                 y_array, inverse, scale, beta[0], plan.adc_levels, first, last, 0, False, y_array, bits_array[0],
             )  # fmt: skip
 
-        run_blocks(convert, tokens, TOKENS)
+        run_blocks(convert, tokens, size)
         saturated[0] = int(late.sum())
     else:
         saturated.copy_(torch.from_numpy(found.sum(axis=1)))
@@ -211,7 +215,7 @@ def _to_inputs(
     run_blocks(
         lambda first, last: kernel.input_gradient(inputs, plan.ends, beta, first, last, g, pull, clipped),
         tokens,
-        TOKENS,
+        _tokens(plan.rows),
     )
     share = 1.0 - clipped.sum(axis=1) / np.maximum(np.diff(plan.ends) * tokens, 1)
     wide = beta.astype(np.float64)
@@ -228,9 +232,15 @@ def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> F32:
     elif plan.range_kind != "none":
         inputs, per_tile = as_float(x.detach()), plan.range_kind == "token_tile"
         run_blocks(
-            lambda i, j: kernel.token_ranges(inputs, plan.ends, per_tile, i, j, out), x.shape[0], TOKENS
+            lambda i, j: kernel.token_ranges(inputs, plan.ends, per_tile, i, j, out),
+            x.shape[0],
+            _tokens(plan.rows),
         )
     return out
+
+
+def _tokens(width: int) -> int:
+    return max(TOKENS, VALUES // width)
 
 
 def _codes(
@@ -248,7 +258,7 @@ def _codes(
             if low < high:
                 kernel.dac(inputs, low, high, beta[t], plan.dac_levels, values, first, last, array, low - a)
 
-    run_blocks(some, inputs.shape[0], TOKENS)
+    run_blocks(some, inputs.shape[0], _tokens(b - a))
     return out
 
 
