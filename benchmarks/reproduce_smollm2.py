@@ -1,0 +1,75 @@
+"""How fast does training win back what noise costs SmolLM2-135M, as far as this machine gets?
+
+``python -m benchmarks.reproduce_smollm2 --text FILE -o build/reproduce-smollm2``. The model is five hundred times
+that of `benchmarks.reproduce_small`, and two cores train it on a hundred tokens or so a second, so this measures the
+start of the curve only, and says where a straight line through it would meet the goal: a guess, and labelled as one.
+
+An untrained checkpoint needs input ranges per token and least-squares ADC scales (its first tokens reach hundreds of
+standard deviations), so both stay as they are in training; converters have 8 bits on both sides.
+"""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.reproduce import Arm, Experiment, parser_of, run
+
+CHIP = """name = "smollm2-chip"
+description = "pcm-afm cells, untiled, 8-bit converters on both sides, input ranges per token."
+base = "afm-llama"
+compensation = false
+[dac]
+bits = 8
+range = { method = "per_token", per = "matrix" }
+[adc]
+bits = 8
+full_scale = { rule = "least_squares" }
+"""
+CELLS = """name = "pcm-afm cells, no converters"
+base = "afm-llama"
+compensation = false
+dac = false
+adc = false
+"""
+RECIPE = """base = "afm-small"
+sequences = 4
+length = 128
+[loss]
+teacher_dtype = "bfloat16"
+[optimizer]
+learning_rate = 3e-5
+"""
+EXPERIMENT = Experiment(
+    title=(__doc__ or "").splitlines()[0],
+    chip=CHIP,
+    cells=CELLS,
+    recipe=RECIPE,
+    arms=(
+        Arm("full", "the recipe", 1.0, curve=True),
+        Arm("half", "the recipe, half of the tokens", 0.5, curve=True),
+        Arm("quarter", "the recipe, a quarter", 0.25, curve=True),
+    ),
+    tokens=64_000,
+    sampled=32_000,
+    length=128,
+    chips=5,
+    context=512,
+    goal=0.50,
+    threads=2,
+    calibration=1024,
+    train=("--chips", "1", "--precision", "bf16"),
+    limit_tokens=4096,
+)
+
+
+def main() -> None:
+    parser = parser_of(EXPERIMENT, EXPERIMENT.title, "build/reproduce-smollm2")
+    parser.add_argument("--model", default="smollm2", help="another checkpoint of its size")
+    options = parser.parse_args()
+    if options.text is None:
+        parser.error("--text is needed: held-out text that the model knows, such as a page of WikiText-2")
+    run(EXPERIMENT, options.model, options.text, options, time.monotonic())
+
+
+if __name__ == "__main__":
+    main()
