@@ -97,6 +97,8 @@ class _Pass:
     def run(self) -> dict[str, MatrixRange]:
         """All ranges, in the order of the model."""
         if needs_text(self._hardware):
+            if self._progress:  # while the model loads
+                self._progress("calibrating converter ranges", 0, len(self._matrices))
             model = load_digital(self._file)
             with _watching(model, self._matrices, self._see):
                 _forward(model, self._file.calibration.token_ids)

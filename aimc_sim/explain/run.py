@@ -87,9 +87,10 @@ def run_study(
     windows = windows_of(study, weight_file, text_path)
     check_weights(weight_file, progress)
     ranges = _ranges(weight_file, hardware, progress)
+    on_batch = _stage(tell, "digital model")
+    on_batch(0, sum(1 for _ in windows.batches(study.batch)))  # while it loads
     digital = load_digital(weight_file)
     seen = probe(digital, weight_file, hardware, windows)
-    on_batch = _stage(tell, "digital model")
     with Reference(digital, windows, study.batch, on_batch=on_batch) as reference:
         del digital
         prepared = time.perf_counter()

@@ -92,6 +92,7 @@ class TextRunner:
             if progress is not None:
                 progress("digital model", done, total)
 
+        scored(0, self.steps)  # while the model loads
         self._reference = Reference(load_digital(weight_file), windows, task.batch, on_batch=scored)
 
     def digital(self) -> CellScores:
@@ -126,6 +127,8 @@ def windows_of(
     from aimc_sim.torch_bridge import load_digital
 
     if isinstance(task.text, SelfText):
+        if progress is not None:  # while the model loads
+            progress("sample", 0, task.text.sequences * task.text.length)
         return windows_of_samples(load_digital(weight_file), task.text, progress)
     if text_path is None or file_text(text_path).sha256 != task.text.sha256:
         raise BadInput(

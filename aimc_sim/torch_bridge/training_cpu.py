@@ -124,7 +124,8 @@ def backward(
         if plan.range_kind == "static":
             assert input_range is not None
             to_x, to_range = _to_inputs(to_x, xs, inputs, input_range, plan)
-    return to_x if need_x else torch.empty(0, dtype=x.dtype), to_w, to_range
+    nothing = torch.empty(0)
+    return to_x if need_x else nothing.to(x.dtype), to_w, to_range if need_range else nothing
 
 
 def _values(

@@ -70,6 +70,12 @@ def load_plain(opened: Checkpoint, dtype: torch.dtype = torch.float32) -> PreTra
     return model
 
 
+def recompute_activations(model: Any) -> None:
+    """Keep no activation inside a decoder layer: backward computes it again. Renamed in transformers 5.24."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def checkpoint_id(opened: Checkpoint) -> str:
     """Content of a checkpoint's files, 16 hex digits."""
     import hashlib

@@ -232,7 +232,7 @@ class Trainer:
         fresh = newest_state(self.output / STATES) is None
         model = build_student(self.run, self.opened, self.device, self._ranges)
         if self.options.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            folders.recompute_activations(model)
         if fresh and self.hardware.dac is not None:
             begin_ranges(model, self._range_batches(), self.run.seed)
         self._inner: Any = model

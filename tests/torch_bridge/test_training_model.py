@@ -239,6 +239,14 @@ def test_operators_pass_torchs_own_checks(small: Any) -> None:
         small.values(5, 50).requires_grad_(), layer.weight, layer.input_range.value, None, state, None, layer.plan_text,
     )  # fmt: skip
     torch.library.opcheck(torch.ops.aimc_sim.analog_linear.default, arguments)
+    x, weight, beta, _, key, _, plan = (a.detach() if isinstance(a, torch.Tensor) else a for a in arguments)
+    y, bits, saturated = torch.ops.aimc_sim.analog_linear(x, weight, beta, None, key, None, plan)
+    for needs in ((True, True, True), (False, True, True), (False, False, True), (True, False, False)):
+        torch.library.opcheck(
+            torch.ops.aimc_sim.analog_linear_backward.default,
+            (y, x, weight, beta, key, bits, saturated, plan, *needs),
+            test_utils=("test_schema", "test_faketensor"),
+        )
 
 
 def test_the_spec_refuses_what_contradicts_itself(small: Any) -> None:

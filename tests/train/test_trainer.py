@@ -102,6 +102,14 @@ def test_noise_order_and_seed_decide_the_losses(train: Any, trained: Path, tmp_p
     assert len(set(seen[0])) == 8
 
 
+def test_recomputed_activations_change_no_loss(train: Any, tmp_path: Path) -> None:
+    losses = [
+        train(tmp_path / str(on), recipe(), 3, options={"gradient_checkpointing": on}).losses
+        for on in (False, True)
+    ]
+    assert losses[0] == losses[1]
+
+
 def test_the_folder_is_plain_and_loads_as_it_is(trained: Path, tiny_checkpoint: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
