@@ -60,7 +60,9 @@ def _written(
 ) -> list[list[int]]:
     width = max(len(prompt) for prompt in prompts)
     ids = np.zeros((len(prompts), width), np.int64)
-    real = np.zeros((len(prompts), width), np.int64)  # padding stands in front, so that all step at the same place
+    real = np.zeros(
+        (len(prompts), width), np.int64
+    )  # padding stands in front, so that all step at the same place
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :], real[row, width - len(prompt) :] = prompt, 1
     positions = np.maximum(real.cumsum(-1) - 1, 0)

@@ -69,7 +69,11 @@ class AimcLM(HFLM):  # type: ignore[misc]
         self.tokens = int(tokens)
         rest.pop("device", None)  # the chip is simulated where the model lies
         super().__init__(
-            pretrained=model, tokenizer=load_tokenizer(weights), backend="causal", batch_size=batch_size, **rest
+            pretrained=model,
+            tokenizer=load_tokenizer(weights),
+            backend="causal",
+            batch_size=batch_size,
+            **rest,
         )
 
     def _loglikelihood_tokens(
@@ -79,9 +83,7 @@ class AimcLM(HFLM):  # type: ignore[misc]
         found = likelihoods(
             self.model, [(each[1], each[2]) for each in requests], self.tokens, longest=self.max_length
         )
-        answers = [
-            (float(log), bool(greedy)) for log, greedy in zip(found.log, found.greedy, strict=True)
-        ]
+        answers = [(float(log), bool(greedy)) for log, greedy in zip(found.log, found.greedy, strict=True)]
         for (asked, _, _), answer in zip(requests, answers, strict=True):
             if asked is not None:
                 self.cache_hook.add_partial("loglikelihood", asked, answer)

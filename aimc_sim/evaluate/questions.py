@@ -220,7 +220,9 @@ def _built(
 
 def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> list[Any]:
     if folder is not None and not Path(folder).is_dir():
-        raise BadInput("--tasks-dir", got=str(folder), why="it is not a folder", do="give a folder of YAML files")
+        raise BadInput(
+            "--tasks-dir", got=str(folder), why="it is not a folder", do="give a folder of YAML files"
+        )
     managers = []
     for where in (folder, OWN_TASKS if name.startswith("afm_") else None, None):
         if where is None and managers and managers[-1][1]:
@@ -276,8 +278,14 @@ def _check(task: Any, name: str) -> None:
     for wrong, why in (
         (getattr(task, "MULTIMODAL", False), "it shows pictures or sounds"),
         (getattr(task, "UNSAFE_CODE", False), "it runs code that the model writes"),
-        (task.OUTPUT_TYPE == "loglikelihood_rolling", "it is the perplexity of a text, which --text measures"),
-        (task.OUTPUT_TYPE == "generate_until" and sampled, "its answers are sampled, so chips cannot be paired"),
+        (
+            task.OUTPUT_TYPE == "loglikelihood_rolling",
+            "it is the perplexity of a text, which --text measures",
+        ),
+        (
+            task.OUTPUT_TYPE == "generate_until" and sampled,
+            "its answers are sampled, so chips cannot be paired",
+        ),
         ((task.get_config("repeats") or 1) > 1, "it asks each question several times"),
         (not hasattr(task, "set_fewshot_seed"), "it is of an old kind"),
     ):
