@@ -1,8 +1,8 @@
 """Local rows, in the fields that their sets are published with, as questions with lettered answers.
 
-ROWS holds one folder a task (``arc_easy``, ``arc_challenge``, ``mmlu``, ``boolq``, ``hellaswag``, ``medqa``, ``agieval``,
-``anli``, ``gsm8k``), each with JSON lines: ``test.jsonl`` (else ``validation.jsonl``) is asked, and worked examples are
-the first rows of ``dev.jsonl`` (else ``validation.jsonl``, ``train.jsonl``), of the same subject where rows have one.
+ROWS holds one folder a task (arc_easy, arc_challenge, mmlu, boolq, hellaswag, medqa, agieval, anli, gsm8k), each with
+JSON lines: ``test.jsonl`` (else ``validation.jsonl``) is asked, and worked examples are the first rows of ``dev.jsonl``
+(else ``validation.jsonl``, ``train.jsonl``), of the same subject where rows have one.
 """
 
 from __future__ import annotations
