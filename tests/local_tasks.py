@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness over rows that are written here, and a model of its own around ours."""
+"""Tasks of lm-evaluation-harness over rows that are written here."""
 
 from __future__ import annotations
 
