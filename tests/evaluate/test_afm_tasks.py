@@ -20,7 +20,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "boolq": {"passage": "It is.", "question": "is it", "answer": True},
     "hellaswag": {"ind": 4, "ctx": "A man", "endings": TEXTS, "label": "2"},
     "medqa": {"question": "Which?", "options": dict(zip("ABCD", TEXTS, strict=True)), "answer_idx": "C"},
-    "agieval": {"passage": None, "question": "Which?", "options": [f"({a}){t}" for a, t in zip("ABCD", TEXTS, strict=True)],
+    "agieval": {"passage": None, "question": "Which?", "options": ["(A)one", "(B)two", "(C)three", "(D)four"],
                 "label": "C"},
     "arc_challenge": {"id": "x", "question": "Which?", "choices": {"text": TEXTS, "label": ["1", "2", "3", "4"]},
                       "answerKey": "3"},

@@ -100,7 +100,7 @@ def _choices(row: Row) -> Sequence[str]:
         return ENTAILMENT
     if isinstance(row.get("answer"), bool):
         return ("yes", "no")
-    given = next(row[key] for key in ("choices", "endings", "options") if key in row)
+    given = _first(row, "choices", "endings", "options")
     if isinstance(given, Mapping):
         given = given["text"] if "text" in given else list(given.values())
     return [_without_letter(str(each)) for each in given]
@@ -116,10 +116,17 @@ def _without_letter(choice: str) -> str:
     )
 
 
+def _first(row: Row, *keys: str) -> Any:
+    for key in keys:
+        if key in row:
+            return row[key]
+    raise KeyError(" or ".join(keys))
+
+
 def _gold(row: Row, choices: Sequence[str]) -> int:
     if isinstance(row.get("answer"), bool):
         return 0 if row["answer"] else 1
-    right = next(row[key] for key in ("gold", "answerKey", "answer_idx", "label", "answer") if key in row)
+    right = _first(row, "gold", "answerKey", "answer_idx", "label", "answer")
     if isinstance(right, list):
         right = right[0]
     if isinstance(right, int):
