@@ -102,7 +102,7 @@ class Questions:
 
     def _choices(self, answers: Sequence[Sequence[Answer]], metric: str) -> Any:
         chosen = np.full(len(self.items), -1, np.int64)
-        length = _LENGTHS.get(metric, lambda choice: 1)
+        length = _LENGTHS.get(metric, _one)
         for index, (item, given) in enumerate(zip(self.items, answers, strict=True)):
             if self.kind == "likelihood" and 1 < len(item.choices) <= len(given):
                 values = [
@@ -112,6 +112,10 @@ class Questions:
                 ]
                 chosen[index] = int(np.argmax(values))
         return chosen
+
+
+def _one(choice: str) -> int:
+    return 1
 
 
 class Marking:

@@ -56,7 +56,7 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
 
 def word_problems(task: str, rows: str | None = None, **_: Any) -> Mapping[str, Any]:
     """The rows of GSM8K, as they are: ``question`` and ``answer``."""
-    _, asked = _read(_folder(task, rows), ASKED)
+    asked = _read(_folder(task, rows), ASKED)[1]
     return {"test": _dataset([{"question": row["question"], "answer": row["answer"]} for row in asked])}
 
 
