@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from aimc_sim.signoff.figures import Figures, figures_of
 from aimc_sim.signoff.run import Result, Study
 from aimc_sim.signoff.statistics import (
     Lifetime,
@@ -16,7 +17,7 @@ from aimc_sim.signoff.statistics import (
     population_yield,
     yield_interval,
 )
-from aimc_sim.signoff.verdict import AtTime, Verdict, at_times, decide, losses_of
+from aimc_sim.signoff.verdict import AtTime, Verdict, among_tasks, at_times, decide
 from aimc_sim.signoff.words import spoken
 
 CLAIMS = (0.9, 0.95)
@@ -31,6 +32,7 @@ class Findings:
     """
 
     result: Result
+    figures: Figures
     times: tuple[AtTime, ...]
     verdict: Verdict
     passed: bool
@@ -41,6 +43,12 @@ class Findings:
     worst_seed: int
     lifetime: Lifetime
     decision: str
+
+    @property
+    def summary(self) -> str:
+        """The verdict in a sentence."""
+        late = self.verdict.passed and not self.passed
+        return among_tasks(self.result.plan, self.verdict) if late else self.verdict.summary
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, keys in a fixed order; None where a number does not exist."""
@@ -90,44 +98,52 @@ def findings_of(study: Study) -> tuple[Findings, ...]:
     for variant in study.plan.variants:
         mine = [i for i, draft in enumerate(drafts) if draft[0].variant == variant.label]
         # Looks share the error out among the tasks beforehand (plan.look_alphas), so that nothing is left to correct.
-        p_values = [drafts[i][2].worst.gate.p_value for i in mine]
+        p_values = [drafts[i][3].worst.gate.p_value for i in mine]
         adjusted |= zip(mine, p_values if study.plan.looks else holm(p_values), strict=True)
     alpha, looks = study.plan.alpha, study.plan.looks is not None
     return tuple(_findings(*draft, adjusted[i], alpha, looks) for i, draft in enumerate(drafts))
 
 
-def _judged(result: Result) -> tuple[tuple[AtTime, ...], Verdict]:
-    times = at_times(result)
-    return times, decide(result.plan, times)
+def _judged(result: Result) -> tuple[Figures, tuple[AtTime, ...], Verdict]:
+    figures = figures_of(result)
+    times = at_times(result.plan, figures)
+    return figures, times, decide(result.plan, times)
 
 
 def _findings(
-    result: Result, times: tuple[AtTime, ...], verdict: Verdict, p_holm: float, alpha: float, looks: bool
+    result: Result,
+    figures: Figures,
+    times: tuple[AtTime, ...],
+    verdict: Verdict,
+    p_holm: float,
+    alpha: float,
+    looks: bool,
 ) -> Findings:
     plan, worst = result.plan, verdict.worst
     means = worst.gate.loss.chip_means
-    losses, tokens = losses_of(result)
+    losses, weights = figures.losses()
     passed = verdict.passed and (looks or p_holm <= alpha)
     return Findings(
         result,
+        figures,
         times,
         verdict,
         passed,
         worst.gate.p_value,
         p_holm,
-        yield_interval(sum(mean <= plan.margin_nats for mean in means), len(means)),
-        population_yield(worst.gate.loss, plan.margin_nats),
+        yield_interval(sum(mean <= plan.margin for mean in means), len(means)),
+        population_yield(worst.gate.loss, plan.margin),
         plan.seeds[max(range(len(means)), key=lambda chip: means[chip])],
-        lifetime(plan.times_s, losses, plan.margin_nats, weights=tokens),
+        lifetime(plan.times_s, losses, plan.margin, weights=weights),
         result.looks[-1].outcome if result.looks else "fixed",
     )
 
 
 def alone(result: Result) -> Findings:
     """Findings of one result by itself: nothing to correct for."""
-    times, verdict = _judged(result)
+    figures, times, verdict = _judged(result)
     return _findings(
-        result, times, verdict, verdict.worst.gate.p_value, result.plan.alpha, bool(result.looks)
+        result, figures, times, verdict, verdict.worst.gate.p_value, result.plan.alpha, bool(result.looks)
     )
 
 
