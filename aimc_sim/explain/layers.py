@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.evaluate.snr import decibels
 from aimc_sim.explain.effects import context
 from aimc_sim.explain.run import Result
-from aimc_sim.evaluate.snr import decibels
 from aimc_sim.explain.study import without
 from aimc_sim.weightfile import MatrixInfo
 

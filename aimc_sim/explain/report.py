@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from aimc_sim.cell_matrix import needs_ranges
+from aimc_sim.evaluate.snr import layer_of
 from aimc_sim.explain.clipping import of_matrix, of_roles
 from aimc_sim.explain.effects import context, dependents
 from aimc_sim.explain.layers import ALL, Ratios, Role, by_role, ratios

@@ -71,9 +71,8 @@ class ModelBench:
     def _run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
         runner, start = self._runner(cell.task), time.perf_counter()
         if cell.kind == "digital":
-            for _ in range(1 + runner.steps):
-                on_step()
-            return Outcome(runner.digital(), {}, {"score": time.perf_counter() - start})
+            on_step()
+            return Outcome(runner.digital(on_step), {}, {"score": time.perf_counter() - start})
         model = self._mount(cell)
         on_step()
         mounted = time.perf_counter()

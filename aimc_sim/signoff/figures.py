@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.signoff.lost import flips_of, flips_of_one, same_answers
-from aimc_sim.signoff.plan import Cell, Part
-from aimc_sim.signoff.run import Result
+from aimc_sim.signoff.plan import AnswersPart, Cell, Part, TextPart
+from aimc_sim.signoff.results import AnswersResult, Result, TextResult
 from aimc_sim.signoff.statistics import Components, Estimate, estimate, paired
 from aimc_sim.signoff.tasks import CellScores
 
@@ -26,20 +26,18 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measure:
-    """A loss that a verdict is about.
+    """How a loss that a verdict is about is shown.
 
-    key: of its figures in the rows of a report. name: in a sentence; short: on an axis. unit: of the numbers in a
-    report's data; one, many: the unit in words, of which a datum holds 1 / scale.
+    key: of its figures in the rows of a report. short: its name on an axis. one, many: the unit in words, of which a
+    number in the report's data holds 1 / scale. item: what it is a mean over.
     """
 
     key: str
-    name: str
     short: str
-    unit: str
     one: str
     many: str
+    item: str
     scale: float = 1.0
-    positive: bool = False  # it cannot be negative
 
     def units(self, shown: str | float) -> str:
         """The unit in words after a number as it is shown."""
@@ -55,14 +53,10 @@ class Column:
     kind: str
 
 
-NATS = ("nats per token", "nat per token", "nats per token")
-KL = Measure("kl_nats", "KL divergence from the digital model", "KL divergence", *NATS, positive=True)
-LOSS = Measure(
-    "loss_increase_nats", "increase of the loss over the digital model", "Loss increase", *NATS
-)
-ACCURACY = Measure(
-    "loss", "loss of accuracy", "Loss of accuracy", "share of questions", "percentage point", "percentage points", 100.0
-)  # fmt: skip
+NATS = ("nat per token", "nats per token", "window")
+KL = Measure("kl_nats", "KL divergence", *NATS)
+LOSS = Measure("loss_increase_nats", "Loss increase", *NATS)
+ACCURACY = Measure("loss", "Loss of accuracy", "percentage point", "percentage points", "question", 100.0)
 TEXT_COLUMNS = (
     Column("perplexity", "Perplexity", "perplexity"),
     Column("kl_nats", "KL, nats", "kl"),
@@ -129,13 +123,13 @@ class Figures(Protocol):
 
 def figures_of(result: Result) -> Figures:
     """The figures of a result, by what its scores are."""
-    return TextFigures(result) if hasattr(result, "windows") else AnswerFigures(result)
+    return AnswerFigures(result) if isinstance(result, AnswersResult) else TextFigures(result)
 
 
 class TextFigures:
     """A text, in windows."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: TextResult) -> None:
         self.measure, self._result, self._plan = measure_of(result.plan.metric), result, result.plan
         self._windows = result.windows
         self._digital = result.digital
@@ -265,7 +259,7 @@ def describe_questions(plan: AnswersPart) -> str:
     return f"{plan.questions:,} {many} of {plan.task}{limit}{shots}, marked by {plan.metric}"
 
 
-def describe_text(plan: Part) -> str:
+def describe_text(plan: TextPart) -> str:
     """What was scored, in words."""
     text = plan.text
     if text.kind == "self":

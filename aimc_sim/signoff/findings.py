@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimc_sim.signoff.figures import Figures, figures_of
-from aimc_sim.signoff.run import Result, Study
+from aimc_sim.signoff.results import Result
+from aimc_sim.signoff.run import Study
 from aimc_sim.signoff.statistics import (
     Lifetime,
     PopulationYield,

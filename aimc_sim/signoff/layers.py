@@ -46,7 +46,9 @@ def layers_of(
     seen = probe(load_digital(weight_file), weight_file, hardware, text)
     clips = saturation_of(model, hardware, text, COUNTED)
     rows = []
-    for matrix, ratio in zip(analog_matrices(weight_file, hardware), decibels(seen.noise(model)), strict=True):
+    for matrix, ratio in zip(
+        analog_matrices(weight_file, hardware), decibels(seen.noise(model)), strict=True
+    ):
         found = clips.get(matrix.name)
         rows.append(
             {

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from aimc_sim.evaluate.account import arithmetic, notes_on
 from aimc_sim.hardware import Hardware
 from aimc_sim.report_parts.pages import VERSIONS, architecture, version
-from aimc_sim.signoff.findings import Findings, alone
+from aimc_sim.report_parts.pages import to_json as to_json
 from aimc_sim.signoff.figures import Figure
+from aimc_sim.signoff.findings import Findings, alone
 from aimc_sim.signoff.plan import Cell, Part
-from aimc_sim.signoff.run import Result
+from aimc_sim.signoff.results import Result
 from aimc_sim.signoff.verdict import AtTime
 from aimc_sim.units import format_duration
 
@@ -89,8 +90,8 @@ def _verdict(found: Findings) -> dict[str, Any]:
         "undecided": worst.gate.straddles or (verdict.passed and not found.passed),
         "summary": found.summary,
         "metric": plan.metric,
-        "metric_name": measure.name,
-        "unit": measure.unit,
+        "metric_name": plan.metric_name,
+        "unit": plan.unit,
         "margin": plan.margin,
         "alpha": plan.alpha,
         "worst_time": format_duration(worst.time_s),

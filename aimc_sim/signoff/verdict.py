@@ -63,7 +63,7 @@ def among_tasks(plan: Part, verdict: Verdict) -> str:
     shown = sig(measure.scale * plan.margin)
     return (
         f"Not shown to be within the margin of {shown} {measure.units(shown)} once the tasks of this hardware are "
-        f"counted together (Holm): after {spoken(worst.time_s)} the mean {measure.name} is "
+        f"counted together (Holm): after {spoken(worst.time_s)} the mean {plan.metric_name} is "
         f"{sig(measure.scale * worst.gate.loss.mean)}, and alone it would pass. More chips or items could still decide."
     )
 
@@ -74,24 +74,24 @@ def _summary(plan: Part, measure: Measure, times: int, worst: AtTime) -> str:
     margin, when = f"{measure.scale * plan.margin:g}", "after " + spoken(worst.time_s)
     not_shown = f"Not shown to be within the margin of {margin} {measure.units(margin)}"
     among = f", the worst of {times} times," if times > 1 else ""
-    many = "questions" if measure.scale != 1 else "text"
+    more = "questions" if measure.item == "question" else "text"
     if not math.isfinite(worst.gate.bound):
-        one = "question" if measure.scale != 1 else "window of text"
+        one = "question" if measure.item == "question" else "window of text"
         return (
-            f"{not_shown}: {when}{among} the {measure.name} is {mean}, from one chip on one {one}, "
-            f"which gives no interval. Use more chips or more {many}."
+            f"{not_shown}: {when}{among} the {plan.metric_name} is {mean}, from one chip on one {one}, "
+            f"which gives no interval. Use more chips or more {more}."
         )
     if worst.gate.passed:
         return (
-            f"{when.capitalize()}{among} the mean {measure.name} is {mean} {measure.units(mean)} and with "
+            f"{when.capitalize()}{among} the mean {plan.metric_name} is {mean} {measure.units(mean)} and with "
             f"{100 * (1 - plan.alpha):g} % confidence at most {bound}: within the margin of {margin}."
         )
     if worst.gate.straddles:
         return (
-            f"{not_shown}: {when}{among} the mean {measure.name} is {mean}, but it may be as high as {bound}. "
-            f"More chips or more {many} could still decide."
+            f"{not_shown}: {when}{among} the mean {plan.metric_name} is {mean}, but it may be as high as {bound}. "
+            f"More chips or more {more} could still decide."
         )
     return (
-        f"{when.capitalize()}{among} the mean {measure.name} is {mean} {measure.units(mean)}, beyond the margin of "
+        f"{when.capitalize()}{among} the mean {plan.metric_name} is {mean} {measure.units(mean)}, beyond the margin of "
         f"{margin} even at the low end of its interval."
     )
