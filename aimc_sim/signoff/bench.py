@@ -123,7 +123,7 @@ class ModelBench:
         if tells_layers(cell, self._setup.plan):
             hardware = self._hardware(cell.variant)
             found = layers_of(model, self._weights, hardware, runner.example(), cell)
-            return {f"layers/{cell.variant}": found}
+            return {f"layers/{cell.variant}": found.to_dict()}
         if cell.kind != "converters" or cell.task != self._setup.plan.tasks[0].label:
             return {}
         from aimc_sim.evaluate.account import coverage_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,43 @@ COUNTED = 64  # tokens whose conversions are counted
 DECIMALS = 2
 
 
+@dataclass(frozen=True)
+class MatrixNoise:
+    """One analog matrix. snr_db: of its products, on the inputs that the digital model gives; None without any noise.
+
+    inputs_clipped, conversions_saturated: shares, on the chip's own inputs; None where the hardware has no DAC.
+    """
+
+    name: str
+    layer: int | None
+    role: str
+    snr_db: float | None
+    inputs_clipped: float | None
+    conversions_saturated: float | None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Every analog matrix of one chip at one time. tokens: that products are compared on; counted_tokens: that clipping
+    is counted on."""
+
+    seed: int
+    time_s: float
+    tokens: int
+    counted_tokens: int
+    matrices: tuple[MatrixNoise, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, keys in a fixed order."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Json) -> Layers:
+        """What `to_dict` gave, in whatever order of keys."""
+        matrices = tuple(MatrixNoise(**row) for row in data["matrices"])
+        return cls(**{**data, "matrices": matrices})
+
+
 def tells_layers(cell: Cell, plan: Plan) -> bool:
     """Whether this cell tells the layers of its hardware: the first chip's, at the last time, with the first task."""
     told = (plan.seeds[0], plan.times_s[-1], plan.tasks[0].label)
@@ -31,12 +69,8 @@ def layers_of(
     hardware: Hardware,
     token_ids: npt.NDArray[np.int32],
     cell: Cell,
-) -> Json:
-    """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
-
-    ``snr_db``: of the products, on the inputs that the digital model gives; None without any noise. Shares of inputs
-    and conversions that clip are counted on the chip's own inputs; None where the hardware has no DAC.
-    """
+) -> Layers:
+    """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,)."""
     from aimc_sim.evaluate.saturation import saturation_of
     from aimc_sim.evaluate.snr import decibels, layer_of, probe
     from aimc_sim.evaluate.windows import Windows
@@ -51,19 +85,15 @@ def layers_of(
     ):
         found = clips.get(matrix.name)
         rows.append(
-            {
-                "name": matrix.name,
-                "layer": layer_of(matrix.name),
-                "role": matrix.role,
-                "snr_db": round(float(ratio), DECIMALS) if math.isfinite(ratio) else None,
-                "inputs_clipped": None if found is None else found.input_share,
-                "conversions_saturated": None if found is None else found.conversion_share,
-            }
+            MatrixNoise(
+                matrix.name,
+                layer_of(matrix.name),
+                matrix.role,
+                round(float(ratio), DECIMALS) if math.isfinite(ratio) else None,
+                None if found is None else found.input_share,
+                None if found is None else found.conversion_share,
+            )
         )
-    return {
-        "seed": cell.seed,
-        "time_s": cell.time_s,
-        "tokens": len(seen.rows),
-        "counted_tokens": min(COUNTED, len(token_ids)),
-        "matrices": rows,
-    }
+    assert cell.seed is not None
+    assert cell.time_s is not None
+    return Layers(cell.seed, cell.time_s, len(seen.rows), min(COUNTED, len(token_ids)), tuple(rows))

@@ -71,7 +71,7 @@ def document_of(
         },
         "statistics": found.to_dict(),
         "flips": figures.flips(found.verdict.worst.time_s, found.worst_seed),
-        "layers": result.layers,
+        "layers": None if result.layers is None else result.layers.to_dict(),
         "coverage": result.coverage.to_dict(),
         "notes": [_yield_note(hardware), *([caveat] if caveat else []), *notes_on(hardware)],
         "provenance": _provenance(plan, weight_file),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.evaluate.windows import Windows
+from aimc_sim.signoff.layers import Layers
 from aimc_sim.signoff.plan import AnswersPart, Cell, Part, TextPart
 from aimc_sim.signoff.statistics import Look
 from aimc_sim.signoff.tasks import CellScores, Json, window_scores, windows_from_json
@@ -26,7 +27,7 @@ class _Result:
     variant: str = ""
     task: str = ""
     looks: tuple[Look, ...] = ()
-    layers: Json = None
+    layers: Layers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
