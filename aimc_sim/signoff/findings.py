@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimc_sim.signoff.figures import Figures, figures_of
+from aimc_sim.signoff.headline import lifetime_words
 from aimc_sim.signoff.results import Result
 from aimc_sim.signoff.run import Study
 from aimc_sim.signoff.statistics import (
@@ -19,7 +20,6 @@ from aimc_sim.signoff.statistics import (
     yield_interval,
 )
 from aimc_sim.signoff.verdict import AtTime, Verdict, among_tasks, at_times, decide
-from aimc_sim.signoff.words import spoken
 
 CLAIMS = (0.9, 0.95)
 
@@ -77,14 +77,7 @@ class Findings:
             },
             "chips_needed": {f"{claim:g}": chips_needed(claim) for claim in CLAIMS},
             "worst_chip": {"seed": self.worst_seed, "loss": all_.worst},
-            "lifetime": {
-                "crossed_s": self.lifetime.crossed_s,
-                "shown_s": self.lifetime.shown_s,
-                "interval_95_s": [self.lifetime.low_s, self.lifetime.high_s],
-                "first_s": self.lifetime.first_s,
-                "last_s": self.lifetime.last_s,
-                "chips_s": list(self.lifetime.chips_s),
-            },
+            "lifetime": lifetime_json(self.lifetime),
             "looks": [
                 {"chips": look.chips, "alpha": look.alpha, "outcome": look.outcome}
                 for look in self.result.looks
@@ -149,13 +142,18 @@ def alone(result: Result) -> Findings:
 
 
 def lifetime_text(found: Lifetime) -> str:
-    """A lifetime in words: ``bar crossed after 3 months (shown: 1 month)``, ``> 1 year (shown: > 1 year)``."""
-    shown = (
-        "not shown"
-        if found.shown_s is None
-        else f"shown: > {spoken(found.last_s)}"
-        if found.shown_s == found.last_s
-        else f"shown: {spoken(found.shown_s)}"
-    )
-    crossed = "> " + spoken(found.last_s) if found.crossed_s is None else spoken(found.crossed_s)
+    """A lifetime in words: ``3 months (shown to 1 month)``, ``> 1 year (shown to 1 year)``."""
+    crossed, shown = lifetime_words(lifetime_json(found))
     return f"{crossed} ({shown})"
+
+
+def lifetime_json(found: Lifetime) -> dict[str, Any]:
+    """A lifetime as plain data."""
+    return {
+        "crossed_s": found.crossed_s,
+        "shown_s": found.shown_s,
+        "interval_95_s": [found.low_s, found.high_s],
+        "first_s": found.first_s,
+        "last_s": found.last_s,
+        "chips_s": list(found.chips_s),
+    }
