@@ -1,4 +1,4 @@
-"""``python -m aimc_sim.evaluate``: the command line of lm-evaluation-harness, which knows the model ``aimc-sim`` here."""
+"""``python -m aimc_sim.evaluate``: the command line of lm-evaluation-harness, with the model ``aimc-sim``."""
 
 from __future__ import annotations
 

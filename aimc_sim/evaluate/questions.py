@@ -303,6 +303,9 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
     if isinstance(answer, list):
         answer = answer[0] if answer else ""
     own = doc.get("id", doc.get("ind")) if isinstance(doc, dict) else None
+    shown = doc.get("shown") if isinstance(doc, dict) else None  # our tasks say what people should read
+    if isinstance(shown, dict) and {"question", "choices"} <= shown.keys():
+        text, choices = shown["question"], tuple(shown["choices"])
     number = instances[0].doc_id
     requests = tuple(
         (str(each.args[0]),) if task.OUTPUT_TYPE == "generate_until" else tuple(map(str, each.args[:2]))

@@ -43,6 +43,11 @@ class TextTask(Spec):
     metric: Metric = "kl"
     margin_nats: float = Field(ge=0)
 
+    @property
+    def margin(self) -> float:
+        """The largest acceptable loss, nats per token."""
+        return self.margin_nats
+
 
 class HarnessTask(Spec):
     """Questions of a task of lm-evaluation-harness, marked right or wrong by it.
