@@ -28,8 +28,8 @@ class Scale:
 
 
 def ticks(scale: Scale, about: int = 5) -> list[float]:
-    """Round numbers from 0 both ways in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten, and between
-    them 2 and 5 where there is room."""
+    """Round numbers from 0 both ways in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten, and
+    between them 2 and 5 where there is room."""
     high, low = scale.high, min(scale.low, 0.0)
     if scale.log:
         decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(high)) + 1)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimc_sim.signoff.figures import Figures, figures_of
-from aimc_sim.signoff.headline import lifetime_words
 from aimc_sim.signoff.results import Result
 from aimc_sim.signoff.run import Study
 from aimc_sim.signoff.statistics import (
@@ -139,12 +138,6 @@ def alone(result: Result) -> Findings:
     return _findings(
         result, figures, times, verdict, verdict.worst.gate.p_value, result.plan.alpha, bool(result.looks)
     )
-
-
-def lifetime_text(found: Lifetime) -> str:
-    """A lifetime in words: ``3 months (shown to 1 month)``, ``> 1 year (shown to 1 year)``."""
-    crossed, shown = lifetime_words(lifetime_json(found))
-    return f"{crossed} ({shown})"
 
 
 def lifetime_json(found: Lifetime) -> dict[str, Any]:

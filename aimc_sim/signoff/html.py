@@ -31,7 +31,7 @@ def _template(name: str) -> Any:
     environment = environment_of_pages()
     environment.filters.update(
         sig=sig, percent=percent, interval=interval, spoken=spoken, macs=macs, shape=shape, share=share_text,
-        rare=rare_text, written=written,
+        rare=rare_text, written=written, scaled=scaled,
     )  # fmt: skip
     return environment.get_template(name)
 
@@ -75,6 +75,62 @@ def render(document: dict[str, Any]) -> str:
     )
 
 
+def render_summary(summary: dict[str, Any]) -> str:
+    """summary.html: hardware variants side by side, task by task."""
+    parts = summary["parts"]
+    labels = list(dict.fromkeys(part["task"] for part in parts))
+    draw: dict[str, Callable[[int], str]] = {}
+    tasks = []
+    for index, label in enumerate(labels):
+        mine = [part for part in parts if part["task"] == label]
+        rows = [(part, headline_of({"verdict": part["verdict"], "statistics": part})) for part in mine]
+        draw[f"task{index}"] = _side_by_side(f"task{index}", label, mine)
+        tasks.append(
+            {
+                "label": label,
+                "plot": f"task{index}",
+                "rows": rows,
+                "item": measure_of(mine[0]["verdict"]["metric"]).item,
+                "margin": rows[0][1].margin,
+                "unit": rows[0][1].margin_unit,
+            }
+        )
+    hardware = list(dict.fromkeys(part["hardware"] for part in parts))
+    return page("summary.html.j2", draw, d=summary, tasks=tasks, hardware=hardware)
+
+
+def _side_by_side(name: str, label: str, parts: list[dict[str, Any]]) -> Callable[[int], str]:
+    verdict = parts[0]["verdict"]
+    margin, axis = measure_of(verdict["metric"]).scale * verdict["margin"], axis_of(verdict["metric"])
+    rows = [strip_of(part["hardware"], part["verdict"]) for part in parts]
+    return lambda width: strips(name, f"{label}: effect and margin by hardware", rows, margin, axis, width)
+
+
+def render_compare(document: dict[str, Any]) -> str:
+    """compare.html: what changed between two sign-offs, part by part."""
+    draw: dict[str, Callable[[int], str]] = {}
+    parts = []
+    for index, part in enumerate(document["parts"]):
+        measure = measure_of(part["metric"])
+        draw[f"part{index}"] = _worsening(f"part{index}", part, document["margin"])
+        worst = next(at for at in part["times"] if at["time_s"] == part["worst_time_s"])
+        answers = any(chip.get("p_mcnemar") is not None for chip in worst["chips"])
+        parts.append({"part": part, "plot": f"part{index}", "m": measure, "worst": worst, "answers": answers})
+    return page("compare.html.j2", draw, d=document, parts=parts)
+
+
+def _worsening(name: str, part: dict[str, Any], margin: float | None) -> Callable[[int], str]:
+    measure = measure_of(part["metric"])
+    by = measure.scale
+    rows = []
+    for at in part["times"]:
+        low, high = (None if end is None else by * end for end in at["interval_95"])
+        state = {True: "pass", False: "open" if part["undecided"] else "fail", None: ""}[at["pass"]]
+        rows.append(Strip(f"after {spoken(at['time_s'])}", by * at["mean"], low, high, state))
+    limit, axis = None if margin is None else by * margin, f"Worse by, {measure.many}"
+    return lambda width: strips(name, f"{part['name']}: worsening over time", rows, limit, axis, width)
+
+
 def effect_strip(document: dict[str, Any], width: int) -> str:
     """The effect at the worst time with its interval, and the margin."""
     verdict = document["verdict"]
@@ -114,6 +170,11 @@ def interval(bounds: list[float], kind: str = "number") -> str:
         return f"{100 * low:.1f}–\u200b{100 * high:.1f}\u202f%"
     of = WRITTEN.get(kind, sig)
     return between(of(low), of(high))
+
+
+def scaled(bounds: list[float | None], scale: float) -> str:
+    """Two bounds in the unit that is shown."""
+    return interval_of(bounds, scale) or "no interval"
 
 
 def shape(sizes: list[int]) -> str:
