@@ -96,7 +96,9 @@ def render_summary(summary: dict[str, Any]) -> str:
             }
         )
     hardware = list(dict.fromkeys(part["hardware"] for part in parts))
-    return page("summary.html.j2", draw, d=summary, tasks=tasks, hardware=hardware)
+    states = {state_of(part["verdict"]) for part in parts}
+    state = "pass" if summary["pass"] else "open" if states <= {"pass", "open"} else "fail"
+    return page("summary.html.j2", draw, d=summary, tasks=tasks, hardware=hardware, state=state)
 
 
 def _side_by_side(name: str, label: str, parts: list[dict[str, Any]]) -> Callable[[int], str]:

@@ -32,7 +32,7 @@ def same_answers(chip: CellScores, digital: CellScores) -> npt.NDArray[np.float6
     if "choice" not in mine:
         return np.asarray(equal, np.float64)
     chosen = (mine["choice"] >= 0) & (theirs["choice"] >= 0)
-    return np.where(chosen, mine["choice"] == theirs["choice"], equal).astype(np.float64)
+    return np.asarray(np.where(chosen, mine["choice"] == theirs["choice"], equal), np.float64)
 
 
 def flips_of(

@@ -58,10 +58,9 @@ def summary_md(summary: dict[str, Any]) -> str:
             )
         )  # fmt: skip
     head = ("", "Hardware", "Task", "Effect at worst", "Margin", "Passing", "Of all chips", "Lifetime")
-    word = "Pass" if summary["pass"] else "Fail"
     passing = sum(part["pass"] for part in summary["parts"])
     lines = [
-        f"## {word}: {passing} of {len(summary['parts'])} parts within their margins",
+        f"## {'Pass' if summary['pass'] else 'Fail'}: {passing} of {len(summary['parts'])} parts within their margins",
         "",
         *table(head, rows),
         *(
