@@ -165,7 +165,7 @@ def test_strips_stay_inside_and_name_a_far_margin(margin: float | None, width: i
 def test_chromium_renders_every_page_without_overflow(
     plan_with: Any, fake: Any, answers: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Each page is laid out in frames of 390 and 1280 pixels, which say how wide their content is; then it is printed."""
+    """Each page is laid out in frames of 390 and 1280 pixels, which say how wide their content is; one is printed."""
     from aimc_sim.signoff.compare import Side, compare
 
     compared = compare(Side("old", (answers,)), Side("new", (answers,)), margin=0.05)
