@@ -59,7 +59,7 @@ $(VENV)/stamp-demo: $(VENV)/stamp-base setup.py
 	@touch $@
 
 $(VENV)/stamp-test: $(VENV)/stamp-demo
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,llm,report,cluster]' 'peft>=0.13' 'tensorboard>=2.14'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,llm,eval,report,cluster]' 'peft>=0.13' 'tensorboard>=2.14'
 	@# Torch's CUDA builds bring their own; elsewhere the GPU kernels are tested in its interpreter.
 	@$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python -m pip install -q --no-deps 'triton>=3.9' || \
 	  echo "Triton could not be installed: its tests are not collected."

@@ -28,7 +28,7 @@ EXTRAS = {
         "safetensors>=0.4.5",
         "gguf>=0.10",
     ],
-    "eval": ["lm-eval>=0.4.5"],
+    "eval": ["lm-eval>=0.4.13", "datasets>=2.20"],
     "report": ["matplotlib>=3.8", "plotly>=5.20", "jinja2>=3.1"],
     "train": ["peft>=0.13", "tensorboard>=2.14", "datasets>=2.20"],
     "deploy": ["compressed-tensors>=0.7"],

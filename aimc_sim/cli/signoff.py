@@ -48,7 +48,7 @@ def command(
     ),
     metric: str | None = typer.Option(
         None,
-        help="Of a text, kl: divergence from the digital model, or loss: increase of its loss. Of tasks: acc unless told.",
+        help="Of texts, kl: divergence from the digital model, or loss: increase of its loss. Of tasks, such as acc.",
     ),
     text: Path | None = typer.Option(
         None, "--text", help="Score this text, not samples of the model itself."

@@ -185,7 +185,8 @@ class _Rows:
     ) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.bool_]]]:
         """Of each row, the log-probabilities of its continuations and whether they are the most likely ones."""
         block = max(1, _BLOCK_VALUES // logits.shape[-1])
-        total = torch.cat([part.logsumexp(-1) for part in logits.split(block)])
+        starts = range(0, len(logits), block)
+        total = torch.cat([logits[start : start + block].logsumexp(-1) for start in starts])
         best = logits.argmax(-1).numpy()
         log, greedy, start = [], [], 0
         for tree in self._trees:

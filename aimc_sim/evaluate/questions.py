@@ -11,7 +11,7 @@ import io
 import logging
 import numbers
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,10 @@ FEWSHOT_SEED = 1234  # the harness's own default
 OWN_TASKS = Path(__file__).with_name("afm_tasks")
 MAX_NEW_TOKENS = 256  # the harness's default for Hugging Face models
 Kind = Literal["likelihood", "text"]
+_LENGTHS: dict[str, Callable[[str], int]] = {
+    "acc_norm": len,
+    "acc_bytes": lambda choice: len(choice.encode()),
+}
 Answer = tuple[float, bool] | str  # (log-probability, most likely) of a continuation, or a text
 
 
@@ -98,7 +102,7 @@ class Questions:
 
     def _choices(self, answers: Sequence[Sequence[Answer]], metric: str) -> Any:
         chosen = np.full(len(self.items), -1, np.int64)
-        length = {"acc_norm": len, "acc_bytes": lambda text: len(text.encode())}.get(metric, lambda text: 1)
+        length = _LENGTHS.get(metric, _one)
         for index, (item, given) in enumerate(zip(self.items, answers, strict=True)):
             if self.kind == "likelihood" and 1 < len(item.choices) <= len(given):
                 values = [
@@ -108,6 +112,10 @@ class Questions:
                 ]
                 chosen[index] = int(np.argmax(values))
         return chosen
+
+
+def _one(choice: str) -> int:
+    return 1
 
 
 class Marking:
@@ -223,7 +231,7 @@ def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> lis
         raise BadInput(
             "--tasks-dir", got=str(folder), why="it is not a folder", do="give a folder of YAML files"
         )
-    managers = []
+    managers: list[tuple[Any, bool]] = []
     for where in (folder, OWN_TASKS if name.startswith("afm_") else None, None):
         if where is None and managers and managers[-1][1]:
             break

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from aimc_sim.torch_bridge.coverage import Coverage
 
 
+EXAMPLE_KEYS = ("id", "question", "choices", "answer")
+
+
 @dataclass(frozen=True)
 class _Result:
     """What any task on one hardware has. timings: seconds, the only part that differs when it is run twice. looks: what
@@ -85,7 +88,9 @@ Result = TextResult | AnswersResult
 def result_of(part: Part, items: Json, scores: dict[Cell, CellScores], shared: dict[str, Any]) -> Result:
     """The result of a part from its items and the scores of its cells. shared: fields that every result has."""
     if isinstance(part, AnswersPart):
-        return AnswersResult(plan=part, examples=tuple(items["examples"]), scores=scores, **shared)
+        # In this order, whether a journal has sorted the keys or not.
+        examples = tuple({key: each[key] for key in EXAMPLE_KEYS} for each in items["examples"])
+        return AnswersResult(plan=part, examples=examples, scores=scores, **shared)
     windows = windows_from_json(items)
     of_windows = {cell: window_scores(each, windows) for cell, each in scores.items()}
     return TextResult(plan=part, windows=windows, scores=of_windows, **shared)

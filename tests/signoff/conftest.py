@@ -12,8 +12,11 @@ from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.plan import Plan, make_plan
 
-# Ray is not there for every Python version and system: without it its test is not collected.
-collect_ignore = [] if importlib.util.find_spec("ray") else ["test_ray.py"]
+# Ray and the harness are not there for every Python version and system: without them their tests are not collected.
+collect_ignore = [
+    test for name, test in (("ray", "test_ray.py"), ("lm_eval", "test_answers.py"))
+    if not importlib.util.find_spec(name)
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

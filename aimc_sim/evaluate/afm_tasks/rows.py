@@ -1,8 +1,8 @@
 """Local rows, in the fields that their sets are published with, as questions with lettered answers.
 
-ROWS holds one folder a task (``arc_easy``, ``arc_challenge``, ``mmlu``, ``boolq``, ``hellaswag``, ``medqa``, ``agieval``,
-``anli``, ``gsm8k``), each with JSON lines: ``test.jsonl`` (else ``validation.jsonl``) is asked, and worked examples are
-the first rows of ``dev.jsonl`` (else ``validation.jsonl``, ``train.jsonl``), of the same subject where rows have one.
+ROWS holds one folder a task (arc_easy, arc_challenge, mmlu, boolq, hellaswag, medqa, agieval, anli, gsm8k), each with
+JSON lines: ``test.jsonl`` (else ``validation.jsonl``) is asked, and worked examples are the first rows of ``dev.jsonl``
+(else ``validation.jsonl``, ``train.jsonl``), of the same subject where rows have one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
 
 def word_problems(task: str, rows: str | None = None, **_: Any) -> Mapping[str, Any]:
     """The rows of GSM8K, as they are: ``question`` and ``answer``."""
-    _, asked = _read(_folder(task, rows), ASKED)
+    asked = _read(_folder(task, rows), ASKED)[1]
     return {"test": _dataset([{"question": row["question"], "answer": row["answer"]} for row in asked])}
 
 
@@ -100,7 +100,7 @@ def _choices(row: Row) -> Sequence[str]:
         return ENTAILMENT
     if isinstance(row.get("answer"), bool):
         return ("yes", "no")
-    given = next(row[key] for key in ("choices", "endings", "options") if key in row)
+    given = _first(row, "choices", "endings", "options")
     if isinstance(given, Mapping):
         given = given["text"] if "text" in given else list(given.values())
     return [_without_letter(str(each)) for each in given]
@@ -116,10 +116,17 @@ def _without_letter(choice: str) -> str:
     )
 
 
+def _first(row: Row, *keys: str) -> Any:
+    for key in keys:
+        if key in row:
+            return row[key]
+    raise KeyError(" or ".join(keys))
+
+
 def _gold(row: Row, choices: Sequence[str]) -> int:
     if isinstance(row.get("answer"), bool):
         return 0 if row["answer"] else 1
-    right = next(row[key] for key in ("gold", "answerKey", "answer_idx", "label", "answer") if key in row)
+    right = _first(row, "gold", "answerKey", "answer_idx", "label", "answer")
     if isinstance(right, list):
         right = right[0]
     if isinstance(right, int):

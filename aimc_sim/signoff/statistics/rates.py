@@ -41,7 +41,7 @@ class Rates:
 
     def effective(self, half_width: float, quantile: float) -> float:
         """Independent answers that would give mean ± half_width at this quantile; the items where nothing varies."""
-        if half_width <= 0 or self.variance == 0:
+        if half_width <= 0 or self.variance == 0 or quantile <= 0:  # quantiles of error 0.5 are 0
             return float(self.items)
         return min(quantile**2 * self.variance / half_width**2, float(self.answers))
 
