@@ -144,10 +144,10 @@ def test_tasks_of_one_hardware_are_corrected_together(plan_with: Any, fake: Any)
 
 
 def test_files_are_read_and_written(plan_with: Any, fake: Any, tmp_path: Path) -> None:
-    document = text_report(plan_with, fake)
-    for name in ("old", "new"):
+    for name, worse in (("old", 0.0), ("new", 0.01)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "report.json").write_text(report.to_json(document))
+        text = report.to_json(text_report(plan_with, fake, worse=worse))
+        (tmp_path / name / "report.json").write_text(text)
     found = compare(load(tmp_path / "old"), load(tmp_path / "new" / "report.json"), margin=0.1)
     paths = write(found, tmp_path / "out")
     assert [path.name for path in paths] == ["compare.json", "compare.html", "compare.md"]
