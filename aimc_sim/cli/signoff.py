@@ -16,7 +16,6 @@ from aimc_sim.cli.signoff_show import print_parts, print_report
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
-    from aimc_sim.signoff.findings import Findings
     from aimc_sim.signoff.plan_file import Asked, Resolved
 
 
@@ -130,9 +129,10 @@ def command(
         _show_plan(resolved, asked, as_json)
         return
 
-    from aimc_sim.report_parts.pages import prepare_folder, to_json, write_together
+    from aimc_sim.report_parts.pages import prepare_folder
+    from aimc_sim.signoff.files import summary_of, write, write_all
     from aimc_sim.signoff.findings import findings_of
-    from aimc_sim.signoff.report import document_of, write
+    from aimc_sim.signoff.report import document_of
     from aimc_sim.signoff.run import JOURNAL, check_weights, run_plan
 
     with progress_bars(quiet=as_json) as report:
@@ -144,27 +144,18 @@ def command(
             journal=output / JOURNAL, restart=restart, engine=chosen_engine, workers=workers, address=address,
         )  # fmt: skip
     line = _command_line(file, resolved, changes, of_task, hardware, from_file)
-    found = findings_of(study)
-    documents = []
-    for each in found:
-        where = (
-            output if len(found) == 1 else output / _folder(each.result.variant) / _folder(each.result.task)
-        )
-        prepare_folder(where)
-        document = document_of(each.result, weight_file=weights, command=line, findings=each)
-        documents.append((document, write(document, where)))
-    passed = all(each.passed for each in found)
-    if len(found) > 1:
-        summary = _summary(resolved, found, passed, line)
-        write_together({output / "summary.json": to_json(summary)})
-        if as_json:
-            print_json(summary)
-        else:
-            print_parts(found, passed, output)
-    elif as_json:
-        print_json(documents[0][0])
+    documents = [
+        document_of(each.result, weight_file=weights, command=line, findings=each)
+        for each in findings_of(study)
+    ]
+    passed = all(document["verdict"]["pass"] for document in documents)
+    if len(documents) > 1:
+        summary = summary_of(documents, resolved.plan.id, resolved.left_out, line)
+        paths = write_all(documents, summary, output)
+        print_json(summary) if as_json else print_parts(summary, paths)
     else:
-        print_report(*documents[0])
+        paths = write(documents[0], output)
+        print_json(documents[0]) if as_json else print_report(documents[0], paths)
     if not passed:
         raise typer.Exit(1)
 
@@ -242,23 +233,6 @@ def _show_plan(resolved: Resolved, asked: Asked, as_json: bool) -> None:
         return
     for key, value in document.items():
         typer.echo(f"{key}: {value}")
-
-
-def _folder(label: str) -> str:
-    """A label as the name of a folder."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
-
-
-def _summary(resolved: Resolved, found: tuple[Findings, ...], passed: bool, line: str) -> dict[str, Any]:
-    return {
-        "format": "aimc-sim sign-off summary",
-        "schema_version": 1,
-        "pass": passed,
-        "plan_id": resolved.plan.id,
-        "left_out": list(resolved.left_out),
-        "parts": [{**each.to_dict(), "summary": each.verdict.summary} for each in found],
-        "command": line,
-    }
 
 
 _OPTIONS = {

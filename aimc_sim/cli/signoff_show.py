@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aimc_sim.signoff.findings import Findings
 
-
-def print_report(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
+def print_report(document: dict[str, Any], paths: Sequence[Path]) -> None:
     """The report on stdout: a table, the verdict, the notes, and where the files are."""
     from rich.console import Console
     from rich.text import Text
@@ -109,24 +108,25 @@ def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
     )
 
 
-def print_parts(found: tuple[Findings, ...], passed: bool, output: Path) -> None:
+def print_parts(summary: dict[str, Any], paths: Sequence[Path]) -> None:
     """One line a task and hardware, side by side."""
     from aimc_sim.cli.console import print_table
-    from aimc_sim.signoff.findings import lifetime_text
-    from aimc_sim.signoff.words import sig
+    from aimc_sim.signoff.headline import headline_of
 
-    rows = [
-        (
-            each.result.variant,
-            each.result.task,
-            "pass" if each.passed else "fail" if each.decision == "fixed" else each.decision,
-            f"{sig(each.verdict.worst.gate.loss.mean)} (at most {sig(each.verdict.worst.gate.bound)}) "
-            + each.result.plan.unit.split()[0],
-            f"{each.on_items.passes}/{each.on_items.chips}",
-            lifetime_text(each.lifetime),
+    rows = []
+    for part in summary["parts"]:
+        shown = headline_of({"verdict": part["verdict"], "statistics": part})
+        rows.append(
+            (
+                part["hardware"],
+                part["task"],
+                shown.word.lower() if part["decision"] == "fixed" else part["decision"],
+                f"{shown.effect} (at most {shown.bound}) {shown.unit}",
+                shown.on_items.removesuffix(" chips").removesuffix(" chip"),
+                f"{shown.lifetime} ({shown.lifetime_shown})",
+            )
         )
-        for each in found
-    ]
     print_table(("hardware", "task", "verdict", "loss at worst", "chips passing", "lifetime"), rows)
-    typer.echo("PASS" if passed else "FAIL")
-    typer.echo(str(output / "summary.json"))
+    typer.echo("PASS" if summary["pass"] else "FAIL")
+    for path in paths:
+        typer.echo(str(path))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.evaluate.snr import decibels
 from aimc_sim.explain.effects import context
 from aimc_sim.explain.run import Result
-from aimc_sim.explain.snr import decibels
 from aimc_sim.explain.study import without
 from aimc_sim.weightfile import MatrixInfo
 
@@ -71,9 +70,3 @@ def by_role(matrices: tuple[MatrixInfo, ...], found: Ratios) -> tuple[Role, ...]
             )
         )
     return tuple(roles)
-
-
-def layer_of(name: str) -> int | None:
-    """``model.layers.7.mlp.up_proj`` → 7; None for a matrix outside the layers."""
-    found = re.search(r"\.(\d+)\.", name)
-    return int(found[1]) if found else None

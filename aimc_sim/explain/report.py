@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from aimc_sim.cell_matrix import needs_ranges
+from aimc_sim.evaluate.snr import layer_of
 from aimc_sim.explain.clipping import of_matrix, of_roles
 from aimc_sim.explain.effects import context, dependents
-from aimc_sim.explain.layers import ALL, Ratios, Role, by_role, layer_of, ratios
+from aimc_sim.explain.layers import ALL, Ratios, Role, by_role, ratios
 from aimc_sim.explain.run import Result
 from aimc_sim.explain.study import Study
 from aimc_sim.explain.waterfall import Figure, Row, Waterfall, waterfall

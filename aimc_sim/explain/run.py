@@ -15,9 +15,9 @@ from aimc_sim.cell_matrix import Ranges, needs_ranges
 from aimc_sim.evaluate.account import account_of
 from aimc_sim.evaluate.metrics import Reference, WindowScores, score
 from aimc_sim.evaluate.saturation import saturation_of
+from aimc_sim.evaluate.snr import Probe, probe
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.explain.effects import Effect, Keys, variant
-from aimc_sim.explain.snr import Probe, probe
 from aimc_sim.explain.study import Study, differs_by_chip, sets_of, windows_of
 from aimc_sim.hardware import Hardware
 from aimc_sim.saturation import Saturation

@@ -28,9 +28,9 @@ class Scale:
 
 
 def ticks(scale: Scale, about: int = 5) -> list[float]:
-    """Round numbers from 0 up in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten, and between
-    them 2 and 5 where there is room."""
-    high = scale.high
+    """Round numbers from 0 both ways in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten, and
+    between them 2 and 5 where there is room."""
+    high, low = scale.high, min(scale.low, 0.0)
     if scale.log:
         decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(high)) + 1)
         for factors in ((1, 2, 5), (1, 3), (1,)):
@@ -39,10 +39,11 @@ def ticks(scale: Scale, about: int = 5) -> list[float]:
             if len(ticks) <= about + 2:
                 break
         return ticks
-    raw = high / about
+    raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
-    return [round(step * i, 12) for i in range(int(high / step + 1e-9) + 1)]
+    first = math.ceil(low / step - 1e-9)
+    return [round(step * i, 12) for i in range(first, int(high / step + 1e-9) + 1)]
 
 
 def clip(value: float, scale: Scale) -> float:

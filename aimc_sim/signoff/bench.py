@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.layers import layers_of, tells_layers
 from aimc_sim.signoff.plan import Cell, Plan
 from aimc_sim.signoff.tasks import CellScores, Json, OnProgress, Runner, open_runner
 
@@ -77,7 +78,9 @@ class ModelBench:
         mounted = time.perf_counter()
         scores = runner.score(model, on_step)
         seconds = {"program_and_mount": mounted - start, "score": time.perf_counter() - mounted}
-        return Outcome(scores, self._facts(cell, runner, model), seconds)
+        told = time.perf_counter()
+        facts = self._facts(cell, runner, model)
+        return Outcome(scores, facts, {**seconds, "facts": time.perf_counter() - told} if facts else seconds)
 
     def close(self) -> None:
         """Give back temporary files."""
@@ -116,15 +119,19 @@ class ModelBench:
         return self._model[1]
 
     def _facts(self, cell: Cell, runner: Runner, model: Any) -> dict[str, Json]:
-        """Coverage and ranges of a hardware: told once, by its "converters" cell of the first task."""
+        """Coverage and ranges of a hardware: told once, by its "converters" cell of the first task; and its layers."""
+        if tells_layers(cell, self._setup.plan):
+            hardware = self._hardware(cell.variant)
+            found = layers_of(model, self._weights, hardware, runner.example(), cell)
+            return {f"layers/{cell.variant}": found.to_dict()}
         if cell.kind != "converters" or cell.task != self._setup.plan.tasks[0].label:
             return {}
         from aimc_sim.evaluate.account import coverage_of
 
         assert self._chip is not None
-        found = coverage_of(model, self._weights, self._hardware(cell.variant), runner.example())
+        covered = coverage_of(model, self._weights, self._hardware(cell.variant), runner.example())
         return {
-            f"coverage/{cell.variant}": asdict(found),
+            f"coverage/{cell.variant}": asdict(covered),
             f"ranges_id/{cell.variant}": self._chip[1].ranges_id,
         }
 

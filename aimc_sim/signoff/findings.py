@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from aimc_sim.signoff.run import Result, Study
+from aimc_sim.signoff.figures import Figures, figures_of
+from aimc_sim.signoff.results import Result
+from aimc_sim.signoff.run import Study
 from aimc_sim.signoff.statistics import (
     Lifetime,
     PopulationYield,
@@ -16,8 +18,7 @@ from aimc_sim.signoff.statistics import (
     population_yield,
     yield_interval,
 )
-from aimc_sim.signoff.verdict import AnswersAtTime, AtTime, Verdict, at_times, decide, losses_of
-from aimc_sim.signoff.words import spoken
+from aimc_sim.signoff.verdict import AtTime, Verdict, among_tasks, at_times, decide
 
 CLAIMS = (0.9, 0.95)
 
@@ -31,7 +32,8 @@ class Findings:
     """
 
     result: Result
-    times: tuple[AtTime, ...] | tuple[AnswersAtTime, ...]
+    figures: Figures
+    times: tuple[AtTime, ...]
     verdict: Verdict
     passed: bool
     p_value: float
@@ -41,6 +43,12 @@ class Findings:
     worst_seed: int
     lifetime: Lifetime
     decision: str
+
+    @property
+    def summary(self) -> str:
+        """The verdict in a sentence."""
+        late = self.verdict.passed and not self.passed
+        return among_tasks(self.result.plan, self.verdict) if late else self.verdict.summary
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, keys in a fixed order; None where a number does not exist."""
@@ -68,14 +76,7 @@ class Findings:
             },
             "chips_needed": {f"{claim:g}": chips_needed(claim) for claim in CLAIMS},
             "worst_chip": {"seed": self.worst_seed, "loss": all_.worst},
-            "lifetime": {
-                "crossed_s": self.lifetime.crossed_s,
-                "shown_s": self.lifetime.shown_s,
-                "interval_95_s": [self.lifetime.low_s, self.lifetime.high_s],
-                "first_s": self.lifetime.first_s,
-                "last_s": self.lifetime.last_s,
-                "chips_s": list(self.lifetime.chips_s),
-            },
+            "lifetime": lifetime_json(self.lifetime),
             "looks": [
                 {"chips": look.chips, "alpha": look.alpha, "outcome": look.outcome}
                 for look in self.result.looks
@@ -90,20 +91,22 @@ def findings_of(study: Study) -> tuple[Findings, ...]:
     for variant in study.plan.variants:
         mine = [i for i, draft in enumerate(drafts) if draft[0].variant == variant.label]
         # Looks share the error out among the tasks beforehand (plan.look_alphas), so that nothing is left to correct.
-        p_values = [drafts[i][2].worst.gate.p_value for i in mine]
+        p_values = [drafts[i][3].worst.gate.p_value for i in mine]
         adjusted |= zip(mine, p_values if study.plan.looks else holm(p_values), strict=True)
     alpha, looks = study.plan.alpha, study.plan.looks is not None
     return tuple(_findings(*draft, adjusted[i], alpha, looks) for i, draft in enumerate(drafts))
 
 
-def _judged(result: Result) -> tuple[tuple[AtTime, ...] | tuple[AnswersAtTime, ...], Verdict]:
-    times = at_times(result)
-    return times, decide(result.plan, times)
+def _judged(result: Result) -> tuple[Figures, tuple[AtTime, ...], Verdict]:
+    figures = figures_of(result)
+    times = at_times(result.plan, figures)
+    return figures, times, decide(result.plan, times)
 
 
 def _findings(
     result: Result,
-    times: tuple[AtTime, ...] | tuple[AnswersAtTime, ...],
+    figures: Figures,
+    times: tuple[AtTime, ...],
     verdict: Verdict,
     p_holm: float,
     alpha: float,
@@ -111,10 +114,11 @@ def _findings(
 ) -> Findings:
     plan, worst = result.plan, verdict.worst
     means = worst.gate.loss.chip_means
-    losses, tokens = losses_of(result)
+    losses, weights = figures.losses()
     passed = verdict.passed and (looks or p_holm <= alpha)
     return Findings(
         result,
+        figures,
         times,
         verdict,
         passed,
@@ -123,27 +127,26 @@ def _findings(
         yield_interval(sum(mean <= plan.margin for mean in means), len(means)),
         population_yield(worst.gate.loss, plan.margin),
         plan.seeds[max(range(len(means)), key=lambda chip: means[chip])],
-        lifetime(plan.times_s, losses, plan.margin, weights=tokens),
+        lifetime(plan.times_s, losses, plan.margin, weights=weights),
         result.looks[-1].outcome if result.looks else "fixed",
     )
 
 
 def alone(result: Result) -> Findings:
     """Findings of one result by itself: nothing to correct for."""
-    times, verdict = _judged(result)
+    figures, times, verdict = _judged(result)
     return _findings(
-        result, times, verdict, verdict.worst.gate.p_value, result.plan.alpha, bool(result.looks)
+        result, figures, times, verdict, verdict.worst.gate.p_value, result.plan.alpha, bool(result.looks)
     )
 
 
-def lifetime_text(found: Lifetime) -> str:
-    """A lifetime in words: ``bar crossed after 3 months (shown: 1 month)``, ``> 1 year (shown: > 1 year)``."""
-    shown = (
-        "not shown"
-        if found.shown_s is None
-        else f"shown: > {spoken(found.last_s)}"
-        if found.shown_s == found.last_s
-        else f"shown: {spoken(found.shown_s)}"
-    )
-    crossed = "> " + spoken(found.last_s) if found.crossed_s is None else spoken(found.crossed_s)
-    return f"{crossed} ({shown})"
+def lifetime_json(found: Lifetime) -> dict[str, Any]:
+    """A lifetime as plain data."""
+    return {
+        "crossed_s": found.crossed_s,
+        "shown_s": found.shown_s,
+        "interval_95_s": [found.low_s, found.high_s],
+        "first_s": found.first_s,
+        "last_s": found.last_s,
+        "chips_s": list(found.chips_s),
+    }

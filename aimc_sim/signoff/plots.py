@@ -9,6 +9,7 @@ from typing import Any
 from aimc_sim.report_parts.svg import NARROW as NARROW
 from aimc_sim.report_parts.svg import WIDE as WIDE
 from aimc_sim.report_parts.svg import Scale, clip, drawing, text_at, ticks
+from aimc_sim.signoff.figures import measure_of
 from aimc_sim.signoff.words import tick
 
 MAX_NAMED_CHIPS = 40
@@ -16,8 +17,7 @@ MAX_NAMED_CHIPS = 40
 
 def over_time(document: dict[str, Any], width: int) -> str:
     """Metric over log time: band of the 95 % interval, mean, every chip as a dot, margin and converters-only lines."""
-    verdict, rows = document["verdict"], document["rows"]
-    key = _key(verdict)
+    verdict, rows, key = _in_units(document)
     times = rows["times"]
     height = 340 if width == WIDE else 300
     left, right, top, bottom = 44, 14, 26, 44
@@ -80,14 +80,15 @@ def over_time(document: dict[str, Any], width: int) -> str:
         else ""
     )
     where = f"The margin is {verdict['margin']:g}{outside}"
-    description = f"Mean over chips at each time, nats per token. {points}. {where}."
+    unit = measure_of(verdict["metric"]).many
+    description = f"Mean over chips at each time, {unit}. {points}. {where}."
     return drawing(f"time-{width}", width, height, f"{_short(verdict)} over time", description, parts)
 
 
 def by_chip(document: dict[str, Any], width: int) -> str:
     """One line a chip: its values at all times as dots, later times darker, and the margin."""
-    verdict, rows = document["verdict"], document["rows"]
-    key, times = _key(verdict), rows["times"]
+    verdict, rows, key = _in_units(document)
+    times = rows["times"]
     seeds = [chip["seed"] for chip in times[0]["chips"]]
     named = len(seeds) <= MAX_NAMED_CHIPS
     step = 22.0 if named else max(3.0, 880.0 / len(seeds))
@@ -122,16 +123,41 @@ def by_chip(document: dict[str, Any], width: int) -> str:
     return drawing(f"chips-{width}", width, height, f"{_short(verdict)} of each chip", description, parts)
 
 
-def _key(verdict: dict[str, Any]) -> str:
-    return "kl_nats" if verdict["metric"] == "kl" else "loss_increase_nats"
+def _in_units(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Verdict and rows in the unit that is shown, and the key of the loss that the verdict is about."""
+    verdict, rows = document["verdict"], document["rows"]
+    measure = measure_of(verdict["metric"])
+    key, by = measure.key, measure.scale
+    if by == 1.0:
+        return verdict, rows, key
+
+    def times(value: float | None) -> float | None:
+        return None if value is None else by * value
+
+    scaled = {
+        "converters_only": {key: times(rows["converters_only"][key])},
+        "times": [
+            {
+                **at,
+                key: {
+                    "mean": times(at[key]["mean"]),
+                    "interval_95": [times(end) for end in at[key]["interval_95"]],
+                },
+                "chips": [{**chip, key: times(chip[key])} for chip in at["chips"]],
+            }
+            for at in rows["times"]
+        ],
+    }
+    return {**verdict, "margin": by * verdict["margin"]}, scaled, key
 
 
 def _short(verdict: dict[str, Any]) -> str:
-    return "KL divergence" if verdict["metric"] == "kl" else "Loss increase"
+    return measure_of(verdict["metric"]).short
 
 
 def _axis(verdict: dict[str, Any], scale: Scale) -> str:
-    return f"{_short(verdict)}, nats per token{' (log)' if scale.log else ''}"
+    unit = measure_of(verdict["metric"]).many
+    return f"{_short(verdict)}, {unit}{' (log)' if scale.log else ''}"
 
 
 def _shade(index: int, count: int) -> float:
@@ -144,8 +170,7 @@ def _value_scale(document: dict[str, Any], start: float, stop: float) -> Scale:
 
     Logarithmic where values differ by more than 10×, over four decades at most.
     """
-    verdict, rows = document["verdict"], document["rows"]
-    key = _key(verdict)
+    verdict, rows, key = _in_units(document)
     values = [rows["converters_only"][key]]
     for at in rows["times"]:
         values += [chip[key] for chip in at["chips"]]

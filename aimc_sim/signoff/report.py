@@ -1,37 +1,33 @@
-"""The report of a sign-off: one document, written as report.json and shown as report.html (docs/signoff.md)."""
+"""The report of a sign-off as one document of plain data (docs/signoff.md); `files` writes it and its pages."""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.evaluate.account import arithmetic, notes_on
-from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.hardware import Hardware
-from aimc_sim.report_parts.pages import VERSIONS, architecture, version, write_together
-from aimc_sim.report_parts.pages import prepare_folder as prepare_folder
+from aimc_sim.report_parts.pages import VERSIONS, architecture, version
 from aimc_sim.report_parts.pages import to_json as to_json
+from aimc_sim.signoff.figures import Figure
 from aimc_sim.signoff.findings import Findings, alone
-from aimc_sim.signoff.plan import Part, TextPart
-from aimc_sim.signoff.results import AnswersResult, Result, TextResult
-from aimc_sim.signoff.statistics import Estimate
-from aimc_sim.signoff.verdict import AtTime, Verdict, effect, text_at_times
+from aimc_sim.signoff.plan import Cell, Part
+from aimc_sim.signoff.results import Result
+from aimc_sim.signoff.verdict import AtTime
 from aimc_sim.units import format_duration
 
 if TYPE_CHECKING:
     from aimc_sim.weightfile import WeightFile
 
-SCHEMA_VERSION = 1
+FORMAT, SCHEMA_VERSION = "aimc-sim sign-off", 1
 YIELD_NOTE = (
     "The chips differ by the noise of their cells only: this hardware has no faults, no errors of converters and no "
     "variation of dies, so whatever share of chips passes here is a yield of cell noise only."
 )
 
 
-def yield_note(hardware: Hardware) -> str:
+def _yield_note(hardware: Hardware) -> str:
     """What a share of passing chips stands for on this hardware."""
     dac, adc = hardware.dac, hardware.adc
     varies = {
@@ -58,71 +54,41 @@ def document_of(
 
     findings: of this result among others of its study; by default those of the result alone.
     """
+    plan = result.plan
     found = alone(result) if findings is None else findings
-    if isinstance(result, AnswersResult):
-        from aimc_sim.signoff.report_answers import document_of_answers
-
-        return document_of_answers(result, found, weight_file=weight_file, command=command)
-    plan, times, verdict = result.plan, text_at_times(result), found.verdict
+    figures, caveat = found.figures, found.verdict.worst.gate.loss.caveat
+    hardware = Hardware.load(plan.hardware)
     return {
-        "format": "aimc-sim sign-off",
+        "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "verdict": verdict_of(plan, verdict),
+        "verdict": _verdict(found),
         "plan": {"id": plan.id, **plan.model_dump(mode="json")},
-        "text": {
-            "id": result.windows.id,
-            "windows": len(result.windows),
-            "scored_tokens": result.windows.scored_tokens,
-            "description": describe_text(plan),
-        },
+        **figures.about(),
         "rows": {
-            "digital": _scores(result.digital, result.digital),
-            "converters_only": _scores(result.converters, result.digital),
-            "times": [_at_time(plan, at, result.digital) for at in times],
+            "digital": figures.row(Cell("digital")),
+            "converters_only": figures.row(Cell("converters")),
+            "times": [_at_time(plan, at) for at in found.times],
         },
         "statistics": found.to_dict(),
+        "flips": figures.flips(found.verdict.worst.time_s, found.worst_seed),
+        "layers": None if result.layers is None else result.layers.to_dict(),
         "coverage": result.coverage.to_dict(),
-        "notes": [
-            yield_note(Hardware.load(plan.hardware)),
-            *([verdict.worst.gate.loss.caveat] if verdict.worst.gate.loss.caveat else []),
-            *notes_on(Hardware.load(plan.hardware)),
-        ],
-        "provenance": provenance_of(plan, weight_file),
+        "notes": [_yield_note(hardware), *([caveat] if caveat else []), *notes_on(hardware)],
+        "provenance": _provenance(plan, weight_file),
         "command": command,
-        "windows": _per_window(result),
+        **figures.by_item(),
         "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
     }
 
 
-def describe_text(plan: TextPart) -> str:
-    """What was scored, in words."""
-    text = plan.text
-    if text.kind == "self":
-        return (
-            f"{text.sequences} samples of {text.length} tokens from the digital model itself "
-            f"(temperature {text.temperature:g}, seed {text.seed})"
-        )
-    limit = f", its first {text.limit_tokens:,} tokens" if text.limit_tokens else ""
-    return f"{text.name}{limit}, in windows of {plan.context:,} tokens"
-
-
-def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Write report.json and report.html into `folder`: both complete under other names first, then both renamed."""
-    from aimc_sim.signoff.html import render
-
-    pages = {folder / "report.json": to_json(document), folder / "report.html": render(document)}
-    write_together(pages)
-    return folder / "report.json", folder / "report.html"
-
-
-def verdict_of(plan: Part, verdict: Verdict) -> dict[str, Any]:
-    worst = verdict.worst
-    found = effect(plan, worst)
+def _verdict(found: Findings) -> dict[str, Any]:
+    plan, verdict, worst = found.result.plan, found.verdict, found.verdict.worst
+    measure, effect = found.figures.measure, worst.gate.loss
     return {
-        "pass": verdict.passed,
-        "outcome": "pass" if verdict.passed else "fail",
-        "undecided": worst.gate.straddles,
-        "summary": verdict.summary,
+        "pass": found.passed,
+        "outcome": "pass" if found.passed else "fail",
+        "undecided": worst.gate.straddles or (verdict.passed and not found.passed),
+        "summary": found.summary,
         "metric": plan.metric,
         "metric_name": plan.metric_name,
         "unit": plan.unit,
@@ -130,86 +96,42 @@ def verdict_of(plan: Part, verdict: Verdict) -> dict[str, Any]:
         "alpha": plan.alpha,
         "worst_time": format_duration(worst.time_s),
         "worst_time_s": worst.time_s,
-        "mean": found.mean,
-        "interval_95": _bounds(found.interval, _not_negative if plan.metric == "kl" else float),
+        "mean": effect.mean,
+        "interval_95": _bounds(worst.figures[measure.key].interval),
         "upper_bound": worst.gate.bound,
-        "chips": found.chips,
-        "items": found.items,
-        "caveat": found.caveat,
+        "chips": effect.chips,
+        "items": effect.items,
+        "caveat": effect.caveat,
     }
 
 
-def _bounds(interval: tuple[float, float], clip: Callable[[float], float] = float) -> list[float | None]:
-    """Two bounds, or two nulls where one chip on one window gives no interval."""
+def _bounds(interval: tuple[float, float]) -> list[float | None]:
+    """Two bounds, or two nulls where one chip on one item gives no interval."""
     if math.isinf(interval[1]) and interval[0] in (-math.inf, 0.0):  # exp(-inf) is 0
         return [None, None]
-    return [clip(bound) for bound in interval]
+    return list(interval)
 
 
-def _not_negative(bound: float) -> float:
-    """A divergence is at least 0, whatever an interval around its mean says."""
-    return max(bound, 0.0)
+def _figure(value: Figure) -> dict[str, Any]:
+    found: dict[str, Any] = {"mean": value.mean, "interval_95": _bounds(value.interval)}
+    if value.components is not None:
+        parts = value.components
+        found["variance"] = {"chip": parts.chip, "item": parts.item, "interaction": parts.interaction}
+    return found
 
 
-def estimate_of(value: Estimate, clip: Callable[[float], float] = float) -> dict[str, Any]:
-    return {
-        "mean": value.mean,
-        "interval_95": _bounds(value.interval, clip),
-        "variance": {
-            "chip": value.components.chip,
-            "item": value.components.item,
-            "interaction": value.components.interaction,
-        },
-    }
-
-
-def _at_time(plan: TextPart, at: AtTime, digital: WindowScores) -> dict[str, Any]:
+def _at_time(plan: Part, at: AtTime) -> dict[str, Any]:
     return {
         "time": format_duration(at.time_s),
         "time_s": at.time_s,
         "pass": at.gate.passed,
         "upper_bound": at.gate.bound,
-        "perplexity": {"mean": at.perplexity, "interval_95": _bounds(at.perplexity_interval)},
-        "kl_nats": estimate_of(at.kl, _not_negative),
-        "loss_increase_nats": estimate_of(at.loss_increase),
-        "agreement": estimate_of(at.agreement, lambda bound: min(max(bound, 0.0), 1.0)),
-        "chips": [
-            {"seed": seed, **_scores(chip, digital)} for seed, chip in zip(plan.seeds, at.chips, strict=True)
-        ],
+        **{name: _figure(value) for name, value in at.figures.items()},
+        "chips": [{"seed": seed, **row} for seed, row in zip(plan.seeds, at.chips, strict=True)],
     }
 
 
-def _scores(scores: WindowScores, digital: WindowScores) -> dict[str, Any]:
-    return {
-        "perplexity": scores.perplexity,
-        "loss_nats": scores.loss,
-        "loss_increase_nats": scores.loss - digital.loss,
-        "kl_nats": scores.kl_nats,
-        "agreement": scores.agreement,
-    }
-
-
-def _per_window(result: TextResult) -> dict[str, Any]:
-    """Sums of every window: what a later comparison pairs on."""
-
-    def sums(scores: WindowScores) -> dict[str, Any]:
-        assert scores.kl is not None
-        assert scores.agree is not None
-        return {"nll": scores.nll.tolist(), "kl": scores.kl.tolist(), "agree": scores.agree.tolist()}
-
-    return {
-        "tokens": result.digital.tokens.tolist(),
-        "digital": sums(result.digital),
-        "converters_only": sums(result.converters),
-        "chips": [
-            {"seed": cell.seed, "time_s": cell.time_s, **sums(scores)}
-            for cell, scores in result.scores.items()
-            if cell.kind == "chip"
-        ],
-    }
-
-
-def provenance_of(plan: Part, weight_file: WeightFile | None) -> dict[str, Any]:
+def _provenance(plan: Part, weight_file: WeightFile | None) -> dict[str, Any]:
     device = plan.hardware.get("device", {})
     return {
         "weight_file": None if weight_file is None else weight_file.path.name,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.evaluate.windows import Windows
+from aimc_sim.signoff.layers import Layers
 from aimc_sim.signoff.plan import AnswersPart, Cell, Part, TextPart
 from aimc_sim.signoff.statistics import Look
 from aimc_sim.signoff.tasks import CellScores, Json, window_scores, windows_from_json
@@ -21,13 +22,15 @@ EXAMPLE_KEYS = ("id", "question", "choices", "answer")
 @dataclass(frozen=True)
 class _Result:
     """What any task on one hardware has. timings: seconds, the only part that differs when it is run twice. looks: what
-    each look said, where the plan has several."""
+    each look said, where the plan has several. layers: noise and saturation by matrix (`signoff.layers`), None where no
+    cell has told them."""
 
     coverage: Coverage
     timings: dict[str, float] = field(compare=False)
     variant: str = ""
     task: str = ""
     looks: tuple[Look, ...] = ()
+    layers: Layers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

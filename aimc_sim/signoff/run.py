@@ -24,6 +24,7 @@ from aimc_sim.signoff.bench import (
 )
 from aimc_sim.signoff.engine import InProcess, Pool, Schedule, drive
 from aimc_sim.signoff.journal import Memory, Store, open_journal
+from aimc_sim.signoff.layers import Layers
 from aimc_sim.signoff.plan import Cell, HarnessTask, Plan, TextTask, cells_of
 from aimc_sim.signoff.results import Result as Result
 from aimc_sim.signoff.results import result_of
@@ -214,11 +215,11 @@ def _run(
 
 
 def _look(result: Result, alpha: float, final: bool, final_alpha: float) -> Look:
-    from aimc_sim.signoff.verdict import losses_of
+    from aimc_sim.signoff.figures import figures_of
 
-    losses, tokens = losses_of(result)
+    losses, weights = figures_of(result).losses()
     return look_at(
-        [paired(table, 0.0, tokens) for table in losses],
+        [paired(table, 0.0, weights) for table in losses],
         result.plan.margin,
         alpha,
         final=final,
@@ -263,10 +264,15 @@ def _gather(
                 "variant": variant.label,
                 "task": task.label,
                 "looks": tuple((looks or {}).get((variant.label, task.label), ())),
+                "layers": _layers(facts.get(f"layers/{variant.label}")),
             }
             part = completed.part(variant.label, task.label, chips, alpha)
             results.append(result_of(part, items[task.label], scores, shared))
     return Study(completed, tuple(results), seconds)
+
+
+def _layers(fact: Json | None) -> Layers | None:
+    return None if fact is None else Layers.from_json(fact)
 
 
 def _sources(

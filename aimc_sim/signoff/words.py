@@ -54,6 +54,11 @@ def sig(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def between(low: str, high: str) -> str:
+    """A range of two written numbers; a line may break after its dash, where a narrow screen lacks room for both."""
+    return f"{low}{' to ' if low.startswith('-') else '–'}\u200b{high}"
+
+
 def perplexity_text(value: float | None) -> str:
     """A perplexity, the same in every table: 36.60, 1,246.52, 2.65e+09."""
     if value is None or not math.isfinite(value):
@@ -73,3 +78,19 @@ def share_text(share: float | None) -> str:
     if share is None:
         return "–"
     return "100\u202f%" if share == 1 else f"{100 * share:.1f}\u202f%"
+
+
+def points_text(share: float | None) -> str:
+    """A difference of shares in percentage points, the same in every table: 1.9, -0.5."""
+    if share is None or not math.isfinite(share):
+        return "–"
+    return f"{100 * share if abs(share) >= 5e-4 else 0.0:.1f}"
+
+
+def rare_text(share: float | None) -> str:
+    """A share that may be very small: 0, < 0.01 %, 0.35 %."""
+    if share is None:
+        return "–"
+    if share == 0:
+        return "0"
+    return "< 0.01\u202f%" if share < 1e-4 else f"{100 * share:.2f}\u202f%"

@@ -145,13 +145,48 @@ def test_signoff_passes_and_writes_its_report(studied: tuple[Any, Path]) -> None
         "report.html",
     ):
         assert line in done.stdout
-    assert sorted(path.name for path in folder.iterdir()) == ["journal.sqlite", "report.html", "report.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "journal.sqlite",
+        "junit.xml",
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
     found = json.loads((folder / "report.json").read_text())
     assert found["provenance"]["ranges_id"] == found["plan"]["ranges_id"] != ""
     assert found["provenance"]["arithmetic"].startswith("exact integers, engine ")
     page = (folder / "report.html").read_text()
     assert found["provenance"]["ranges_id"] in page
     assert found["provenance"]["arithmetic"] in page
+
+
+def test_layers_are_told_by_the_run(studied: tuple[Any, Path]) -> None:
+    layers = json.loads((studied[1] / "report.json").read_text())["layers"]
+    assert (layers["seed"], layers["time_s"]) == (0, 31556952.0)
+    assert {row["role"] for row in layers["matrices"]} >= {"q_proj", "up_proj"}
+    assert all(0 < row["snr_db"] < 60 for row in layers["matrices"])
+    assert "Layer by layer" in (studied[1] / "report.html").read_text()
+
+
+def test_compare_of_a_signoff_with_itself(studied: tuple[Any, Path], tmp_path: Path) -> None:
+    folder = studied[1]
+    done = invoke("compare", folder, folder / "report.json", "--margin", 50, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "2 shared chips, 3 items" in done.stdout
+    assert "PASS" in done.stdout
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["compare.html", "compare.json", "compare.md"]
+    found = json.loads(invoke("compare", folder, folder, "--json").stdout)
+    assert (found["pass"], found["parts"][0]["times"][0]["mean"]) == (None, 0.0)
+    for args, message in (
+        ((tmp_path / "none", folder), "it cannot be read"),
+        ((folder, folder, "--margin", -1), "error: margin: got -1.0"),
+        ((folder, folder, "--alpha", 0.7), "error: alpha: got 0.7"),
+        ((folder, folder, "--task", "arc"), "error: --task: got 'arc'"),
+        ((folder, folder, "-o", folder / "report.json"), "error: output folder"),
+    ):
+        refused = invoke("compare", *args)
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
 
 
 def test_the_command_in_the_report_makes_it_again(studied: tuple[Any, Path], tmp_path: Path) -> None:

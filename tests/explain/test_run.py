@@ -10,13 +10,13 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.metrics import Reference, score
+from aimc_sim.evaluate.snr import decibels, layer_of, probe
 from aimc_sim.evaluate.text import file_text
 from aimc_sim.execute import tile_matmul
 from aimc_sim.explain.effects import NONE, variant
-from aimc_sim.explain.layers import by_role, layer_of, ratios
+from aimc_sim.explain.layers import by_role, ratios
 from aimc_sim.explain.report import document_of, to_json
 from aimc_sim.explain.run import Result, run_study
-from aimc_sim.explain.snr import decibels, probe
 from aimc_sim.explain.study import Study, differs_by_chip, make_study, sets_of, windows_of
 from aimc_sim.explain.waterfall import waterfall
 from aimc_sim.hardware import Hardware

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from aimc_sim.evaluate.windows import Windows, from_sequences
+from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.bench import Outcome
-from aimc_sim.signoff.plan import Cell, Plan
+from aimc_sim.signoff.layers import Layers, MatrixNoise, tells_layers
+from aimc_sim.signoff.plan import Cell, Plan, plan_of
 from aimc_sim.signoff.run import Result, run_cells
 from aimc_sim.signoff.tasks import CellScores, windows_to_json
 from aimc_sim.torch_bridge.coverage import ANALOG, ATTENTION, LOOKUP, Coverage, CoverageRow
@@ -27,8 +29,10 @@ class FakeBench:
     def __init__(self, windows: int = 6) -> None:
         self.windows: Windows = from_sequences(np.tile(np.arange(TOKENS + 1, dtype=np.int32), (windows, 1)))
         self.asked: list[Cell] = []
+        self.plan: Plan | None = None
 
     def items(self, plan: Plan) -> dict[str, Any]:
+        self.plan = plan
         return {task.label: windows_to_json(self.windows) for task in plan.tasks}
 
     def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
@@ -49,6 +53,7 @@ class FakeBench:
             assert cell.seed is not None
             assert cell.time_s is not None
             kl = 0.2 + 0.05 * math.log10(cell.time_s + 1) + 0.01 * cell.seed + 0.02 * window
+            facts = layers_of(cell, self.plan) if self.plan is not None else {}
         agree = np.round(TOKENS * np.exp(-kl)).astype(np.int64)
         scores = CellScores({"nll": (3.0 + 0.5 * kl) * TOKENS, "kl": kl * TOKENS, "agree": agree})
         return Outcome(scores, facts, {"program_and_mount": 0.001, "score": 0.002})
@@ -61,6 +66,75 @@ class FakeBench:
             CoverageRow("model.layers.0.self_attn", ATTENTION, "bmm", (12, 64), 768.0, 2),
         )
         return Coverage(rows, 12)
+
+
+def layers_of(cell: Cell, plan: Plan) -> dict[str, Any]:
+    """The fact of a hardware's layers, from the cell that tells it."""
+    if not tells_layers(cell, plan):
+        return {}
+    assert cell.seed is not None
+    assert cell.time_s is not None
+    rows = [
+        MatrixNoise(f"model.layers.{layer}.mlp.{role}", layer, role, 24.0 + 2.0 * layer - at, 0.001 * at, 0.0)
+        for layer in range(2)
+        for at, role in enumerate(("up_proj", "down_proj"))
+    ]
+    rows.append(MatrixNoise("lm_head", None, "lm_head", 19.5, 0.0, 0.0))
+    found = Layers(cell.seed, cell.time_s, 20, 20, tuple(rows))
+    return {f"layers/{cell.variant}": found.to_dict()}
+
+
+class FakeAnswers(FakeBench):
+    """Questions: the digital model is right on two of three; chip s loses every (12 − s)-th of them once a day old, and
+    wins the third question."""
+
+    def __init__(self, questions: int = 60) -> None:
+        super().__init__()
+        self.questions = questions
+
+    def items(self, plan: Plan) -> dict[str, Any]:
+        self.plan = plan
+        examples = [
+            {
+                "id": f"q{n}",
+                "question": f"What is {n} + {n}?",
+                "choices": [str(2 * n), str(n), "<b>"],
+                "answer": 0,
+            }
+            for n in range(self.questions)
+        ]
+        return {
+            task.label: {"kind": "text", "examples": examples, "context_of": [0] * 2} for task in plan.tasks
+        }
+
+    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        outcome = super().run(cell, on_step)
+        number = np.arange(self.questions)
+        choice = np.where(number % 3 == 2, 1, 0)
+        if cell.kind == "chip":
+            assert cell.seed is not None
+            assert cell.time_s is not None
+            if cell.time_s >= 86400:
+                choice = np.where(number % (12 - cell.seed) == 0, 2, choice)
+            choice[2] = 0
+        acc = (choice == 0).astype(np.int64)
+        scores = CellScores({"acc": acc, "acc_norm": acc, "choice": choice})
+        return Outcome(scores, outcome.facts, outcome.seconds)
+
+
+def answers_plan(margin: float = 0.2, questions: int = 60, **changes: Any) -> Plan:
+    """A plan for `FakeAnswers`."""
+    base: dict[str, Any] = {
+        "weights": "0" * 64,
+        "hardware": (Hardware.load("hermes-256"),),
+        "chips": 4,
+        "times_s": (60.0, 86400.0),
+    }
+    task = {
+        "kind": "harness", "label": "sums", "task": "sums", "questions_id": "0123456789abcdef", "questions": questions,
+        "margin": margin,
+    }  # fmt: skip
+    return plan_of(tasks=(task,), **{**base, **changes})
 
 
 def run_fake(plan: Plan, bench: FakeBench | None = None, progress: Any = None) -> Result:

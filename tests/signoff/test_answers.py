@@ -20,14 +20,13 @@ from aimc_sim.evaluate.text import load_tokenizer
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.answers import items_of, marker
 from aimc_sim.signoff.bench import Outcome
-from aimc_sim.signoff.findings import findings_of
-from aimc_sim.signoff.html import lost_answers, render
+from aimc_sim.signoff.findings import alone, findings_of
+from aimc_sim.signoff.html import render
 from aimc_sim.signoff.plan import Cell, HarnessTask, cells_of, plan_of
 from aimc_sim.signoff.report import document_of, to_json
 from aimc_sim.signoff.results import AnswersResult
 from aimc_sim.signoff.run import run_cells, run_plan
 from aimc_sim.signoff.tasks import CellScores
-from aimc_sim.signoff.verdict import answers_at_times
 from aimc_sim.torch_bridge import load_model
 from aimc_sim.weightfile import WeightFile
 
@@ -103,7 +102,7 @@ def marked(**changes: Any) -> AnswersResult:
 
 def test_losses_are_answers_lost_against_the_digital_model() -> None:
     result = marked()
-    early, late = answers_at_times(result)
+    early, late = alone(result).times
     assert (early.gate.loss.mean, early.figures["acc"].mean) == (0.0, 0.8)
     assert late.gate.loss.mean == pytest.approx(0.3)
     assert late.gate.loss.chip_means == pytest.approx((0.2, 0.3, 0.4))
@@ -112,7 +111,10 @@ def test_losses_are_answers_lost_against_the_digital_model() -> None:
     document = document_of(result)
     assert document["verdict"]["unit"] == "share of questions"
     assert document["verdict"]["mean"] == pytest.approx(0.3)
-    assert "mean loss of accuracy against the digital model is 0.300" in document["verdict"]["summary"]
+    assert (
+        "mean loss of accuracy against the digital model is 30.0 percentage points"
+        in document["verdict"]["summary"]
+    )
     worst = document["rows"]["times"][1]["chips"][2]
     assert (worst["seed"], worst["lost"], worst["won"]) == (2, 4, 0)
     assert worst["acc"] == pytest.approx(0.4)
@@ -123,7 +125,7 @@ def test_losses_are_answers_lost_against_the_digital_model() -> None:
 
 def test_the_page_names_the_questions_that_were_lost() -> None:
     document = document_of(marked())
-    assert [(each["id"], each["lost"]) for each in lost_answers(document)] == [
+    assert [(each["id"], each["chips_lost"]) for each in document["flips"]["examples"]] == [
         ("0", 3),
         ("1", 3),
         ("2", 2),
@@ -219,7 +221,7 @@ def test_the_command_asks_tasks_and_prints_the_line_that_repeats_it(
     assert document["plan"]["metric"] == "acc_norm"
     assert document["questions"]["count"] == 4
     assert f"--tasks sounds --metric acc_norm --limit 4 --tasks-dir {tasks}" in document["command"]
-    assert "Questions lost" in (tmp_path / "out" / "report.html").read_text() or not lost_answers(document)
+    assert "Questions lost" in (tmp_path / "out" / "report.html").read_text() or not document["flips"]
     refused = invoke(*line[:-4], "acc_nrm", "-o", tmp_path / "other")
     assert refused.exit_code == 2
 

@@ -18,7 +18,8 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.signoff import engine_local
 from aimc_sim.signoff.bench import Outcome
 from aimc_sim.signoff.engine import Event, InProcess, Schedule, drive
-from aimc_sim.signoff.findings import findings_of, lifetime_text
+from aimc_sim.signoff.findings import findings_of
+from aimc_sim.signoff.headline import lifetime_words
 from aimc_sim.signoff.journal import Memory
 from aimc_sim.signoff.plan import Cell, cells_of
 from aimc_sim.signoff.report import document_of, to_json
@@ -116,7 +117,8 @@ def test_findings_have_yields_and_a_lifetime(plan_with: Any, fake: Any) -> None:
     assert (found.on_items.passes, found.on_items.chips, found.worst_seed) == (0, 4, 3)
     # mean = 0.2 + 0.05·log10(t) + 0.015 + 0.05 crosses 0.5 where log10 t = 4.7
     assert found.lifetime.crossed_s == pytest.approx(10**4.7, rel=0.02)
-    assert lifetime_text(found.lifetime).startswith("13.9 hours (shown: ")
+    crossed, shown = lifetime_words(found.to_dict()["lifetime"])
+    assert (crossed, shown[:9]) == ("13.9 hours", "shown to ")
     assert not found.passed
     several = plan_with(margin_nats=0.7, hardware=[Hardware.load("hermes-256"), Hardware.load("pcm-512")])
     study = run_cells(several, bench, bench.items(several))

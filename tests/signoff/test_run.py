@@ -12,14 +12,19 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText, file_text
 from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.findings import alone
 from aimc_sim.signoff.plan import cells_of
 from aimc_sim.signoff.run import Result, run_plan
-from aimc_sim.signoff.verdict import Verdict, at_times, decide
+from aimc_sim.signoff.verdict import AtTime, Verdict
 from aimc_sim.weightfile import WeightFile
 
 
 def decided(result: Result) -> Verdict:
-    return decide(result.plan, at_times(result))
+    return alone(result).verdict
+
+
+def at_times(result: Result) -> tuple[AtTime, ...]:
+    return alone(result).times
 
 
 def test_every_cell_is_asked_once_and_progress_is_whole(plan_with: Any, fake: Any) -> None:
@@ -39,12 +44,13 @@ def test_figures_are_those_of_the_scores(plan_with: Any, fake: Any) -> None:
     result = fake.run_fake(plan)
     for at in at_times(result):
         expected = 0.2 + 0.05 * math.log10(at.time_s + 1) + 0.015 + 0.05
-        assert at.kl.mean == pytest.approx(expected)
-        assert at.loss_increase.mean == pytest.approx(expected / 2)
-        assert at.perplexity == pytest.approx(math.exp(3.0 + expected / 2))
-        assert at.perplexity_interval[0] < at.perplexity < at.perplexity_interval[1]
-        assert at.kl.components.chip == pytest.approx(np.var([0.0, 0.01, 0.02, 0.03], ddof=1))
-        assert at.kl.components.item == pytest.approx(np.var(0.02 * np.arange(6), ddof=1))
+        assert at.figures["kl_nats"].mean == pytest.approx(expected)
+        assert at.figures["loss_increase_nats"].mean == pytest.approx(expected / 2)
+        assert at.figures["perplexity"].mean == pytest.approx(math.exp(3.0 + expected / 2))
+        low, high = at.figures["perplexity"].interval
+        assert low < at.figures["perplexity"].mean < high
+        assert at.figures["kl_nats"].components.chip == pytest.approx(np.var([0.0, 0.01, 0.02, 0.03], ddof=1))
+        assert at.figures["kl_nats"].components.item == pytest.approx(np.var(0.02 * np.arange(6), ddof=1))
 
 
 def test_the_worst_time_decides(plan_with: Any, fake: Any) -> None:
@@ -71,7 +77,7 @@ def test_failing_says_why(plan_with: Any, fake: Any, margin: float, says: str) -
 def test_loss_is_another_metric(plan_with: Any, fake: Any) -> None:
     plan = plan_with(metric="loss", margin_nats=0.3)
     verdict = decided(fake.run_fake(plan))
-    assert verdict.worst.gate.loss.mean == pytest.approx(verdict.worst.kl.mean / 2)
+    assert verdict.worst.gate.loss.mean == pytest.approx(verdict.worst.figures["kl_nats"].mean / 2)
     assert verdict.passed
     assert "increase of the loss" in verdict.summary
 

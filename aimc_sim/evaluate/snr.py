@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -89,3 +90,9 @@ def decibels(ratio: F64) -> F64:
     """Signal-to-noise ratio in dB of noise-to-signal ratios; infinite without noise, NaN below zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(-10 * np.log10(ratio))
+
+
+def layer_of(name: str) -> int | None:
+    """``model.layers.7.mlp.up_proj`` → 7; None for a matrix outside the layers."""
+    found = re.search(r"\.(\d+)\.", name)
+    return int(found[1]) if found else None

@@ -1,0 +1,185 @@
+"""Two sign-offs, paired on shared chips and items, and what cannot be paired."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aimc_sim.errors import BadInput
+from aimc_sim.signoff import report
+from aimc_sim.signoff.compare import Side, compare, load, write
+from aimc_sim.signoff.statistics import paired
+
+
+def text_report(plan_with: Any, fake: Any, worse: float = 0.0, **changes: Any) -> dict[str, Any]:
+    """A report whose chips have `worse` nats a token more on every window than those of the fake bench."""
+    document = report.document_of(fake.run_fake(plan_with(**changes)))
+    tokens = np.array(document["windows"]["tokens"])
+    for chip in document["windows"]["chips"]:
+        for key in ("kl", "nll"):
+            chip[key] = (np.array(chip[key]) + worse * tokens).tolist()
+    return document
+
+
+def sides(one: dict[str, Any], two: dict[str, Any]) -> tuple[Side, Side]:
+    return Side("old", (one,)), Side("new", (two,))
+
+
+@pytest.mark.parametrize("metric", ["kl", "loss"])
+def test_a_shift_is_found_exactly_however_noisy_the_studies_are(
+    plan_with: Any, fake: Any, metric: str
+) -> None:
+    before = text_report(plan_with, fake, metric=metric)
+    after = text_report(plan_with, fake, worse=0.03, metric=metric)
+    own = before["rows"]["times"][1][{"kl": "kl_nats", "loss": "loss_increase_nats"}[metric]]["interval_95"]
+    found = compare(*sides(before, after), margin=0.04)
+    assert (found["pass"], found["parts"][0]["chips"], found["parts"][0]["items"]) == (True, 4, 6)
+    for at in found["parts"][0]["times"]:
+        assert at["mean"] == pytest.approx(0.03)
+        assert at["after"] - at["before"] == pytest.approx(0.03)
+        low, high = at["interval_95"]
+        assert high - low < 0.01 * (own[1] - own[0]), "what both share cancels"
+    assert not compare(*sides(before, after), margin=0.02)["pass"]
+    back = compare(*sides(after, before), margin=0.0)
+    assert back["pass"], "an improvement"
+    plain = compare(*sides(before, after))
+    assert (plain["pass"], plain["parts"][0]["pass"]) == (None, None)
+    assert plain["parts"][0]["summary"].endswith("worse.")
+    assert compare(*sides(before, before))["parts"][0]["summary"].endswith("no difference shown.")
+
+
+def test_the_figures_are_those_of_paired(fake: Any) -> None:
+    before = report.document_of(fake.run_fake(fake.answers_plan(), fake.FakeAnswers()))
+    after = copy.deepcopy(before)
+    for chip in after["answers"]["chips"]:
+        chip["acc"][1] = 0  # one question more is lost, by every chip
+    found = compare(*sides(before, after), margin=0.1)
+    at = found["parts"][0]["times"][1]
+    scores = [
+        [chip["acc"] for chip in each["answers"]["chips"] if chip["time_s"] == 86400.0]
+        for each in (before, after)
+    ]
+    expected = paired(-np.array(scores[1], float), -np.array(scores[0], float))
+    assert at["mean"] == pytest.approx(expected.mean) == pytest.approx(1 / 60)
+    assert at["interval_95"] == pytest.approx(list(expected.interval))
+    chip = at["chips"][0]
+    assert (chip["seed"], chip["lost"], chip["won"], chip["p_mcnemar"]) == (0, 1, 0, 1.0)
+    assert found["parts"][0]["unit"] == "share of questions"
+
+
+def test_only_shared_chips_and_times_count(plan_with: Any, fake: Any) -> None:
+    before = text_report(plan_with, fake, chips=4, times_s=(60.0, 3600.0))
+    after = text_report(plan_with, fake, chips=3, seed=2, times_s=(3600.0, 86400.0))
+    part = compare(*sides(before, after))["parts"][0]
+    assert [chip["seed"] for chip in part["times"][0]["chips"]] == [2, 3]
+    assert [at["time_s"] for at in part["times"]] == [3600.0]
+    assert "3 chips are in one sign-off only" in " ".join(compare(*sides(before, after))["notes"])
+
+
+def test_one_chip_has_a_comparison_and_a_caveat(plan_with: Any, fake: Any) -> None:
+    one = text_report(plan_with, fake, chips=1)
+    found = compare(*sides(one, one))
+    assert any("one chip only" in note for note in found["notes"])
+
+
+def test_what_is_no_pair_is_refused(plan_with: Any, fake: Any) -> None:
+    base = text_report(plan_with, fake)
+    for change, message in (
+        (lambda other: other["text"].update(id="else"), "scored on different items"),
+        (lambda other: other["verdict"].update(metric="loss"), "judged by different metrics"),
+        (lambda other: other["plan"].update(seeds=[7, 8, 9, 10]), "no chips are shared"),
+        (lambda other: other["plan"].update(times_s=[1.0, 2.0]), "no times are shared"),
+        (lambda other: other["statistics"].update(task="another"), "no task on the same hardware is in both"),
+    ):
+        other = copy.deepcopy(base)
+        change(other)
+        with pytest.raises(BadInput, match=message):
+            compare(*sides(base, other))
+    answers = report.document_of(fake.run_fake(fake.answers_plan(), fake.FakeAnswers()))
+    answers["statistics"]["task"] = "text"
+    with pytest.raises(BadInput, match="different items"):
+        compare(*sides(base, answers))
+    mixed = copy.deepcopy(answers)
+    mixed["statistics"]["task"] = "sums"
+    both = Side("a", (base, mixed)), Side("b", (base, mixed))
+    with pytest.raises(BadInput, match="different units"):
+        compare(*both, margin=0.1)
+    assert compare(*both, margin=0.1, task="sums")["pass"] is not None
+    assert len(compare(*both)["parts"]) == 2
+
+
+def test_other_hardware_on_each_side_is_one_pair_and_several_go_by_name(plan_with: Any, fake: Any) -> None:
+    base = text_report(plan_with, fake)
+    other = copy.deepcopy(base)
+    other["statistics"]["hardware"] = "mine"
+    assert compare(*sides(base, other))["parts"][0]["name"] == "text, hermes-256 to mine"
+    both = Side("a", (base, other))
+    found = compare(both, Side("b", (other,)))
+    assert [part["hardware"] for part in found["parts"]] == [["mine", "mine"]]
+    assert found["notes"][0] == "text on hermes-256 is in a only"
+
+
+def test_tasks_of_one_hardware_are_corrected_together(plan_with: Any, fake: Any) -> None:
+    """One difference with an upper bound just within the margin passes alone, and not as one of two."""
+    base = text_report(plan_with, fake)
+    noisy = copy.deepcopy(base)
+    for chip in noisy["windows"]["chips"]:
+        lift = 0.01 * np.array(noisy["windows"]["tokens"]) * np.arange(6) * (1 + chip["seed"])
+        chip["kl"] = (np.array(chip["kl"]) + lift).tolist()
+    bound = compare(*sides(base, noisy))["parts"][0]["times"][-1]["upper_bound"]
+    second = [copy.deepcopy(each) for each in (base, noisy)]
+    for each in second:
+        each["statistics"]["task"] = "again"
+    margin = 1.001 * bound
+    assert compare(*sides(base, noisy), margin=margin)["pass"]
+    two = compare(Side("old", (base, second[0])), Side("new", (noisy, second[1])), margin=margin)
+    assert [part["pass"] for part in two["parts"]] == [False, False]
+    assert "(Holm)" in two["parts"][0]["summary"]
+    assert two["undecided"]
+
+
+def test_files_are_read_and_written(plan_with: Any, fake: Any, tmp_path: Path) -> None:
+    for name, worse in (("old", 0.0), ("new", 0.01)):
+        (tmp_path / name).mkdir()
+        text = report.to_json(text_report(plan_with, fake, worse=worse))
+        (tmp_path / name / "report.json").write_text(text)
+    found = compare(load(tmp_path / "old"), load(tmp_path / "new" / "report.json"), margin=0.1)
+    paths = write(found, tmp_path / "out")
+    assert [path.name for path in paths] == ["compare.json", "compare.html", "compare.md"]
+    assert json.loads(paths[0].read_text())["pass"] is True
+    assert "<script" not in paths[1].read_text()
+    assert paths[2].read_text().startswith("## Pass: ")
+    again = write(
+        compare(load(tmp_path / "old"), load(tmp_path / "new" / "report.json"), margin=0.1), tmp_path / "b"
+    )
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "it cannot be read"),
+        ("{", "it is not JSON"),
+        ("[]", "not the report of a sign-off"),
+        ('{"format": "aimc-sim sign-off", "schema_version": 99}', "reads schema_version 1"),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BadInput, match=message):
+        load(path)
+    with pytest.raises(BadInput, match=r"there is no report\.json in it"):
+        load(_empty(tmp_path))
+
+
+def _empty(folder: Path) -> Path:
+    found = folder / "empty"
+    found.mkdir()
+    return found
