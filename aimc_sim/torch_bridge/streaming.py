@@ -39,22 +39,18 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     )
 
 
-def release_layers(model: Any, weight_file: WeightFile) -> Callable[[], None]:
-    """From now on each decoder layer gives the file's pages back after it has run; returns what ends that.
+def release_layers(model: Any, weight_file: WeightFile) -> None:
+    """From now on each decoder layer gives the file's pages back when it has run.
 
-    weight_file: the very object that the model was loaded from.
+    weight_file: the very object that the model was loaded from, and that nothing else uses.
     """
     prefix, layers = decoder_layers(model)
-    handles = [
-        layer.register_forward_hook(lambda *_, at=f"{prefix}{index}.": forget(weight_file, at))
-        for index, layer in enumerate(layers)
-    ]
+    for index, layer in enumerate(layers):
+        layer.register_forward_hook(_forgetting(weight_file, f"{prefix}{index}."))
 
-    def end() -> None:
-        for handle in handles:
-            handle.remove()
 
-    return end
+def _forgetting(weight_file: WeightFile, prefix: str) -> Callable[..., None]:
+    return lambda *_: forget(weight_file, prefix)
 
 
 def forget(weight_file: WeightFile, prefix: str) -> None:
