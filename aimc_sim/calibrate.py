@@ -91,7 +91,7 @@ class _Pass:
     pass is done with leave memory, which needs a mapping of its own."""
 
     def __init__(
-        self, weight_file: WeightFile, hardware: Hardware, progress: Progress | None, streams: bool
+        self, weight_file: WeightFile, hardware: Hardware, progress: Progress | None, streams: bool = False
     ) -> None:
         self._file, self._hardware, self._progress = weight_file, hardware, progress
         self._streams = streams

@@ -156,7 +156,9 @@ def outputs_stand_alone(hardware: Hardware) -> bool:
     shared = (hardware.faults, hardware.repair, hardware.variation, hardware.dac and hardware.dac.errors,
               hardware.adc and hardware.adc.errors)  # fmt: skip
     policy, untiled = hardware.compensation, hardware.tile.cols is None
-    by_tile = (policy is not None and policy.per == "tile") or hardware.weights.scale == "tile" or hardware.wires
+    by_tile = (
+        (policy is not None and policy.per == "tile") or hardware.weights.scale == "tile" or hardware.wires
+    )
     return (
         hardware.uses_integers
         and all(part is None for part in shared)

@@ -80,7 +80,7 @@ def chunks(ordinal: int, shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.floa
 
 
 def shapes(layers: int, config: dict[str, Any] | None = None) -> list[dict[str, tuple[int, ...]]]:
-    """Tensors of each shard, as Hugging Face names them: (N, K). config: of a Llama with a tied head; CONFIG unless told."""
+    """Tensors of each shard, as Hugging Face names them: (N, K). config: of a Llama with a tied head, or CONFIG."""
     config = CONFIG if config is None else config
     h, i, v = (config[key] for key in ("hidden_size", "intermediate_size", "vocab_size"))
     kv = config["num_key_value_heads"] * config["head_dim"]

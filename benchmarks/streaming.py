@@ -114,7 +114,14 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     names = ("score",) if (folder / "model.h5").exists() else ("build", "export", "score")
     for name in names:
         command = [sys.executable, "-m", "benchmarks.streaming", "--step", name, "-o", str(folder)]
-        command += ["--layers", str(options.layers), "--tokens", str(options.tokens), "--hardware", options.hardware]
+        command += [
+            "--layers",
+            str(options.layers),
+            "--tokens",
+            str(options.tokens),
+            "--hardware",
+            options.hardware,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr)

@@ -200,9 +200,7 @@ def score(
     return _checked(parts, windows, reference is not None)
 
 
-def _checked(
-    parts: list[tuple[float, float, int]], windows: Windows, with_reference: bool
-) -> WindowScores:
+def _checked(parts: list[tuple[float, float, int]], windows: Windows, with_reference: bool) -> WindowScores:
     """Sums of every window as scores. Raises BadInput where they are not finite."""
     _check_finite(parts)
     nll, kl = (np.array([part[k] for part in parts], np.float64) for k in (0, 1))

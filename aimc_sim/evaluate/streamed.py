@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,13 +14,41 @@ import torch
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.sums import BLOCK, WindowSums
 from aimc_sim.evaluate.windows import Windows
+from aimc_sim.processes import free_bytes
+from aimc_sim.spec import nearest
+from aimc_sim.torch_bridge.model import is_analog
 from aimc_sim.torch_bridge.rows import sequence_names
 from aimc_sim.torch_bridge.streaming import StreamedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aimc_sim.hardware import Hardware
+    from aimc_sim.weightfile import WeightFile
+
+Stream = Literal["auto", "always", "never"]
+STREAM: tuple[Stream, ...] = ("auto", "always", "never")
 KEPT_BYTES = 256 << 20  # of hidden states in memory; what is above lies in temporary files
+
+
+def streams(choice: Stream, weight_file: WeightFile, hardware: Hardware | None) -> bool:
+    """Whether to stream a chip of this hardware (None: the digital model): "auto" where it does not fit free memory."""
+    if choice not in STREAM:
+        raise BadInput("stream", got=choice, why="there is no such choice", do=nearest(str(choice), STREAM))
+    return choice == "always" or (choice == "auto" and resident_bytes(weight_file, hardware) > free_bytes())
+
+
+def resident_bytes(weight_file: WeightFile, hardware: Hardware | None) -> int:
+    """About what a model takes in memory unstreamed: tiles, and the largest matrix while it is programmed; of the
+    digital model its file."""
+    if hardware is None:
+        return weight_file.path.stat().st_size
+    weights = hardware.weights
+    columns = 1 if hardware.adc is None or weights.slice_sum == "analog" else weights.slices
+    columns *= 2 if hardware.adc is not None and weights.subtract == "digital" else 1
+    of_a_cell = (2 if hardware.uses_integers else 4) + (hardware.read_noise is not None)
+    sizes = [matrix.rows * matrix.cols for matrix in weight_file.matrices if is_analog(matrix, hardware)]
+    return columns * of_a_cell * sum(sizes) + 8 * max(sizes, default=0)
 
 
 class HiddenStates:
@@ -33,9 +61,7 @@ class HiddenStates:
 
     def __setitem__(self, batch: int, hidden: torch.Tensor) -> None:
         before = self._held.get(batch)
-        if isinstance(before, torch.Tensor) or (
-            before is None and self._bytes + hidden.nbytes <= KEPT_BYTES
-        ):
+        if isinstance(before, torch.Tensor) or (before is None and self._bytes + hidden.nbytes <= KEPT_BYTES):
             self._bytes += 0 if before is not None else hidden.nbytes
             self._held[batch] = hidden
             return

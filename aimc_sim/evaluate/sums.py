@@ -3,7 +3,8 @@
 With m the largest logit so far and s = Σ exp(x - m) of the blocks so far, a block with a larger maximum m' rescales s
 by exp(m - m') (Milakov & Gimelshein 2018). At the end log Σ exp x = m + log s, and
 
-    nll = log Σ exp x - x_target,    KL(p ‖ q) = Σ p·(d - x) - log Σ exp d + log Σ exp x    with p = softmax d, q = softmax x.
+    nll = log Σ exp x - x_target
+    KL(p ‖ q) = Σ p·(d - x) - log Σ exp d + log Σ exp x    with p = softmax d, q = softmax x.
 
 Terms are float32, their sums float64. Blocks are cut at multiples of `BLOCK`, so the bits do not depend on who
 computes the logits, all of a position at once or a block of the vocabulary for all positions.
@@ -71,7 +72,7 @@ class WindowSums:
             self._apart[where] = self._apart[where] * factor + apart
 
     def result(self) -> tuple[float, float, int]:
-        """Over the positions: (nll nats, KL(digital ‖ model) nats, positions where both find the same token likeliest)."""
+        """Over the positions: (nll nats, KL(digital ‖ model) nats, how often both find the same token likeliest)."""
         mine = self._mine.log_sum()
         nll = float((mine - self._picked.double()).sum())
         if self._theirs is None:

@@ -66,10 +66,14 @@ def prepare(
 
 
 def open_runner(
-    task: TextTask, items: Json, weight_file: WeightFile, progress: OnProgress | None = None
+    task: TextTask,
+    items: Json,
+    weight_file: WeightFile,
+    progress: OnProgress | None = None,
+    streamed: bool = False,
 ) -> Runner:
-    """The runner of a task in this process; the digital model is scored here."""
-    return TextRunner(task, windows_from_json(items), weight_file, progress)
+    """The runner of a task in this process; the digital model is scored here. streamed: as the chips will be."""
+    return TextRunner(task, windows_from_json(items), weight_file, progress, streamed)
 
 
 def steps_of(task: TextTask, items: Json) -> int:
@@ -81,9 +85,15 @@ class TextRunner:
     """Windows of a text, against the digital model's logits."""
 
     def __init__(
-        self, task: TextTask, windows: Windows, weight_file: WeightFile, progress: OnProgress | None = None
+        self,
+        task: TextTask,
+        windows: Windows,
+        weight_file: WeightFile,
+        progress: OnProgress | None = None,
+        streamed: bool = False,
     ) -> None:
         from aimc_sim.torch_bridge import load_digital
+        from aimc_sim.torch_bridge.streaming import StreamedModel
 
         self._task, self.windows = task, windows
         self.steps = sum(1 for _ in windows.batches(task.batch))
@@ -92,7 +102,8 @@ class TextRunner:
             if progress is not None:
                 progress("digital model", done, total)
 
-        self._reference = Reference(load_digital(weight_file), windows, task.batch, on_batch=scored)
+        digital = StreamedModel(weight_file) if streamed else load_digital(weight_file)
+        self._reference = Reference(digital, windows, task.batch, on_batch=scored)
 
     def digital(self) -> CellScores:
         """The digital model's, with the divergence from itself: none."""
@@ -100,15 +111,17 @@ class TextRunner:
 
     def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
         """Every window, against the digital model."""
-        return _of_windows(
-            score(
-                model,
-                self.windows,
-                self._task.batch,
-                reference=self._reference,
-                on_batch=lambda done, total: on_step(),
-            )
-        )
+        made = 0
+
+        def scored(done: int, total: int) -> None:
+            """A streamed model goes by layers: as many steps in the end."""
+            nonlocal made
+            while made * total < self.steps * done:
+                made += 1
+                on_step()
+
+        reference, batch = self._reference, self._task.batch
+        return _of_windows(score(model, self.windows, batch, reference=reference, on_batch=scored))
 
     def example(self) -> npt.NDArray[np.int32]:
         """The first window."""

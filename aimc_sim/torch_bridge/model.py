@@ -53,7 +53,7 @@ def stored_tensor(stored: Tensor) -> torch.Tensor:
 def load_digital(weight_file: WeightFile) -> PreTrainedModel:
     """The digital model: float32, eval mode, its matrices and embedding mapped from the file and never copied whole.
 
-    Those stored in half precision, and the head, are `HalfLinear` and `HalfEmbedding`, which widen what a product needs.
+    Those stored in half precision and the head are `HalfLinear` and `HalfEmbedding`, which widen what a product needs.
     """
     return _build(weight_file, ())
 

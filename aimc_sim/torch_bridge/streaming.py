@@ -1,9 +1,8 @@
 """A model that is larger than memory: its decoder layers are there one at a time, its head some outputs at a time.
 
-Everything between the matrices is the model's own code: `advance` runs its whole forward with all decoder layers but one
-standing aside, so embeddings, masks, rotary tables and the names of rows are what they are in a model that fits, and
-what the layer gets is replaced by what the layer before gave. Batches that go through in the same shape give the same
-bits as in a model that fits.
+Everything between the matrices is the model's own code: `advance` runs its whole forward with all decoder layers but
+one standing aside, so embeddings, masks, rotary tables and the names of rows are what they are in a model that fits,
+and what the layer gets is replaced by what the layer before gave. A batch of the same shape has the same bits in both.
 """
 
 from __future__ import annotations
@@ -70,6 +69,13 @@ class StreamedModel:
     def __init__(self, weight_file: WeightFile, state: ChipState | None = None) -> None:
         # Nobody else's tensors lie in this mapping, so its pages can go at any time.
         self._file, self._state = WeightFile(weight_file.path), state
+        if self._file.id != weight_file.id:
+            raise BadInput(
+                "weight file",
+                got=str(weight_file.path),
+                why="it has been replaced since it was opened",
+                do="open it again",
+            )
         if state is None:
             self.model: Any = load_digital(self._file)
         else:
@@ -79,11 +85,15 @@ class StreamedModel:
         self.layers = len(layers)
         (self._head_info,) = (matrix for matrix in self._file.matrices if matrix.role == "head")
         self._head = self.model.get_submodule(self._head_info.name)
+        # The layer that runs (behind the last: the head), what it is given, and what it gives.
+        self._runs = -1
+        self._given: torch.Tensor | None = None
+        self._out: Any = None
         for index, layer in enumerate(layers):
             layer.forward = self._aside(index, layer.forward)
 
     def _aside(self, index: int, forward: Any) -> Any:
-        def stands_aside(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        def stands_aside(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             if index == self._runs:
                 given = hidden_states if self._given is None else self._given
                 self._out = forward(given, *args, **kwargs)
@@ -94,8 +104,6 @@ class StreamedModel:
             return hidden_states
 
         return stands_aside
-
-    _runs, _given, _out = -1, None, None  # type: tuple[int, Any, Any]  # the layer that runs, its input and output
 
     def _forward(self, runs: int, ids: torch.Tensor, given: torch.Tensor | None) -> Any:
         self._runs, self._given, self._out = runs, given, None
@@ -168,6 +176,6 @@ class StreamedModel:
         return part
 
     def logits(self, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """(b, length, outputs) of the head that is there, for token ids (b, length) and the last layer's hidden states."""
+        """(b, length, outputs) of the head that is there, for token ids (b, length) and what the last layer gave."""
         found: torch.Tensor = self._forward(self.layers, ids, hidden)[0]
         return found
