@@ -67,6 +67,7 @@ setup(
             "sizing/templates/*",
             "signoff/*.html",
             "signoff/templates/*",
+            "evaluate/afm_tasks/*.yaml",
         ],
         "aimc_sim.models": ["*.toml"],
     },

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import typer
 
 from aimc_sim.cli.console import print_json, progress_bars
+from aimc_sim.cli.signoff_show import print_parts, print_report
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 def command(
     file: Path = typer.Argument(help="A weight file, or a plan (TOML) that names one."),
-    margin: float | None = typer.Option(None, "--margin", help="Largest acceptable loss, nats per token."),
+    margin: float | None = typer.Option(
+        None,
+        "--margin",
+        help="Largest acceptable loss: nats per token of a text, of questions a share, such as 0.02.",
+    ),
     output: Path = typer.Option(..., "-o", "--output", help="Folder for the report and the journal."),
     chips: int | None = typer.Option(None, "--chips", help="How many chips are simulated; 5 unless told."),
     times: str | None = typer.Option(
@@ -31,8 +36,20 @@ def command(
     device: str | None = typer.Option(
         None, "--device", help="Other cells: a device, several with commas, or a family such as all-pcm."
     ),
+    tasks: str | None = typer.Option(
+        None, "--tasks", help="Tasks of lm-evaluation-harness, such as arc_easy,piqa; not a text then."
+    ),
+    tasks_dir: Path | None = typer.Option(None, "--tasks-dir", help="A folder of YAML files with own tasks."),
+    rows: Path | None = typer.Option(None, "--rows", help="A folder of local rows, for the tasks afm_…"),
+    limit: int | None = typer.Option(None, "--limit", help="Only the first questions of each task."),
+    num_fewshot: int | None = typer.Option(
+        None,
+        "--num-fewshot",
+        help="Worked examples in front of each question; the task's own number unless told.",
+    ),
     metric: str | None = typer.Option(
-        None, help="kl: divergence from the digital model. loss: increase of its loss."
+        None,
+        help="Of a text, kl: divergence from the digital model, or loss: increase of its loss. Of tasks: acc unless told.",
     ),
     text: Path | None = typer.Option(
         None, "--text", help="Score this text, not samples of the model itself."
@@ -73,7 +90,7 @@ def command(
         ("engine", engine, ("local", "ray")),
         ("stream", stream, ("auto", "always", "never")),
     ):
-        if value is not None and value not in known:
+        if value is not None and value not in known and (what != "metric" or tasks is None):
             raise BadInput(what, got=value, why=f"there is no such {what}", do=nearest(value, known))
     for what, count in (("--workers", workers), ("--threads", threads)):
         if count is not None and count < 1:
@@ -82,7 +99,7 @@ def command(
     own = {"sequences": sequences, "length": length, "text_seed": text_seed}
     of_file = {"context": context, "limit_tokens": limit_tokens}
     from_file = file.suffix == ".toml"
-    if not from_file:
+    if not from_file and tasks is None:
         _check_one_text(text is not None, own, of_file)
     base = read_plan(file) if from_file else Asked()
     folder = file.parent if from_file else Path()
@@ -93,11 +110,17 @@ def command(
     weights_path = folder / base.weights if from_file and base.weights is not None else file
     weights = WeightFile(weights_path)
     changes = {
-        "chips": chips, "times": times, "margin": margin, "device": device, "metric": metric, "seed": seed,
+        "chips": chips, "times": times, "margin": margin, "device": device, "seed": seed,
         "session": session, "alpha": alpha, "looks": None if looks is None else _counts(looks),
         "threads": threads,
     }  # fmt: skip
-    of_task = {**own, **of_file, "batch": batch, "text": None if text is None else str(text)}
+    if tasks is None:
+        changes["metric"] = metric
+    of_task: dict[str, Any] = {
+        **own, **of_file, "batch": batch, "text": None if text is None else str(text),
+        "tasks": tasks, "num_fewshot": num_fewshot, "metric": None if tasks is None else metric,
+        "limit": limit, "tasks_dir": _absolute(tasks_dir), "rows": _absolute(rows),
+    }  # fmt: skip
     if from_file:
         _check_no_task_option(of_task)
     with _named_as_options():
@@ -123,7 +146,8 @@ def command(
         check_weights(weights, report)
         prepare_folder(output)
         study = run_plan(
-            resolved.plan, weights, text_path=resolved.text_paths, progress=report, verified=True,
+            resolved.plan, weights, text_path=resolved.text_paths, questions=resolved.questions,
+            progress=report, verified=True,
             journal=output / JOURNAL, restart=restart, engine=chosen_engine, workers=workers, address=address,
             stream=cast(Any, stream),
         )  # fmt: skip
@@ -144,11 +168,11 @@ def command(
         if as_json:
             print_json(summary)
         else:
-            _print_parts(found, passed, output)
+            print_parts(found, passed, output)
     elif as_json:
         print_json(documents[0][0])
     else:
-        _print(*documents[0])
+        print_report(*documents[0])
     if not passed:
         raise typer.Exit(1)
 
@@ -162,14 +186,22 @@ def _counts(text: str) -> list[int]:
         ) from None
 
 
+def _absolute(folder: Path | None) -> str | None:
+    """A folder of the command line counts from here, not from a plan's folder."""
+    return None if folder is None else str(folder.absolute())
+
+
 def _laid_over(base: Asked, changes: Mapping[str, Any], of_task: Mapping[str, Any]) -> Asked:
-    """The plan with the options that were given; those about a text make up its one task."""
+    """The plan with the options that were given; those about what is scored make up its task, or tasks by name."""
     from aimc_sim.signoff.plan_file import Asked
 
     document = base.model_dump(mode="json")
     document |= {key: value for key, value in changes.items() if value is not None}
     given = {key: value for key, value in of_task.items() if value is not None}
-    if given:
+    names = given.pop("tasks", None)
+    if names is not None:
+        document["task"] = [{"harness": name.strip(), **given} for name in names.split(",") if name.strip()]
+    elif given:
         document["task"] = [{"label": "text", **given}]
     return Asked.parse({key: value for key, value in document.items() if value is not None}, "sign-off plan")
 
@@ -201,7 +233,7 @@ def _show_plan(resolved: Resolved, asked: Asked, as_json: bool) -> None:
     if asked.expect is not None:
         what = asked.expect
         expected = Expected(what.effect, what.chip_sd, what.item_sd, what.interaction_sd)
-        margin = plan.tasks[0].margin_nats
+        margin = plan.tasks[0].margin
         chips = needed(expected, margin, items=what.items, target=what.power, alpha=plan.alpha)
         items = needed(expected, margin, chips=max(len(plan.seeds), 2), target=what.power, alpha=plan.alpha)
         document["power"] = {
@@ -238,9 +270,11 @@ def _summary(resolved: Resolved, found: tuple[Findings, ...], passed: bool, line
 
 
 _OPTIONS = {
-    "sign-off plan: tasks.0.margin_nats": "--margin",
-    "sign-off plan: tasks.0.batch": "--batch",
-    "sign-off plan: tasks.0.context": "--context",
+    "sign-off plan: tasks.0.text.margin_nats": "--margin",
+    "sign-off plan: tasks.0.harness.margin": "--margin",
+    "sign-off plan: tasks.0.text.batch": "--batch",
+    "sign-off plan: tasks.0.harness.batch": "--batch",
+    "sign-off plan: tasks.0.text.context": "--context",
     "sign-off plan: margin": "--margin",
     "sign-off plan: alpha": "--alpha",
     "sign-off plan: batch": "--batch",
@@ -297,9 +331,11 @@ def _command_line(
     given = {key: value for key, value in {**changes, **of_task}.items() if value is not None}
     if not from_file:
         task = plan.tasks[0]
-        given |= {"chips": len(plan.seeds), "margin": task.margin_nats, "batch": task.batch}
+        given |= {"chips": len(plan.seeds), "margin": task.margin, "batch": task.batch}
         given["times"] = ",".join(exact_duration(time_s) for time_s in plan.times_s)
-        if task.text.kind == "self":
+        if task.kind == "harness":
+            given["metric"] = task.metric
+        elif task.text.kind == "self":
             given |= {"sequences": task.text.sequences, "length": task.text.length}
         else:
             given["context"] = task.context
@@ -310,76 +346,3 @@ def _command_line(
     for key, value in given.items():
         parts += ["--" + key.replace("_", "-"), str(value)]
     return shlex.join([*parts, "-o", "OUT"])
-
-
-def _print(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from aimc_sim.signoff.words import nats_text, perplexity_text
-
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console.width = 120
-    table = Table(box=None, pad_edge=False, header_style="bold", title=None)
-    for column in ("", "perplexity", "KL, nats", "agreement"):
-        table.add_column(column, justify="left" if not column else "right")
-    rows = document["rows"]
-    table.add_row("digital", *_figures(rows["digital"]))
-    table.add_row("converters only (ideal cells)", *_figures(rows["converters_only"]))
-    for at in rows["times"]:
-        low, high = at["kl_nats"]["interval_95"]
-        name = f"{len(at['chips'])} {'chip' if len(at['chips']) == 1 else 'chips'}, {at['time']}"
-        between = "" if low is None or high is None else f" ({nats_text(low)} to {nats_text(high)})"
-        table.add_row(
-            Text(name, style="bold"),
-            perplexity_text(at["perplexity"]["mean"]),
-            f"{nats_text(at['kl_nats']['mean'])}{between}",
-            f"{100 * at['agreement']['mean']:.1f} %",
-        )
-        for chip in at["chips"]:
-            table.add_row(Text(f"  seed {chip['seed']}", style="dim"), *_figures(chip))
-    console.print(table)
-    verdict = document["verdict"]
-    console.print()
-    console.print(
-        Text("PASS" if verdict["pass"] else "FAIL", style="bold green" if verdict["pass"] else "bold red")
-    )
-    console.print(verdict["summary"], markup=False)
-    for note in document["notes"]:
-        console.print(f"note: {note}", markup=False, style="dim")
-    for path in reversed(paths):
-        console.print(str(path), markup=False, soft_wrap=True)
-
-
-def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
-    from aimc_sim.signoff.words import nats_text, perplexity_text
-
-    return (
-        perplexity_text(scores["perplexity"]),
-        nats_text(scores["kl_nats"]),
-        f"{100 * scores['agreement']:.1f} %",
-    )
-
-
-def _print_parts(found: tuple[Findings, ...], passed: bool, output: Path) -> None:
-    """One line a task and hardware, side by side."""
-    from aimc_sim.cli.console import print_table
-    from aimc_sim.signoff.findings import lifetime_text
-    from aimc_sim.signoff.words import sig
-
-    rows = [
-        (
-            each.result.variant,
-            each.result.task,
-            "pass" if each.passed else "fail" if each.decision == "fixed" else each.decision,
-            f"{sig(each.verdict.worst.gate.loss.mean)} (at most {sig(each.verdict.worst.gate.bound)})",
-            f"{each.on_items.passes}/{each.on_items.chips}",
-            lifetime_text(each.lifetime),
-        )
-        for each in found
-    ]
-    print_table(("hardware", "task", "verdict", "loss at worst, nats", "chips passing", "lifetime"), rows)
-    typer.echo("PASS" if passed else "FAIL")
-    typer.echo(str(output / "summary.json"))

@@ -18,6 +18,7 @@ from aimc_sim.signoff.tasks import CellScores, Json, OnProgress, Runner, open_ru
 if TYPE_CHECKING:
     from aimc_sim.cell_matrix import Ranges
     from aimc_sim.torch_bridge.coverage import Coverage
+    from aimc_sim.weightfile import WeightFile
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,7 @@ class ModelBench:
         self._setup, self._progress = setup, progress
         self._weights = WeightFile(setup.weight_file)
         check_same_file(setup.plan, self._weights.id)
-        self._streamed = any(
-            streams(setup.stream, self._weights, self._hardware(variant.label))
-            for variant in setup.plan.variants
-        )
+        self._streamed = streams_plan(setup.plan, self._weights, setup.stream)
         self._runners: dict[str, Runner] = {}
         self._model: tuple[str, Any] | None = None  # of one variant at a time
         self._chip: tuple[tuple[str, str, int | None], Any] | None = None
@@ -79,9 +77,8 @@ class ModelBench:
     def _run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
         runner, start = self._runner(cell.task), time.perf_counter()
         if cell.kind == "digital":
-            for _ in range(1 + runner.steps):
-                on_step()
-            return Outcome(runner.digital(), {}, {"score": time.perf_counter() - start})
+            on_step()
+            return Outcome(runner.digital(on_step), {}, {"score": time.perf_counter() - start})
         model = self._mount(cell)
         on_step()
         mounted = time.perf_counter()
@@ -144,6 +141,22 @@ class ModelBench:
 
     def _hardware(self, variant: str) -> Hardware:
         return Hardware.load(self._setup.plan.variant(variant).hardware)
+
+
+def streams_plan(plan: Plan, weight_file: WeightFile, choice: Stream) -> bool:
+    """Whether models go through memory layer by layer, for all tasks of a plan alike. Raises BadInput where they shall
+    and a task asks questions, which need a model that fits."""
+    asks = next((task.label for task in plan.tasks if task.kind != "text"), None)
+    if asks is not None and choice == "always":
+        raise BadInput(
+            "--stream",
+            got=choice,
+            why=f"{asks} asks questions, and only texts are scored layer by layer",
+            do="leave --stream out, or score a text",
+        )
+    return asks is None and any(
+        streams(choice, weight_file, Hardware.load(variant.hardware)) for variant in plan.variants
+    )
 
 
 @contextmanager

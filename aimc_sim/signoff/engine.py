@@ -16,6 +16,7 @@ from aimc_sim.errors import AimcError
 from aimc_sim.signoff.bench import Bench, Outcome
 from aimc_sim.signoff.journal import Store
 from aimc_sim.signoff.plan import Cell
+from aimc_sim.signoff.tasks import CellScores
 
 MAX_ATTEMPTS = 3
 POLL_S = 1.0
@@ -139,8 +140,9 @@ def drive(
     store: Store,
     pool: Pool,
     on_finished: Callable[[Cell], None] = lambda cell: None,
+    mark: Callable[[Cell, CellScores], CellScores] = lambda cell, scores: scores,
 ) -> None:
-    """Run cells until the store holds every one of them, whoever computed it.
+    """Run cells until the store holds every one of them, whoever computed it. mark: a worker's answers → scores.
 
     Cells that another process has claimed are waited for, and taken over where their claim runs out. Bad input ends the
     run; any other error of a cell, and the death of its worker, is followed by another attempt, up to `MAX_ATTEMPTS`.
@@ -183,9 +185,8 @@ def drive(
                 continue
             outcome = event.outcome
             schedule.measured(event.cell, outcome.seconds)
-            store.finish(
-                event.cell.name, outcome.scores.to_json(), outcome.facts, outcome.seconds, str(event.worker)
-            )
+            scores = mark(event.cell, outcome.scores).to_json()
+            store.finish(event.cell.name, scores, outcome.facts, outcome.seconds, str(event.worker))
             on_finished(event.cell)
 
 

@@ -16,7 +16,7 @@ from aimc_sim.signoff.statistics import (
     population_yield,
     yield_interval,
 )
-from aimc_sim.signoff.verdict import AtTime, Verdict, at_times, decide, losses_of
+from aimc_sim.signoff.verdict import AnswersAtTime, AtTime, Verdict, at_times, decide, losses_of
 from aimc_sim.signoff.words import spoken
 
 CLAIMS = (0.9, 0.95)
@@ -31,7 +31,7 @@ class Findings:
     """
 
     result: Result
-    times: tuple[AtTime, ...]
+    times: tuple[AtTime, ...] | tuple[AnswersAtTime, ...]
     verdict: Verdict
     passed: bool
     p_value: float
@@ -96,13 +96,18 @@ def findings_of(study: Study) -> tuple[Findings, ...]:
     return tuple(_findings(*draft, adjusted[i], alpha, looks) for i, draft in enumerate(drafts))
 
 
-def _judged(result: Result) -> tuple[tuple[AtTime, ...], Verdict]:
+def _judged(result: Result) -> tuple[tuple[AtTime, ...] | tuple[AnswersAtTime, ...], Verdict]:
     times = at_times(result)
     return times, decide(result.plan, times)
 
 
 def _findings(
-    result: Result, times: tuple[AtTime, ...], verdict: Verdict, p_holm: float, alpha: float, looks: bool
+    result: Result,
+    times: tuple[AtTime, ...] | tuple[AnswersAtTime, ...],
+    verdict: Verdict,
+    p_holm: float,
+    alpha: float,
+    looks: bool,
 ) -> Findings:
     plan, worst = result.plan, verdict.worst
     means = worst.gate.loss.chip_means
@@ -115,10 +120,10 @@ def _findings(
         passed,
         worst.gate.p_value,
         p_holm,
-        yield_interval(sum(mean <= plan.margin_nats for mean in means), len(means)),
-        population_yield(worst.gate.loss, plan.margin_nats),
+        yield_interval(sum(mean <= plan.margin for mean in means), len(means)),
+        population_yield(worst.gate.loss, plan.margin),
         plan.seeds[max(range(len(means)), key=lambda chip: means[chip])],
-        lifetime(plan.times_s, losses, plan.margin_nats, weights=tokens),
+        lifetime(plan.times_s, losses, plan.margin, weights=tokens),
         result.looks[-1].outcome if result.looks else "fixed",
     )
 

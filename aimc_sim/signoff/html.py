@@ -12,13 +12,13 @@ from aimc_sim.signoff.words import nats, nats_text, perplexity_text, share_text,
 
 
 @cache
-def _template() -> Any:
+def _template(name: str) -> Any:
     environment = environment_of_pages()
     environment.filters.update(
         sig=sig, percent=percent, interval=interval, spoken=spoken, macs=macs, shape=shape, nats=nats
     )
     environment.filters.update(perplexity=perplexity_text, kl=nats_text, share=share_text)
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def render(document: dict[str, Any]) -> str:
@@ -26,13 +26,31 @@ def render(document: dict[str, Any]) -> str:
     from markupsafe import Markup
 
     css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    if "questions" in document:
+        page: str = _template("answers.html.j2").render(
+            d=document, css=Markup(css), lost=lost_answers(document)
+        )
+        return page
     # Two drawings of each plot, for wide and for narrow screens: text in a scaled drawing would get too small.
     drawn = {
         name: [Markup(draw(document, width)) for width in (plots.WIDE, plots.NARROW)]
         for name, draw in (("over_time", plots.over_time), ("by_chip", plots.by_chip))
     }
-    text: str = _template().render(d=document, css=Markup(css), plots=drawn)
+    text: str = _template("report.html.j2").render(d=document, css=Markup(css), plots=drawn)
     return text
+
+
+def lost_answers(document: dict[str, Any], most: int = 10) -> list[dict[str, Any]]:
+    """Questions that the digital model answers right and most chips lose at the worst time, most often lost first."""
+    worst = document["verdict"]["worst_time_s"]
+    chips = [chip["acc"] for chip in document["answers"]["chips"] if chip["time_s"] == worst]
+    right = document["answers"]["digital"]["acc"]
+    found = []
+    for index, example in enumerate(document["questions"]["examples"]):
+        lost = sum(chip[index] < right[index] for chip in chips)
+        if lost:
+            found.append({**example, "lost": lost, "chips": len(chips)})
+    return sorted(found, key=lambda each: -int(each["lost"]))[:most]
 
 
 def percent(share: float | None) -> str:

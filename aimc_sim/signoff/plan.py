@@ -22,6 +22,10 @@ from aimc_sim.spec import Spec
 Metric = Literal["kl", "loss"]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
 MAX_CHIPS = 4096
+METRICS = {
+    "kl": "KL divergence from the digital model",
+    "loss": "increase of the loss over the digital model",
+}
 
 
 class TextTask(Spec):
@@ -39,6 +43,34 @@ class TextTask(Spec):
     metric: Metric = "kl"
     margin_nats: float = Field(ge=0)
 
+    @property
+    def margin(self) -> float:
+        """The largest acceptable loss, nats per token."""
+        return self.margin_nats
+
+
+class HarnessTask(Spec):
+    """Questions of a task of lm-evaluation-harness, marked right or wrong by it.
+
+    task: its name there; questions_id: of what is asked, by content, and questions how many; limit, num_fewshot: as
+    they were asked for. metric: of the harness, higher being better; margin: the largest loss of it, as a share. batch:
+    tokens a forward.
+    """
+
+    kind: Literal["harness"] = "harness"
+    label: str = Field(min_length=1)
+    task: str = Field(min_length=1)
+    questions_id: str = Field(pattern="^[0-9a-f]{16}$")
+    questions: int = Field(ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    num_fewshot: int | None = Field(default=None, ge=0)
+    metric: str = Field(default="acc", min_length=1)
+    batch: int = Field(default=1024, ge=1)
+    margin: float = Field(ge=0, le=1)
+
+
+AnyTask = TextTask | HarnessTask
+
 
 class Variant(Spec):
     """One hardware of the study. hardware: its resolved tables, hardware_id their id; ranges_id: the converter ranges
@@ -50,7 +82,7 @@ class Variant(Spec):
     ranges_id: str | None = None
 
 
-class Part(Spec):
+class _Part(Spec):
     """One task on one hardware: what a verdict and a report are about. The fields are those of the plan."""
 
     schema_version: Literal[1] = 1
@@ -61,12 +93,59 @@ class Part(Spec):
     seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MAX_CHIPS)
     times_s: tuple[float, ...] = Field(min_length=1)
     session: int = Field(default=0, ge=0)
+    alpha: float = Field(default=0.025, gt=0, lt=0.5)
+
+
+class TextPart(_Part):
+    """A text on one hardware."""
+
     text: FileText | SelfText = Field(discriminator="kind")
     context: int = Field(ge=2)
     batch: int = Field(ge=1)
     metric: Metric = "kl"
     margin_nats: float = Field(ge=0)
-    alpha: float = Field(default=0.025, gt=0, lt=0.5)
+
+    @property
+    def margin(self) -> float:
+        """The largest acceptable loss, nats per token."""
+        return self.margin_nats
+
+    @property
+    def unit(self) -> str:
+        """Of the margin and of losses."""
+        return "nats per token"
+
+    @property
+    def metric_name(self) -> str:
+        """The loss in words."""
+        return METRICS[self.metric]
+
+
+class AnswersPart(_Part):
+    """Questions on one hardware."""
+
+    task: str
+    questions_id: str
+    questions: int
+    limit: int | None = None
+    num_fewshot: int | None = None
+    metric: str = "acc"
+    batch: int = Field(ge=1)
+    margin: float = Field(ge=0)
+
+    @property
+    def unit(self) -> str:
+        """Of the margin and of losses: 0.02 is two questions in a hundred."""
+        return "share of questions"
+
+    @property
+    def metric_name(self) -> str:
+        """The loss in words."""
+        what = {"acc": "accuracy"}.get(self.metric, self.metric)
+        return f"loss of {what} against the digital model"
+
+
+Part = TextPart | AnswersPart
 
 
 class Plan(Spec):
@@ -81,7 +160,7 @@ class Plan(Spec):
     schema_version: Literal[2] = 2
     weights: str
     variants: tuple[Variant, ...] = Field(min_length=1)
-    tasks: tuple[TextTask, ...] = Field(min_length=1)
+    tasks: tuple[Annotated[AnyTask, Field(discriminator="kind")], ...] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MAX_CHIPS)
     times_s: tuple[float, ...] = Field(min_length=1)
     session: int = Field(default=0, ge=0)
@@ -119,28 +198,25 @@ class Plan(Spec):
         """The hardware variant of that label."""
         return next(variant for variant in self.variants if variant.label == label)
 
-    def task(self, label: str) -> TextTask:
+    def task(self, label: str) -> AnyTask:
         """The task of that label."""
         return next(task for task in self.tasks if task.label == label)
 
     def part(self, variant: str, task: str, chips: int | None = None, alpha: float | None = None) -> Part:
         """One task on one hardware, over the first `chips` chips (all unless told), at a level of its own."""
         hardware, what = self.variant(variant), self.task(task)
-        return Part(
-            weights=self.weights,
-            hardware=hardware.hardware,
-            hardware_id=hardware.hardware_id,
-            ranges_id=hardware.ranges_id,
-            seeds=self.seeds[:chips],
-            times_s=self.times_s,
-            session=self.session,
-            text=what.text,
-            context=what.context,
-            batch=what.batch,
-            metric=what.metric,
-            margin_nats=what.margin_nats,
-            alpha=self.alpha if alpha is None else alpha,
-        )
+        shared: dict[str, Any] = {
+            "weights": self.weights,
+            "hardware": hardware.hardware,
+            "hardware_id": hardware.hardware_id,
+            "ranges_id": hardware.ranges_id,
+            "seeds": self.seeds[:chips],
+            "times_s": self.times_s,
+            "session": self.session,
+            "alpha": self.alpha if alpha is None else alpha,
+        }
+        own = {name: getattr(what, name) for name in type(what).model_fields if name not in ("kind", "label")}
+        return (TextPart if isinstance(what, TextTask) else AnswersPart)(**shared, **own)
 
     def with_ranges(self, found: dict[str, str]) -> Plan:
         """The plan completed by the converter ranges of its variants (by label)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -19,13 +19,25 @@ from aimc_sim.signoff.statistics.sequential import Spending
 from aimc_sim.spec import Spec, nearest, read_toml
 from aimc_sim.units import format_duration, parse_duration, parse_durations
 
+if TYPE_CHECKING:
+    from aimc_sim.evaluate.questions import Questions
+
 DEFAULT_CHIPS, DEFAULT_TIMES = 5, "1m,1h,1d,1y"
 
 
 class AskedTask(Spec):
-    """A ``[[task]]`` table: a text file, or samples of the model itself. margin and metric: the plan's, unless told."""
+    """A ``[[task]]`` table: a task of lm-evaluation-harness by name, a text file, or samples of the model itself.
 
-    label: str = "text"
+    label: the task's name or "text", unless told. margin and metric: the plan's, unless told. tasks_dir, rows, limit:
+    folders of YAML files and of local rows, and how many questions; the plan's, unless told.
+    """
+
+    label: str | None = None
+    harness: str | None = None
+    tasks_dir: str | None = None
+    rows: str | None = None
+    limit: int | None = None
+    num_fewshot: int | None = None
     text: str | None = None
     context: int | None = None
     limit_tokens: int | None = None
@@ -33,8 +45,17 @@ class AskedTask(Spec):
     length: int | None = None
     text_seed: int | None = None
     batch: int | None = None
-    metric: Metric | None = None
+    metric: str | None = None
     margin: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Its label."""
+        return self.label or self.harness or "text"
+
+
+_OF_TEXTS = ("text", "context", "limit_tokens", "sequences", "length", "text_seed")
+_OF_QUESTIONS = ("tasks_dir", "rows", "limit", "num_fewshot")
 
 
 class Expect(Spec):
@@ -58,6 +79,9 @@ class Asked(Spec):
     times: str = DEFAULT_TIMES
     margin: float | None = None
     metric: Metric = "kl"
+    tasks_dir: str | None = None
+    rows: str | None = None
+    limit: int | None = None
     looks: tuple[int, ...] | None = None
     spending: Spending = "obrien-fleming"
     seed: int = 0
@@ -70,10 +94,12 @@ class Asked(Spec):
 
 @dataclass(frozen=True)
 class Resolved:
-    """A plan that can run: with the text files of its tasks, and devices of a family that cannot take part, and why."""
+    """A plan that can run: with the text files and questions of its tasks, and devices of a family that cannot take
+    part, and why."""
 
     plan: Plan
     text_paths: dict[str, Path]
+    questions: dict[str, Questions]
     left_out: tuple[str, ...]
 
 
@@ -88,33 +114,18 @@ def resolve(asked: Asked, weights: str, default: Hardware, folder: Path = Path()
     named = (asked.hardware,) if isinstance(asked.hardware, str) else asked.hardware
     chosen = [default] if named is None else [Hardware.load(_path(name, folder)) for name in named]
     chosen, left_out = variants_of(chosen, asked.device, times)
-    paths, tasks = {}, []
+    paths: dict[str, Path] = {}
+    questions: dict[str, Questions] = {}
+    tasks: list[dict[str, Any]] = []
     for task in asked.task:
-        spec: Any
-        if task.text is not None:
-            paths[task.label] = folder / task.text
-            spec, length = file_text(paths[task.label], task.limit_tokens), task.context or 1024
+        _check_keys(task)
+        if task.harness is not None:
+            questions[task.name] = _questions_of(asked, task, folder)
+            tasks.append(_harness_task(asked, task, questions[task.name]))
         else:
-            own = {"sequences": task.sequences, "length": task.length, "seed": task.text_seed}
-            spec = SelfText.parse({key: value for key, value in own.items() if value is not None}, "text")
-            length = spec.length
-        margin = asked.margin if task.margin is None else task.margin
-        if margin is None:
-            raise BadInput(
-                "--margin",
-                why="a verdict needs the largest loss that is still acceptable",
-                do="give --margin, or margin in the plan file, in nats per token",
-            )
-        tasks.append(
-            {
-                "label": task.label,
-                "text": spec.model_dump(mode="json"),
-                "context": length if task.context is None or task.text is None else task.context,
-                "batch": default_batch(max(length, 1)) if task.batch is None else task.batch,
-                "metric": task.metric or asked.metric,
-                "margin_nats": margin,
-            }
-        )
+            if task.text is not None:
+                paths[task.name] = folder / task.text
+            tasks.append(_text_task(asked, task, paths.get(task.name)))
     last = DEFAULT_CHIPS if asked.looks is None else asked.looks[-1] if asked.looks else 0
     plan = plan_of(
         weights=weights,
@@ -129,7 +140,86 @@ def resolve(asked: Asked, weights: str, default: Hardware, folder: Path = Path()
         spending=asked.spending,
         threads=asked.threads,
     )
-    return Resolved(plan, paths, tuple(left_out))
+    return Resolved(plan, paths, questions, tuple(left_out))
+
+
+def _check_keys(task: AskedTask) -> None:
+    """Refuse keys about what is not scored, instead of ignoring them."""
+    for key in _OF_QUESTIONS if task.harness is None else _OF_TEXTS:
+        if getattr(task, key) is not None:
+            raise BadInput(
+                f"task {task.name}: {key}",
+                got=getattr(task, key),
+                why="it is about questions, and this task is a text"
+                if task.harness is None
+                else f"it is about a text, and this task is {task.harness}",
+                do=f"leave out {key}, or put it into a [[task]] of its own",
+            )
+
+
+def _questions_of(asked: Asked, task: AskedTask, folder: Path) -> Questions:
+    from aimc_sim.evaluate.questions import load_questions
+
+    def where(name: str | None) -> Path | None:
+        return None if name is None else folder / name
+
+    assert task.harness is not None
+    return load_questions(
+        task.harness,
+        folder=where(task.tasks_dir or asked.tasks_dir),
+        rows=where(task.rows or asked.rows),
+        limit=asked.limit if task.limit is None else task.limit,
+        num_fewshot=task.num_fewshot,
+    )
+
+
+def _harness_task(asked: Asked, task: AskedTask, questions: Questions) -> dict[str, Any]:
+    # A margin of the plan would mean nats for its texts and shares for its questions.
+    shared = asked.margin if all(each.harness is not None for each in asked.task) else None
+    metric = task.metric or ("acc" if "acc" in questions.metrics else questions.metrics[0])
+    questions.check_metric(metric)
+    return {
+        "kind": "harness",
+        "label": task.name,
+        "task": task.harness,
+        "questions_id": questions.id,
+        "questions": len(questions.items),
+        "limit": asked.limit if task.limit is None else task.limit,
+        "num_fewshot": task.num_fewshot,
+        "metric": metric,
+        "batch": 1024 if task.batch is None else task.batch,
+        "margin": _margin(task, shared, f"as a share: 0.02 is two of 100 questions ({task.name})"),
+    }
+
+
+def _text_task(asked: Asked, task: AskedTask, path: Path | None) -> dict[str, Any]:
+    spec: Any
+    if path is not None:
+        spec, length = file_text(path, task.limit_tokens), task.context or 1024
+    else:
+        own = {"sequences": task.sequences, "length": task.length, "seed": task.text_seed}
+        spec = SelfText.parse({key: value for key, value in own.items() if value is not None}, "text")
+        length = spec.length
+    return {
+        "kind": "text",
+        "label": task.name,
+        "text": spec.model_dump(mode="json"),
+        "context": length if task.context is None or task.text is None else task.context,
+        "batch": default_batch(max(length, 1)) if task.batch is None else task.batch,
+        "metric": task.metric or asked.metric,
+        "margin_nats": _margin(task, asked.margin, "in nats per token"),
+    }
+
+
+def _margin(task: AskedTask, shared: float | None, unit: str) -> float:
+    margin = shared if task.margin is None else task.margin
+    if margin is None:
+        raise BadInput(
+            "--margin",
+            why="a verdict needs the largest loss that is still acceptable",
+            do=f"give --margin, or margin in the plan file, {unit}",
+        )
+    return margin
 
 
 def variants_of(

@@ -15,10 +15,10 @@ from aimc_sim.report_parts.pages import VERSIONS, architecture, version, write_t
 from aimc_sim.report_parts.pages import prepare_folder as prepare_folder
 from aimc_sim.report_parts.pages import to_json as to_json
 from aimc_sim.signoff.findings import Findings, alone
-from aimc_sim.signoff.plan import Part
-from aimc_sim.signoff.run import Result
+from aimc_sim.signoff.plan import Part, TextPart
+from aimc_sim.signoff.results import AnswersResult, Result, TextResult
 from aimc_sim.signoff.statistics import Estimate
-from aimc_sim.signoff.verdict import METRICS, AtTime, Verdict, effect
+from aimc_sim.signoff.verdict import AtTime, Verdict, effect, text_at_times
 from aimc_sim.units import format_duration
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ YIELD_NOTE = (
 )
 
 
-def _yield_note(hardware: Hardware) -> str:
+def yield_note(hardware: Hardware) -> str:
     """What a share of passing chips stands for on this hardware."""
     dac, adc = hardware.dac, hardware.adc
     varies = {
@@ -58,13 +58,16 @@ def document_of(
 
     findings: of this result among others of its study; by default those of the result alone.
     """
-    plan = result.plan
     found = alone(result) if findings is None else findings
-    times, verdict = found.times, found.verdict
+    if isinstance(result, AnswersResult):
+        from aimc_sim.signoff.report_answers import document_of_answers
+
+        return document_of_answers(result, found, weight_file=weight_file, command=command)
+    plan, times, verdict = result.plan, text_at_times(result), found.verdict
     return {
         "format": "aimc-sim sign-off",
         "schema_version": SCHEMA_VERSION,
-        "verdict": _verdict(plan, verdict),
+        "verdict": verdict_of(plan, verdict),
         "plan": {"id": plan.id, **plan.model_dump(mode="json")},
         "text": {
             "id": result.windows.id,
@@ -80,18 +83,18 @@ def document_of(
         "statistics": found.to_dict(),
         "coverage": result.coverage.to_dict(),
         "notes": [
-            _yield_note(Hardware.load(plan.hardware)),
+            yield_note(Hardware.load(plan.hardware)),
             *([verdict.worst.gate.loss.caveat] if verdict.worst.gate.loss.caveat else []),
             *notes_on(Hardware.load(plan.hardware)),
         ],
-        "provenance": _provenance(plan, weight_file),
+        "provenance": provenance_of(plan, weight_file),
         "command": command,
         "windows": _per_window(result),
         "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
     }
 
 
-def describe_text(plan: Part) -> str:
+def describe_text(plan: TextPart) -> str:
     """What was scored, in words."""
     text = plan.text
     if text.kind == "self":
@@ -112,7 +115,7 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     return folder / "report.json", folder / "report.html"
 
 
-def _verdict(plan: Part, verdict: Verdict) -> dict[str, Any]:
+def verdict_of(plan: Part, verdict: Verdict) -> dict[str, Any]:
     worst = verdict.worst
     found = effect(plan, worst)
     return {
@@ -121,9 +124,9 @@ def _verdict(plan: Part, verdict: Verdict) -> dict[str, Any]:
         "undecided": worst.gate.straddles,
         "summary": verdict.summary,
         "metric": plan.metric,
-        "metric_name": METRICS[plan.metric],
-        "unit": "nats per token",
-        "margin": plan.margin_nats,
+        "metric_name": plan.metric_name,
+        "unit": plan.unit,
+        "margin": plan.margin,
         "alpha": plan.alpha,
         "worst_time": format_duration(worst.time_s),
         "worst_time_s": worst.time_s,
@@ -148,7 +151,7 @@ def _not_negative(bound: float) -> float:
     return max(bound, 0.0)
 
 
-def _estimate(value: Estimate, clip: Callable[[float], float] = float) -> dict[str, Any]:
+def estimate_of(value: Estimate, clip: Callable[[float], float] = float) -> dict[str, Any]:
     return {
         "mean": value.mean,
         "interval_95": _bounds(value.interval, clip),
@@ -160,16 +163,16 @@ def _estimate(value: Estimate, clip: Callable[[float], float] = float) -> dict[s
     }
 
 
-def _at_time(plan: Part, at: AtTime, digital: WindowScores) -> dict[str, Any]:
+def _at_time(plan: TextPart, at: AtTime, digital: WindowScores) -> dict[str, Any]:
     return {
         "time": format_duration(at.time_s),
         "time_s": at.time_s,
         "pass": at.gate.passed,
         "upper_bound": at.gate.bound,
         "perplexity": {"mean": at.perplexity, "interval_95": _bounds(at.perplexity_interval)},
-        "kl_nats": _estimate(at.kl, _not_negative),
-        "loss_increase_nats": _estimate(at.loss_increase),
-        "agreement": _estimate(at.agreement, lambda bound: min(max(bound, 0.0), 1.0)),
+        "kl_nats": estimate_of(at.kl, _not_negative),
+        "loss_increase_nats": estimate_of(at.loss_increase),
+        "agreement": estimate_of(at.agreement, lambda bound: min(max(bound, 0.0), 1.0)),
         "chips": [
             {"seed": seed, **_scores(chip, digital)} for seed, chip in zip(plan.seeds, at.chips, strict=True)
         ],
@@ -186,7 +189,7 @@ def _scores(scores: WindowScores, digital: WindowScores) -> dict[str, Any]:
     }
 
 
-def _per_window(result: Result) -> dict[str, Any]:
+def _per_window(result: TextResult) -> dict[str, Any]:
     """Sums of every window: what a later comparison pairs on."""
 
     def sums(scores: WindowScores) -> dict[str, Any]:
@@ -206,7 +209,7 @@ def _per_window(result: Result) -> dict[str, Any]:
     }
 
 
-def _provenance(plan: Part, weight_file: WeightFile | None) -> dict[str, Any]:
+def provenance_of(plan: Part, weight_file: WeightFile | None) -> dict[str, Any]:
     device = plan.hardware.get("device", {})
     return {
         "weight_file": None if weight_file is None else weight_file.path.name,

@@ -9,12 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.evaluate.streamed import Stream
-from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.bench import (
     Bench,
@@ -23,11 +21,14 @@ from aimc_sim.signoff.bench import (
     check_ranges,
     check_same_file,
     coverage_from_json,
+    streams_plan,
     threads,
 )
 from aimc_sim.signoff.engine import InProcess, Pool, Schedule, drive
 from aimc_sim.signoff.journal import Memory, Store, open_journal
-from aimc_sim.signoff.plan import Cell, Part, Plan, cells_of
+from aimc_sim.signoff.plan import Cell, HarnessTask, Plan, TextTask, cells_of
+from aimc_sim.signoff.results import Result as Result
+from aimc_sim.signoff.results import result_of
 from aimc_sim.signoff.statistics import Look, look_at, paired
 from aimc_sim.signoff.tasks import (
     CellScores,
@@ -35,50 +36,18 @@ from aimc_sim.signoff.tasks import (
     OnProgress,
     prepare,
     steps_of,
-    window_scores,
-    windows_from_json,
+    tokens_of,
 )
 
 if TYPE_CHECKING:
     from aimc_sim.cell_matrix import Ranges
-    from aimc_sim.torch_bridge.coverage import Coverage
+    from aimc_sim.evaluate.questions import Questions
     from aimc_sim.weightfile import WeightFile
 
 EngineName = Literal["local", "ray"]
 JOURNAL = "journal.sqlite"
 TextPath = str | Path | Mapping[str, Path] | None  # one file, or one a task by its label
-
-
-@dataclass(frozen=True)
-class Result:
-    """Scores of one task on one hardware, whose plan now names its converter ranges.
-
-    looks: what each look said, where the plan has several. timings: seconds, the only part that differs when it is run
-    twice.
-    """
-
-    plan: Part
-    windows: Windows
-    scores: dict[Cell, WindowScores]
-    coverage: Coverage
-    timings: dict[str, float] = field(compare=False)
-    variant: str = ""
-    task: str = ""
-    looks: tuple[Look, ...] = ()
-
-    @property
-    def digital(self) -> WindowScores:
-        """Scores of the digital model."""
-        return self.scores[Cell("digital")]
-
-    @property
-    def converters(self) -> WindowScores:
-        """Scores of the same converters around ideal cells."""
-        return self.scores[Cell("converters")]
-
-    def chip(self, seed: int, time_s: float) -> WindowScores:
-        """Scores of one chip at one time."""
-        return self.scores[Cell("chip", seed, time_s)]
+Mark = Callable[[Cell, CellScores], CellScores]
 
 
 @dataclass(frozen=True)
@@ -104,6 +73,7 @@ def run_plan(
     weight_file: WeightFile,
     *,
     text_path: TextPath = None,
+    questions: Mapping[str, Questions] | None = None,
     progress: OnProgress | None = None,
     verified: bool = False,
     journal: str | Path | None = None,
@@ -115,6 +85,7 @@ def run_plan(
 ) -> Study:
     """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
 
+    text_path: the file of texts that are one; questions: those of each task of lm-evaluation-harness, by its label.
     journal: a file that finished cells are written to, and read from when it is there: a run that was killed goes on
     where it stopped, and several processes share the work; None keeps all in memory. restart: put an old journal
     aside first. engine: "local" or "ray" (address: of its cluster; None starts one here). workers: processes, 1 for
@@ -127,6 +98,7 @@ def run_plan(
     """
     start = time.perf_counter()
     check_same_file(plan, weight_file.id)
+    streams_plan(plan, weight_file, stream)
     with ExitStack() as stack:
         store: Store = Memory()
         if journal is not None:
@@ -136,14 +108,16 @@ def run_plan(
         if not verified:
             check_weights(weight_file, progress)
         with threads(plan.threads):
-            items = _items(plan, weight_file, text_path, store, progress)
+            sources = _sources(plan, text_path, questions or {})
+            items = _items(plan, weight_file, sources, store, progress)
+            mark = _marker(plan, weight_file, questions or {}, items)
             ranges: dict[str, Ranges] = {}
             if not {cell.name for cell in cells_of(plan)} <= store.finished():
                 ranges = _ranges(plan, weight_file, store, progress)
         prepared = time.perf_counter()
         setup = Setup(plan, weight_file.path.resolve(), items, ranges, stream)
         pool = partial(_pool, engine, workers, setup, weight_file, progress, address)
-        study = _run(plan, items, store, pool, progress)
+        study = _run(plan, items, store, pool, progress, mark)
     stages = {"prepare": prepared - start, **study.timings, "total": time.perf_counter() - start}
     results = tuple(
         replace(result, timings={**stages, **result.timings, "total": stages["total"]})
@@ -190,6 +164,7 @@ def _run(
     store: Store,
     make_pool: Callable[[Callable[[], None]], Pool],
     progress: OnProgress | None,
+    mark: Mark = lambda cell, scores: scores,
 ) -> Study:
     steps = {label: 1 + steps_of(plan.task(label), items[label]) for label in items}
     schedule = Schedule(steps)
@@ -227,7 +202,7 @@ def _run(
             if pool is None and not {cell.name for cell in cells} <= store.finished():
                 pool = stack.enter_context(_closing(make_pool(step)))
             if pool is not None:
-                drive(cells, schedule, store, pool, finished)
+                drive(cells, schedule, store, pool, finished, mark)
             first = chips
             study = _gather(plan, items, store, dict.fromkeys(open_parts, (chips, alpha)))
             final = chips == len(plan.seeds)
@@ -249,7 +224,7 @@ def _look(result: Result, alpha: float, final: bool, final_alpha: float) -> Look
     losses, tokens = losses_of(result)
     return look_at(
         [paired(table, 0.0, tokens) for table in losses],
-        result.plan.margin_nats,
+        result.plan.margin,
         alpha,
         final=final,
         final_alpha=final_alpha,
@@ -276,47 +251,66 @@ def _gather(
             if (variant.label, task.label) not in ends:
                 continue
             chips, alpha = ends[variant.label, task.label]
-            windows, scores, timings = windows_from_json(items[task.label]), {}, {}
+            scores, timings = {}, {}
             for cell in cells_of(completed, 0, chips):
                 if cell.task != task.label or cell.variant not in ("", variant.label):
                     continue
                 row = rows[cell.name]
-                own = Cell(cell.kind, cell.seed, cell.time_s)
-                scores[own] = window_scores(CellScores.from_json(json.loads(row.scores)), windows)
+                scores[Cell(cell.kind, cell.seed, cell.time_s)] = CellScores.from_json(json.loads(row.scores))
                 timings[cell.name] = sum(row.seconds.values())
                 if cell.name not in counted:
                     counted.add(cell.name)
                     for stage, value in row.seconds.items():
                         seconds[stage] = seconds.get(stage, 0.0) + value
-            results.append(
-                Result(
-                    completed.part(variant.label, task.label, chips, alpha),
-                    windows,
-                    scores,
-                    coverage_from_json(facts[f"coverage/{variant.label}"]),
-                    timings,
-                    variant.label,
-                    task.label,
-                    tuple((looks or {}).get((variant.label, task.label), ())),
-                )
-            )
+            shared: dict[str, Any] = {
+                "coverage": coverage_from_json(facts[f"coverage/{variant.label}"]),
+                "timings": timings,
+                "variant": variant.label,
+                "task": task.label,
+                "looks": tuple((looks or {}).get((variant.label, task.label), ())),
+            }
+            part = completed.part(variant.label, task.label, chips, alpha)
+            results.append(result_of(part, items[task.label], scores, shared))
     return Study(completed, tuple(results), seconds)
+
+
+def _sources(
+    plan: Plan, text_path: TextPath, questions: Mapping[str, Questions]
+) -> dict[str, str | Path | Questions | None]:
+    """Where the items of each task come from."""
+    paths = text_path if isinstance(text_path, Mapping) else {task.label: text_path for task in plan.tasks}
+    return {
+        task.label: (paths if isinstance(task, TextTask) else questions).get(task.label)
+        for task in plan.tasks
+    }
+
+
+def _marker(
+    plan: Plan, weight_file: WeightFile, questions: Mapping[str, Questions], items: Mapping[str, Json]
+) -> Mark:
+    """Marks the answers of every task of questions; scores of texts stay as they are."""
+    marks = {}
+    for task in plan.tasks:
+        if isinstance(task, HarnessTask):
+            from aimc_sim.signoff.answers import marker
+
+            marks[task.label] = marker(task, items[task.label], questions.get(task.label), weight_file)
+    return lambda cell, scores: marks[cell.task](scores) if cell.task in marks else scores
 
 
 def _items(
     plan: Plan,
     weight_file: WeightFile,
-    text_path: TextPath,
+    sources: Mapping[str, str | Path | Questions | None],
     store: Store,
     progress: OnProgress | None,
 ) -> dict[str, Json]:
-    """Items of every task, from the store where they are there. The text file is compared with the plan either way."""
+    """Items of every task, from the store where they are there. What comes from outside is compared either way."""
     there, items = store.facts(), {}
     for task in plan.tasks:
         name = f"items/{task.label}"
-        if name not in there or task.text.kind == "file":
-            path = text_path.get(task.label) if isinstance(text_path, Mapping) else text_path
-            store.state(name, prepare(task, weight_file, path, progress))
+        if name not in there or not isinstance(task, TextTask) or task.text.kind == "file":
+            store.state(name, prepare(task, weight_file, sources[task.label], progress))
     there = store.facts()
     for task in plan.tasks:
         items[task.label] = there[f"items/{task.label}"]
@@ -356,7 +350,7 @@ def _pool(
 
     if workers is None:
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
-        tokens = max(windows_from_json(each).scored_tokens for each in setup.items.values())
+        tokens = max(tokens_of(task, setup.items[task.label]) for task in setup.plan.tasks)
         workers = default_workers(parameters, tokens, len(cells_of(setup.plan)), setup.plan.threads)
     if workers == 1:
         return InProcess(ModelBench(setup, progress), on_step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,10 +14,11 @@ import numpy.typing as npt
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.metrics import Reference, WindowScores, score
 from aimc_sim.evaluate.text import SelfText, file_text, windows_of_file, windows_of_samples
-from aimc_sim.evaluate.windows import Windows
-from aimc_sim.signoff.plan import TextTask
+from aimc_sim.evaluate.windows import Tokens, Windows
+from aimc_sim.signoff.plan import AnyTask, TextTask
 
 if TYPE_CHECKING:
+    from aimc_sim.evaluate.questions import Questions
     from aimc_sim.weightfile import WeightFile
 
 OnProgress = Callable[[str, int, int], None]
@@ -43,9 +44,11 @@ class CellScores:
 class Runner(Protocol):
     """A task in one process. It is built from the items that the plan's journal holds, so it has them everywhere."""
 
-    steps: int  # calls of on_step that scoring one model makes
+    @property
+    def steps(self) -> int:
+        """Calls of on_step that scoring one model makes."""
 
-    def digital(self) -> CellScores:
+    def digital(self, on_step: Callable[[], None]) -> CellScores:
         """The digital model's own scores."""
 
     def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
@@ -59,26 +62,52 @@ class Runner(Protocol):
 
 
 def prepare(
-    task: TextTask, weight_file: WeightFile, text_path: str | Path | None, progress: OnProgress | None
+    task: AnyTask,
+    weight_file: WeightFile,
+    source: str | Path | Questions | None,
+    progress: OnProgress | None,
 ) -> Json:
-    """The items of a task as JSON: computed once for a plan, kept in its journal, and sent to every worker."""
-    return windows_to_json(windows_of(task, weight_file, text_path, progress))
+    """The items of a task as JSON: computed once for a plan, kept in its journal, and sent to every worker.
+
+    source: the text file, or the questions; nothing where the model writes its text itself.
+    """
+    if isinstance(task, TextTask):
+        path = source if isinstance(source, str | Path) else None
+        return windows_to_json(windows_of(task, weight_file, path, progress))
+    from aimc_sim.signoff.answers import items_of
+
+    return items_of(task, weight_file, None if isinstance(source, str | Path) else source)
 
 
 def open_runner(
-    task: TextTask,
+    task: AnyTask,
     items: Json,
     weight_file: WeightFile,
     progress: OnProgress | None = None,
     streamed: bool = False,
 ) -> Runner:
-    """The runner of a task in this process; the digital model is scored here. streamed: as the chips will be."""
-    return TextRunner(task, windows_from_json(items), weight_file, progress, streamed)
+    """The runner of a task in this process. Of a text, the digital model is scored here; streamed: as chips will be."""
+    if isinstance(task, TextTask):
+        return TextRunner(task, windows_from_json(items), weight_file, progress, streamed)
+    from aimc_sim.signoff.answers import AnswersRunner
+
+    return AnswersRunner(task, items, weight_file, progress)
 
 
-def steps_of(task: TextTask, items: Json) -> int:
+def steps_of(task: AnyTask, items: Json) -> int:
     """Steps of scoring one model, without building a runner."""
-    return sum(1 for _ in windows_from_json(items).batches(task.batch))
+    if isinstance(task, TextTask):
+        return sum(1 for _ in windows_from_json(items).batches(task.batch))
+    from aimc_sim.signoff.answers import steps_of_requests
+
+    return steps_of_requests(task, items)
+
+
+def tokens_of(task: AnyTask, items: Json) -> int:
+    """Tokens that scoring one model reads, about."""
+    if isinstance(task, TextTask):
+        return windows_from_json(items).scored_tokens
+    return steps_of(task, items) * task.batch
 
 
 class TextRunner:
@@ -105,8 +134,10 @@ class TextRunner:
         digital = StreamedModel(weight_file) if streamed else load_digital(weight_file)
         self._reference = Reference(digital, windows, task.batch, on_batch=scored)
 
-    def digital(self) -> CellScores:
+    def digital(self, on_step: Callable[[], None]) -> CellScores:
         """The digital model's, with the divergence from itself: none."""
+        for _ in range(self.steps):
+            on_step()
         return _of_windows(self._reference.own_scores)
 
     def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
@@ -163,15 +194,25 @@ def window_scores(scores: CellScores, windows: Windows) -> WindowScores:
 
 
 def windows_to_json(windows: Windows) -> Json:
-    """Lengths, and the token ids as base64 of little-endian int32."""
-    ids = np.concatenate(windows.rows).astype("<i4").tobytes()
-    return {"lengths": [len(row) for row in windows.rows], "ids": base64.b64encode(ids).decode("ascii")}
+    """Windows as `packed` sequences."""
+    return packed([row.tolist() for row in windows.rows])
 
 
 def windows_from_json(items: Json) -> Windows:
     """What `windows_to_json` gave."""
-    ids = np.frombuffer(base64.b64decode(items["ids"]), dtype="<i4").astype(np.int32)
-    return Windows(tuple(np.split(ids, np.cumsum(items["lengths"])[:-1])))
+    return Windows(tuple(unpacked(items)))
+
+
+def packed(sequences: Sequence[Sequence[int]]) -> Json:
+    """Lengths, and all token ids as base64 of little-endian int32."""
+    ids = np.array([token for sequence in sequences for token in sequence], "<i4").tobytes()
+    return {"lengths": [len(each) for each in sequences], "ids": base64.b64encode(ids).decode("ascii")}
+
+
+def unpacked(data: Json) -> list[Tokens]:
+    """What `packed` was given, as int32 arrays."""
+    ids = np.frombuffer(base64.b64decode(data["ids"]), dtype="<i4").astype(np.int32)
+    return np.split(ids, np.cumsum(data["lengths"])[:-1]) if data["lengths"] else []
 
 
 def _of_windows(scores: WindowScores) -> CellScores:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.evaluate.metrics import WindowScores
-from aimc_sim.signoff.plan import Part
-from aimc_sim.signoff.run import Result
+from aimc_sim.signoff.plan import METRICS as METRICS
+from aimc_sim.signoff.plan import Part, TextPart
+from aimc_sim.signoff.results import AnswersResult, Result, TextResult
 from aimc_sim.signoff.statistics import Estimate, NonInferiority, estimate, non_inferior
+from aimc_sim.signoff.tasks import CellScores
 from aimc_sim.signoff.words import nats, sig, spoken
 
 Floats = npt.NDArray[np.float64]
-METRICS = {
-    "kl": "KL divergence from the digital model",
-    "loss": "increase of the loss over the digital model",
-}
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,17 @@ class AtTime:
 
 
 @dataclass(frozen=True)
+class AnswersAtTime:
+    """All chips at one time, on questions. figures: means over chips and questions, of ``acc`` (the plan's metric) and
+    of every other one."""
+
+    time_s: float
+    figures: dict[str, Estimate]
+    chips: tuple[CellScores, ...]
+    gate: NonInferiority
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Pass if at every listed time the one-sided upper bound of the mean effect is at most the margin.
 
@@ -47,28 +57,47 @@ class Verdict:
     """
 
     passed: bool
-    worst: AtTime
+    worst: AtTime | AnswersAtTime
     summary: str
 
 
-def at_times(result: Result) -> tuple[AtTime, ...]:
+def at_times(result: Result) -> tuple[AtTime, ...] | tuple[AnswersAtTime, ...]:
     """Figures of every listed time, in order."""
+    return answers_at_times(result) if isinstance(result, AnswersResult) else text_at_times(result)
+
+
+def text_at_times(result: TextResult) -> tuple[AtTime, ...]:
+    """Those of a text."""
     return tuple(_at_time(result, time_s) for time_s in result.plan.times_s)
 
 
-def decide(plan: Part, times: tuple[AtTime, ...]) -> Verdict:
+def answers_at_times(result: AnswersResult) -> tuple[AnswersAtTime, ...]:
+    """Those of questions."""
+    return tuple(_answers_at_time(result, time_s) for time_s in result.plan.times_s)
+
+
+def decide(plan: Part, times: Sequence[AtTime | AnswersAtTime]) -> Verdict:
     """The verdict over all times, decided by the one with the highest bound."""
     worst = max(times, key=lambda at: (at.gate.bound, at.gate.loss.mean))
     return Verdict(worst.gate.passed, worst, _summary(plan, times, worst))
 
 
-def effect(plan: Part, at: AtTime) -> Estimate:
+def effect(plan: Part, at: AtTime | AnswersAtTime) -> Estimate:
     """The estimate that the plan's metric decides on."""
+    if isinstance(at, AnswersAtTime) or not isinstance(plan, TextPart):
+        return at.gate.loss
     return at.kl if plan.metric == "kl" else at.loss_increase
 
 
 def losses_of(result: Result) -> tuple[Floats, Floats]:
-    """Losses (times, chips, windows) by the plan's metric, nats per token; tokens (windows,), which weigh them."""
+    """Losses (times, chips, items) by the plan's metric, in its unit; weights (items,): a window's tokens, or 1."""
+    if isinstance(result, AnswersResult):
+        right = np.asarray(result.digital.values["acc"], np.float64)
+        lost = [
+            [right - result.chip(seed, time_s).values["acc"] for seed in result.plan.seeds]
+            for time_s in result.plan.times_s
+        ]
+        return np.array(lost), np.ones(len(right))
     plan, digital = result.plan, result.digital
     tokens = digital.tokens.astype(np.float64)
 
@@ -80,7 +109,15 @@ def losses_of(result: Result) -> tuple[Floats, Floats]:
     return np.array([[loss(seed, time_s) for seed in plan.seeds] for time_s in plan.times_s]), tokens
 
 
-def _at_time(result: Result, time_s: float) -> AtTime:
+def _answers_at_time(result: AnswersResult, time_s: float) -> AnswersAtTime:
+    plan, digital = result.plan, result.digital.values
+    chips = tuple(result.chip(seed, time_s) for seed in plan.seeds)
+    tables = {name: np.stack([chip.values[name] for chip in chips]) for name in digital if name != "choice"}
+    gate = non_inferior(tables["acc"], digital["acc"], plan.margin, plan.alpha)
+    return AnswersAtTime(time_s, {name: estimate(table) for name, table in tables.items()}, chips, gate)
+
+
+def _at_time(result: TextResult, time_s: float) -> AtTime:
     plan, digital = result.plan, result.digital
     chips = tuple(result.chip(seed, time_s) for seed in plan.seeds)
     tokens = digital.tokens.astype(np.float64)
@@ -113,29 +150,33 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 709.0 else math.inf
 
 
-def _summary(plan: Part, times: tuple[AtTime, ...], worst: AtTime) -> str:
+def _summary(plan: Part, times: Sequence[AtTime | AnswersAtTime], worst: AtTime | AnswersAtTime) -> str:
     """One plain sentence that stands on its own."""
+    text = isinstance(plan, TextPart)
     mean, bound = sig(worst.gate.loss.mean), sig(worst.gate.bound)
-    margin, when = f"{plan.margin_nats:g}", "after " + spoken(worst.time_s)
-    not_shown = f"Not shown to be within the margin of {margin} {nats(plan.margin_nats)} per token"
+    margin, when = f"{plan.margin:g}", "after " + spoken(worst.time_s)
+    per, more = (f" {nats(mean)} per token", "text") if text else ("", "questions")
+    not_shown = f"Not shown to be within the margin of {margin}" + (
+        f" {nats(plan.margin)} per token" if text else ""
+    )
     among = f", the worst of {len(times)} times," if len(times) > 1 else ""
-    what = METRICS[plan.metric]
+    what = plan.metric_name
     if not math.isfinite(worst.gate.bound):
         return (
-            f"{not_shown}: {when}{among} the {what} is {mean}, from one chip on one window of text, "
-            "which gives no interval. Use more chips or more text."
+            f"{not_shown}: {when}{among} the {what} is {mean}, from one chip on one "
+            f"{'window of text' if text else 'question'}, which gives no interval. Use more chips or more {more}."
         )
     if worst.gate.passed:
         return (
-            f"{when.capitalize()}{among} the mean {what} is {mean} {nats(mean)} per token and with "
+            f"{when.capitalize()}{among} the mean {what} is {mean}{per} and with "
             f"{100 * (1 - plan.alpha):g} % confidence at most {bound}: within the margin of {margin}."
         )
     if worst.gate.straddles:
         return (
             f"{not_shown}: {when}{among} the mean {what} is {mean}, but it may be as high as {bound}. "
-            "More chips or more text could still decide."
+            f"More chips or more {more} could still decide."
         )
     return (
-        f"{when.capitalize()}{among} the mean {what} is {mean} {nats(mean)} per token, beyond the margin of {margin} "
+        f"{when.capitalize()}{among} the mean {what} is {mean}{per}, beyond the margin of {margin} "
         "even at the low end of its interval."
     )

@@ -10,10 +10,13 @@ from typing import Any
 NAMES = ("cache", "past_key_values")
 
 
-def forward_cached(model: Any, ids: Any, cache: Any = None) -> tuple[Any, Any]:
-    """One forward of token ids (batch, length) after the cache's → (logits (batch, length, vocabulary), cache)."""
+def forward_cached(model: Any, ids: Any, cache: Any = None, **more: Any) -> tuple[Any, Any]:
+    """One forward of token ids (batch, length) after the cache's → (logits (batch, length, vocabulary), cache).
+
+    more: what else the model takes, such as ``attention_mask`` and ``position_ids`` of a padded batch.
+    """
     name = _name(model.__class__)
-    out = model(input_ids=ids, use_cache=True, **{name: cache})
+    out = model(input_ids=ids, use_cache=True, **{name: cache}, **more)
     return out.logits, getattr(out, name)
 
 

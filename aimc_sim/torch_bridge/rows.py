@@ -27,7 +27,8 @@ class RowNames:
 
     def __init__(self) -> None:
         self.ids: I64 | None = None
-        self.sequences: I64 | None = None  # (batch,) names of the sequences; None: their places in the batch
+        # (batch,) names of the sequences, or (batch, length) where they branch; None: their places in the batch
+        self.sequences: I64 | None = None
         self.draw = 0
 
     def watch(self, model: nn.Module) -> RemovableHandle:
@@ -67,19 +68,23 @@ class RowNames:
         else:
             positions = positions.detach().cpu().numpy()
         sequences = np.arange(batch) if self.sequences is None else self.sequences
-        if sequences.shape != (batch,):
+        if sequences.shape not in ((batch,), (batch, length)):
             raise BadInput(
                 "sequence ids",
                 got=sequences.shape,
-                why=f"the batch has {batch} sequences",
-                do="give one id each",
+                why=f"the batch has {batch} sequences of {length} tokens",
+                do="give one id each, or one a token",
             )
-        self.ids = row_ids(sequences[:, None], np.broadcast_to(positions, (batch, length)), self.draw)
+        names = sequences[:, None] if sequences.ndim == 1 else sequences
+        self.ids = row_ids(names, np.broadcast_to(positions, (batch, length)), self.draw)
 
 
 @contextmanager
 def sequence_names(model: nn.Module, sequences: Sequence[int] | I64, draw: int = 0) -> Iterator[None]:
-    """Inside, the rows of the model's batches belong to these sequences (batch,), draw after draw of fresh noise."""
+    """Inside, the rows of the model's batches belong to these sequences, draw after draw of fresh noise.
+
+    sequences: (batch,), or (batch, length) for rows that hold several branches of a text.
+    """
     names = getattr(model, "row_names", None)
     if not isinstance(names, RowNames):
         yield  # a digital model has no noise to name
@@ -90,3 +95,21 @@ def sequence_names(model: nn.Module, sequences: Sequence[int] | I64, draw: int =
         yield
     finally:
         names.sequences, names.draw = before
+
+
+@contextmanager
+def head_rows(model: Any, batch: npt.ArrayLike, position: npt.ArrayLike) -> Iterator[None]:
+    """Inside, the head computes only the rows at (batch[i], position[i]): logits are (1, rows, vocabulary)."""
+    rows, columns = np.asarray(batch, np.int64), np.asarray(position, np.int64)
+    names = getattr(model, "row_names", None)
+
+    def only(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if isinstance(names, RowNames) and names.ids is not None:
+            names.ids = names.ids[rows, columns][None]
+        return (args[0][rows, columns][None], *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(only)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText
-from aimc_sim.signoff.plan import make_plan
+from aimc_sim.signoff.bench import streams_plan
+from aimc_sim.signoff.plan import HarnessTask, make_plan
 from aimc_sim.signoff.run import run_plan
 from aimc_sim.weightfile import WeightFile
 
@@ -31,3 +35,15 @@ def test_a_sign_off_has_the_same_numbers_streamed(tiny_weights: Path) -> None:
     assert [step for step in seen if step[0] == "chips × times"] == [
         ("chips × times", done, 18) for done in range(1, 19)
     ]
+
+
+def test_questions_are_not_streamed(tiny_weights: Path, plan_with: Any) -> None:
+    weights = WeightFile(tiny_weights)
+    text = plan_with(weights=weights.id)
+    asked = HarnessTask(label="arc_easy", task="arc_easy", questions_id="0" * 16, questions=3, margin=0.1)
+    both = text.model_copy(update={"tasks": (*text.tasks, asked)})
+    assert streams_plan(text, weights, "always")
+    assert not streams_plan(text, weights, "never")
+    assert not streams_plan(both, weights, "auto")
+    with pytest.raises(BadInput, match="arc_easy asks questions"):
+        streams_plan(both, weights, "always")

@@ -1,0 +1,132 @@
+"""What ``aimc-sim signoff`` prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from aimc_sim.signoff.findings import Findings
+
+
+def print_report(document: dict[str, Any], paths: tuple[Path, Path]) -> None:
+    """The report on stdout: a table, the verdict, the notes, and where the files are."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(_of_questions(document["rows"]) if "questions" in document else _of_text(document["rows"]))
+    verdict = document["verdict"]
+    console.print()
+    console.print(
+        Text("PASS" if verdict["pass"] else "FAIL", style="bold green" if verdict["pass"] else "bold red")
+    )
+    console.print(verdict["summary"], markup=False)
+    for note in document["notes"]:
+        console.print(f"note: {note}", markup=False, style="dim")
+    for path in reversed(paths):
+        console.print(str(path), markup=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title=None)
+    for column in ("", *columns):
+        table.add_column(column, justify="left" if not column else "right")
+    return table
+
+
+def _of_questions(rows: dict[str, Any]) -> Table:
+    """Accuracy of every model, and how many answers were lost and won against the digital one."""
+    from rich.text import Text
+
+    def row(name: str | Text, marks: dict[str, Any]) -> None:
+        table.add_row(
+            name, percent(marks["acc"]), percent(marks["loss"]), str(marks["lost"]), str(marks["won"])
+        )
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f} %"
+
+    table = _table("accuracy", "loss", "lost", "won")
+    row("digital", rows["digital"])
+    row("converters only (ideal cells)", rows["converters_only"])
+    for at in rows["times"]:
+        low, high = at["loss"]["interval_95"]
+        name = f"{len(at['chips'])} {'chip' if len(at['chips']) == 1 else 'chips'}, {at['time']}"
+        between = "" if low is None or high is None else f" ({percent(low)} to {percent(high)})"
+        table.add_row(
+            Text(name, style="bold"),
+            percent(at["acc"]["mean"]),
+            percent(at["loss"]["mean"]) + between,
+            "",
+            "",
+        )
+        for chip in at["chips"]:
+            row(Text(f"  seed {chip['seed']}", style="dim"), chip)
+    return table
+
+
+def _of_text(rows: dict[str, Any]) -> Table:
+    """Figures of every model on a text."""
+    from rich.text import Text
+
+    from aimc_sim.signoff.words import nats_text, perplexity_text
+
+    table = _table("perplexity", "KL, nats", "agreement")
+    table.add_row("digital", *_figures(rows["digital"]))
+    table.add_row("converters only (ideal cells)", *_figures(rows["converters_only"]))
+    for at in rows["times"]:
+        low, high = at["kl_nats"]["interval_95"]
+        name = f"{len(at['chips'])} {'chip' if len(at['chips']) == 1 else 'chips'}, {at['time']}"
+        between = "" if low is None or high is None else f" ({nats_text(low)} to {nats_text(high)})"
+        table.add_row(
+            Text(name, style="bold"),
+            perplexity_text(at["perplexity"]["mean"]),
+            f"{nats_text(at['kl_nats']['mean'])}{between}",
+            f"{100 * at['agreement']['mean']:.1f} %",
+        )
+        for chip in at["chips"]:
+            table.add_row(Text(f"  seed {chip['seed']}", style="dim"), *_figures(chip))
+    return table
+
+
+def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
+    from aimc_sim.signoff.words import nats_text, perplexity_text
+
+    return (
+        perplexity_text(scores["perplexity"]),
+        nats_text(scores["kl_nats"]),
+        f"{100 * scores['agreement']:.1f} %",
+    )
+
+
+def print_parts(found: tuple[Findings, ...], passed: bool, output: Path) -> None:
+    """One line a task and hardware, side by side."""
+    from aimc_sim.cli.console import print_table
+    from aimc_sim.signoff.findings import lifetime_text
+    from aimc_sim.signoff.words import sig
+
+    rows = [
+        (
+            each.result.variant,
+            each.result.task,
+            "pass" if each.passed else "fail" if each.decision == "fixed" else each.decision,
+            f"{sig(each.verdict.worst.gate.loss.mean)} (at most {sig(each.verdict.worst.gate.bound)}) "
+            + each.result.plan.unit.split()[0],
+            f"{each.on_items.passes}/{each.on_items.chips}",
+            lifetime_text(each.lifetime),
+        )
+        for each in found
+    ]
+    print_table(("hardware", "task", "verdict", "loss at worst", "chips passing", "lifetime"), rows)
+    typer.echo("PASS" if passed else "FAIL")
+    typer.echo(str(output / "summary.json"))

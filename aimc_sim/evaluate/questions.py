@@ -1,0 +1,376 @@
+"""Questions of a task of lm-evaluation-harness: what to ask a model, and how its answers are marked.
+
+The harness builds prompts and marks answers; in between stand plain requests, which any worker can put to a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import numbers
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from aimc_sim.errors import BadInput
+from aimc_sim.spec import canonical_json, nearest
+
+FEWSHOT_SEED = 1234  # the harness's own default
+OWN_TASKS = Path(__file__).with_name("afm_tasks")
+MAX_NEW_TOKENS = 256  # the harness's default for Hugging Face models
+Kind = Literal["likelihood", "text"]
+_LENGTHS: dict[str, Callable[[str], int]] = {
+    "acc_norm": len,
+    "acc_bytes": lambda choice: len(choice.encode()),
+}
+Answer = tuple[float, bool] | str  # (log-probability, most likely) of a continuation, or a text
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item. requests: (context, continuation) each, or (context,) to write on from. choices: may be empty;
+    answer: the index of the right one, or the right text."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int | str
+    requests: tuple[tuple[str, ...], ...]
+
+    def example(self) -> dict[str, Any]:
+        """What a report shows of it."""
+        return {
+            "id": self.id,
+            "question": self.question,
+            "choices": list(self.choices),
+            "answer": self.answer,
+        }
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A task's questions, in order. until, max_new_tokens: of texts. metrics: those that give one number a question."""
+
+    name: str
+    kind: Kind
+    items: tuple[Question, ...]
+    metrics: tuple[str, ...]
+    until: tuple[str, ...] = ()
+    max_new_tokens: int = MAX_NEW_TOKENS
+    _marking: tuple[Marking, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """Short sha256 of everything that is asked and of what is right."""
+        asked = [[each.example(), each.requests] for each in self.items]
+        text = canonical_json([self.kind, asked, self.until, self.max_new_tokens])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def check_metric(self, metric: str) -> None:
+        """Raise BadInput where the task has no such metric of one number a question, higher being better."""
+        if metric not in self.metrics:
+            raise BadInput(
+                f"metric of {self.name}",
+                got=metric,
+                why="the task gives no such number for each question",
+                do=nearest(metric, self.metrics),
+            )
+
+    def mark(self, answers: Sequence[Sequence[Answer]], metric: str) -> dict[str, Any]:
+        """Marks of answers (one sequence a question, one answer a request): arrays over questions.
+
+        ``acc``: the metric; ``choice``: the index of the answer chosen by it, −1 where there are none to choose from;
+        then the task's other metrics (its own ``acc`` as ``plain_acc``, where the metric is another).
+        """
+        marks: list[dict[str, float]] = []
+        start = 0
+        for part in self._marking:
+            marks += part.marks(answers[start : start + part.count])
+            start += part.count
+        found = {"acc": _column(marks, metric), "choice": self._choices(answers, metric)}
+        for name in self.metrics:
+            if name != metric:
+                found["plain_acc" if name == "acc" else name] = _column(marks, name)
+        return found
+
+    def _choices(self, answers: Sequence[Sequence[Answer]], metric: str) -> Any:
+        chosen = np.full(len(self.items), -1, np.int64)
+        length = _LENGTHS.get(metric, lambda choice: 1)
+        for index, (item, given) in enumerate(zip(self.items, answers, strict=True)):
+            if self.kind == "likelihood" and 1 < len(item.choices) <= len(given):
+                values = [
+                    answer[0] / max(length(choice), 1)
+                    for answer, choice in zip(given, item.choices, strict=False)
+                    if not isinstance(answer, str)
+                ]
+                chosen[index] = int(np.argmax(values))
+        return chosen
+
+
+class Marking:
+    """One task of the harness with its requests built, ready to mark answers."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+        self._instances: dict[int, list[Any]] = {}
+        for instance in task.instances:
+            self._instances.setdefault(instance.doc_id, []).append(instance)
+        for instances in self._instances.values():
+            instances.sort(key=lambda instance: instance.idx)
+
+    @property
+    def count(self) -> int:
+        """Number of questions."""
+        return len(self._instances)
+
+    def items(self) -> Iterator[tuple[Any, list[Any]]]:
+        """(document, requests) of each question."""
+        for instances in self._instances.values():
+            yield instances[0].doc, instances
+
+    def marks(self, answers: Sequence[Sequence[Answer]]) -> list[dict[str, float]]:
+        """Numbers by metric of each question, as the harness gives them; those of later filters named after them."""
+        for instances, given in zip(self._instances.values(), answers, strict=True):
+            for instance, answer in zip(instances, given, strict=True):
+                instance.resps, instance.filtered_resps = [answer], {}
+        self.task.apply_filters()
+        filters = list(self.task.instances[0].filtered_resps)
+        found = []
+        for doc, instances in self.items():
+            numbers_of: dict[str, float] = {}
+            for name in filters:
+                marked = self.task.process_results(doc, [each.filtered_resps[name] for each in instances])
+                for metric, value in marked.items():
+                    if isinstance(value, numbers.Real | np.generic):
+                        key = metric if metric not in numbers_of else f"{metric},{name}"
+                        numbers_of[key] = float(value)
+            found.append(numbers_of)
+        return found
+
+
+def load_questions(
+    name: str,
+    *,
+    folder: str | Path | None = None,
+    rows: str | Path | None = None,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+) -> Questions:
+    """The questions of a task or group of lm-evaluation-harness: of a folder of YAML files, ours, or its own.
+
+    rows: a folder of local rows for the tasks that take one (``afm_*``). limit: the first questions of each task.
+    num_fewshot: worked examples in front of each; None for the task's own number.
+
+    Raises BadInput for an unknown name, rows that cannot be had, and tasks that this cannot ask: with pictures, code to
+    run, sampled texts, perplexities of whole texts, or several answers a question.
+    """
+    if limit is not None and limit < 1:
+        raise BadInput("--limit", got=limit, why="there is nothing to ask", do="use 1 or more")
+    with quiet():
+        parts = _built(name, folder, rows, limit, num_fewshot)
+        items: list[Question] = []
+        for part in parts:
+            prefix = f"{part.task.config.task}:" if len(parts) > 1 else ""
+            items += [_question(part.task, doc, asked, prefix) for doc, asked in part.items()]
+        kind: Kind = "text" if parts[0].task.OUTPUT_TYPE == "generate_until" else "likelihood"
+        until, longest = _generation(parts) if kind == "text" else ((), MAX_NEW_TOKENS)
+        blank: Answer = "" if kind == "text" else (-1.0, False)
+        tried = [
+            mark for part in parts for mark in part.marks([[blank] * len(asked) for _, asked in part.items()])
+        ]
+    better = {metric for part in parts for metric, up in part.task.higher_is_better().items() if up}
+    shared = set.intersection(*({*mark} for mark in tried))
+    metrics = tuple(sorted(each for each in shared if each.split(",")[0] in better))
+    if not metrics:
+        raise BadInput(
+            f"task {name}",
+            why="it gives no number for each question that is better the higher it is",
+            do="choose a task with acc or exact_match",
+        )
+    return Questions(name, kind, tuple(items), metrics, until, longest, tuple(parts))
+
+
+def _built(
+    name: str,
+    folder: str | Path | None,
+    rows: str | Path | None,
+    limit: int | None,
+    num_fewshot: int | None,
+) -> list[Marking]:
+    parts = []
+    for task in _tasks(name, folder, rows):
+        _check(task, name)
+        if num_fewshot is not None:
+            task.set_config(key="num_fewshot", value=num_fewshot)
+        elif task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+        task.build_all_requests(limit=limit, rank=0, world_size=1)
+        parts.append(Marking(task))
+    kinds = {part.task.OUTPUT_TYPE for part in parts}
+    if "generate_until" in kinds and len(kinds) > 1:
+        raise BadInput(
+            f"task {name}", why="it mixes likelihoods and written answers", do="name its tasks one by one"
+        )
+    return parts
+
+
+def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> list[Any]:
+    if folder is not None and not Path(folder).is_dir():
+        raise BadInput(
+            "--tasks-dir", got=str(folder), why="it is not a folder", do="give a folder of YAML files"
+        )
+    managers: list[tuple[Any, bool]] = []
+    for where in (folder, OWN_TASKS if name.startswith("afm_") else None, None):
+        if where is None and managers and managers[-1][1]:
+            break
+        manager = _manager(None if where is None else str(where), None if rows is None else str(rows))
+        managers.append((manager, name in manager.task_index))
+        if managers[-1][1]:
+            break
+    manager = managers[-1][0]
+    if name not in manager.task_index:
+        known = {each for other, _ in managers for each in other.all_tasks}
+        raise BadInput("task", got=name, why="no task of that name is known", do=_meant(name, known))
+    try:
+        return list(manager.load([name])["tasks"].values())
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(
+            f"task {name}",
+            why=f"its rows cannot be had: {type(error).__name__}: {_one_line(error)}",
+            do="without a network, point a copy of its YAML to local files (dataset_path: json) and give --tasks-dir",
+        ) from None
+
+
+@lru_cache(maxsize=8)
+def _stock() -> Any:
+    """Every task of the harness by name: reading the files takes ten seconds."""
+    return _harness().tasks.TaskManager()
+
+
+def _manager(folder: str | None, rows: str | None) -> Any:
+    if folder is None:
+        return _stock()
+    metadata = None if rows is None else {"rows": rows}
+    return _harness().tasks.TaskManager(include_path=folder, include_defaults=False, metadata=metadata)
+
+
+def _harness() -> Any:
+    try:
+        import lm_eval
+        import lm_eval.tasks
+    except ModuleNotFoundError:
+        raise BadInput(
+            "tasks", why="lm-evaluation-harness is not installed", do="pip install 'aimc-sim[eval]'"
+        ) from None
+    return lm_eval
+
+
+def _check(task: Any, name: str) -> None:
+    """Refuse what cannot be asked."""
+    generation = task.get_config("generation_kwargs") or {}
+    sampled = generation.get("do_sample") or (generation.get("temperature") or 0) > 0
+    for wrong, why in (
+        (getattr(task, "MULTIMODAL", False), "it shows pictures or sounds"),
+        (getattr(task, "UNSAFE_CODE", False), "it runs code that the model writes"),
+        (
+            task.OUTPUT_TYPE == "loglikelihood_rolling",
+            "it is the perplexity of a text, which --text measures",
+        ),
+        (
+            task.OUTPUT_TYPE == "generate_until" and sampled,
+            "its answers are sampled, so chips cannot be paired",
+        ),
+        ((task.get_config("repeats") or 1) > 1, "it asks each question several times"),
+        (not hasattr(task, "set_fewshot_seed"), "it is of an old kind"),
+    ):
+        if wrong:
+            raise BadInput(f"task {name}", why=why, do="choose a task whose questions have one answer each")
+
+
+def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Question:
+    choices: tuple[str, ...] = ()
+    if task.get_config("doc_to_choice") is not None:
+        choices = tuple(str(choice) for choice in task.doc_to_choice(doc))
+    text, answer = task.doc_to_text(doc), task.doc_to_target(doc)
+    if getattr(task, "multiple_input", 0):  # the choices are texts that the same target follows
+        text, answer = str(answer), text
+    if isinstance(answer, list):
+        answer = answer[0] if answer else ""
+    own = doc.get("id", doc.get("ind")) if isinstance(doc, dict) else None
+    shown = doc.get("shown") if isinstance(doc, dict) else None  # our tasks say what people should read
+    if isinstance(shown, dict) and {"question", "choices"} <= shown.keys():
+        text, choices = shown["question"], tuple(shown["choices"])
+    number = instances[0].doc_id
+    requests = tuple(
+        (str(each.args[0]),) if task.OUTPUT_TYPE == "generate_until" else tuple(map(str, each.args[:2]))
+        for each in instances
+    )
+    return Question(
+        prefix + str(number if own is None else own),
+        str(text),
+        choices,
+        int(answer) if isinstance(answer, int) else str(answer),
+        requests,
+    )
+
+
+def _generation(parts: Sequence[Marking]) -> tuple[tuple[str, ...], int]:
+    """Where written answers end, and after how many tokens at the latest: the same for the whole task."""
+    found = set()
+    for part in parts:
+        asked = dict(part.task.get_config("generation_kwargs") or {})
+        until = asked.get("until") or []
+        names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+        longest = next((asked[name] for name in names if asked.get(name) is not None), MAX_NEW_TOKENS)
+        found.add((tuple([until] if isinstance(until, str) else until), int(longest)))
+    if len(found) > 1:
+        raise BadInput(
+            f"task {parts[0].task.config.task}",
+            why="its parts end their answers in different ways",
+            do="name them one by one",
+        )
+    return found.pop()
+
+
+def _column(marks: Sequence[dict[str, float]], metric: str) -> Any:
+    values = np.array([mark[metric] for mark in marks], np.float64)
+    whole = values.astype(np.int64)
+    return whole if np.array_equal(whole, values) else values
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    """The nearest names only: there are fifteen thousand."""
+    text = nearest(name, known)
+    near = text.split("? Known:")[0].removeprefix("did you mean ")
+    return f"perhaps it is {near}" if near != text else "`lm_eval ls tasks` lists what there is"
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, the harness neither logs nor draws progress bars: what goes wrong comes as an error."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+        sys.stderr.flush()
