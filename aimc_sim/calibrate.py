@@ -33,6 +33,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.mapping import TileMap, tile_map
 from aimc_sim.torch_bridge.model import analog_matrices, load_digital
+from aimc_sim.torch_bridge.streaming import release_layers
 from aimc_sim.transforms import ChannelTransform
 from aimc_sim.weightfile import MatrixInfo, WeightFile, to_float32
 
@@ -50,7 +51,8 @@ def derive_ranges(
     weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None
 ) -> dict[str, MatrixRange]:
     """Ranges of every analog matrix, in one pass over the calibration text. Raises BadInput if the file has none."""
-    ranges = _Pass(_mapped_anew(weight_file), hardware, progress).run()
+    own = _mapped_anew(weight_file)
+    ranges = _Pass(own, hardware, progress, streams=own is not weight_file).run()
     gc.collect()  # a model is full of cycles, and keeps the whole file mapped
     return ranges
 
@@ -85,10 +87,14 @@ def derived_lambdas(hardware: Hardware, ranges: Ranges) -> dict[str, float]:
 
 
 class _Pass:
-    """One pass over the text: what each matrix sees becomes its ranges, and is forgotten."""
+    """One pass over the text: what each matrix sees becomes its ranges, and is forgotten. streams: layers that the
+    pass is done with leave memory, which needs a mapping of its own."""
 
-    def __init__(self, weight_file: WeightFile, hardware: Hardware, progress: Progress | None) -> None:
+    def __init__(
+        self, weight_file: WeightFile, hardware: Hardware, progress: Progress | None, streams: bool = False
+    ) -> None:
         self._file, self._hardware, self._progress = weight_file, hardware, progress
+        self._streams = streams
         self._matrices = {matrix.name: matrix for matrix in analog_matrices(weight_file, hardware)}
         self._cells = _exact_cells(hardware)
         self._ranges: dict[str, MatrixRange] = {}
@@ -100,11 +106,15 @@ class _Pass:
             if self._progress:  # while the model loads
                 self._progress("calibrating converter ranges", 0, len(self._matrices))
             model = load_digital(self._file)
+            if self._streams:
+                release_layers(model, self._file)
             with _watching(model, self._matrices, self._see):
                 _forward(model, self._file.calibration.token_ids)
         else:
             for name, matrix in self._matrices.items():
                 self._see(name, np.zeros((0, matrix.rows), np.float32))
+                if self._streams:
+                    self._file.forget(matrix.tensor)
         rule = None if self._hardware.adc is None else self._hardware.adc.full_scale
         if self._errors and isinstance(rule, LambdaRule):
             best = rule.lambda_ * LAMBDAS[int(np.argmin(np.mean(list(self._errors.values()), axis=0)))]

@@ -70,6 +70,7 @@ class CellMatrix:
     ranges: MatrixRange = NO_RANGES
     name: str = "matrix"
     transform: ChannelTransform | None = None  # that w went through already, and its inputs have to
+    first_output: int = 0  # of the whole matrix, where w is some of its outputs: see `ChipState.pieces`
 
     def __post_init__(self) -> None:
         if self.w.ndim != 2 or self.w.dtype != np.float32 or 0 in self.w.shape:
@@ -94,10 +95,13 @@ class CellMatrix:
             targets, scales = mapping.arrays(self.w, self.tile_map, self.hardware.weights)
         if scales is not None:
             check_finite(scales, self.name)
+        names = None
+        if self.first_output:
+            names = np.arange(self.first_output, self.first_output + self.w.shape[0], dtype=np.uint32)
         arrays = [
             CellArray(
                 array, self.hardware, self.tile_map, self.seed, self.ordinal, self.epoch + cycles, age_s,
-                self.session, self.name,
+                self.session, self.name, names=names,
             )
             for array in targets
         ]  # fmt: skip
@@ -160,6 +164,14 @@ class CellMatrix:
 
     def tiles(self) -> TiledMatrix:
         """The matrix as `execute.tile_matmul` reads it."""
+        return self._named(self._compensated()) if self.first_output else self._compensated()
+
+    def _named(self, tiles: TiledMatrix) -> TiledMatrix:
+        """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
+        noise = tiles.noise and tiles.noise._replace(first_column=self.first_output)
+        return replace(tiles, noise=noise, parts=tuple(self._named(part) for part in tiles.parts))
+
+    def _compensated(self) -> TiledMatrix:
         policy = self.hardware.compensation
         if policy is None or policy.per != "affine":
             return self._tiles()

@@ -6,7 +6,7 @@ times in another order, from another process or with other threads gives the sam
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -112,3 +112,57 @@ class ChipState:
         tiles = self.matrix(name).tiles()
         self.chip.weight_file.release(name)  # tiles hold all of it: the file need not stay in memory as well
         return tiles
+
+    def pieces(self, name: str, multiple: int) -> tuple[tuple[int, int], ...]:
+        """Outputs (first, last) of a matrix that `piece` can program apart: whole column tiles, cut at multiples of
+        ``multiple``, itself one of 64, as often as that can be; all of them at once where columns share more than a
+        tile, or where the product's last bits depend on the columns beside."""
+        info, hardware = self.chip.weight_file.matrix(name), self.chip.hardware
+        whole = ((0, info.cols),)
+        transformed = chosen(hardware.transform or (), name, info.role) is not None
+        if transformed or not outputs_stand_alone(hardware):
+            return whole
+        bounds = tile_map(info.rows, info.cols, hardware.tile).col_bounds
+        if bounds.size == 2 and hardware.tile.cols is None:
+            cuts = [*range(0, info.cols, multiple), info.cols]
+        elif hardware.tile.cols is not None and hardware.tile.split == "filled":
+            cuts = [int(at) for at in bounds if at % multiple == 0 or at == info.cols]
+        else:
+            return whole
+        return tuple(zip(cuts[:-1], cuts[1:], strict=True))
+
+    def piece(self, name: str, first: int, last: int) -> TiledMatrix:
+        """The tiles of outputs first … last-1, one of `pieces`: bit for bit what those of the whole matrix compute."""
+        chip = self.chip
+        info = chip.weight_file.matrix(name)
+        if (first, last) == (0, info.cols):
+            return self.tiles(name)
+        w = chip.weight_file.weight(name, slice(first, last))
+        ranges = chip.ranges.get(name, MatrixRange())
+        if ranges.full_scale is not None:
+            tile = tile_map(info.rows, info.cols, chip.hardware.tile).column_tile
+            ranges = replace(
+                ranges, full_scale=ranges.full_scale[..., int(tile[first]) : int(tile[last - 1]) + 1]
+            )
+        tiles = CellMatrix(
+            w, chip.hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session, ranges, name,
+            first_output=first).tiles()  # fmt: skip
+        chip.weight_file.release(name)
+        return tiles
+
+
+def outputs_stand_alone(hardware: Hardware) -> bool:
+    """Whether columns of a matrix have nothing in common beyond their tile, and products in tiles are integers."""
+    shared = (hardware.faults, hardware.repair, hardware.variation, hardware.dac and hardware.dac.errors,
+              hardware.adc and hardware.adc.errors)  # fmt: skip
+    policy, untiled = hardware.compensation, hardware.tile.cols is None
+    by_tile = (
+        (policy is not None and policy.per == "tile") or hardware.weights.scale == "tile" or hardware.wires
+    )
+    return (
+        hardware.uses_integers
+        and all(part is None for part in shared)
+        and hardware.weights.pair == "differential"
+        and not (policy is not None and policy.per == "affine")
+        and not (untiled and by_tile)
+    )

@@ -125,8 +125,10 @@ def _calibrate(
 ) -> None:
     from aimc_sim.calibrate_moments import collect_moments
     from aimc_sim.torch_bridge import load_digital
+    from aimc_sim.torch_bridge.streaming import release_layers
 
-    model = load_digital(writer.preview())
+    preview = writer.preview()
+    model = load_digital(preview)
     length = min(
         SEQUENCE_LENGTH, int(getattr(model.config, "max_position_embeddings", SEQUENCE_LENGTH)), tokens or 2
     )
@@ -139,6 +141,7 @@ def _calibrate(
             model, sequences=-(-tokens // length), length=length, seed=seed, progress=progress
         )
         source = f"sampled from the model itself, temperature 1, seed {seed}"
+    release_layers(model, preview)
     moments = collect_moments(model, ids, [item.name for item in opened.candidates], progress=progress)
     writer.add_calibration(Calibration(ids, source))
     for name, item in moments.items():

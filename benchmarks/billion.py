@@ -79,10 +79,11 @@ def chunks(ordinal: int, shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.floa
         yield out
 
 
-def shapes(layers: int) -> list[dict[str, tuple[int, ...]]]:
-    """Tensors of each shard, as Hugging Face names them: (N, K)."""
-    h, i, v = (CONFIG[key] for key in ("hidden_size", "intermediate_size", "vocab_size"))
-    kv = CONFIG["num_key_value_heads"] * CONFIG["head_dim"]
+def shapes(layers: int, config: dict[str, Any] | None = None) -> list[dict[str, tuple[int, ...]]]:
+    """Tensors of each shard, as Hugging Face names them: (N, K). config: of a Llama with a tied head, or CONFIG."""
+    config = CONFIG if config is None else config
+    h, i, v = (config[key] for key in ("hidden_size", "intermediate_size", "vocab_size"))
+    kv = config["num_key_value_heads"] * config["head_dim"]
     shards: list[dict[str, tuple[int, ...]]] = [{"model.embed_tokens.weight": (v, h)}]
     for first in range(0, layers, LAYERS_PER_SHARD):
         shard: dict[str, tuple[int, ...]] = {}
@@ -96,12 +97,13 @@ def shapes(layers: int) -> list[dict[str, tuple[int, ...]]]:
     return shards
 
 
-def build(folder: Path, layers: int) -> dict[str, Any]:
+def build(folder: Path, layers: int, config: dict[str, Any] | None = None) -> dict[str, Any]:
     """Write the checkpoint as a Hugging Face folder, with a few million weights in memory at a time."""
     import torch
 
     folder.mkdir()
-    shards, weight_map, ordinal = shapes(layers), {}, 0
+    config = CONFIG if config is None else config
+    shards, weight_map, ordinal = shapes(layers, config), {}, 0
     for number, shard in enumerate(shards, 1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         header, offset = {}, 0
@@ -118,7 +120,7 @@ def build(folder: Path, layers: int) -> dict[str, Any]:
                     file.write(torch.from_numpy(values).bfloat16().view(torch.uint16).numpy().data)
                 ordinal += 1
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    (folder / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": layers}))
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
     return {"parameters": sum(int(np.prod(shape)) for shard in shards for shape in shard.values())}
 
 
@@ -156,9 +158,13 @@ def step(name: str, folder: Path, layers: int, hardware: str) -> dict[str, Any]:
         out = model.generate(begin, attention_mask=torch.ones_like(begin), **options)
         rate = TOKENS / (time.perf_counter() - loaded)
         found = {"load_s": loaded - start, "tokens": out.shape[1] - 1, "tokens_per_s": rate}
-    status = Path("/proc/self/status").read_text()
-    (peak,) = re.findall(r"VmHWM:\s+(\d+)", status)
-    return {"step": name, "seconds": time.perf_counter() - start, "peak_bytes": int(peak) * 1024, **found}
+    return {"step": name, "seconds": time.perf_counter() - start, "peak_bytes": peak_bytes(), **found}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had at once, mapped pages of files included."""
+    (peak,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(peak) * 1024
 
 
 def measure(layers: int, hardware: str, parent: str | None) -> list[dict[str, Any]]:

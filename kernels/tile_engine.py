@@ -112,6 +112,7 @@ class Noise(NamedTuple):
     steps: U8 | None = None  # panels of one plane; None: the cells are quiet
     scale: F32 | None = None  # (tiles, N)
     floor: float = 0.0  # variance of every conversion, codes²
+    first_column: int = 0  # of the whole matrix, where these are some of its columns; a multiple of 64
 
 
 class Reads(NamedTuple):
@@ -166,6 +167,8 @@ def _check(
     if capacitors is not None:
         bits = (adc_levels if unsigned else 2 * adc_levels).bit_length()
         need("capacitors", capacitors, np.float32, tiles, bits, cols)
+    if noise is not None and noise.first_column % (PAIR * PANEL):
+        raise ValueError(f"noise.first_column must be a multiple of {PAIR * PANEL}, not {noise.first_column}")
     if noise is not None and noise.steps is not None:
         need("noise.steps", noise.steps, np.uint8, planes + SLACK)
     if noise is not None and noise.scale is not None:
@@ -201,7 +204,7 @@ class TileProduct:
             raise ValueError(f"this machine has no engine {using}: choose one of {available()}")
         self.reads = reads.times
         self._plans: dict[tuple[int, int], _Plan] = {}
-        key, site, steps, noise_scale, floor = noise or (np.zeros(2, np.uint32), 0, None, None, 0.0)
+        key, site, steps, noise_scale, floor, first_column = noise or Noise(np.zeros(2, np.uint32), 0)
         self.squares = steps is not None
         if noise_scale is None and noise is not None:
             noise_scale = np.zeros(scale.shape, np.float32)
@@ -231,7 +234,8 @@ class TileProduct:
             **addresses, rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels, adc_levels=adc_levels,
             adc_lowest=0 if unsigned else -adc_levels, adc_bits=0 if capacitors is None else capacitors.shape[1],
             per_tile=per_tile, noisy=noise is not None, erring=curve is not None,
-            site=site, key0=int(key[0]), key1=int(key[1]), panel_count=panel_count(cols),
+            site=site, first_pair=first_column // (PAIR * PANEL), key0=int(key[0]), key1=int(key[1]),
+            panel_count=panel_count(cols),
             reads=reads.times, parted=reads.times > 1 or reads.parts == OFFSET, parts=reads.parts,
             slice_bits=reads.slice_bits, noise_kind=reads.noise_kind,
             engine=number() if using is None else using,

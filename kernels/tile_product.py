@@ -63,7 +63,7 @@ class Job(ctypes.Structure):
             "weights constant capacitors bend "
             "bounds starts quads palette input_range "
             "tokens rows cols tiles dac_levels adc_levels adc_lowest adc_bits reads parted parts slice_bits noise_kind "
-            "per_tile noisy erring site key0 key1 "
+            "per_tile noisy erring site first_pair key0 key1 "
             "panel_count engine held dac_block token_block panel_block"
         ).split()
     ]
@@ -199,8 +199,8 @@ def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
             count = min(BLOCK, last * reads - row)
             q = job.held * starts[t] + row * width
             if job.noisy != 0:
-                draw(row_ids, row, count, reads, pair, t, job.site, np.uint32(job.key0), np.uint32(job.key1),
-                     scratch.words, scratch.z)  # fmt: skip
+                draw(row_ids, row, count, reads, job.first_pair + pair, t, job.site, np.uint32(job.key0),
+                     np.uint32(job.key1), scratch.words, scratch.z)  # fmt: skip
             for p in range(panels):
                 panel = pair * PAIR + p
                 at = panel * quads[tiles] + quads[t]

@@ -26,11 +26,15 @@ def command(
     ),
     limit_tokens: int | None = typer.Option(None, help="Only the first tokens of the text."),
     batch: int | None = typer.Option(None, help="Windows a forward; by default about 1,024 tokens."),
+    stream: str = typer.Option(
+        "auto", "--stream", help="auto: go layer by layer where a model does not fit memory. always, never."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Score a text on a simulated chip: perplexity."""
     from aimc_sim.evaluate.text import file_text
     from aimc_sim.hardware import Hardware
+    from aimc_sim.spec import nearest
     from aimc_sim.weightfile import WeightFile
 
     time_s = parse_duration(time)
@@ -41,6 +45,9 @@ def command(
             why="--digital scores the digital model, which is on no chip",
             do="leave one of the two out",
         )
+    if stream not in ("auto", "always", "never"):
+        known = ("auto", "always", "never")
+        raise BadInput("--stream", got=stream, why="there is no such choice", do=nearest(stream, known))
     weights = WeightFile(file)
     chosen = weights.hardware if hardware is None else Hardware.load(hardware)
     if not digital:
@@ -49,7 +56,7 @@ def command(
 
     with progress_bars(quiet=as_json) as report:
         chip = None if digital else (chosen, seed, time_s, session)
-        scores, account = _score(weights, text, context, limit_tokens, batch, chip, compare, report)
+        scores, account = _score(weights, text, context, limit_tokens, batch, chip, compare, stream, report)
     document: dict[str, Any] = {
         "perplexity": scores.perplexity,
         "tokens": int(scores.tokens.sum()),
@@ -93,22 +100,31 @@ def _score(
     batch: int | None,
     chip: Any,
     compare: bool,
+    stream: Any,
     report: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """The scores, and what the run says about itself: nothing for the digital model."""
     from aimc_sim.evaluate.account import account_of
     from aimc_sim.evaluate.metrics import Reference, score
+    from aimc_sim.evaluate.streamed import streams
     from aimc_sim.evaluate.text import windows_of_file
     from aimc_sim.evaluate.windows import default_batch
     from aimc_sim.programming import program
     from aimc_sim.torch_bridge import build_model, load_digital, mount
+    from aimc_sim.torch_bridge.streaming import StreamedModel
 
     windows = windows_of_file(weights, text, context, limit_tokens)
     size = default_batch(context) if batch is None else batch
+    streamed = streams(stream, weights, None if chip is None else chip[0])
+
+    def digital_model() -> Any:
+        return StreamedModel(weights) if streamed else load_digital(weights)
 
     def chip_model() -> Any:
         hardware, seed, time_s, session = chip
         state = program(weights, seed, hardware, progress=report).at(time_s, session)
+        if streamed:
+            return StreamedModel(weights, state)
         model = build_model(weights, hardware)
         mount(model, state)
         return model
@@ -117,10 +133,10 @@ def _score(
         return lambda done, total: report(stage, done, total)
 
     if not compare:
-        model = load_digital(weights) if chip is None else chip_model()
+        model = digital_model() if chip is None else chip_model()
         account = {} if chip is None else account_of(model, weights, chip[0], windows.rows[0])
         return score(model, windows, size, on_batch=on_batch("scoring")), account
-    with Reference(load_digital(weights), windows, size, on_batch=on_batch("digital model")) as reference:
+    with Reference(digital_model(), windows, size, on_batch=on_batch("digital model")) as reference:
         if chip is None:
             return reference.own_scores, {}
         model = chip_model()

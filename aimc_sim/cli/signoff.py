@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
@@ -69,6 +69,9 @@ def command(
     workers: int | None = typer.Option(None, "--workers", help="Processes; as many as pay off unless told."),
     threads: int | None = typer.Option(None, "--threads", help="Threads of each process; 1 unless told."),
     address: str | None = typer.Option(None, "--address", help="Of a Ray cluster; none: one is started."),
+    stream: str = typer.Option(
+        "auto", "--stream", help="auto: go layer by layer where a model does not fit memory. always, never."
+    ),
     restart: bool = typer.Option(False, "--restart", help="Put an old journal aside and begin again."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check the plan, show it and the study that the margin needs, and stop."
@@ -81,7 +84,11 @@ def command(
     from aimc_sim.spec import nearest
     from aimc_sim.weightfile import WeightFile
 
-    for what, value, known in (("metric", metric, ("kl", "loss")), ("engine", engine, ("local", "ray"))):
+    for what, value, known in (
+        ("metric", metric, ("kl", "loss")),
+        ("engine", engine, ("local", "ray")),
+        ("stream", stream, ("auto", "always", "never")),
+    ):
         if value is not None and value not in known and (what != "metric" or tasks is None):
             raise BadInput(what, got=value, why=f"there is no such {what}", do=nearest(value, known))
     for what, count in (("--workers", workers), ("--threads", threads)):
@@ -142,6 +149,7 @@ def command(
             resolved.plan, weights, text_path=resolved.text_paths, questions=resolved.questions,
             progress=report, verified=True,
             journal=output / JOURNAL, restart=restart, engine=chosen_engine, workers=workers, address=address,
+            stream=cast(Any, stream),
         )  # fmt: skip
     line = _command_line(file, resolved, changes, of_task, hardware, from_file)
     documents = [

@@ -31,11 +31,37 @@ def coverage_of(
     hardware: Hardware,
     token_ids: npt.NDArray[np.integer[Any]] | list[int],
 ) -> Coverage:
-    """One forward of the mounted model over the first tokens of token_ids (length,), every product accounted for."""
+    """One forward of the mounted model over the first tokens of token_ids (length,), every product accounted for.
+
+    Of a streamed model, whose tiles are not there all at once, the same forward with products of zeros: which products
+    there are does not depend on their values.
+    """
     from aimc_sim.torch_bridge.coverage import coverage
+    from aimc_sim.torch_bridge.streaming import StreamedModel
 
     ids = torch.from_numpy(np.asarray(token_ids[:COVERAGE_TOKENS], np.int64))[None]
+    if isinstance(model, StreamedModel):
+        model = _without_chip(weight_file, hardware)
     return coverage(model, ids, digital=digital_names(weight_file, hardware))
+
+
+def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
+    """The model for a hardware with analog layers that give zeros."""
+    from aimc_sim.torch_bridge import AnalogLinear, build_model
+    from aimc_sim.torch_bridge.streaming import release_layers
+    from aimc_sim.weightfile import WeightFile
+
+    mine = WeightFile(weight_file.path)
+    model = build_model(mine, hardware)
+    release_layers(model, mine)
+
+    def zeros(cols: int) -> Any:
+        return lambda x: x.new_zeros(*x.shape[:-1], cols)
+
+    for module in model.modules():
+        if isinstance(module, AnalogLinear):
+            module.forward = zeros(module.out_features)  # type: ignore[method-assign]
+    return model
 
 
 def arithmetic(hardware: Hardware) -> str:

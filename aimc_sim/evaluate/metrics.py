@@ -1,7 +1,7 @@
 """Per-window scores of a model: negative log-likelihood, divergence from the digital model, top-1 agreement.
 
-Logits are reduced a few positions at a time in float32 and summed in float64, so that memory stays bounded at any
-vocabulary; the digital model's logits are computed once and kept in a temporary file.
+Logits are reduced a few positions and a block of the vocabulary at a time (`sums`), so that a model that is streamed
+(`streamed`) has the same scores; the digital model's logits are computed once and kept in a temporary file.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import numpy.typing as npt
 import torch
 
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.streamed import StreamedReference, scores_of
+from aimc_sim.evaluate.sums import WindowSums
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.torch_bridge.rows import sequence_names
+from aimc_sim.torch_bridge.streaming import StreamedModel
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 OnBatch = Callable[[int, int], None]
 
-# A block of positions × vocabulary that fits the caches; 2**20 float32 values are 4 MiB.
-_BLOCK_VALUES = 1 << 20
 _SPOOL_BYTES = 4 << 30
 
 
@@ -70,8 +71,9 @@ class WindowScores:
 class Reference:
     """The digital model's logits on a set of windows, batch by batch.
 
-    Spooled to a temporary file where they fit `spool_bytes`, else computed again at every use. Use as a context
-    manager: the file goes when it closes. `scores` are the digital model's own.
+    Spooled to a temporary file where they fit `spool_bytes`, else computed again at every use; of a streamed model only
+    the last hidden states are kept. Use as a context manager: the file goes when it closes. `scores` are the digital
+    model's own.
     """
 
     def __init__(
@@ -84,10 +86,16 @@ class Reference:
         on_batch: OnBatch | None = None,
     ) -> None:
         self.windows, self.batch = windows, batch
+        self._model: Any | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: list[Path] = []
+        self.streamed: StreamedReference | None = None
+        if isinstance(model, StreamedModel):
+            self.streamed = StreamedReference(model, windows, batch, on_batch)
+            self.scores = _checked(self.streamed.parts, windows, False)
+            return
         vocabulary = int(model.config.vocab_size)
-        self._model: Any | None = model
+        self._model = model
         # Half of what is free: another program must not run into a full disk because of us.
         room = min(spool_bytes, shutil.disk_usage(tempfile.gettempdir()).free // 2)
         if 4 * vocabulary * windows.scored_tokens <= room:
@@ -134,6 +142,8 @@ class Reference:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+        if self.streamed is not None:
+            self.streamed.close()
         self._files, self._model = [], None
 
     def __enter__(self) -> Reference:
@@ -156,8 +166,9 @@ def score(
 ) -> WindowScores:
     """Score `model` (a causal language model of transformers) on every window, `batch` windows at a time.
 
-    With `reference` the scores hold KL(digital ‖ model) and top-1 agreement too. on_batch(done, total) is called
-    after each batch. The batch grouping is part of what makes scores reproducible bit for bit.
+    With `reference` the scores hold KL(digital ‖ model) and top-1 agreement too; a `StreamedModel` needs one of a
+    streamed model. on_batch(done, total) is called after each batch (streamed: each layer and piece of the head). The
+    batch grouping is part of what makes scores reproducible bit for bit; streaming changes no bit.
     """
     if batch < 1:
         raise BadInput("batch", got=batch, why="a batch holds at least one window", do="use 1 or more")
@@ -167,8 +178,10 @@ def score(
             why="it was made from other windows or another batch size",
             do="make the reference from the windows that you score",
         )
-    nll, kl = np.zeros(len(windows)), np.zeros(len(windows))
-    agree = np.zeros(len(windows), dtype=np.int64)
+    if isinstance(model, StreamedModel):
+        apart = None if reference is None else reference.streamed
+        return _checked(scores_of(model, windows, batch, apart, on_batch), windows, reference is not None)
+    parts: list[tuple[float, float, int]] = []
     groups = list(windows.batches(batch))
     for index, (where, rows) in enumerate(groups):
         ids = torch.from_numpy(rows).long()
@@ -177,20 +190,33 @@ def score(
         digital = reference.logits(index, ids) if reference is not None else None
         if _spool is not None:
             _spool(logits)
-        for row, window in enumerate(range(where.start, where.stop)):
-            part = _reduce(logits[row], ids[row, 1:], None if digital is None else digital[row])
-            nll[window], kl[window], agree[window] = part
-        if not np.all(np.isfinite(nll[where])):
-            raise BadInput(
-                "logits",
-                why=f"the model gives values that are not finite in window {where.start}",
-                do="check the weights with `aimc-sim verify`, and the hardware's ranges",
-            )
+        for row in range(len(rows)):
+            sums = WindowSums(ids[row, 1:], digital is not None)
+            sums.add(0, logits[row], None if digital is None else digital[row])
+            parts.append(sums.result())
+        _check_finite(parts)
         if on_batch is not None:
             on_batch(index + 1, len(groups))
+    return _checked(parts, windows, reference is not None)
+
+
+def _checked(parts: list[tuple[float, float, int]], windows: Windows, with_reference: bool) -> WindowScores:
+    """Sums of every window as scores. Raises BadInput where they are not finite."""
+    _check_finite(parts)
+    nll, kl = (np.array([part[k] for part in parts], np.float64) for k in (0, 1))
+    agree = np.array([part[2] for part in parts], np.int64)
     tokens = np.array([len(row) - 1 for row in windows.rows], dtype=np.int64)
-    with_reference = reference is not None
     return WindowScores(nll, tokens, kl if with_reference else None, agree if with_reference else None)
+
+
+def _check_finite(parts: list[tuple[float, float, int]]) -> None:
+    for window, (nll, _, _) in enumerate(parts):
+        if not math.isfinite(nll):
+            raise BadInput(
+                "logits",
+                why=f"the model gives values that are not finite in window {window}",
+                do="check the weights with `aimc-sim verify`, and the hardware's ranges",
+            )
 
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -198,25 +224,3 @@ def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         logits = model(input_ids=ids, use_cache=False).logits
     return torch.as_tensor(logits[:, :-1].float())
-
-
-def _reduce(
-    logits: torch.Tensor, targets: torch.Tensor, digital: torch.Tensor | None
-) -> tuple[float, float, int]:
-    """Sum over the positions of one window: (nll nats, KL(digital ‖ model) nats, equal top-1 tokens).
-
-    logits, digital: (positions, vocabulary) float32; targets: (positions,) int64.
-    """
-    nll, kl, agree = 0.0, 0.0, 0
-    rows = max(1, _BLOCK_VALUES // logits.shape[-1])
-    for start in range(0, len(targets), rows):
-        block = slice(start, start + rows)
-        mine = logits[block].log_softmax(-1)
-        picked = mine.gather(-1, targets[block, None])
-        nll -= float(picked.double().sum())
-        if digital is not None:
-            theirs = digital[block].log_softmax(-1)
-            # A float64 sum of float32 terms: 49,152 small terms of both signs must not lose the small total.
-            kl += float((theirs.exp() * (theirs - mine)).sum(dtype=torch.float64))
-            agree += int((theirs.argmax(-1) == mine.argmax(-1)).sum())
-    return nll, kl, agree

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.streamed import Stream, streams
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.layers import layers_of, tells_layers
 from aimc_sim.signoff.plan import Cell, Plan
@@ -18,6 +19,7 @@ from aimc_sim.signoff.tasks import CellScores, Json, OnProgress, Runner, open_ru
 if TYPE_CHECKING:
     from aimc_sim.cell_matrix import Ranges
     from aimc_sim.torch_bridge.coverage import Coverage
+    from aimc_sim.weightfile import WeightFile
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a worker needs, picklable: plan, path of the weight file, items by task, converter ranges by variant."""
+    """All that a worker needs, picklable: plan, path of the weight file, items by task, converter ranges by variant.
+
+    stream: whether models go through memory layer by layer, "auto" where they do not fit; scores do not depend on it.
+    """
 
     plan: Plan
     weight_file: Path
     items: Mapping[str, Json]
     ranges: Mapping[str, Ranges]
+    stream: Stream = "auto"
 
 
 class Bench(Protocol):
@@ -58,6 +64,7 @@ class ModelBench:
         self._setup, self._progress = setup, progress
         self._weights = WeightFile(setup.weight_file)
         check_same_file(setup.plan, self._weights.id)
+        self._streamed = streams_plan(setup.plan, self._weights, setup.stream)
         self._runners: dict[str, Runner] = {}
         self._model: tuple[str, Any] | None = None  # of one variant at a time
         self._chip: tuple[tuple[str, str, int | None], Any] | None = None
@@ -92,18 +99,19 @@ class ModelBench:
         if task not in self._runners:
             setup = self._setup
             self._runners[task] = open_runner(
-                setup.plan.task(task), setup.items[task], self._weights, self._progress
+                setup.plan.task(task), setup.items[task], self._weights, self._progress, self._streamed
             )
         return self._runners[task]
 
     def _mount(self, cell: Cell) -> Any:
         from aimc_sim.programming import program
         from aimc_sim.torch_bridge import build_model, mount
+        from aimc_sim.torch_bridge.streaming import StreamedModel
 
         hardware = self._hardware(cell.variant)
         if self._model is None or self._model[0] != cell.variant:
             self._model = self._mounted = None
-            self._model = (cell.variant, build_model(self._weights, hardware))
+            self._model = (cell.variant, None if self._streamed else build_model(self._weights, hardware))
         if self._mounted == cell.mount:
             return self._model[1]
         ideal = cell.kind == "converters"
@@ -114,7 +122,10 @@ class ModelBench:
             self._chip = (key, program(self._weights, cell.seed or 0, design, ranges=ranges))
         self._mounted = None
         state = self._chip[1].at(cell.time_s or 0.0, self._setup.plan.session)
-        mount(self._model[1], state)
+        if self._streamed:
+            self._model = (cell.variant, StreamedModel(self._weights, state))
+        else:
+            mount(self._model[1], state)
         self._mounted = cell.mount
         return self._model[1]
 
@@ -137,6 +148,22 @@ class ModelBench:
 
     def _hardware(self, variant: str) -> Hardware:
         return Hardware.load(self._setup.plan.variant(variant).hardware)
+
+
+def streams_plan(plan: Plan, weight_file: WeightFile, choice: Stream) -> bool:
+    """Whether models go through memory layer by layer, for all tasks of a plan alike. Raises BadInput where they shall
+    and a task asks questions, which need a model that fits."""
+    asks = next((task.label for task in plan.tasks if task.kind != "text"), None)
+    if asks is not None and choice == "always":
+        raise BadInput(
+            "--stream",
+            got=choice,
+            why=f"{asks} asks questions, and only texts are scored layer by layer",
+            do="leave --stream out, or score a text",
+        )
+    return asks is None and any(
+        streams(choice, weight_file, Hardware.load(variant.hardware)) for variant in plan.variants
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.streamed import Stream
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.bench import (
     Bench,
@@ -20,6 +21,7 @@ from aimc_sim.signoff.bench import (
     check_ranges,
     check_same_file,
     coverage_from_json,
+    streams_plan,
     threads,
 )
 from aimc_sim.signoff.engine import InProcess, Pool, Schedule, drive
@@ -80,6 +82,7 @@ def run_plan(
     engine: EngineName = "local",
     workers: int | None = 1,
     address: str | None = None,
+    stream: Stream = "auto",
 ) -> Study:
     """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
 
@@ -87,7 +90,8 @@ def run_plan(
     journal: a file that finished cells are written to, and read from when it is there: a run that was killed goes on
     where it stopped, and several processes share the work; None keeps all in memory. restart: put an old journal
     aside first. engine: "local" or "ray" (address: of its cluster; None starts one here). workers: processes, 1 for
-    this one, None for as many as pay off. verified: `check_weights` has just been called, so the file is not read for
+    this one, None for as many as pay off. stream: whether models go through memory layer by layer; "auto" where they do
+    not fit; scores do not depend on it. verified: `check_weights` has just been called, so the file is not read for
     that again.
 
     Raises BadInput before anything is computed where the weight file is damaged or the plan does not fit it or the
@@ -95,6 +99,7 @@ def run_plan(
     """
     start = time.perf_counter()
     check_same_file(plan, weight_file.id)
+    streams_plan(plan, weight_file, stream)
     with ExitStack() as stack:
         store: Store = Memory()
         if journal is not None:
@@ -111,7 +116,7 @@ def run_plan(
             if not {cell.name for cell in cells_of(plan)} <= store.finished():
                 ranges = _ranges(plan, weight_file, store, progress)
         prepared = time.perf_counter()
-        setup = Setup(plan, weight_file.path.resolve(), items, ranges)
+        setup = Setup(plan, weight_file.path.resolve(), items, ranges, stream)
         pool = partial(_pool, engine, workers, setup, weight_file, progress, address)
         study = _run(plan, items, store, pool, progress, mark)
     stages = {"prepare": prepared - start, **study.timings, "total": time.perf_counter() - start}

@@ -80,11 +80,15 @@ def prepare(
 
 
 def open_runner(
-    task: AnyTask, items: Json, weight_file: WeightFile, progress: OnProgress | None = None
+    task: AnyTask,
+    items: Json,
+    weight_file: WeightFile,
+    progress: OnProgress | None = None,
+    streamed: bool = False,
 ) -> Runner:
-    """The runner of a task in this process. Of a text, the digital model is scored here."""
+    """The runner of a task in this process. Of a text, the digital model is scored here; streamed: as chips will be."""
     if isinstance(task, TextTask):
-        return TextRunner(task, windows_from_json(items), weight_file, progress)
+        return TextRunner(task, windows_from_json(items), weight_file, progress, streamed)
     from aimc_sim.signoff.answers import AnswersRunner
 
     return AnswersRunner(task, items, weight_file, progress)
@@ -110,9 +114,15 @@ class TextRunner:
     """Windows of a text, against the digital model's logits."""
 
     def __init__(
-        self, task: TextTask, windows: Windows, weight_file: WeightFile, progress: OnProgress | None = None
+        self,
+        task: TextTask,
+        windows: Windows,
+        weight_file: WeightFile,
+        progress: OnProgress | None = None,
+        streamed: bool = False,
     ) -> None:
         from aimc_sim.torch_bridge import load_digital
+        from aimc_sim.torch_bridge.streaming import StreamedModel
 
         self._task, self.windows = task, windows
         self.steps = sum(1 for _ in windows.batches(task.batch))
@@ -122,7 +132,8 @@ class TextRunner:
                 progress("digital model", done, total)
 
         scored(0, self.steps)  # while the model loads
-        self._reference = Reference(load_digital(weight_file), windows, task.batch, on_batch=scored)
+        digital = StreamedModel(weight_file) if streamed else load_digital(weight_file)
+        self._reference = Reference(digital, windows, task.batch, on_batch=scored)
 
     def digital(self, on_step: Callable[[], None]) -> CellScores:
         """The digital model's, with the divergence from itself: none."""
@@ -132,15 +143,17 @@ class TextRunner:
 
     def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
         """Every window, against the digital model."""
-        return _of_windows(
-            score(
-                model,
-                self.windows,
-                self._task.batch,
-                reference=self._reference,
-                on_batch=lambda done, total: on_step(),
-            )
-        )
+        made = 0
+
+        def scored(done: int, total: int) -> None:
+            """A streamed model goes by layers: as many steps in the end."""
+            nonlocal made
+            while made * total < self.steps * done:
+                made += 1
+                on_step()
+
+        reference, batch = self._reference, self._task.batch
+        return _of_windows(score(model, self.windows, batch, reference=reference, on_batch=scored))
 
     def example(self) -> npt.NDArray[np.int32]:
         """The first window."""

@@ -21,6 +21,8 @@ def check_for_device(tiles: TiledMatrix) -> None:
         (tiles.reads != Reads(), "the GPU kernels read amplitudes only", "run this input mode on the CPU"),
         (tiles.constant is not None, "the GPU kernels know no offset codes", "run this input mode on the CPU"),
         (tiles.bent, "the GPU kernels know no curves of DACs", "set dac.errors.inl_sigma_lsb to 0, or run on the CPU"),
+        (tiles.noise is not None and bool(tiles.noise.first_column), "the GPU kernels draw for whole matrices",
+         "mount all columns"),
         (bool(tiles.parts) or tiles.adc_unsigned, "the GPU kernels convert one column a weight",
          "subtract pairs in analog and leave slices out, or run on the CPU"),
         (

@@ -1,4 +1,4 @@
-"""Layers that keep half-precision weights as the file stores them, and compute in float32.
+"""Layers that keep weights as the file stores them, half precision above all, and compute in float32.
 
 A widened copy would triple what a bfloat16 model takes in memory. Here a product widens some outputs at a time, few
 enough to stay in cache, so that it also reads half as much as a float32 layer does. Every output is the float32 product
@@ -23,8 +23,9 @@ COLUMN_UNIT = 64
 
 
 class HalfLinear(nn.Module):
-    """y = x·W + b with W (N, K), or (K, N) where ``transposed``, float16 or bfloat16; x, b and y float32.
+    """y = x·W + b with W (N, K), or (K, N) where ``transposed``, of any float dtype; x, b and y float32.
 
+    Its outputs can be computed piece by piece with the same bits (`outputs`), which a float32 head needs as well.
     ``bias`` is an empty parameter of the meta device until it is filled, as in the skeleton of a model.
     """
 
@@ -48,8 +49,41 @@ class HalfLinear(nn.Module):
             y += self.bias
         return y.reshape(*x.shape[:-1], self.out_features)
 
+    def outputs(self, first: int, last: int) -> HalfOutputs:
+        """A layer of outputs first … last-1."""
+        return HalfOutputs(self, first, last)
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, dtype={self.weight.dtype}"
+
+
+class HalfOutputs(nn.Module):
+    """Outputs first … last-1 of a `HalfLinear` on the CPU, bit for bit: by the blocks that the whole layer has."""
+
+    def __init__(self, whole: HalfLinear, first: int, last: int) -> None:
+        super().__init__()
+        self._whole = (whole,)  # a tuple, so that its weight is no buffer of this layer
+        self.first, self.last = first, last
+        unit, cols = _block(whole.in_features), whole.out_features
+        start, stop = first // unit * unit, min(-(-last // unit) * unit, cols)
+        # A block alone would be one product on all threads, with other last bits than in a row of blocks.
+        start = max(0, start - unit) if stop - start <= unit else start
+        self._start, self._stop = start, min(stop + unit, cols) if stop - start <= unit else stop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        whole = self._whole[0]
+        weight = whole.weight.t() if whole.transposed else whole.weight
+        y = torch.from_numpy(
+            _product(x.detach().reshape(-1, whole.in_features), weight[self._start : self._stop])
+        )[:, self.first - self._start : self.last - self._start]
+        if whole.bias is not None:
+            y = y + whole.bias[self.first : self.last]
+        return y.reshape(*x.shape[:-1], self.last - self.first)
+
+
+def _block(rows: int) -> int:
+    """Outputs that one thread computes at a time."""
+    return max(COLUMN_UNIT, BLOCK_WEIGHTS // rows // COLUMN_UNIT * COLUMN_UNIT)
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -62,7 +96,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[
         into = torch.from_numpy(out)[:, first:last]
         torch.mm(x, weight[first:last].float().t(), out=into)
 
-    run_blocks(part, cols, max(COLUMN_UNIT, BLOCK_WEIGHTS // rows // COLUMN_UNIT * COLUMN_UNIT))
+    run_blocks(part, cols, _block(rows))
     return out
 
 

@@ -53,7 +53,7 @@ def stored_tensor(stored: Tensor) -> torch.Tensor:
 def load_digital(weight_file: WeightFile) -> PreTrainedModel:
     """The digital model: float32, eval mode, its matrices and embedding mapped from the file and never copied whole.
 
-    Those stored in half precision are `HalfLinear` and `HalfEmbedding`, which widen what a product needs.
+    Those stored in half precision and the head are `HalfLinear` and `HalfEmbedding`, which widen what a product needs.
     """
     return _build(weight_file, ())
 
@@ -114,7 +114,7 @@ def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTraine
 
 
 def _put_layers(model: PreTrainedModel, weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> None:
-    """Replace the layers that torch's own would copy: analog ones, and those stored in half precision."""
+    """Replace the layers that torch's own would copy: analog ones, those stored in half precision, and the head."""
     in_tiles = {matrix.name for matrix in analog}
     for matrix in weight_file.matrices:
         name, bias = matrix.name, None
@@ -122,7 +122,7 @@ def _put_layers(model: PreTrainedModel, weight_file: WeightFile, analog: tuple[M
             if matrix.has_bias:
                 bias = stored_tensor(weight_file.digital(f"{name}.bias")).to(torch.float32)
             _put(model, name, AnalogLinear(name, matrix.rows, matrix.cols, bias))
-        elif matrix.dtype != "float32":
+        elif matrix.dtype != "float32" or matrix.role == "head":
             weight = stored_tensor(weight_file.digital(matrix.tensor))
             layer = HalfLinear(weight, transposed=matrix.layout == "in_out", has_bias=matrix.has_bias)
             _put(model, name, layer)

@@ -83,6 +83,21 @@ def test_every_step_runs(billion: Any, tmp_path: Path, monkeypatch: pytest.Monke
     assert list((tmp_path / "ranges").iterdir())
 
 
+def test_three_billion_parameters_in_small(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streaming = bench("streaming")
+    shapes = bench("billion").shapes(streaming.CONFIG["num_hidden_layers"], streaming.CONFIG)
+    assert sum(int(np.prod(shape)) for shard in shapes for shape in shard.values()) == 3_212_749_824
+    monkeypatch.setattr(streaming, "CONFIG", streaming.CONFIG | SMALL)
+    monkeypatch.setattr("aimc_sim.calibrate.cache_folder", lambda: tmp_path)  # put back what a step changes
+    found = [streaming.step(name, tmp_path, 1, 70, "hermes-256") for name in ("build", "export", "score")]
+    assert not (tmp_path / "checkpoint").exists()
+    assert found[2]["scored_tokens"] == 2 * streaming.WINDOW
+    assert found[2]["kl"] > 0
+    assert [row.goal for row in streaming.rows(found) if row.goal is not None] == [streaming.GOAL_GB]
+
+
 def test_the_grid_is_as_fine_as_theory_says(bench: Any, tiny_weights: Path) -> None:
     grid = bench("grid")
     file = WeightFile(tiny_weights)

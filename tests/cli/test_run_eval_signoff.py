@@ -58,6 +58,8 @@ def test_eval_compares_with_the_digital_model(tiny_weights: Path, text: Path) ->
     assert chip["kl_nats"] > abs(ideal["kl_nats"])
     assert ideal["perplexity"] == pytest.approx(digital["perplexity"], rel=1e-4)
     assert of("--digital")["perplexity"] == digital["perplexity"]
+    assert of("--compare", "--stream", "always") == chip, "layer by layer, to the last bit"
+    assert of("--digital", "--compare", "--stream", "always") == digital
     assert "kl_nats" not in of()
 
 
@@ -247,6 +249,7 @@ def test_a_failing_verdict_exits_with_1(tiny_weights: Path, tmp_path: Path, text
         (("signoff", "--margin", 1, "--text", "x", "--sequences", 9), "next: leave out --sequences"),
         (("signoff", "--margin", 1, "--context", 9), "error: --context: got 9"),
         (("eval", "--text", "x", "--digital", "--hardware", "ideal"), "error: --hardware: got 'ideal'"),
+        (("eval", "--text", "x", "--stream", "allways"), "error: --stream: got 'allways'"),
         (("run", "--prompt", "x", "--digital", "--hardware", "ideal"), "error: --hardware: got 'ideal'"),
         (("signoff", "--metric", "accuracy", "--margin", 1), "error: metric: got 'accuracy'"),
         (("signoff", "--margin", 1, "--hardware", "hermes-265"), "did you mean 'hermes-256'?"),

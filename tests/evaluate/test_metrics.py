@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate import metrics
+from aimc_sim.evaluate import sums
 from aimc_sim.evaluate.metrics import Reference, WindowScores, score
 from aimc_sim.evaluate.windows import Windows, cut, from_sequences
 from aimc_sim.torch_bridge import load_digital, load_model
@@ -84,17 +84,22 @@ def test_scores_repeat_bit_for_bit_spooled_or_recomputed(models: tuple[Any, Any]
 def test_blocks_change_nothing_but_rounding(
     models: tuple[Any, Any], windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory is bounded by a block of positions; where the blocks end must not matter."""
+    """Memory is bounded by a block of positions and vocabulary; where the blocks end must not matter."""
 
     def run() -> WindowScores:
         with Reference(models[0], windows, 2) as reference:
             return score(models[1], windows, 2, reference=reference)
 
     whole = run()
-    monkeypatch.setattr(metrics, "_BLOCK_VALUES", 300)
+    monkeypatch.setattr(sums, "_VALUES", 300)
     parts = run()
     assert parts.nll == pytest.approx(whole.nll, rel=1e-12)
     assert parts.kl == pytest.approx(whole.kl, rel=1e-9)
+    assert np.array_equal(parts.agree, whole.agree)
+    monkeypatch.setattr(sums, "BLOCK", 64)  # other maxima on the way: other last bits of float32 terms
+    parts = run()
+    assert parts.nll == pytest.approx(whole.nll, rel=1e-8)
+    assert parts.kl == pytest.approx(whole.kl, rel=1e-6)
     assert np.array_equal(parts.agree, whole.agree)
 
 

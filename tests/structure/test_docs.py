@@ -62,11 +62,17 @@ HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
 def test_examples_of_the_how_to_guides_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """TOML is checked as hardware (beside the CSV that the page shows), Python runs."""
+    """TOML is checked as hardware (beside the CSV that the page shows), Python runs beside a weight file and a text."""
     blocks = re.findall(r"```(\w+)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    Path("model.h5").symlink_to(tiny_weights)
+    Path("page.txt").write_text("To be, or not to be, that is the question. " * 8, encoding="utf-8")
     for kind, text in blocks:
         if kind == "csv":
             Path("cells.csv").write_text(text, encoding="utf-8")
