@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -116,20 +115,12 @@ class Workload:
         return cls(named_shapes(str(model)), place, "catalogue")._checked()
 
     def _checked(self) -> Workload:
-        names = [matrix.name for matrix in self.model.matrices()]
-        for pattern in self.placement.digital:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise BadInput(
-                    "placement.digital", got=pattern, why=f"{self.model.name} has no matrix of such a name",
-                    do=f"names look like {names[0]!r}",
-                )  # fmt: skip
+        self.placement.check([(matrix.name, matrix.role) for matrix in self.model.matrices()])
         return self
 
     def is_analog(self, matrix: MatrixShape) -> bool:
         """Whether the placement puts this matrix into tiles."""
-        if matrix.role == "head" and self.placement.lm_head == "digital":
-            return False
-        return not any(fnmatchcase(matrix.name, pattern) for pattern in self.placement.digital)
+        return self.placement.is_analog(matrix.name, matrix.role)
 
     def groups(self, head: bool = True) -> tuple[Group, ...]:
         """Layers that are alike, in order of their first; the head, if wanted, is a group of its own at the end."""
