@@ -167,7 +167,10 @@ class Hardware(Spec):
     def _weights(self) -> Self:
         for chip in (self, *(special.applied_to(self) for special in self.placement.special or ())):
             conflicts = chain(
-                chip.weights.conflicts(), weight_conflicts(chip), cell_conflicts(chip), imperfection_conflicts(chip)
+                chip.weights.conflicts(),
+                weight_conflicts(chip),
+                cell_conflicts(chip),
+                imperfection_conflicts(chip),
             )
             for conflict in conflicts:
                 raise ValueError(conflict if chip is self else f"placement.special: {conflict}")

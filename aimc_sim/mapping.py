@@ -131,7 +131,9 @@ def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 
     offset = weights.pair == "offset_column"
     if weights.bits is None:
         held = (r + np.float32(1)) * np.float32(0.5) if offset else r
-        return _copied([Targets(held, ones, 0.5 if offset else None, significance(weights, 0))], weights), scales
+        return _copied(
+            [Targets(held, ones, 0.5 if offset else None, significance(weights, 0))], weights
+        ), scales
     code = codes(r, weights.levels) + (weights.levels if offset else 0)
     found = []
     for k in range(weights.slices):

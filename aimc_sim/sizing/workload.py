@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware import Placement
+from aimc_sim.hardware import Placement, Special
 from aimc_sim.models.catalogue import config_shapes, model_shapes, named_shapes
 from aimc_sim.models.catalogue_families import MatrixShape, ModelShapes
 from aimc_sim.weightfile import WeightFile
@@ -76,6 +76,7 @@ class Column:
     active: int
     layers: int
     analog: bool
+    special: Special | None  # how it lies in tiles, where not as the others do
     names: tuple[str, ...]  # of all layers, for measured activities
 
 
@@ -122,6 +123,9 @@ class Workload:
         """Whether the placement puts this matrix into tiles."""
         return self.placement.is_analog(matrix.name, matrix.role)
 
+    def _special(self, matrix: MatrixShape) -> Special | None:
+        return self.placement.special_of(matrix.name) if self.is_analog(matrix) else None
+
     def groups(self, head: bool = True) -> tuple[Group, ...]:
         """Layers that are alike, in order of their first; the head, if wanted, is a group of its own at the end."""
         return self._alike if head else self._alike[:-1]
@@ -131,7 +135,7 @@ class Workload:
         alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for index, layer in enumerate(self.model.layers):
             shapes = tuple(
-                (m.role, m.rows, m.cols, m.stage, m.count, m.active, self.is_analog(m))
+                (m.role, m.rows, m.cols, m.stage, m.count, m.active, self.is_analog(m), self._special(m))
                 for m in layer.matrices
             )
             key = (shapes, layer.attention_macs, layer.kv_elements, layer.window, layer.router_macs)
@@ -156,7 +160,7 @@ class Workload:
                 names = tuple(self.name_in_layer(shape, group.layers[0], layer) for layer in group.layers)
                 found.append(Column(
                     index, shape.name, shape.role, shape.rows, shape.cols, shape.stage, shape.count, shape.active,
-                    len(group.layers), analog, names,
+                    len(group.layers), analog, self._special(shape), names,
                 ))  # fmt: skip
         return tuple(found)
 
