@@ -77,8 +77,8 @@ class Dac(Spec):
             for name in names if self.mode != mode else ():
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(
-                        f"{name} = {getattr(self, name)!r} is of mode '{mode}', and the mode is '{self.mode}', where it "
-                        f"would change nothing; set mode = '{mode}', or leave {name} out"
+                        f"{name} = {getattr(self, name)!r} is of mode '{mode}', and the mode is '{self.mode}', where "
+                        f"it would change nothing; set mode = '{mode}', or leave {name} out"
                     )
         if self.mode != "bit_serial":
             return self

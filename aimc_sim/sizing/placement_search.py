@@ -2,8 +2,8 @@
 
 Moves are digital, more copies, two devices a polarity, more converter bits, as far as the hardware allows them. A move
 takes off as much of a matrix's share of the loss (`sensitivity`) as it takes off the noise of its product; digital
-takes all of it. `placement_choice` chooses. Shares do not really add up, so placements are scored by forward passes, and
-the bar of the additive model moved until the measured loss meets the real one.
+takes all of it. `placement_choice` chooses. Shares do not really add up, so placements are scored by forward passes,
+and the bar of the additive model moved until the measured loss meets the real one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _EVERY = ("*",)
 @dataclass(frozen=True)
 class Found:
     """A placement. bar: nats per token; loss: on the chips of the search; unseen: on chips that it has not seen, beside
-    the whole model in tiles (all_unseen) and converters around ideal cells there; recovered_by_metric: by either metric;
-    scored: placements that were."""
+    the whole model in tiles (all_unseen) and converters around ideal cells there; recovered_by_metric: by
+    either metric; scored: placements that were."""
 
     choice: Choice
     bar: float

@@ -13,7 +13,6 @@ Hypothesis searches for the seed that breaks a statistical assertion and finds i
 
 from __future__ import annotations
 
-import itertools
 import json
 import types
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from aimc_sim import devices as library
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange
 from aimc_sim.converters import OF_MODE
 from aimc_sim.devices import AdditiveDrift, AgedLaw, Device, Flicker, Law, PowerDrift, Programming
+from aimc_sim.errors import BadInput
 from aimc_sim.execute import TiledMatrix
 from aimc_sim.hardware import Hardware, StaticRange
 from aimc_sim.mapping import tile_map
@@ -146,18 +146,13 @@ def hardware(draw: DrawFn, device: SearchStrategy[Device] | None = None) -> Hard
     chosen = draw(devices() if device is None else device)
     tables = draw(tables_of(Hardware, leave=("device",)))
     _of_its_mode(tables.get("dac"))
-    parts = {}  # parsed once: only what goes together is tried again and again
-    for name, table in tables.items():
+    kept: dict[str, Any] = {"name": tables.pop("name", "plain"), "device": chosen}
+    found = Hardware(**kept)
+    for name, table in tables.items():  # one after the other: what the fields before allow
         with suppress(ValidationError):
-            parts[name] = _adapter(name).validate_json(json.dumps(table))
-    parts.setdefault("name", "plain")
-    others = [name for name in parts if name != "name"]
-    for count in range(len(others) + 1):
-        for dropped in itertools.combinations(others, count):
-            kept = {key: value for key, value in parts.items() if key not in dropped}
-            with suppress(ValidationError):
-                return Hardware(**kept, device=chosen)
-    raise AssertionError(f"no hardware has the device {chosen!r}")
+            more = {**kept, name: _adapter(name).validate_json(json.dumps(table))}
+            found, kept = Hardware(**more), more
+    return found
 
 
 @cache
