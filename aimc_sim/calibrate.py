@@ -96,7 +96,6 @@ class _Pass:
         self._file, self._hardware, self._progress = weight_file, hardware, progress
         self._streams = streams
         self._matrices = {matrix.name: matrix for matrix in analog_matrices(weight_file, hardware)}
-        self._cells = _exact_cells(hardware)
         self._ranges: dict[str, MatrixRange] = {}
         self._errors: dict[str, F64] = {}  # of products at each λ, for the one of the whole model
 
@@ -124,7 +123,7 @@ class _Pass:
         return self._ranges
 
     def _see(self, name: str, x: F32) -> None:
-        matrix, hardware = self._matrices[name], self._hardware
+        matrix, hardware = self._matrices[name], self._hardware.of_matrix(name)
         tmap = tile_map(matrix.rows, matrix.cols, hardware.tile)
         transform = None
         if hardware.transform is not None:
@@ -166,13 +165,14 @@ class _Pass:
     def _full_scale(
         self, matrix: MatrixInfo, tmap: TileMap, transform: ChannelTransform | None, x: F32, beta: F32 | None
     ) -> F32:
-        hardware = self._hardware
+        hardware = self._hardware.of_matrix(matrix.name)
         assert hardware.adc is not None
+        cells = _exact_cells(hardware)
         rule, unit = hardware.adc.full_scale, hardware.adc.levels
         limit = FIT_COLUMNS
         if isinstance(rule, (LambdaRule, LeastOutputError)):
             weights = hardware.weights
-            held = (tmap.row_bounds.size - 1) * hardware.reads.times * weights.slices
+            held = (tmap.row_bounds.size - 1) * hardware.reads.times * weights.arrays
             held *= 2 if weights.subtract == "digital" else 1
             limit = min(FIT_COLUMNS, HELD // held)
 
@@ -183,7 +183,7 @@ class _Pass:
                 yield (
                     first,
                     last,
-                    CellMatrix(w, self._cells, 0, ranges=MatrixRange(beta), name=matrix.name).tiles(),
+                    CellMatrix(w, cells, 0, ranges=MatrixRange(beta), name=matrix.name).tiles(),
                 )
 
         if isinstance(rule, LambdaRule) and rule.derive == "model":

@@ -100,11 +100,12 @@ class ChipState:
         """One matrix in its cells: conductances, effective weights, tiles. Raises BadInput for an unknown name."""
         chip = self.chip
         info, w = chip.weight_file.matrix(name), chip.weight_file.weight(name)
-        transform = channel_transform(chip.weight_file, info, chip.hardware, w)
+        hardware = chip.hardware.of_matrix(name)
+        transform = channel_transform(chip.weight_file, info, hardware, w)
         if transform is not None:
             w = transform.apply_weight(w)
         return CellMatrix(
-            w, chip.hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session,
+            w, hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session,
             chip.ranges.get(name, MatrixRange()), name, transform)  # fmt: skip
 
     def tiles(self, name: str) -> TiledMatrix:

@@ -46,6 +46,9 @@ class DacErrors(Spec):
     inl_sigma_lsb: float = Field(default=0.0, ge=0, le=8)  # peak of the curve
 
 
+OF_MODE = {"multi_phase": ("phases",), "bit_serial": ("slice_bits", "coding", "accumulate")}
+
+
 class Dac(Spec):
     """q = round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, half to even, and how q reaches the rows.
 
@@ -70,6 +73,13 @@ class Dac(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for mode, names in OF_MODE.items():
+            for name in names if self.mode != mode else ():
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name} = {getattr(self, name)!r} is of mode '{mode}', and the mode is '{self.mode}', where "
+                        f"it would change nothing; set mode = '{mode}', or leave {name} out"
+                    )
         if self.mode != "bit_serial":
             return self
         if self.coding == "offset" and self.accumulate == "analog":

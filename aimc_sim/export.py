@@ -53,6 +53,7 @@ def export(
     _check_request(calibration_tokens, text, token_ids)
     key_of(seed)  # refuses what is no seed, before anything is written
     opened = open_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+    spec.placement.check([(item.name, item.role) for item in opened.candidates])
     with WeightFileWriter(path, expected_bytes=opened.nbytes) as writer:
         _write_model(writer, opened, spec, progress)
         if calibration_tokens or token_ids is not None:

@@ -78,4 +78,4 @@ def mapped_faults(hardware: Hardware, tile_map: TileMap, name: str) -> MappedFau
     spares = 0 if hardware.repair is None else hardware.repair.spare_columns
     lines = columns + spares * (tile_map.col_bounds.size - 1)
     found = fault_map.recall(hardware.faults.map.source, hardware.faults.map.sha256)
-    return MappedFaults(found.of(name, rows, columns, lines, hardware.weights.slices), tile_map, lines)
+    return MappedFaults(found.of(name, rows, columns, lines, hardware.weights.arrays), tile_map, lines)

@@ -32,6 +32,7 @@ from aimc_sim.imperfections import Faults, Repair, Temperature, Variation, Wires
 from aimc_sim.kernels.panels import MAX_TILE_ROWS
 from aimc_sim.kernels.reads import LINEAR, OFFSET, POLARITY, SLICED, SQUARE
 from aimc_sim.kernels.tile_engine import Reads
+from aimc_sim.placement import Placement, Special
 from aimc_sim.spec import Spec, content_id, merge, nearest, read_toml, write_toml
 from aimc_sim.transforms import Transform
 from aimc_sim.weights import Weights
@@ -39,8 +40,8 @@ from aimc_sim.weights import Weights
 MAX_ROWS = MAX_TILE_ROWS
 __all__ = [
     "Adc", "AdcErrors", "Compensation", "Dac", "DacErrors", "Faults", "Hardware", "LambdaRule", "LeastSquares",
-    "PerTokenRange", "Placement", "ReadNoise", "Refresh", "StaticRange", "Tile", "Transform", "Variation", "Weights",
-    "Wires", "preset_names",
+    "PerTokenRange", "Placement", "ReadNoise", "Refresh", "Special", "StaticRange", "Tile", "Transform", "Variation",
+    "Weights", "Wires", "preset_names",
 ]  # fmt: skip
 _PRESETS = Path(__file__).parent / "presets"
 TAGGED = (
@@ -93,13 +94,6 @@ class Refresh(Spec):
     """The whole chip is programmed anew every so many seconds: new draws, drift begins again, faults remain."""
 
     every_s: float = Field(ge=1)
-
-
-class Placement(Spec):
-    """Which matrix products are digital by choice. ``digital``: patterns (``*`` and ``?``) of module names."""
-
-    lm_head: Literal["analog", "digital"] = "analog"
-    digital: tuple[str, ...] = ()
 
 
 class Hardware(Spec):
@@ -171,11 +165,15 @@ class Hardware(Spec):
 
     @model_validator(mode="after")
     def _weights(self) -> Self:
-        conflict = next(
-            chain(weight_conflicts(self), cell_conflicts(self), imperfection_conflicts(self)), None
-        )
-        if conflict is not None:
-            raise ValueError(conflict)
+        for chip in (self, *(special.applied_to(self) for special in self.placement.special or ())):
+            conflicts = chain(
+                chip.weights.conflicts(),
+                weight_conflicts(chip),
+                cell_conflicts(chip),
+                imperfection_conflicts(chip),
+            )
+            for conflict in conflicts:
+                raise ValueError(conflict if chip is self else f"placement.special: {conflict}")
         return self
 
     @model_validator(mode="after")
@@ -231,6 +229,11 @@ class Hardware(Spec):
     def to_toml(self) -> str:
         """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
         return write_toml(self.model_dump(mode="json"))
+
+    def of_matrix(self, name: str) -> Hardware:
+        """The hardware as one matrix sees it: with what ``placement.special`` says of it."""
+        special = self.placement.special_of(name)
+        return self if special is None else special.applied_to(self)
 
     def check_time(self, t_s: float) -> None:
         """Raises BadInput for a time at which the cells are older than the device's data, or negative."""
@@ -369,6 +372,9 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
         data["faults"] = {**faults, "map": {"source": found.path, "sha256": found.sha256}}
     if isinstance(data.get("transform"), Mapping):
         data["transform"] = [data["transform"]]
+    placement = data.get("placement")
+    if isinstance(placement, Mapping) and isinstance(placement.get("special"), Mapping):
+        data["placement"] = {**placement, "special": [placement["special"]]}
     data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")
     for converter, key, tag in TAGGED:
         table = data.get(converter)

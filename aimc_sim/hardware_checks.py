@@ -22,10 +22,10 @@ def weight_conflicts(hardware: Hardware) -> Iterator[str]:
     )
     offset = weights.pair == "offset_column"
     pairs = offset or weights.subtract == "digital" or weights.devices == 2
-    if device.domain == "weight" and (pairs or weights.slices > 1):
+    if device.domain == "weight" and (pairs or weights.arrays > 1):
         yield (
-            f"{device.name!r} acts on the weight itself and has no cells to pair or to slice; leave pair, subtract, "
-            "devices and cell_bits at their defaults, or choose a device of the conductance domain"
+            f"{device.name!r} acts on the weight itself and has no cells to pair, to slice or to copy; leave pair, "
+            "subtract, devices, copies and cell_bits at their defaults, or choose a device of the conductance domain"
         )
     if weights.devices == 2 and device.devices_per_polarity == 2:
         yield (
@@ -39,6 +39,8 @@ def weight_conflicts(hardware: Hardware) -> Iterator[str]:
             f"weights.group_rows = {weights.group_rows} must be whole tiles high, because a tile's sum has one scale a "
             f"column: set tile.rows to a divisor of it, and tile.split = 'filled'; tile.rows is {tile.rows}"
         )
+    if weights.slice_sum == "analog" and weights.slices > 1 and weights.copies is not None:
+        yield "copies are converted one by one; set slice_sum = 'digital', or leave copies out"
     if adc is not None and weights.slice_sum == "analog" and weights.slices > 1:
         if weights.subtract == "digital":
             yield "slices summed in analog are converted once; set weights.subtract = 'analog'"
@@ -53,7 +55,7 @@ def weight_conflicts(hardware: Hardware) -> Iterator[str]:
             "four phases read each sign of the inputs on each column of a pair, one by one, so their codes are "
             "subtracted digitally: set weights.subtract = 'digital', or dac.phases = 2"
         )
-    parts = (weights.slices if weights.slice_sum == "digital" else 1) * (
+    parts = (weights.arrays if weights.slice_sum == "digital" else 1) * (
         2 if weights.subtract == "digital" else 1
     )
     if adc is not None and dac is not None and parts * hardware.reads.times > 1 << PLANE_BITS:

@@ -32,8 +32,8 @@ def imperfection_conflicts(hardware: Hardware) -> Iterator[str]:
         weights = hardware.weights
         if not weights.plain or weights.subtract == "digital":
             yield (
-                "columns are moved as pairs that hold a whole weight; leave [weights] bits, pair, subtract and devices "
-                "at their defaults, or [repair] out"
+                "columns are moved as pairs that hold a whole weight; leave [weights] bits, pair, subtract, devices "
+                "and copies at their defaults, or [repair] out"
             )
     policy = hardware.compensation
     if policy is not None and policy.per == "affine" and not hardware.uses_integers:

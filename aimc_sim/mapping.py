@@ -78,7 +78,7 @@ class Targets(NamedTuple):
         None  # what every cell of the offset columns holds, of the largest digit; None: pairs
     )
     significance: float = 1.0  # what a full-scale cell is worth, in full-scale weights
-    slice: int = 0
+    slice: int = 0  # which array of its matrix: copy · slices + slice
 
 
 def full_scales(w: F32, tmap: TileMap, weights: Weights) -> F32:
@@ -131,7 +131,9 @@ def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 
     offset = weights.pair == "offset_column"
     if weights.bits is None:
         held = (r + np.float32(1)) * np.float32(0.5) if offset else r
-        return [Targets(held, ones, 0.5 if offset else None, significance(weights, 0))], scales
+        return _copied(
+            [Targets(held, ones, 0.5 if offset else None, significance(weights, 0))], weights
+        ), scales
     code = codes(r, weights.levels) + (weights.levels if offset else 0)
     found = []
     for k in range(weights.slices):
@@ -141,4 +143,14 @@ def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 
         found.append(
             Targets(held, ones, None if shift is None else float(shift), significance(weights, k), k)
         )
-    return found, scales
+    return _copied(found, weights), scales
+
+
+def _copied(slices: list[Targets], weights: Weights) -> list[Targets]:
+    """The slices of every copy; each copy counts for its share of the mean."""
+    copies = weights.copies or 1
+    return [
+        part._replace(significance=part.significance / copies, slice=copy * len(slices) + part.slice)
+        for copy in range(copies)
+        for part in slices
+    ]

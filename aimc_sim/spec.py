@@ -165,14 +165,27 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadI
     ):  # fields that do not go together: the input is the whole document, and the reason has the remedy
         reason, _, remedy = reason.replace("; ", ": ", 1).rpartition(": ")
         return BadInput(where, why=reason + more, do=remedy)
+    if first["type"] == "value_error" and "; " in reason:
+        reason, _, remedy = reason.partition("; ")
+        return BadInput(f"{where}: {name}", got=_short(first["input"]), why=reason + more, do=remedy)
     return BadInput(
         f"{where}: {name}",
-        got=first["input"],
+        got=_short(first["input"]),
         why=reason[:1].lower() + reason[1:] + more,
         do=_remedy(first, model, path),
     )
 
 
+def _short(value: Any) -> Any:
+    """The value, or what a table that fills lines consists of."""
+    if isinstance(value, Mapping) and len(repr(value)) > _LONG:
+        return {
+            key: inner if len(repr(inner)) <= _LONG // 4 else "…" for key, inner in value.items() if inner
+        }
+    return value
+
+
+_LONG = 120
 _TYPES = {
     "int": "a whole number, without quotes or a decimal point",
     "float": "a number, without quotes",

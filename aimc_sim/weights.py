@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from aimc_sim.spec import Spec
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
+MAX_COPIES = 16
 MAX_DEVICES = 32  # cells a weight: their draws are named by 6 bits, one of them the polarity
 
 
@@ -26,6 +28,8 @@ class Weights(Spec):
     ``differential``: digit·sign(r) = G⁺ - G⁻. ``offset_column``: one cell holds r + 1 (codes: code + n), and a column
     of each tile holds the offset in every row; what it reads is subtracted from its tile's columns.
     ``subtract``: the two currents before one conversion, or two conversions' codes.
+    ``copies``: the whole matrix lies in so many sets of tiles, each programmed and converted by itself, and their
+    outputs are averaged digitally: what differs from cell to cell and read to read loses a factor √copies.
     """
 
     bits: Annotated[int, Field(ge=2, le=16)] | None = None
@@ -35,6 +39,7 @@ class Weights(Spec):
     subtract: Literal["analog", "digital"] = "analog"
     devices: Literal[1, 2] = 1  # a polarity, side by side, each of the device's g_max and with its own draws
     share: Literal["equal", "fill"] = "equal"  # two devices: half each, or the first one until it is full
+    copies: Annotated[int, Field(ge=2, le=MAX_COPIES)] | None = None  # None: one
     # what maps to g_max: the largest weight of a column in its tile, of a tile; or the largest code of the grid that
     # the weights lie on already (a quantised checkpoint's own scales)
     scale: Literal["column", "tile", "grid"] = "column"
@@ -44,21 +49,23 @@ class Weights(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for conflict in self.conflicts():
+            raise ValueError(conflict)
+        return self
+
+    def conflicts(self) -> Iterator[str]:
+        """What of it does not go together, each with the way out."""
         if self.cell_bits is not None and self.bits is None:
-            raise ValueError("slices cut a code into digits, so cell_bits needs bits: set bits = 8, say")
+            yield "slices cut a code into digits, so cell_bits needs bits: set bits = 8, say"
         if self.scale == "grid" and self.bits is None:
-            raise ValueError(
-                "scale = 'grid' takes over the steps of a quantised checkpoint: set bits to its bits"
-            )
-        if self.slices * self.devices > MAX_DEVICES:
-            raise ValueError(
-                f"a weight would take {self.slices * self.devices} cells, at most {MAX_DEVICES} are named"
+            yield "scale = 'grid' takes over the steps of a quantised checkpoint: set bits to its bits"
+        if self.arrays * self.devices > MAX_DEVICES:
+            yield (
+                f"a weight would take {self.arrays * self.devices} cells a polarity, and {MAX_DEVICES} have names; use "
+                "fewer slices, devices or copies"
             )
         if self.pair == "offset_column" and self.devices == 2:
-            raise ValueError(
-                "devices = 2 describes differential pairs; an offset column holds one device a weight"
-            )
-        return self
+            yield "devices = 2 describes differential pairs; an offset column holds one device a weight"
 
     @property
     def levels(self) -> int:
@@ -83,9 +90,15 @@ class Weights(Spec):
         return -(-(self.bits - (self.pair == "differential")) // self.cell_bits)
 
     @property
+    def arrays(self) -> int:
+        """Arrays that hold the matrix: slices of every copy."""
+        return self.slices * (self.copies or 1)
+
+    @property
     def plain(self) -> bool:
-        """Whether cells take the weights as they are: no codes, one device a polarity, pairs."""
-        return self.bits is None and self.devices == 1 and self.pair == "differential"
+        """Whether cells take the weights as they are: no codes, one device a polarity, pairs, once."""
+        one = self.devices == 1 and self.copies is None
+        return self.bits is None and one and self.pair == "differential"
 
 
 def codes(r: F32, levels: int) -> I32:

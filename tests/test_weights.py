@@ -76,6 +76,8 @@ def test_a_pair_converted_apart_differs_from_one_conversion_by_rounding_alone() 
         {"devices": 2, "share": "fill"},
         {"bits": 8, "cell_bits": 4, "slice_sum": "analog"},
         {"scale": "tile", "group_rows": 256},
+        {"copies": 3},
+        {"copies": 2, "bits": 8, "cell_bits": 4, "subtract": "digital"},
     ],
 )
 def test_every_way_equals_the_reference_with_the_noise_on(weights: dict[str, Any]) -> None:
@@ -137,6 +139,45 @@ def test_slices_and_devices_draw_independently(ledger: AlphaLedger) -> None:
     for i in range(4):
         for j in range(i):
             assert_uncorrelated(noise[i], noise[j], alpha=ledger.spend("weights: cells of one weight"))
+
+
+def test_copies_of_exact_cells_are_the_matrix_and_those_of_real_ones_its_mean() -> None:
+    """Digitally, of what each copy gives when it is programmed alone; programming noise loses a factor of n."""
+    ideal = hardware(weights={"copies": 3})
+    np.testing.assert_allclose(product(ideal), product(hardware()), rtol=0, atol=1e-4)
+    real = hardware("pcm-hermes-2", weights={"copies": 4})
+    parts = CellMatrix(W, real, 1).arrays
+    assert len({tuple(array.sites().programming.tolist()) for array in parts}) == 4
+    exact = X.astype(np.float64) @ W.T.astype(np.float64)
+    lost = {
+        n: np.square(product(hardware("pcm-hermes-2", weights={"copies": n} if n > 1 else {})) - exact).mean()
+        for n in (1, 4)
+    }
+    assert 2.5 < lost[1] / lost[4] < 6.0
+
+
+def test_a_matrix_may_be_held_otherwise_than_the_rest() -> None:
+    special = [
+        {"matrices": ["*.down_proj"], "copies": 2, "adc_bits": 9},
+        {"matrices": ["*.0.*"], "adc_bits": 10},
+    ]
+    h = hardware("pcm-hermes-2", adc=ADC, placement={"special": special})
+    assert (h.of_matrix("0.down_proj").weights.copies, h.of_matrix("0.down_proj").adc) == (
+        2,
+        hardware("pcm-hermes-2", adc={**ADC, "bits": 9}).adc,
+    ), "the first table that names it counts"
+    assert h.of_matrix("a.0.up").weights.copies is None
+    assert h.of_matrix("1.up_proj") is h
+    assert (
+        Hardware.load({"base": "hermes-256", "placement": {"special": special[0]}}).placement.special
+        is not None
+    )
+    again = Hardware.parse(h.model_dump(mode="json"), "again")
+    assert (again, again.id) == (h, h.id)
+    assert h.id != hardware("pcm-hermes-2", adc=ADC).id
+    one = hardware("pcm-hermes-1", weights={"copies": 2, "devices": 2}, placement={
+        "special": {"matrices": ["x"], "copies": 1, "devices": 1}})  # fmt: skip
+    assert one.of_matrix("x").weights == Weights()
 
 
 def test_two_devices_are_the_mean_of_their_cells() -> None:
@@ -219,6 +260,14 @@ def test_the_compiled_search_for_a_step_equals_the_readable_one() -> None:
         ({"device": "pcm-hermes-2", "weights": {"devices": 2}}, "two draws of it"),
         ({"device": "pcm-afm", "weights": {"subtract": "digital"}}, "acts on the weight"),
         ({"weights": {"cell_bits": 2}}, "needs bits"),
+        ({"weights": {"copies": 16, "bits": 8, "cell_bits": 1}}, "have names"),
+        ({"weights": {"copies": 2, "bits": 8, "cell_bits": 2, "slice_sum": "analog"}}, "one by one"),
+        ({"device": "pcm-afm", "weights": {"copies": 2}}, "acts on the weight"),
+        ({"placement": {"special": {"matrices": ["a"]}}}, "changes nothing"),
+        ({"placement": {"special": {"matrices": [], "copies": 2}}}, "at least 1"),
+        ({"placement": {"special": {"matrices": ["a"], "adc_bits": 9}}}, "without an ADC"),
+        ({"device": "pcm-hermes-2", "placement": {"special": {"matrices": ["a"], "devices": 2}}}, "two draws of it"),
+        ({"device": "pcm-afm", "placement": {"special": {"matrices": ["a"], "copies": 2}}}, "acts on the weight"),
         ({"weights": {"scale": "grid"}}, "set bits"),
         ({"dac": {"mode": "multi_phase", "phases": 4}, "adc": ADC}, "subtracted digitally"),
         ({"weights": {"group_rows": 200}}, "whole tiles"),

@@ -120,6 +120,8 @@ def _held(hardware: Hardware) -> dict[str, bool]:
         "offset columns": weights.pair == "offset_column",
         "columns subtracted digitally": weights.subtract == "digital",
         "2 devices a polarity": weights.devices == 2,
+        f"{weights.copies} copies": weights.copies is not None,
+        "some matrices held otherwise": bool(hardware.placement.special),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ def command(
     analog: float = typer.Option(0.9, help="Share of the weights that stays in tiles."),
     hardware: str | None = typer.Option(None, help="A preset or TOML file instead of the file's default."),
     profile: str | None = typer.Option(None, help="Constants of cost; by the device's name."),
+    moves: str = typer.Option(
+        "digital,copies,devices,adc-bits",
+        help="What may be done to a matrix, as far as the hardware allows it.",
+    ),
     unseen: int = typer.Option(3, help="Chips that the search has not seen, for the check."),
     forwards: int = typer.Option(
         300, help="Budget of the sensitivity profile: forward passes over the text."
@@ -43,11 +48,19 @@ def command(
     ),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
-    """Choose which matrices stay digital to meet an accuracy at least energy."""
+    """Choose which matrices stay digital, or are held better, to meet an accuracy at least energy."""
     from aimc_sim.report_parts.pages import to_json, write_together
     from aimc_sim.sizing import Profile, Workload
     from aimc_sim.sizing import sensitivity as profiles
-    from aimc_sim.sizing.placement_search import designs_of, parse_budget, placement_file, search
+    from aimc_sim.sizing.placement_search import (
+        designs_of,
+        held_by,
+        merged,
+        moves_of,
+        parse_budget,
+        placement_file,
+        search,
+    )
 
     parse_budget(budget, 1.0, 0.0)
     if not 0 <= analog < 1:
@@ -61,19 +74,21 @@ def command(
         time=time, seed=seed, workers=workers,
     )  # fmt: skip
     work = Workload.of(weight_file, chip.placement)
+    possible = moves_of(chip, [kind.strip() for kind in moves.split(",")])
+    held = {label: held_by(chip, special) for label, special in possible.items() if special is not None}
     designs = designs_of(chip, None if profile is None else Profile.load(profile))
     with (
         progress_bars(quiet=as_json) as report,
         profiles.Opened(
-            plan, weight_file, chip, output, text=scored, workers=workers, progress=report
+            plan, weight_file, chip, output, text=scored, workers=workers, progress=report, moves=held
         ) as measuring,
     ):
         sensitivity = profiles.profile(measuring, weight_file, chip)
-        found = search(measuring, sensitivity, work, designs, budget, analog=analog, unseen=unseen)
+        found = search(measuring, sensitivity, work, designs, budget, possible, analog=analog, unseen=unseen)
     write(sensitivity, output)
     note = "\n".join(_lines(found))
     write_together({
-        output / "placement.toml": placement_file(chip, found.choice.digital, note),
+        output / "placement.toml": placement_file(chip, merged(chip.placement, found.choice.taken, possible), note),
         output / "placement.json": to_json(found.to_json()),
     })  # fmt: skip
     if as_json:
@@ -85,14 +100,22 @@ def command(
         raise typer.Exit(1)
 
 
+_METRICS = {"kl": "KL divergence", "loss": "loss (negative log-likelihood)"}
+
+
 def _lines(found: Found) -> list[str]:
     """What was found, as an engineer would write it down."""
     choice = found.choice
+    counts = Counter(choice.taken.values())
+    done = ", ".join(f"{count} × {move}" for move, count in sorted(counts.items())) or "nothing"
+    by = " and ".join(
+        f"{100 * share:.0f} % of the {_METRICS[name]}" for name, share in found.recovered_by_metric.items()
+    )
     return [
-        f"{len(choice.digital)} matrices digital, {100 * found.analog_share:.1f} % of the weights analog.",
+        f"Matrices: {done}. {100 * found.analog_share:.1f} % of the weights analog.",
         f"Bar: {found.bar:.4f} nats per token. On the chips of the search: {number(found.loss)}.",
         f"On chips that the search has not seen: {number(found.unseen)}; all in tiles: {number(found.all_unseen)}; "
-        f"converters alone: {number(found.converters)}. Recovered: {100 * found.recovered:.0f} %.",
+        f"converters alone: {number(found.converters)}. Recovered: {by}.",
         f"Energy per token: {1e6 * found.energy_j:.4g} µJ, all in tiles {1e6 * found.energy_all_analog_j:.4g} µJ.",
         f"Of the {1e6 * choice.energy_j:.4g} µJ more, at most {100 * choice.gap:.1f} % could be saved by another "
         "choice (linear programme of the additive model).",

@@ -50,7 +50,10 @@ class Programming(Spec):
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         if (self.sigma is None) == (not self.by_age):
-            raise ValueError("give either `sigma` or `by_age`")
+            raise ValueError(
+                "the spread is described twice, or not at all; give either sigma or by_age (a device with a base has "
+                "its base's: describe the whole device to change the kind)"
+            )
         if self.iterations is not None:
             if self.verify is None:
                 raise ValueError(

@@ -33,7 +33,8 @@ PARTIAL_SUM_BYTES = 2  # what a row tile hands on for one output
 class Use:
     """What one product of each matrix asks of its tiles; arrays (P, M) or (P, 1).
 
-    K × N weights on ceil(K/R) × ceil(N·s/C) tiles; the lines that a matrix leaves empty are switched off.
+    K × N weights on ceil(K/R) × ceil(N·s/C) tiles, and so many for every copy; lines that are left empty are switched
+    off.
     """
 
     designs: Designs
@@ -41,6 +42,7 @@ class Use:
     cols: F64  # N (1, M)
     row_tiles: F64
     col_tiles: F64
+    copies: F64
     cells: F64
     row_reads: F64
     column_reads: F64
@@ -58,22 +60,28 @@ class Use:
 
         s, reads = column("columns_per_weight"), column("reads")
         row_tiles, col_tiles = np.ceil(K / column("rows")), np.ceil(N * s / column("cols"))
+        copies = column("copies")
         extra = col_tiles if designs.offset_column else 0.0  # the column of offsets is converted once a tile
         reuse = designs.profile.buffers.of("input_reuse") or 1.0
         return cls(
-            designs, K, N, row_tiles, col_tiles,
-            cells=K * N * s,
-            row_reads=K * col_tiles * reads,
-            column_reads=row_tiles * (N * s + extra) * reads,
-            conversions=row_tiles * (N + extra) * column("conversions_per_output"),
-            input_bytes=K * col_tiles * column("dac_bits") / 8 / reuse,
-            output_bytes=row_tiles * N * PARTIAL_SUM_BYTES,
+            designs, K, N, row_tiles, col_tiles, copies,
+            cells=K * N * s * copies,
+            row_reads=K * col_tiles * reads * copies,
+            column_reads=row_tiles * (N + extra) * s * reads * copies,
+            conversions=row_tiles * (N + extra) * column("conversions_per_output") * copies,
+            input_bytes=K * col_tiles * column("dac_bits") / 8 / reuse * copies,
+            output_bytes=row_tiles * N * PARTIAL_SUM_BYTES * copies,
         )  # fmt: skip
 
     @property
     def tiles(self) -> F64:
         """Tiles of a matrix, (P, M)."""
-        return self.row_tiles * self.col_tiles
+        return self.row_tiles * self.col_tiles * self.copies
+
+    @property
+    def additions(self) -> F64:
+        """Sums that an output waits for one after the other, (P, M): over row tiles and copies."""
+        return self.row_tiles * self.copies - 1
 
 
 @dataclass(frozen=True)
@@ -110,13 +118,13 @@ class Component:
         total = np.full(len(d), part.of("area_tile"))
         for name, count in (
             ("area_row", d.rows),
-            ("area_column", d.cols),
+            ("area_column", d.physical_cols),
             ("area_converter", d.adcs_per_tile),
         ):
             if getattr(part, name) is not None:
                 total = total + part.of(name) * count
         if part.area_cell is not None:
-            total = total + part.of("area_cell") * d.rows * d.cols * d.devices
+            total = total + part.of("area_cell") * d.rows * d.physical_cols * d.devices
         if part.area_converter_bit is not None:
             total = total + part.of("area_converter_bit") * d.adc_bits * d.adcs_per_tile
         return total
@@ -147,7 +155,7 @@ class Array(Component):
                 )  # fmt: skip
             # V² · ns · µS = 1e-15 J
             full = (d.v_read_v**2 * d.t_read_ns * device.g_max_us * d.devices)[:, None] * 1e-3
-            weights = use.rows * use.cols
+            weights = use.rows * use.cols * use.copies
             total = total + full * weights * activity
         return np.asarray(total, np.float64)
 
@@ -189,7 +197,7 @@ class Converters(Component):
         if self.designs.profile.timing.law == "neurram":
             d = self.designs
             bits = neurram_counts(d.dac_bits, d.adc_bits, d.phases >= 2)[1]
-            outputs = use.row_tiles * use.cols * (d.slices * d.conversions_per_pair)[:, None]
+            outputs = use.row_tiles * use.copies * use.cols * (d.slices * d.conversions_per_pair)[:, None]
             return np.asarray(self.part.of("energy_per_converted_bit") * outputs * bits[:, None])
         return np.asarray(self.conversion_pj()[:, None] * use.conversions)
 

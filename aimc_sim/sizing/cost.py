@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.hardware import Special
 from aimc_sim.sizing.activity import Activity, gaussian
 from aimc_sim.sizing.components import TILE_PARTS, Array, Component, Use, components, product_ns
 from aimc_sim.sizing.designs import Designs
@@ -19,7 +21,15 @@ from aimc_sim.sizing.workload import Column, Group, Scenario, Workload
 
 F64 = npt.NDArray[np.float64]
 COMPONENTS = (*TILE_PARTS, "attention", "digital", "links", "static")
+TIMED = ("array", "adc", "periphery")
 OPERATIONS = 2  # a multiply-accumulate counts as two
+
+
+class Way(NamedTuple):
+    """members: matrices, by their index, that lie in tiles of the same kind; what one such tile takes, (P,) each."""
+
+    members: tuple[int, ...]
+    tile_area_um2: Mapping[str, F64]
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,9 @@ class Cost:
     tiles_each: F64  # (P, M) of one layer's matrix with all of its copies
     conversions_each: F64  # (P, M) for one token, in one layer
     energy_pj_each: Mapping[str, F64]  # component → (P, M), for one token, in one layer
+    cells_each: F64  # (P, M) that hold weights, of one layer's matrix
     tile_area_um2: Mapping[str, F64]  # component → (P,), one tile
+    ways: tuple[Way, ...]  # in which matrices lie in tiles, the hardware's own and special ones
     stage_ns: Mapping[str, F64]  # component → (P, S): times of the steps of all groups, and attention
     stage_names: tuple[tuple[int, str], ...]  # (group, step) of each
     attention_pj: F64  # (G,) of one layer and token
@@ -59,11 +71,7 @@ class Cost:
     def utilisation(self) -> F64:
         """(P,) share of their cells that holds weights."""
         d = self.designs
-        held = (
-            sum(c.rows * c.cols * c.count * c.layers for c in self.matrices if c.analog)
-            * d.columns_per_weight
-        )
-        return np.asarray(held / np.maximum(self.tiles * d.rows * d.cols, 1))
+        return np.asarray(self.cells_each @ self.layers / np.maximum(self.tiles * d.rows * d.cols, 1))
 
     @cached_property
     def conversions(self) -> F64:
@@ -101,13 +109,17 @@ class Cost:
 
     @cached_property
     def tile_mm2(self) -> F64:
-        """(P,) area of one tile."""
-        return np.asarray(sum(self.tile_area_um2.values()) * 1e-6)
+        """(P,) area of one tile, the largest that is used."""
+        return np.asarray(np.max([sum(way.tile_area_um2.values()) for way in self.ways], axis=0) * 1e-6)
 
     @cached_property
     def area_mm2(self) -> dict[str, F64]:
         """Component → (P,) area of all tiles; "static" is what chips have beside them."""
-        found = {name: area * self.tiles * 1e-6 for name, area in self.tile_area_um2.items()}
+        found = {name: np.zeros(len(self.designs)) for name in self.tile_area_um2}
+        for way in self.ways:
+            tiles = self.tiles_each[:, way.members] @ self.layers[list(way.members)]
+            for name, area in way.tile_area_um2.items():
+                found[name] = found[name] + area * tiles * 1e-6
         found["static"] = self.chips * self.designs.profile.chip.of("area_fixed") * 1e-6
         return found
 
@@ -139,6 +151,11 @@ class Cost:
         counts = np.array([c.active / c.count for c in self.matrices]) * self.layers
         working = np.ceil(self.tiles_each @ counts / self.tiles_per_chip)
         return np.asarray(np.maximum(np.minimum(working, self.chips) - 1, 0) * self.workload.model.hidden * 2)
+
+    def area_um2_of(self, i: int) -> dict[str, F64]:
+        """Component → (P,) area of the tiles of one layer's matrix i."""
+        (way,) = (way for way in self.ways if i in way.members)
+        return {name: area * self.tiles_each[:, i] for name, area in way.tile_area_um2.items()}
 
     # -- time -------------------------------------------------------------------------------------------------
 
@@ -227,30 +244,64 @@ def evaluate(
     asked, busy = scenario or Scenario(), activity or Activity()
     groups = workload.groups(asked.head)
     matrices = tuple(column for column in workload.columns if column.group < len(groups))
-    k, n = ([getattr(c, name) for c in matrices] for name in ("rows", "cols"))
-    use, parts = Use.of(designs, k, n), components(designs)
+    k = np.array([column.rows for column in matrices], np.float64)
     analog = np.array([c.analog for c in matrices], np.float64)
     active = np.array([c.active for c in matrices], np.float64) * analog
     once = 1 / asked.context if asked.phase == "prefill" else 1.0  # the head, of a prompt's last token
     share = np.array([once if c.role == "head" else 1.0 for c in matrices]) * active
-    array = parts["array"]
-    assert isinstance(array, Array)
-    needed = designs.profile.array.voltage_read is not None
-    activities = busy.of(designs, [c.names for c in matrices], k) if needed else None
-    energy = {
-        name: (array.energy_pj(use, activities) if part is array else part.energy_pj(use)) * share
-        for name, part in parts.items()
-    }
+    counts = np.array([c.count for c in matrices], np.float64) * analog
+    variants = _variants(designs, matrices)
+    size = (len(designs), len(matrices))
+    energy = {name: np.zeros(size) for name in TILE_PARTS}
+    tiles, cells, conversions = np.zeros(size), np.zeros(size), np.zeros(size)
+    for held in variants:
+        at, points = held.members, held.designs
+        tiles[:, at], cells[:, at], conversions[:, at] = held.use.tiles, held.use.cells, held.use.conversions
+        needed = designs.profile.array.voltage_read is not None
+        activities = busy.of(points, [matrices[i].names for i in at], k[at]) if needed else None
+        for name, part in held.parts.items():
+            energy[name][:, at] = (
+                part.energy_pj(held.use, activities) if isinstance(part, Array) else part.energy_pj(held.use)
+            )
     attention_ns, attention_pj = _attention(designs, groups, asked)
     digital_pj = np.array([_digital(designs, group, asked)[0] for group in groups])
-    stage_ns, names = _stages(designs, groups, matrices, use, parts, attention_ns, asked)
-    counts = np.array([c.count for c in matrices], np.float64) * analog
+    stage_ns, names = _stages(designs, groups, matrices, variants, attention_ns, asked)
     return Cost(
         designs, workload, asked, matrices, groups,
-        tiles_each=use.tiles * counts, conversions_each=use.conversions * share, energy_pj_each=energy,
-        tile_area_um2={name: part.area_um2() for name, part in parts.items()},
+        tiles_each=tiles * counts, conversions_each=conversions * share,
+        energy_pj_each={name: value * share for name, value in energy.items()},
+        cells_each=cells * counts,
+        tile_area_um2={name: part.area_um2() for name, part in components(designs).items()},
+        ways=tuple(Way(tuple(held.members), held.tile_area_um2) for held in variants),
         stage_ns=stage_ns, stage_names=names, attention_pj=attention_pj, digital_pj=digital_pj,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """Matrices that lie in tiles in one way. members: their indices."""
+
+    designs: Designs
+    members: list[int]
+    use: Use
+    parts: dict[str, Component]
+
+    @property
+    def tile_area_um2(self) -> dict[str, F64]:
+        """Component → (P,) of one tile."""
+        return {name: part.area_um2() for name, part in self.parts.items()}
+
+
+def _variants(designs: Designs, matrices: tuple[Column, ...]) -> list[_Variant]:
+    members: dict[Special | None, list[int]] = {}
+    for i, column in enumerate(matrices):
+        members.setdefault(column.special, []).append(i)
+    found = []
+    for special, at in members.items():
+        points = designs.held_by(special)
+        use = Use.of(points, [matrices[i].rows for i in at], [matrices[i].cols for i in at])
+        found.append(_Variant(points, at, use, components(points)))
+    return found
 
 
 KEYS_SERVE = 128  # queries of a prompt that a key, read once, serves: the block of a fused attention
@@ -302,13 +353,16 @@ def _digital(designs: Designs, group: Group, scenario: Scenario) -> tuple[float,
 
 
 def _stages(
-    designs: Designs, groups: tuple[Group, ...], matrices: tuple[Column, ...], use: Use,
-    parts: Mapping[str, Component], attention_ns: F64, scenario: Scenario,
+    designs: Designs, groups: tuple[Group, ...], matrices: tuple[Column, ...], variants: list[_Variant],
+    attention_ns: F64, scenario: Scenario,
 ) -> tuple[dict[str, F64], tuple[tuple[int, str], ...]]:  # fmt: skip
     """Component → (P, S) ns of every step, and (group, step) of each."""
     add, hop = designs.profile.periphery.of("delay_add"), designs.profile.interconnect.of("delay_hop")
-    own = {name: parts[name].delay_ns() for name in ("array", "adc", "periphery")}
-    product = own["array"] + own["adc"] + own["periphery"]
+    own = [{name: held.parts[name].delay_ns() for name in TIMED} for held in variants]
+    extra = np.zeros((len(designs), len(matrices)))  # sums behind the product
+    variant_of = np.zeros(len(matrices), np.int64)
+    for index, held in enumerate(variants):
+        extra[:, held.members], variant_of[held.members] = held.use.additions * add, index
     names: list[tuple[int, str]] = []
     steps: list[dict[str, F64 | float]] = []
     for index, group in enumerate(groups):
@@ -325,9 +379,9 @@ def _stages(
             times: dict[str, F64 | float] = {"interconnect": 0.0 if group.layers == (-1,) else hop}
             taken: F64 | float = 0.0
             if tiled:
-                adds = (use.row_tiles[:, tiled].max(axis=1) - 1) * add
-                times |= own | {"periphery": own["periphery"] + adds}
-                taken = product + adds
+                slowest = _slowest(own, variant_of, extra, tiled)
+                times |= slowest
+                taken = np.asarray(sum(slowest.values()))
             if len(tiled) < len(here):
                 times["digital"] = np.maximum(max(slow[i] for i, _ in here if i in slow) - taken, 0.0)
             names.append((index, "+".join(column.role for _, column in here)))
@@ -336,12 +390,27 @@ def _stages(
                 names.append((index, "attention"))
                 steps.append({"attention": float(attention_ns[index])})
     table = {
-        name: np.zeros((len(designs), len(steps))) for name in (*own, "interconnect", "attention", "digital")
+        name: np.zeros((len(designs), len(steps)))
+        for name in (*TIMED, "interconnect", "attention", "digital")
     }
     for at, found in enumerate(steps):
         for name, value in found.items():
             table[name][:, at] = value
     return table, tuple(names)
+
+
+def _slowest(
+    own: list[dict[str, F64]], variant_of: npt.NDArray[np.int64], extra: F64, members: list[int]
+) -> dict[str, F64]:
+    """Component → (P,) ns of the slowest product among matrices that work side by side, its sums in the periphery."""
+    ways = []
+    for variant in sorted(set(variant_of[members].tolist())):
+        adds = extra[:, [i for i in members if variant_of[i] == variant]].max(axis=1)
+        ways.append({**own[variant], "periphery": own[variant]["periphery"] + adds})
+    if len(ways) == 1:
+        return ways[0]
+    last = np.argmax([sum(way.values()) for way in ways], axis=0)
+    return {name: np.choose(last, [way[name] for way in ways]) for name in TIMED}
 
 
 def peak(designs: Designs) -> dict[str, F64]:
@@ -357,9 +426,9 @@ def peak(designs: Designs) -> dict[str, F64]:
         part.energy_pj(use, activity) if isinstance(part, Array) else part.energy_pj(use)
         for part in components(designs).values()
     )
-    pj = np.asarray(pj)[:, 0]
+    pj = np.asarray(pj)[:, 0] / designs.copies  # of one of the tiles that hold the same weights
     mm2 = np.asarray(sum(part.area_um2() for part in components(designs).values())) * 1e-6
-    tops = OPERATIONS * designs.rows * weights / ns * 1e-3
+    tops = OPERATIONS * designs.rows * weights / designs.copies / ns * 1e-3
     found = {"product_ns": ns, "product_pj": pj, "tops": tops, "power_w": pj / ns * 1e-3, "area_mm2": mm2,
              "tops_per_w": tops / (pj / ns * 1e-3), "tops_per_mm2": tops / mm2}  # fmt: skip
     chip = designs.profile.chip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,17 +12,20 @@ import numpy.typing as npt
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels.reads import slice_count
+from aimc_sim.placement import Special
 from aimc_sim.sizing.adc import lost_bits
 from aimc_sim.sizing.profile import Profile, profile_for
 from aimc_sim.spec import nearest
+from aimc_sim.weights import MAX_COPIES
 
 F64 = npt.NDArray[np.float64]
 WHOLE = ("rows", "cols", "dac_bits", "slice_bits", "phases", "adc_bits", "adcs_per_tile", "slices", "pair_columns",
-         "devices")  # fmt: skip
+         "devices", "copies")  # fmt: skip
 REAL = ("t_read_ns", "t_lsb_ns", "v_read_v")
 PULSES = ("pulse_width", "multi_phase")
 _LIMITS = {"rows": 32768, "cols": 1 << 20, "dac_bits": 16, "slice_bits": 15, "phases": 64, "adc_bits": 16,
-           "adcs_per_tile": 1 << 20, "slices": 32, "pair_columns": 2, "devices": 2}  # fmt: skip
+           "adcs_per_tile": 1 << 20, "slices": 32, "pair_columns": 2, "devices": 2,
+           "copies": MAX_COPIES}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Designs:
 
     rows, cols: of a tile, physical lines; slices: cells that hold the digits of a weight; pair_columns: 2 where the two
     polarities are columns of their own; conversions_per_pair: 2 where their codes are subtracted; adcs_per_tile: shared
-    by the columns in turn; t_read_ns: one read at full input; v_read_v: its voltage.
+    by the columns in turn; copies: sets of tiles that hold the same matrix; t_read_ns: one read at full input;
+    v_read_v: its voltage.
     """
 
     hardware: Hardware
@@ -52,6 +56,7 @@ class Designs:
     slices: F64
     pair_columns: F64
     devices: F64
+    copies: F64
     t_read_ns: F64
     t_reference_ns: F64  # the reading time that the hardware's noise stands for
     v_read_v: F64
@@ -128,6 +133,23 @@ class Designs:
         return self.slices * self.pair_columns
 
     @property
+    def physical_cols(self) -> F64:
+        """Columns that a tile has, (P,): those for weights, spares, and the offset columns."""
+        repair = self.hardware.repair
+        more = (0 if repair is None else repair.spare_columns) + int(self.offset_column)
+        return self.cols + more * self.columns_per_weight
+
+    def held_by(self, special: Special | None) -> Designs:
+        """The same points for matrices that ``special`` holds otherwise."""
+        if special is None:
+            return self
+        given = {"copies": special.copies, "devices": special.devices, "adc_bits": special.adc_bits}
+        arrays = {
+            name: np.full(len(self), float(value)) for name, value in given.items() if value is not None
+        }
+        return replace(self, hardware=special.applied_to(self.hardware), **arrays)
+
+    @property
     def conversions_per_output(self) -> F64:
         """Conversions of an output of a row tile, (P,): reads × slices × polarities, as far as sums are digital."""
         reads = np.ones_like(self.reads) if self.analog_sum else self.reads
@@ -180,6 +202,7 @@ class Designs:
                 do="set weights.bits and weights.cell_bits there",
             )
         tables["weights"]["devices"] = int(self.devices[i])
+        tables["weights"]["copies"] = int(self.copies[i]) if self.copies[i] > 1 else None
         if self.mode == "multi_phase":
             tables["dac"]["phases"] = int(self.phases[i])
         factor = float(self.noise_factor[i])
@@ -217,7 +240,7 @@ def _usual(chip: Hardware) -> dict[str, int | None]:
         "phases": dac.phases if dac is not None and dac.mode == "multi_phase" else 1,
         "adc_bits": None if chip.adc is None else chip.adc.bits,
         "slices": weights.slices, "pair_columns": 2 if two_columns else 1,
-        "devices": weights.devices,
+        "devices": weights.devices, "copies": weights.copies or 1,
     }  # fmt: skip
 
 

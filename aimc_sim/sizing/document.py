@@ -154,12 +154,14 @@ def _matrices(cost: Cost, group: int) -> list[dict[str, Any]]:
         }  # fmt: skip
         if column.analog:
             tiles = _one(cost.tiles_each[0, i])
-            area = {name: _one(value) * tiles * 1e-6 for name, value in cost.tile_area_um2.items()}
+            area = {name: _one(value) * 1e-6 for name, value in cost.area_um2_of(i).items()}
             energy = {name: value[0, i] * 1e-12 for name, value in cost.energy_pj_each.items()}
             parts = _parts(energy, {name: ns * 1e-9 for name, ns in own_ns.items()}, area)
             d = cost.designs
-            held = column.rows * column.cols * column.count * _one(d.columns_per_weight)
+            held = float(cost.cells_each[0, i])
             entry |= {
+                "held_otherwise": None if column.special is None else column.special.model_dump(
+                    mode="json", include={"copies", "devices", "adc_bits"}, exclude_none=True),
                 "tiles": int(tiles), "utilisation": held / (tiles * _one(d.rows) * _one(d.cols)),
                 "conversions_per_token": _one(cost.conversions_each[0, i]), **_sums(parts), "components": parts,
             }  # fmt: skip
@@ -187,11 +189,11 @@ def _layer(cost: Cost, group: int) -> dict[str, Any]:
         "digital": float(cost.digital_pj[group]) * 1e-12,
     }
     latency = {name: float(value[0, steps].sum()) * 1e-9 for name, value in cost.stage_ns.items()}
-    area = {name: _one(value) * tiles * 1e-6 for name, value in cost.tile_area_um2.items()}
+    area = {name: sum(_one(cost.area_um2_of(i)[name]) for i in members) * 1e-6 for name in cost.tile_area_um2}
     parts = _parts(energy, latency, area)
     d = cost.designs
-    held = sum(c.rows * c.cols * c.count for c in cost.matrices if c.group == group and c.analog)
-    share = held * _one(d.columns_per_weight) / (tiles * _one(d.rows) * _one(d.cols)) if tiles else 0.0
+    held = float(cost.cells_each[0, members].sum())
+    share = held / (tiles * _one(d.rows) * _one(d.cols)) if tiles else 0.0
     return {
         "tiles": int(tiles), "utilisation": share,
         "conversions_per_token": float(cost.conversions_each[0, members].sum()), **_sums(parts), "components": parts,
@@ -218,7 +220,7 @@ def _total(cost: Cost) -> dict[str, Any]:
 def _design(designs: Designs) -> dict[str, Any]:
     names = (
         "rows cols dac_bits slice_bits phases adc_bits enob adcs_per_tile slices pair_columns columns_per_weight reads "
-        "rounds t_read_ns v_read_v noise_factor"
+        "copies rounds t_read_ns v_read_v noise_factor"
     ).split()
     return {"mode": designs.mode, **{name: _one(getattr(designs, name)) for name in names}}
 

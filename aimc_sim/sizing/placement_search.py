@@ -1,19 +1,15 @@
-"""Which matrices stay digital: an accuracy bar at least energy, with a bound on what any choice could save.
+"""Which matrices stay digital, or are held better than the rest, to meet an accuracy bar at least energy.
 
-    minimise  Σ c_m x_m   with   Σ s_m x_m ≥ S - bar,   Σ w_m x_m ≤ (1 - a)·W,   x_m ∈ {0, 1}
-
-x_m: matrix m is digital; c_m: energy that this costs (docs/sizing.md); s_m: its share of the loss S (`sensitivity`);
-w_m: its weights, W those of the model, a the share that has to stay analog. Greedy by s_m/c_m, then what has become
-needless is taken back; whole numbers where greedy finds nothing. The linear programme with 0 ≤ x ≤ 1 is a lower bound,
-and the gap to it a certificate. Shares do not really add up, so the placement is scored, and the bar of the additive
-model moved until the measured loss meets the real one.
+Moves are digital, more copies, two devices a polarity, more converter bits, as far as the hardware allows them. A move
+takes off as much of a matrix's share of the loss (`sensitivity`) as it takes off the noise of its product; digital
+takes all of it. `placement_choice` chooses. Shares do not really add up, so placements are scored by forward passes,
+and the bar of the additive model moved until the measured loss meets the real one.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,37 +17,27 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import AimcError, BadInput
-from aimc_sim.hardware import Hardware, Placement, preset_names
+from aimc_sim.hardware import Hardware, Placement, Special, preset_names
 from aimc_sim.sizing.cost import evaluate
 from aimc_sim.sizing.designs import Designs
+from aimc_sim.sizing.placement_choice import DIGITAL, Choice, Options, choose, least_loss
 from aimc_sim.sizing.profile import Profile
-from aimc_sim.sizing.sensitivity import Estimate, Measuring, Sensitivity
+from aimc_sim.sizing.sensitivity import Estimate, Measuring, Metric, Sensitivity
 from aimc_sim.sizing.workload import Scenario, Workload
+from aimc_sim.spec import nearest
 
 F64 = npt.NDArray[np.float64]
 ROUNDS = 6  # placements that are scored at most
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the additive model chooses. digital: names; energy_j: what they cost more; bound_j: no choice costs less;
-    loss: what the model expects to be left, nats per token."""
-
-    digital: tuple[str, ...]
-    energy_j: float
-    bound_j: float
-    loss: float
-
-    @property
-    def gap(self) -> float:
-        """How much of the energy a better choice could save at most, 0 to 1."""
-        return (self.energy_j - self.bound_j) / self.energy_j if self.energy_j > 0 else 0.0
+KINDS = ("digital", "copies", "devices", "adc-bits")
+_STEPS = {"copies": (2, 3, 4), "devices": (2,), "adc-bits": (1, 2)}  # bits: more than the hardware's
+_EVERY = ("*",)
 
 
 @dataclass(frozen=True)
 class Found:
     """A placement. bar: nats per token; loss: on the chips of the search; unseen: on chips that it has not seen, beside
-    the whole model in tiles (all_unseen) and converters around ideal cells there; scored: placements that were."""
+    the whole model in tiles (all_unseen) and converters around ideal cells there; recovered_by_metric: by
+    either metric; scored: placements that were."""
 
     choice: Choice
     bar: float
@@ -62,6 +48,7 @@ class Found:
     analog_share: float
     energy_j: float
     energy_all_analog_j: float
+    recovered_by_metric: dict[str, float]
     scored: int
 
     @property
@@ -82,94 +69,70 @@ class Found:
         return {**document, "recovered_share": self.recovered, "met": self.met, "unit": "nats per token"}
 
 
-def extra_energy(
-    work: Workload, designs: Designs, names: Sequence[str], scenario: Scenario | None = None
-) -> F64:
-    """(len(names),) energy of a token in J that each matrix costs more when it alone is digital; may be negative."""
-    base = Placement(lm_head=work.placement.lm_head, digital=work.placement.digital)
-    whole = float(evaluate(designs, replace(work, placement=base), scenario).energy_per_token_j[0])
-    found = []
-    for name in names:
-        placed = Placement(lm_head=base.lm_head, digital=(*base.digital, name))
-        found.append(
-            float(evaluate(designs, replace(work, placement=placed), scenario).energy_per_token_j[0])
-        )
-    return np.array(found) - whole
+def moves_of(hardware: Hardware, kinds: Sequence[str] = KINDS) -> dict[str, Special | None]:
+    """What can be done to a matrix of this hardware, by its label; None: digital. Raises BadInput for unknown kinds.
 
-
-def choose(
-    names: Sequence[str], shares: npt.ArrayLike, energy_j: npt.ArrayLike, weights: npt.ArrayLike, bar: float,
-    analog: float = 0.0, total_weights: float | None = None,
-) -> Choice:  # fmt: skip
-    """Names that become digital so that at most ``bar`` nats per token of the additive model are left.
-
-    shares: (M,) nats per token; energy_j: (M,) what each costs more; weights: (M,) of total_weights (None: their sum);
-    analog: the share of them that stays in tiles. Raises AimcError where no choice meets both, naming the best.
+    Two devices a polarity of a fit that describes two already, say, are left out.
     """
-    s, c, w = (np.asarray(value, np.float64) for value in (shares, energy_j, weights))
-    needed = max(float(s.sum()) - bar, 0.0)
-    total = float(w.sum() if total_weights is None else total_weights)
-    room = (1.0 - analog + 1e-12) * total
-    bound = _programme(s, c, w, needed, room)
-    taken = None
-    if bound is not None:
-        taken = _greedy(s, c, w, needed, room)
-        if taken is None:  # what only just fits
-            whole = _programme(s, c, w, needed, room, whole=True)
-            taken = None if whole is None else whole[1] > 0.5
-    if bound is None or taken is None:
-        least = least_loss(s, w, analog, total)
-        raise AimcError(
-            f"no placement leaves {bar:.4g} nats per token with {100 * analog:.3g} % of the weights analog: the "
-            f"additive model comes down to {least:.4g}. Next: allow a larger loss with --budget, or fewer analog "
-            "weights with --analog."
-        )
-    chosen = np.flatnonzero(taken).tolist()
-    return Choice(
-        tuple(names[i] for i in chosen), float(c[chosen].sum()), bound[0], float(s.sum() - s[chosen].sum())
-    )
+    for kind in kinds:
+        if kind not in KINDS:
+            raise BadInput("--moves", got=kind, why="it is no way to hold a matrix", do=nearest(kind, KINDS))
+    found: dict[str, Special | None] = {DIGITAL: None} if "digital" in kinds else {}
+    for kind in (kind for kind in KINDS if kind in kinds and kind != "digital"):
+        for step in _STEPS[kind]:
+            special = _special(hardware, kind, step)
+            if special is not None:
+                found[_label(special)] = special
+    if not found:
+        raise BadInput(
+            "--moves", got=",".join(kinds), why="this hardware allows none of them",
+            do=f"allow others: {', '.join(KINDS)}",
+        )  # fmt: skip
+    return found
 
 
-def _greedy(s: F64, c: F64, w: F64, needed: float, room: float) -> npt.NDArray[np.bool_] | None:
-    """The cheaper of two orders, by loss per energy and by loss per weight, each without what it does not need."""
-    best = None
-    # In the first what saves energy comes first of all; the second is for when room is scarce.
-    for value in (np.where(c > 0, s / np.maximum(c, 1e-300), np.inf), s / np.maximum(w, 1.0)):
-        taken, won, used = np.zeros(len(s), bool), 0.0, 0.0
-        for i in np.lexsort((-s, -value)):
-            enough = won >= needed
-            if used + w[i] > room or (enough and c[i] >= 0) or (not enough and s[i] <= 0 and c[i] >= 0):
-                continue
-            taken[i], won, used = True, won + s[i], used + w[i]
-        if won < needed:
-            continue
-        for i in np.flatnonzero(taken)[np.argsort(-c[taken], kind="stable")]:
-            if c[i] > 0 and won - s[i] >= needed:
-                taken[i], won = False, won - s[i]
-        if best is None or c[taken].sum() < c[best].sum():
-            best = taken
-    return best
+def _special(hardware: Hardware, kind: str, step: int) -> Special | None:
+    weights, bits = hardware.weights, 0 if hardware.adc is None else hardware.adc.bits
+    if kind == "adc-bits":
+        if not bits or bits + step > 16:
+            return None
+        special = Special(matrices=_EVERY, adc_bits=bits + step)
+    elif step <= (weights.devices if kind == "devices" else weights.copies or 1):
+        return None
+    else:
+        special = Special(matrices=_EVERY, **{kind: step})
+    try:
+        held_by(hardware, special)
+    except BadInput:
+        return None
+    return special
 
 
-def _programme(
-    s: F64, c: F64, w: F64, needed: float, room: float, whole: bool = False
-) -> tuple[float, F64] | None:
-    """Optimum and x of the linear programme, or of the one in whole numbers; None where it has no solution."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
-    # All in units of their largest sum: the solver's tolerances are absolute.
-    cost, won, used = (max(float(np.abs(value).sum()), 1e-300) for value in (c, s, w))
-    limits = LinearConstraint(np.stack([s / won, w / used]), [needed / won, -np.inf], [np.inf, room / used])
-    found = milp(c / cost, integrality=np.full(len(c), int(whole)), bounds=Bounds(0, 1), constraints=limits)
-    return (float(found.fun) * cost, np.asarray(found.x)) if found.x is not None else None
+def _label(special: Special) -> str:
+    if special.adc_bits is not None:
+        return f"{special.adc_bits}-bit ADC"
+    return f"{special.copies} copies" if special.copies is not None else f"{special.devices} devices"
 
 
-def least_loss(shares: npt.ArrayLike, weights: npt.ArrayLike, analog: float, total_weights: float) -> float:
-    """What the additive model leaves at least, with this share of the weights analog; infinite where nothing fits."""
-    s, w = (np.asarray(value, np.float64) for value in (shares, weights))
-    found = _programme(s * 0, -s, w, 0.0, (1.0 - analog + 1e-12) * total_weights, whole=True)
-    # A little more than that: what is asked for next must not fail by a rounding.
-    return math.inf if found is None else float(s[found[1] < 0.5].sum() + 1e-9 * np.abs(s).sum())
+def held_by(hardware: Hardware, special: Special) -> Hardware:
+    """The hardware with all of its matrices held so, checked like any other. Raises BadInput where that cannot be."""
+    placement = hardware.placement.model_copy(update={"special": (special,)})
+    return Hardware.parse({**hardware.model_dump(mode="json"), "placement": placement.model_dump(mode="json")},
+                          hardware.name)  # fmt: skip
+
+
+def extra_energy(
+    work: Workload, designs: Designs, names: Sequence[str], moves: Mapping[str, Special | None],
+    scenario: Scenario | None = None,
+) -> F64:  # fmt: skip
+    """(names, moves) energy of a token in J that each matrix costs more when it alone is held so; may be negative."""
+    whole = float(evaluate(designs, work, scenario).energy_per_token_j[0])
+    found = np.empty((len(names), len(moves)))
+    for i, name in enumerate(names):
+        for j, move in enumerate(moves):
+            placed = replace(work, placement=merged(work.placement, {name: move}, moves))
+            found[i, j] = evaluate(designs, placed, scenario).energy_per_token_j[0]
+    return found - whole
 
 
 def parse_budget(text: str, whole: float, converters: float) -> float:
@@ -192,6 +155,7 @@ def search(
     work: Workload,
     designs: Designs,
     budget: str,
+    moves: Mapping[str, Special | None],
     *,
     analog: float = 0.9,
     unseen: int = 3,
@@ -204,51 +168,57 @@ def search(
     plan = measuring.plan
     matrices = sensitivity.matrices
     names = [matrix.name for matrix in matrices]
-    shares = [matrix.share for matrix in matrices]
-    weights = [float(matrix.weights) for matrix in matrices]
+    shares = np.array([matrix.share for matrix in matrices])
+    weights = np.array([float(matrix.weights) for matrix in matrices])
     total = float(sum(matrix.rows * matrix.cols for matrix in work.model.matrices()))
     bar = parse_budget(budget, sensitivity.all.mean, sensitivity.converters.mean)
-    energy = extra_energy(work, designs, names, scenario)
     seeds = range(plan.seed, plan.seed + plan.chips)
     other = range(plan.seed + plan.chips, plan.seed + plan.chips + unseen)
-    in_tiles = sum(weights) / total  # the hardware may keep some digital anyway
+    in_tiles = float(weights.sum()) / total  # the hardware may keep some digital anyway
     if analog > in_tiles:
         raise BadInput(
             "--analog", got=analog, do="ask for less",
             why=f"the hardware itself keeps only {100 * in_tiles:.1f} % of the weights in tiles",
         )  # fmt: skip
-    kept = analog + 1.0 - in_tiles
+    options = Options(
+        tuple(names), tuple(moves), shares[:, None] * _taken_off(measuring, work, designs.hardware, names, moves),
+        extra_energy(work, designs, names, moves, scenario),
+        weights[:, None] * np.array([special is None for special in moves.values()]),
+        float(shares.sum()), total, analog + 1.0 - in_tiles,
+    )  # fmt: skip
     best: tuple[Choice, Estimate] | None = None
     target, tried = bar, 0
     while tried < ROUNDS:
         try:
-            choice = choose(names, shares, energy, weights, target, kept, total)
+            choice = choose(options, target)
         except AimcError:  # by the additive model; what the room allows may do better than that
-            target = least_loss(shares, weights, kept, total)
-            choice = choose(names, shares, energy, weights, target, kept, total)
+            target = least_loss(options)
+            choice = choose(options, target)
         loss = _score(measuring, choice, names, seeds, "placements")
         tried += 1
-        if best is not None and choice.digital == best[0].digital:
+        if best is not None and choice.taken == best[0].taken:
             break
         if best is None or _better((choice, loss), best, bar):
             best = (choice, loss)
-        if 0.97 * bar <= loss.mean <= bar or (loss.mean <= bar and not choice.digital):
+        if 0.97 * bar <= loss.mean <= bar or (loss.mean <= bar and not choice.taken):
             break
         target = max(target + 0.99 * bar - loss.mean, 0.0)
     assert best is not None  # of the first round
     choice, loss = best
-    measuring.run("unseen chips", {"all": tuple(names), _key(choice.digital): _analog(names, choice)}, other)
+    key = _key(choice)
+    measuring.run("unseen chips", {"all": tuple(names), key: _held(names, choice)}, other)
     measuring.run("unseen chips", {"converters": tuple(names)}, other[:1])
     held = set(choice.digital)
-    placed = replace(work, placement=merged(work.placement, choice.digital))
+    placed = replace(work, placement=merged(work.placement, choice.taken, moves))
     return Found(
         choice, bar, loss,
-        unseen=measuring.loss(_key(choice.digital), other),
+        unseen=measuring.loss(key, other),
         all_unseen=measuring.loss("all", other),
         converters=measuring.loss("converters", other[:1]),
         analog_share=sum(m.weights for m in matrices if m.name not in held) / total,
         energy_j=float(evaluate(designs, placed, scenario).energy_per_token_j[0]),
         energy_all_analog_j=float(evaluate(designs, work, scenario).energy_per_token_j[0]),
+        recovered_by_metric={metric: _recovered(measuring, key, other, metric) for metric in ("kl", "loss")},
         scored=tried,
     )  # fmt: skip
 
@@ -260,41 +230,81 @@ def _better(new: tuple[Choice, Estimate], old: tuple[Choice, Estimate], bar: flo
     return new[0].energy_j < old[0].energy_j if new[1].mean <= bar else new[1].mean < old[1].mean
 
 
-def _analog(names: Collection[str], choice: Choice) -> tuple[str, ...]:
-    held = set(choice.digital)
-    return tuple(name for name in names if name not in held)
+def _taken_off(
+    measuring: Measuring,
+    work: Workload,
+    hardware: Hardware,
+    names: Sequence[str],
+    moves: Mapping[str, Special | None],
+) -> F64:
+    """(names, moves) share of the noise of each product that a move takes off."""
+    assert work.file is not None
+    better = {label: held_by(hardware, special) for label, special in moves.items() if special is not None}
+    plain, *others = measuring.noise(work.file, {"": hardware, **better})
+    measured = dict(zip(better, others, strict=True))
+    found = np.ones((len(names), len(moves)))
+    for j, label in enumerate(moves):
+        if label in measured:
+            left = [measured[label][name] / plain[name] if plain[name] else 1.0 for name in names]
+            found[:, j] = np.clip(1 - np.array(left), 0, 1)
+    return found
 
 
-def _key(digital: Collection[str]) -> str:
-    return "digital/" + json.dumps(sorted(digital), separators=(",", ":"))
+def _recovered(measuring: Measuring, key: str, seeds: range, metric: Metric) -> float:
+    whole, left = (measuring.loss(at, seeds, metric).mean for at in ("all", key))
+    floor = measuring.loss("converters", seeds[:1], metric).mean
+    return (whole - left) / (whole - floor) if whole > floor else 0.0
 
 
-def _score(
-    measuring: Measuring, choice: Choice, names: Collection[str], seeds: range, stage: str
-) -> Estimate:
-    key = _key(choice.digital)
-    measuring.run(stage, {key: _analog(names, choice)}, seeds)
-    return measuring.loss(key, seeds)
+def _held(names: Sequence[str], choice: Choice) -> dict[str, str]:
+    """Matrix → how it is held, of those in tiles."""
+    return {name: choice.taken.get(name, "") for name in names if choice.taken.get(name) != DIGITAL}
 
 
-def merged(placement: Placement, digital: Collection[str]) -> Placement:
-    """A placement with more digital matrices."""
-    return Placement(lm_head=placement.lm_head, digital=(*placement.digital, *digital))
+def _key(choice: Choice) -> str:
+    return "placed/" + json.dumps(choice.taken, sort_keys=True, separators=(",", ":"))
 
 
-def placement_file(hardware: Hardware, digital: Collection[str], note: str = "") -> str:
-    """A hardware file with these matrices digital: laid over its preset where it is one, else everything in full."""
-    placed = merged(hardware.placement, digital)
+def _score(measuring: Measuring, choice: Choice, names: Sequence[str], seeds: range, stage: str) -> Estimate:
+    measuring.run(stage, {_key(choice): _held(names, choice)}, seeds)
+    return measuring.loss(_key(choice), seeds)
+
+
+def merged(placement: Placement, taken: Mapping[str, str], moves: Mapping[str, Special | None]) -> Placement:
+    """A placement with what is done to these matrices, matrix → move. They come first: the first table counts."""
+    digital = tuple(name for name, move in taken.items() if moves[move] is None)
+    tables = []
+    for label, special in moves.items():
+        members = tuple(name for name, move in taken.items() if move == label)
+        if special is not None and members:
+            tables.append(special.model_copy(update={"matrices": members}))
+    special = (*tables, *(placement.special or ()))
+    return Placement(
+        lm_head=placement.lm_head, digital=(*placement.digital, *digital), special=special or None
+    )
+
+
+def placement_file(hardware: Hardware, placed: Placement, note: str = "") -> str:
+    """A hardware file with another placement: laid over its preset where it is one, else everything in full."""
     lines = [f"# {line}" for line in note.splitlines()]
     preset = next((name for name in preset_names() if Hardware.load(name).id == hardware.id), None)
     if preset is None:
         chosen = hardware.model_copy(update={"placement": placed, "name": f"{hardware.name}, placed"})
         return "\n".join([*lines, chosen.to_toml()])
-    names = ",\n    ".join(json.dumps(name, ensure_ascii=False) for name in placed.digital)
-    head = [f'base = "{preset}"', f'name = "{preset}, placed"', "", "[placement]"]
+    lines += [f'base = "{preset}"', f'name = "{preset}, placed"', "", "[placement]"]
     if placed.lm_head != "analog":
-        head.append(f'lm_head = "{placed.lm_head}"')
-    return "\n".join([*lines, *head, f"digital = [\n    {names},\n]" if names else "digital = []", ""])
+        lines.append(f'lm_head = "{placed.lm_head}"')
+    lines.append(_listed("digital", placed.digital))
+    for table in placed.special or ():
+        given = table.model_dump(mode="json", exclude={"matrices"}, exclude_none=True)
+        lines += ["", "[[placement.special]]", *(f"{name} = {value}" for name, value in given.items())]
+        lines.append(_listed("matrices", table.matrices))
+    return "\n".join([*lines, ""])
+
+
+def _listed(key: str, names: Sequence[str]) -> str:
+    inner = "".join(f"    {json.dumps(name, ensure_ascii=False)},\n" for name in names)
+    return f"{key} = [\n{inner}]" if inner else f"{key} = []"
 
 
 def designs_of(hardware: Hardware, profile: Profile | None) -> Designs:

@@ -10,7 +10,7 @@ first; without a forward pass an estimate, its noise times what a unit of noise 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from pydantic import Field
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing.accuracy import Text, decibels, product_noise
-from aimc_sim.sizing.sensitivity_bench import Task, Worker
+from aimc_sim.sizing.sensitivity_bench import Held, Task, Worker
 from aimc_sim.sizing.sweep_pool import Pool, default_workers
 from aimc_sim.sizing.sweep_store import Store
 from aimc_sim.spec import Spec
@@ -144,7 +144,7 @@ class Measuring:
         self.plan, self.tokens, self._store, self._pool, self._tell = plan, tokens, store, pool, tell
         self.found = store.found()
 
-    def run(self, stage: str, sets: dict[str, tuple[str, ...]], seeds: Iterable[int]) -> None:
+    def run(self, stage: str, sets: Mapping[str, Held], seeds: Iterable[int]) -> None:
         """Score what is missing of sets × chips."""
         tasks, total = [], 0
         for seed in seeds:
@@ -166,29 +166,31 @@ class Measuring:
 
         self._pool.run(tasks, keep)
 
-    def table(self, key: str, seeds: Iterable[int]) -> F64:
-        """(chips, windows) sums of the plan's metric."""
-        field = "kl" if self.plan.metric == "kl" else "nll"
+    def table(self, key: str, seeds: Iterable[int], metric: Metric | None = None) -> F64:
+        """(chips, windows) sums of the plan's metric, or of another one."""
+        field = "kl" if (metric or self.plan.metric) == "kl" else "nll"
         rows = [self.found[f"loss/{seed}/{key}"][field] for seed in seeds]
         base = np.array(self.found["loss/digital"][field])
         values: F64 = np.array(rows, np.float64) - base
         return values
 
-    def loss(self, key: str, seeds: Iterable[int]) -> Estimate:
+    def loss(self, key: str, seeds: Iterable[int], metric: Metric | None = None) -> Estimate:
         """The loss of a set, over the digital model."""
-        return interval(self.table(key, seeds), self.tokens)
+        return interval(self.table(key, seeds, metric), self.tokens)
 
-    def noise(self, weight_file: WeightFile, hardware: Hardware) -> dict[str, float]:
-        """Of every product."""
-        if "noise" not in self.found:
+    def noise(self, weight_file: WeightFile, ways: Mapping[str, Hardware]) -> list[dict[str, float]]:
+        """Of every product, a dictionary for each of ``ways``, by its label."""
+        missing = {
+            f"noise/{label}": chip for label, chip in ways.items() if f"noise/{label}" not in self.found
+        }
+        if missing:
             tell = partial(self._tell, "noise of the products")
             measured = product_noise(
-                weight_file, {"all": hardware}, seed=self.plan.seed, time_s=self.plan.time_s, on_step=tell
+                weight_file, missing, seed=self.plan.seed, time_s=self.plan.time_s, on_step=tell
             )
-            self._store.keep({"noise": measured["all"]})
-            self.found["noise"] = measured["all"]
-        noise: dict[str, float] = self.found["noise"]
-        return noise
+            self._store.keep(measured)
+            self.found |= measured
+        return [self.found[f"noise/{label}"] for label in ways]
 
 
 def candidates(matrices: Collection[MatrixInfo], noise: dict[str, float], count: int) -> list[str]:
@@ -231,7 +233,7 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
     matrices = analog_matrices(weight_file, hardware)
     names = tuple(matrix.name for matrix in matrices)
     first, deep = split(plan.forwards, plan.chips, len(names))
-    noise = measuring.noise(weight_file, hardware)
+    (noise,) = measuring.noise(weight_file, {"": hardware})
     chosen = candidates(matrices, noise, first)
     measuring.run("all in tiles", {"converters": names}, seeds[:1])
     measuring.run("all in tiles", {"all": names}, seeds)
@@ -241,7 +243,7 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
     # Half by what they lose alone, half by noise: some do harm only where others do, too.
     order = list(dict.fromkeys(name for pair in zip(worst, chosen, strict=True) for name in pair))
     closer = set(order[:deep])
-    sets: dict[str, tuple[str, ...]] = {}
+    sets: dict[str, Held] = {}
     for name in order[:deep]:
         sets[f"alone/{name}"] = (name,)
         sets[f"without/{name}"] = tuple(other for other in names if other != name)
@@ -303,13 +305,13 @@ class Opened:
 
     def __init__(
         self, plan: SensitivityPlan, weight_file: WeightFile, hardware: Hardware, folder: Path, *, text: Text,
-        workers: int | None, progress: OnProgress | None,
+        workers: int | None, progress: OnProgress | None, moves: Mapping[str, Hardware] | None = None,
     ) -> None:  # fmt: skip
         windows = text.windows(weight_file)
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         count = default_workers(2 * parameters, 64) if workers is None else workers
         self._store = Store(folder / STORE, plan.model_dump(mode="json"), plan.id)
-        make = partial(Worker, weight_file.path.resolve(), hardware, windows, plan.time_s)
+        make = partial(Worker, weight_file.path.resolve(), hardware, windows, plan.time_s, moves or {})
         self._pool = Pool(make, count)
         tokens = np.array([len(row) - 1 for row in windows.rows], np.float64)
         self._measuring = Measuring(plan, self._store, self._pool, tokens, progress or (lambda *_: None))

@@ -15,6 +15,7 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.weightfile import WeightFile
 
 F64 = npt.NDArray[np.float64]
+Held = tuple[str, ...] | dict[str, str]  # analog matrices, or how each of them is held
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,21 @@ class Scores:
 
 
 class PlacementBench:
-    """Scores sets of analog matrices. A chip is programmed once; a set of its matrices costs one forward pass."""
+    """Scores sets of analog matrices, each held as the hardware says or as one of ``moves`` does, by its label.
 
-    def __init__(self, weight_file: WeightFile, hardware: Hardware, windows: Windows, time_s: float) -> None:
+    A matrix is programmed once a chip and way; a set of them costs one forward pass.
+    """
+
+    def __init__(
+        self, weight_file: WeightFile, hardware: Hardware, windows: Windows, time_s: float,
+        moves: Mapping[str, Hardware] | None = None,
+    ) -> None:  # fmt: skip
         from aimc_sim.evaluate.metrics import Reference
         from aimc_sim.torch_bridge.linear import AnalogLinear
         from aimc_sim.torch_bridge.model import build_model, load_digital
 
-        self._weights, self._hardware, self._time_s = weight_file, hardware, time_s
+        self._weights, self._time_s = weight_file, time_s
+        self._ways = {"": hardware, **(moves or {})}
         self._model: Any = build_model(weight_file, hardware)
         self._analog = {
             module.matrix_name: module for module in self._model.modules() if isinstance(module, AnalogLinear)
@@ -46,7 +54,7 @@ class PlacementBench:
         self._digital = {name: digital.get_submodule(name) for name in self._analog}
         self._batch = max(1, 1024 // max(len(row) for row in windows.rows))
         self._reference = Reference(digital, windows, self._batch)
-        self._mounted: tuple[int, bool] | None = None
+        self._mounted: dict[str, tuple[int, bool, str]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,16 +67,24 @@ class PlacementBench:
         scores = self._reference.scores
         return Scores(np.zeros(len(scores.nll)), scores.nll)
 
-    def score(self, seed: int, analog: Collection[str], *, ideal: bool = False) -> Scores:
-        """Of the chip ``seed`` with only these matrices in tiles. ideal: the same converters around ideal cells."""
-        from aimc_sim.evaluate.metrics import score
-        from aimc_sim.torch_bridge.model import mount
+    def score(self, seed: int, analog: Collection[str] | Mapping[str, str], *, ideal: bool = False) -> Scores:
+        """Of the chip ``seed`` with only these matrices in tiles; of a mapping, each held as its label says.
 
-        if self._mounted != (seed, ideal):
-            self._arrange(self._analog)
-            self._mounted = None
-            mount(self._model, self._chip(seed, ideal))
-            self._mounted = (seed, ideal)
+        ideal: the same converters around ideal cells.
+        """
+        from aimc_sim.evaluate.metrics import score
+
+        chips: dict[str, Any] = {}
+        for name in analog:
+            way = analog[name] if isinstance(analog, Mapping) else ""
+            if self._mounted.get(name) == (seed, ideal, way):
+                continue
+            if way not in chips:
+                chips[way] = self._chip(seed, ideal, way)
+            self._mounted.pop(name, None)
+            self._analog[name].tiles = None  # one at a time in memory
+            self._analog[name].mount(chips[way].tiles(name))
+            self._mounted[name] = (seed, ideal, way)
         self._arrange(
             {name: (self._analog if name in analog else self._digital)[name] for name in self._analog}
         )
@@ -80,13 +96,14 @@ class PlacementBench:
         """Delete the digital model's logits."""
         self._reference.close()
 
-    def _chip(self, seed: int, ideal: bool) -> Any:
+    def _chip(self, seed: int, ideal: bool, way: str) -> Any:
         from aimc_sim.calibrate import ranges_for
         from aimc_sim.cell_matrix import needs_ranges
         from aimc_sim.programming import program
 
-        ranges = ranges_for(self._weights, self._hardware) if needs_ranges(self._hardware) else {}
-        chosen = self._hardware.with_ideal_cells() if ideal else self._hardware
+        hardware = self._ways[way]
+        ranges = ranges_for(self._weights, hardware) if needs_ranges(hardware) else {}
+        chosen = hardware.with_ideal_cells() if ideal else hardware
         return program(self._weights, seed, chosen, ranges=ranges).at(self._time_s)
 
     def _arrange(self, modules: Mapping[str, Any]) -> None:
@@ -97,17 +114,19 @@ class PlacementBench:
 
 @dataclass(frozen=True)
 class Task:
-    """Sets to score on one chip: key → names of the analog matrices; "converters" has ideal cells."""
+    """Sets to score on one chip: key → analog matrices, or how each is held; "converters" has ideal cells."""
 
     seed: int
-    sets: dict[str, tuple[str, ...]]
+    sets: Mapping[str, Held]
 
 
 class Worker:
     """What one process does: a task in, {"loss/seed/key": scores} out."""
 
-    def __init__(self, path: Path, hardware: Hardware, windows: Windows, time_s: float) -> None:
-        self._bench = PlacementBench(WeightFile(path), hardware, windows, time_s)
+    def __init__(
+        self, path: Path, hardware: Hardware, windows: Windows, time_s: float, moves: Mapping[str, Hardware]
+    ) -> None:
+        self._bench = PlacementBench(WeightFile(path), hardware, windows, time_s, moves)
 
     def __call__(self, task: Task) -> dict[str, Any]:
         found = {}

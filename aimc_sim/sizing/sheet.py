@@ -104,17 +104,18 @@ def _counts(found: Sizing) -> list[str]:
     R, C, s = _one(d.rows), _one(d.cols), _one(d.columns_per_weight)
     head = f"R = {R:.0f}, C = {C:.0f}, s = {s:.0f} columns a weight"
     lines = [f"1. From matrices to tiles: ceil(K/R)·ceil(N·s/C); {head}"]
-    alike: dict[tuple[str, int, int, int, int], int] = {}
+    alike: dict[tuple[str, int, int, int, int, int], int] = {}
     for m in cost.matrices:
         if m.analog:
-            key = (m.role, m.rows, m.cols, m.count, m.active)
+            key = (m.role, m.rows, m.cols, m.count, m.active, int(_one(d.held_by(m.special).copies)))
             alike[key] = alike.get(key, 0) + m.layers
-    for (role, k, n, count, active), layers in alike.items():
+    for (role, k, n, count, active, copies), layers in alike.items():
         high, wide = math.ceil(k / R), math.ceil(n * s / C)
         experts = f" × {count} experts ({active} work)" if count > 1 else ""
+        experts += f" × {copies} copies" if copies > 1 else ""
         lines.append(
             f"   {role:<8}{k:>6} × {n:<7}ceil({k}/{R:.0f})·ceil({n * s:.0f}/{C:.0f}) = {high}·{wide} = {high * wide}"
-            f"{experts} × {_counted(layers, 'layer')} = {high * wide * count * layers:,}"
+            f"{experts} × {_counted(layers, 'layer')} = {high * wide * count * copies * layers:,}"
         )
     return lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware import Placement
+from aimc_sim.hardware import Placement, Special
 from aimc_sim.models.catalogue import config_shapes, model_shapes, named_shapes
 from aimc_sim.models.catalogue_families import MatrixShape, ModelShapes
 from aimc_sim.weightfile import WeightFile
@@ -77,6 +76,7 @@ class Column:
     active: int
     layers: int
     analog: bool
+    special: Special | None  # how it lies in tiles, where not as the others do
     names: tuple[str, ...]  # of all layers, for measured activities
 
 
@@ -116,20 +116,15 @@ class Workload:
         return cls(named_shapes(str(model)), place, "catalogue")._checked()
 
     def _checked(self) -> Workload:
-        names = [matrix.name for matrix in self.model.matrices()]
-        for pattern in self.placement.digital:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise BadInput(
-                    "placement.digital", got=pattern, why=f"{self.model.name} has no matrix of such a name",
-                    do=f"names look like {names[0]!r}",
-                )  # fmt: skip
+        self.placement.check([(matrix.name, matrix.role) for matrix in self.model.matrices()])
         return self
 
     def is_analog(self, matrix: MatrixShape) -> bool:
         """Whether the placement puts this matrix into tiles."""
-        if matrix.role == "head" and self.placement.lm_head == "digital":
-            return False
-        return not any(fnmatchcase(matrix.name, pattern) for pattern in self.placement.digital)
+        return self.placement.is_analog(matrix.name, matrix.role)
+
+    def _special(self, matrix: MatrixShape) -> Special | None:
+        return self.placement.special_of(matrix.name) if self.is_analog(matrix) else None
 
     def groups(self, head: bool = True) -> tuple[Group, ...]:
         """Layers that are alike, in order of their first; the head, if wanted, is a group of its own at the end."""
@@ -140,7 +135,7 @@ class Workload:
         alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for index, layer in enumerate(self.model.layers):
             shapes = tuple(
-                (m.role, m.rows, m.cols, m.stage, m.count, m.active, self.is_analog(m))
+                (m.role, m.rows, m.cols, m.stage, m.count, m.active, self.is_analog(m), self._special(m))
                 for m in layer.matrices
             )
             key = (shapes, layer.attention_macs, layer.kv_elements, layer.window, layer.router_macs)
@@ -165,7 +160,7 @@ class Workload:
                 names = tuple(self.name_in_layer(shape, group.layers[0], layer) for layer in group.layers)
                 found.append(Column(
                     index, shape.name, shape.role, shape.rows, shape.cols, shape.stage, shape.count, shape.active,
-                    len(group.layers), analog, names,
+                    len(group.layers), analog, self._special(shape), names,
                 ))  # fmt: skip
         return tuple(found)
 

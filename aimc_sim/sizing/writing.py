@@ -33,9 +33,13 @@ def writing(cost: Cost) -> Writing:
     """Programming: devices × pulses × (energy, time / devices at once a chip); calibration: products of every tile."""
     d, chip = cost.designs, cost.designs.hardware
     table = d.profile.writing
-    weights = float(sum(c.rows * c.cols * c.count * c.layers for c in cost.matrices if c.analog))
     polarities = 1 if chip.weights.pair == "offset_column" else 2
-    devices = weights * d.slices * polarities * np.maximum(d.devices, chip.device.devices_per_polarity)
+    devices = np.zeros(len(d))
+    for column in cost.matrices:
+        if column.analog:
+            held = d.held_by(column.special)
+            one = held.slices * held.copies * np.maximum(held.devices, chip.device.devices_per_polarity)
+            devices += column.rows * column.cols * column.count * column.layers * one * polarities
     pulses = devices * table.of("number_pulses")
     energy = pulses * table.of("energy_pulse") * 1e-12
     time = pulses * table.of("delay_pulse") * 1e-9 / (table.of("number_at_once") * cost.chips)

@@ -13,9 +13,11 @@ Hypothesis searches for the seed that breaks a statistical assertion and finds i
 
 from __future__ import annotations
 
-import itertools
+import json
 import types
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -23,10 +25,12 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from hypothesis.strategies import DrawFn, SearchStrategy
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from aimc_sim import devices as library
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange
+from aimc_sim.converters import OF_MODE
 from aimc_sim.devices import AdditiveDrift, AgedLaw, Device, Flicker, Law, PowerDrift, Programming
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import TiledMatrix
@@ -139,18 +143,30 @@ def hardware(draw: DrawFn, device: SearchStrategy[Device] | None = None) -> Hard
     device: which devices (None: any). A field that the rest does not allow, such as read noise with a device on the
     weight, takes its default.
     """
-    chosen = draw(devices() if device is None else device).model_dump(mode="json")
+    chosen = draw(devices() if device is None else device)
     tables = draw(tables_of(Hardware, leave=("device",)))
-    for count in range(len(tables) + 1):
-        for dropped in itertools.combinations(tables, count):
-            if "name" in dropped:
-                continue
-            kept = {key: value for key, value in tables.items() if key not in dropped}
-            try:
-                return Hardware.parse({**kept, "device": chosen}, "drawn hardware")
-            except BadInput:
-                continue
-    return Hardware.parse({"name": "plain", "device": chosen}, "drawn hardware")
+    _of_its_mode(tables.get("dac"))
+    kept: dict[str, Any] = {"name": tables.pop("name", "plain"), "device": chosen}
+    found = Hardware(**kept)
+    for name, table in tables.items():  # one after the other: what the fields before allow
+        with suppress(ValidationError):
+            more = {**kept, name: _adapter(name).validate_json(json.dumps(table))}
+            found, kept = Hardware(**more), more
+    return found
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    field = Hardware.model_fields[name]
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[valid-type]
+
+
+def _of_its_mode(dac: dict[str, Any] | None) -> None:
+    """Take out of a drawn DAC what belongs to another mode."""
+    for mode, names in OF_MODE.items():
+        if dac is not None and dac.get("mode", "amplitude") != mode:
+            for name in names:
+                dac.pop(name, None)
 
 
 @st.composite
@@ -181,7 +197,10 @@ def _values(annotation: Any, metadata: list[Any]) -> SearchStrategy[Any]:
     if origin in (Union, types.UnionType):
         return st.one_of(*(_values(option, metadata) for option in inner))
     if origin is tuple:
-        return st.lists(_values(inner[0], []), max_size=3)
+        least = max(
+            (item.min_length for item in metadata if isinstance(item, annotated_types.MinLen)), default=0
+        )
+        return st.lists(_values(inner[0], []), min_size=least, max_size=3)
     if annotation is type(None):
         return st.none()
     if annotation is bool:

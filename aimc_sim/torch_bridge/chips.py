@@ -24,7 +24,7 @@ def mount_seed(
     layer: TrainingLinear, seed: int, time_s: float, session: int = 0, hardware: Hardware | None = None
 ) -> None:
     """Program the layer's weights, as they are now, into the chip ``seed`` and run on it from now on."""
-    chip = hardware or layer.hardware
+    chip = (hardware or layer.hardware).of_matrix(layer.matrix_name)
     w = np.ascontiguousarray(whole(layer.weight).float().cpu().numpy())
     if layer.plan.weight_levels:  # noise comes after quantisation
         w = fake_quantise_reference(w, layer.plan.weight_levels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,13 +37,10 @@ def convert(
     """
     chip = Hardware.load(hardware)
     found = _matrices(model)
-    wanted = {name: ordinal for ordinal, (name, role) in enumerate(found) if _in_tiles(name, role, chip)}
-    for pattern in chip.placement.digital:
-        if not any(fnmatchcase(name, pattern) for name, _ in found):
-            raise BadInput(
-                "placement.digital", got=pattern, why="it matches no matrix of this model",
-                do=f"use names such as {found[0][0] if found else HEAD!r}, with * and ?",
-            )  # fmt: skip
+    chip.placement.check(found)
+    wanted = {
+        name: ordinal for ordinal, (name, role) in enumerate(found) if chip.placement.is_analog(name, role)
+    }
     if not wanted:
         raise BadInput(
             "model to convert",
@@ -77,7 +73,7 @@ def layer_from(
     ranges: MatrixRange | None, seed: int,
 ) -> TrainingLinear:  # fmt: skip
     """`AnalogLinear.from_linear`."""
-    chip = Hardware.load(hardware)
+    chip = Hardware.load(hardware).of_matrix(name)
     transposed = _is_conv1d(linear)
     if not isinstance(linear, nn.Linear) and not transposed:
         raise BadInput(
@@ -149,12 +145,6 @@ def _matrices(model: nn.Module) -> list[tuple[str, str]]:
     ]
     names.sort(key=lambda name: name == HEAD)
     return [(name, "head" if name == HEAD else "matrix") for name in names]
-
-
-def _in_tiles(name: str, role: str, hardware: Hardware) -> bool:
-    if role == "head" and hardware.placement.lm_head == "digital":
-        return False
-    return not any(fnmatchcase(name, pattern) for pattern in hardware.placement.digital)
 
 
 def _is_conv1d(module: nn.Module) -> bool:

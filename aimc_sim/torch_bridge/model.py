@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,22 +24,12 @@ if TYPE_CHECKING:
 
 def is_analog(matrix: MatrixInfo, hardware: Hardware) -> bool:
     """Whether the placement puts this matrix into tiles."""
-    placement = hardware.placement
-    if matrix.role == "head" and placement.lm_head == "digital":
-        return False
-    return not any(fnmatchcase(matrix.name, pattern) for pattern in placement.digital)
+    return hardware.placement.is_analog(matrix.name, matrix.role)
 
 
 def analog_matrices(weight_file: WeightFile, hardware: Hardware) -> tuple[MatrixInfo, ...]:
     """Matrices that the hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing."""
-    for pattern in hardware.placement.digital:
-        if not any(fnmatchcase(matrix.name, pattern) for matrix in weight_file.matrices):
-            raise BadInput(
-                "placement.digital",
-                got=pattern,
-                why="it matches no matrix of this model",
-                do=f"use names such as {weight_file.matrices[0].name!r}, with * and ?",
-            )
+    hardware.placement.check([(matrix.name, matrix.role) for matrix in weight_file.matrices])
     return tuple(matrix for matrix in weight_file.matrices if is_analog(matrix, hardware))
 
 

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from aimc_sim import WeightFile
 from aimc_sim.cli.app import app
+from aimc_sim.hardware import Hardware
+from aimc_sim.sizing.placement_search import merged, moves_of, placement_file
 
 RUN = CliRunner()
 
@@ -53,6 +55,33 @@ def test_export_inspect_verify(tiny_checkpoint: Path, tmp_path: Path) -> None:
         "problems": [],
     }
     assert invoke("verify", path).stdout.startswith("ok: ")
+
+
+def test_export_takes_a_placement_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """What `aimc-sim place` writes: digital matrices, and some that are held otherwise."""
+    placed = tmp_path / "placement.toml"
+    hardware = Hardware.load("hermes-256")
+    taken = {
+        "model.layers.0.mlp.down_proj": "digital",
+        "lm_head": "2 copies",
+        "model.layers.1.mlp.up_proj": "9-bit ADC",
+    }
+    placed.write_text(
+        placement_file(hardware, merged(hardware.placement, taken, moves_of(hardware)), "found")
+    )
+    path = tmp_path / "tiny.h5"
+    done = invoke("export", tiny_checkpoint, "-o", path, "--hardware", placed, "--calibration-tokens", "32")
+    assert done.exit_code == 0, done.output
+    stored = WeightFile(path).hardware
+    assert stored == Hardware.load(placed)
+    assert stored.placement.digital == ("model.layers.0.mlp.down_proj",)
+    assert (stored.of_matrix("lm_head").weights.copies, stored.of_matrix("lm_head").adc) == (2, hardware.adc)
+    assert invoke("verify", path).exit_code == 0
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(placed.read_text().replace('"lm_head"', '"lm_hd"'))
+    refused = invoke("export", tiny_checkpoint, "-o", tmp_path / "no.h5", "--hardware", wrong)
+    assert refused.exit_code == 2
+    assert not (tmp_path / "no.h5").exists()
 
 
 def test_export_says_what_it_wrote(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from aimc_sim.sizing import (
     evaluate,
     peak,
     profile_names,
+    writing,
 )
 from aimc_sim.sizing.activity import drive, gaussian
 from aimc_sim.sizing.components import TILE_PARTS, Use, components, product_ns
@@ -317,8 +318,56 @@ def test_digital_matrices_take_no_tiles_but_their_weights_are_fetched() -> None:
     assert float(cost.energy_j["digital"][0]) == pytest.approx(expected)
     assert float(full.energy_j["digital"][0]) == 0
     assert float(cost.path_s["digital"][0]) > 0
-    with pytest.raises(BadInput, match="no matrix of such a name"):
+    with pytest.raises(BadInput, match="matches no matrix"):
         Workload.of("Llama-3.2-1B", hardware.placement.model_copy(update={"digital": ("*.dwn_proj",)}))
+
+
+def test_a_matrix_that_is_held_otherwise_costs_what_such_a_hardware_costs() -> None:
+    """Its own tiles, converters, energy, area and cells; the others cost what they did."""
+    special = {"matrices": ["*.down_proj"], "copies": 2, "adc_bits": 9}
+    mixed = Hardware.load({"base": "hermes-256", "placement": {"special": special}})
+    whole = Hardware.load({"base": "hermes-256", "weights": {"copies": 2}, "adc": {"bits": 9}})
+    cost = evaluate(Designs.of(mixed), Workload.of("Llama-3.2-1B", mixed.placement))
+    plain, other = (evaluate(Designs.of(chip), LLAMA) for chip in ("hermes-256", whole))
+    for i, column in enumerate(cost.matrices):
+        expected = other if column.role == "down" else plain
+        (at,) = (j for j, c in enumerate(expected.matrices) if c.name == column.name)
+        assert cost.tiles_each[0, i] == expected.tiles_each[0, at]
+        assert cost.conversions_each[0, i] == expected.conversions_each[0, at]
+        for name in TILE_PARTS:
+            assert float(cost.energy_pj_each[name][0, i]) == pytest.approx(
+                float(expected.energy_pj_each[name][0, at])
+            )
+            assert float(cost.area_um2_of(i)[name][0]) == pytest.approx(
+                float(expected.area_um2_of(at)[name][0])
+            )
+    assert float(cost.utilisation[0]) == pytest.approx(float(plain.utilisation[0]), rel=0.02), (
+        "copies are cells, too"
+    )
+    assert float(cost.area_total_mm2[0]) == pytest.approx(sum(
+        float(area[0]) * column.layers * 1e-6
+        for i, column in enumerate(cost.matrices) for area in cost.area_um2_of(i).values()))  # fmt: skip
+    assert float(plain.token_path_s[0]) < float(cost.token_path_s[0]) <= float(other.token_path_s[0])
+    devices = {chip: float(writing(each).devices[0]) for chip, each in (("mixed", cost), ("plain", plain))}
+    down = sum(c.rows * c.cols * c.layers for c in plain.matrices if c.role == "down")
+    assert devices["mixed"] - devices["plain"] == 4 * down
+    for wrong in ("*.dwn_proj", "lm_head"):
+        place = mixed.placement.model_copy(update={"lm_head": "digital", "special": (
+            mixed.placement.special[0].model_copy(update={"matrices": (wrong,)}),)})  # fmt: skip
+        with pytest.raises(BadInput, match=r"placement\.special"):
+            Workload.of("Llama-3.2-1B", place)
+    assert float(peak(Designs.of(whole))["tops"][0]) == pytest.approx(
+        float(peak(Designs.of("hermes-256"))["tops"][0]) / 2
+    )
+
+
+def test_spares_and_offset_columns_take_area() -> None:
+    spare = Designs.of(Hardware.load({"base": "hermes-256", "faults": {}, "repair": {"spare_columns": 8}}))
+    plain = Designs.of("hermes-256")
+    offset = Designs.of(Hardware.load({"base": "hermes-256", "weights": {"pair": "offset_column"}}))
+    cells = [float(components(d)["array"].area_um2()[0]) for d in (plain, spare, offset)]
+    assert cells[1] / cells[0] == pytest.approx(264 / 256)
+    assert cells[2] / cells[0] == pytest.approx(257 / 256)
 
 
 def test_only_the_experts_that_are_chosen_use_energy() -> None:

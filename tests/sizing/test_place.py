@@ -16,11 +16,12 @@ from aimc_sim.cli.app import app
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.hardware import Hardware, Placement
 from aimc_sim.sizing import Designs, Workload, evaluate
+from aimc_sim.sizing.placement_choice import DIGITAL, Choice, Options, choose, least_loss
 from aimc_sim.sizing.placement_search import (
-    choose,
     extra_energy,
-    least_loss,
+    held_by,
     merged,
+    moves_of,
     parse_budget,
     placement_file,
 )
@@ -48,7 +49,7 @@ def test_the_choice_meets_the_bar_and_the_bound_holds(
     ]
     names = [f"m{i}" for i in range(len(s))]
     assume(possible)
-    found = choose(names, s, c, w, bar, analog)
+    found = choose(Options.to_digital(names, s, c, w, analog), bar)
     taken = [names.index(name) for name in found.digital]
     assert s.sum() - s[taken].sum() == pytest.approx(found.loss)
     assert found.loss <= bar + 1e-9
@@ -60,25 +61,66 @@ def test_the_choice_meets_the_bar_and_the_bound_holds(
         assert found.gap >= -1e-9
 
 
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 9), st.integers(-2, 9), st.sampled_from([0, 3])), min_size=2, max_size=2),
+        min_size=1, max_size=5,
+    ),
+    st.integers(0, 20),
+)  # fmt: skip
+def test_a_choice_among_several_moves_meets_the_bar_and_the_bound_holds(
+    matrices: list[list[tuple[int, int, int]]], bar: int
+) -> None:
+    """Against every combination there is; a matrix gets one move at most."""
+    s, c, w = np.moveaxis(np.array(matrices, float), 2, 0)
+    names = tuple(f"m{i}" for i in range(len(s)))
+    options = Options(names, ("digital", "2 copies"), s, c, w, 3 + float(s.max(axis=1).sum()), 12.0, 0.5)
+    possible = []
+    for taken in itertools.product((-1, 0, 1), repeat=len(s)):
+        at = [(m, o) for m, o in enumerate(taken) if o >= 0]
+        won, cost, used = (sum(table[m, o] for m, o in at) for table in (s, c, w))
+        if options.whole_nats - won <= bar and used <= options.room:
+            possible.append(cost)
+    if not possible:
+        with pytest.raises(AimcError, match="no placement leaves"):
+            choose(options, bar)
+        return
+    found = choose(options, bar)
+    at = [(names.index(name), options.moves.index(move)) for name, move in found.taken.items()]
+    assert len(set(dict(at))) == len(found.taken)
+    assert options.whole_nats - sum(s[m, o] for m, o in at) == pytest.approx(found.loss)
+    assert found.loss <= bar + 1e-9
+    assert sum(w[m, o] for m, o in at) <= options.room
+    assert found.energy_j == pytest.approx(sum(c[m, o] for m, o in at))
+    assert found.bound_j <= min(possible) + 1e-6 * np.abs(c).sum()
+    assert found.energy_j >= min(possible) - 1e-9
+
+
+def one_of(s: list[float], c: list[float], w: list[float], bar: float, kept: float = 0.0) -> Choice:
+    return choose(Options.to_digital(list("abcd")[: len(s)], s, c, w, kept), bar)
+
+
 def test_one_matrix_that_does_all_the_harm_is_found() -> None:
-    found = choose(["a", "b", "c"], [0.1, 2.0, 0.1], [1.0, 1.0, 1.0], [10, 10, 80], bar=0.3, analog=0.9)
+    found = one_of([0.1, 2.0, 0.1], [1.0, 1.0, 1.0], [10, 10, 80], bar=0.3, kept=0.9)
     assert found.digital == ("b",)
     assert found.loss == pytest.approx(0.2)
     with pytest.raises(AimcError, match="no placement leaves"):
-        choose(["a", "b", "c"], [0.1, 2.0, 0.1], [1.0, 1.0, 1.0], [10, 10, 80], bar=0.1, analog=0.9)
-    assert choose(["a"], [1.0], [1.0], [1.0], bar=2.0).digital == ()
-    assert choose(["a"], [0.0], [-1.0], [1.0], bar=2.0).digital == ("a",), "what is cheaper digital may be"
+        one_of([0.1, 2.0, 0.1], [1.0, 1.0, 1.0], [10, 10, 80], bar=0.1, kept=0.9)
+    assert one_of([1.0], [1.0], [1.0], bar=2.0).digital == ()
+    assert one_of([0.0], [-1.0], [1.0], bar=2.0).digital == ("a",), "what is cheaper digital may be"
 
 
 def test_the_least_loss_is_the_best_of_every_subset() -> None:
-    s, w = [0.5, 0.4, 0.3, 0.2], [6.0, 5.0, 5.0, 1.0]
-    assert least_loss(s, w, 0.4, 17.0) == pytest.approx(1.4 - 0.7), (
+
+    def keeping(share: float) -> Options:
+        return Options.to_digital("abcd", [0.5, 0.4, 0.3, 0.2], [1.0] * 4, [6.0, 5.0, 5.0, 1.0], share)
+
+    assert least_loss(keeping(0.4)) == pytest.approx(1.4 - 0.7), (
         "10.2 of room: the second and third, not the first"
     )
-    assert least_loss(s, w, 1.0, 17.0) == pytest.approx(1.4)
-    assert least_loss(s, w, 1.5, 17.0) == float("inf")
-    tight = least_loss(s, w, 0.4, 17.0)
-    assert choose(list("abcd"), s, [1.0] * 4, w, tight, 0.4, 17.0).loss == pytest.approx(0.7)
+    assert least_loss(keeping(1.0)) == pytest.approx(1.4)
+    assert least_loss(keeping(1.5)) == float("inf")
+    assert choose(keeping(0.4), least_loss(keeping(0.4))).loss == pytest.approx(0.7)
 
 
 def test_budgets() -> None:
@@ -92,27 +134,45 @@ def test_budgets() -> None:
 def test_energy_is_what_the_cost_model_says(tiny_weights: Path) -> None:
     work, designs = Workload.of(tiny_weights), Designs.of(HERMES)
     name = "model.layers.0.mlp.down_proj"
-    found = extra_energy(work, designs, [name])
-    placed = Workload.of(tiny_weights, Placement(digital=(name,)))
-    expected = evaluate(designs, placed).energy_per_token_j - evaluate(designs, work).energy_per_token_j
-    assert found == pytest.approx(expected)
-    assert found[0] != 0
+    moves = moves_of(HERMES)
+    assert list(moves) == [DIGITAL, "2 copies", "3 copies", "4 copies", "9-bit ADC", "10-bit ADC"]
+    found = extra_energy(work, designs, [name], moves)
+    for j, special in enumerate(moves.values()):
+        placement = Placement(digital=(name,))
+        if special is not None:
+            placement = Placement(special=(special.model_copy(update={"matrices": (name,)}),))
+        placed = evaluate(designs, Workload.of(tiny_weights, placement)).energy_per_token_j
+        assert found[0, j] == pytest.approx(float((placed - evaluate(designs, work).energy_per_token_j)[0]))
+    assert (found != 0).all()
+    single = Hardware.load({"base": "hermes-256", "device": "pcm-hermes-1"})
+    assert "2 devices" in moves_of(single)
+    assert held_by(single, moves_of(single)["2 devices"]).of_matrix(name).weights.devices == 2
+    with pytest.raises(BadInput, match="--moves"):
+        moves_of(HERMES, ["devices"])
+    with pytest.raises(BadInput, match="did you mean 'copies'"):
+        moves_of(HERMES, ["copy"])
 
 
 def test_the_file_is_a_hardware(tmp_path: Path) -> None:
     names = ("model.layers.0.mlp.down_proj", "lm_head")
     path = tmp_path / "placement.toml"
-    path.write_text(placement_file(HERMES, names, "why\nand how"))
+    moves = moves_of(HERMES)
+    taken = {**dict.fromkeys(names, DIGITAL), "a": "2 copies", "b": "9-bit ADC", "c": "2 copies"}
+    placed = merged(HERMES.placement, taken, moves)
+    path.write_text(placement_file(HERMES, placed, "why\nand how"))
     assert path.read_text().startswith("# why\n# and how\nbase = ")
-    assert Hardware.load(path).placement.digital == names
-    assert (
-        Hardware.load(path).id == HERMES.model_copy(update={"placement": merged(HERMES.placement, names)}).id
-    )
+    again = Hardware.load(path)
+    assert again.placement == placed
+    assert again.placement.digital == names
+    assert again.of_matrix("a").weights.copies == again.of_matrix("c").weights.copies == 2
+    assert (again.of_matrix("b").adc, again.of_matrix("d")) != (HERMES.adc, HERMES)
+    assert again.id == HERMES.model_copy(update={"placement": placed}).id
     own = Hardware.load({"base": "hermes-256", "adc": {"bits": 6}, "placement": {"digital": ["*.0.*"]}})
-    path.write_text(placement_file(own, names))
+    path.write_text(placement_file(own, merged(own.placement, taken, moves)))
     assert Hardware.load(path).placement.digital == ("*.0.*", *names)
+    assert Hardware.load(path).of_matrix("a").weights.copies == 2
     assert Hardware.load(path).adc == own.adc
-    path.write_text(placement_file(HERMES, ()))
+    path.write_text(placement_file(HERMES, HERMES.placement))
     assert Hardware.load(path).id == HERMES.id
 
 
@@ -139,7 +199,10 @@ def test_the_command_finds_a_placement_that_holds(tiny_weights: Path, tmp_path: 
     analog = sum(sizes[matrix.name] for matrix in weights.matrices if is_analog(matrix, placed))
     assert document["analog_share"] == pytest.approx(analog / sum(sizes.values()))
     assert document["analog_share"] >= 0.5
-    assert set(placed.placement.digital) == set(document["choice"]["digital"])
+    taken = document["choice"]["taken"]
+    assert set(placed.placement.digital) == {name for name, move in taken.items() if move == DIGITAL}
+    assert any("copies" in move or "ADC" in move for move in taken.values()) == bool(placed.placement.special)
+    assert document["recovered_by_metric"]["kl"] == pytest.approx(document["recovered_share"])
     assert document["loss"]["mean"] <= document["bar"]
     assert document["recovered_share"] > 0.2
     assert document["energy_j"] - document["energy_all_analog_j"] == pytest.approx(

@@ -69,6 +69,19 @@ def test_a_set_scores_as_a_chip_of_that_placement(tiny_weights: Path) -> None:
         np.testing.assert_array_equal(found.kl, expected.kl)
         if not analog:
             np.testing.assert_array_equal(found.kl, 0.0)
+    special = {"matrices": [down], "copies": 2}
+    mixed = Hardware.load({"base": "hermes-256", "placement": {"special": special, "digital": [others[0]]}})
+    copied = Hardware.load({"base": "hermes-256", "placement": {"special": {**special, "matrices": ["*"]}}})
+    ways = PlacementBench(weights, HERMES, windows, DAY, {"2 copies": copied})
+    ways.score(1, ways.names)
+    found = ways.score(
+        1, {name: "2 copies" if name == down else "" for name in ways.names if name != others[0]}
+    )
+    model = build_model(weights, mixed)
+    mount(model, program(weights, 1, mixed).at(DAY))
+    np.testing.assert_array_equal(found.nll, score(model, windows, 16).nll)
+    assert (found.nll != bench.score(1, [name for name in bench.names if name != others[0]]).nll).any()
+    ways.close()
     ideal = bench.score(1, bench.names, ideal=True)
     assert 0 < ideal.kl.sum() < bench.score(1, bench.names).kl.sum()
     bench.close()

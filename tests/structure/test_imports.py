@@ -24,6 +24,7 @@ RANKS = [
     {"kernels"},
     {"devices", "processes"},
     {"converters", "imperfections", "transforms", "weights", "fault_map"},
+    {"placement"},
     {"hardware_checks", "imperfection_checks"},
     {"hardware"},
     {"mapping", "wires"},
