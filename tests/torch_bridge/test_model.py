@@ -15,6 +15,7 @@ from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.torch_bridge import AnalogLinear, build_model, load_digital, load_model, mount
 from aimc_sim.torch_bridge.coverage import coverage
+from aimc_sim.torch_bridge.half import HalfLinear
 
 SMALL: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -125,7 +126,8 @@ def test_placement_keeps_matrices_digital_by_choice(file: WeightFile) -> None:
     hardware = {"device": "ideal", "placement": {"lm_head": "digital", "digital": ["model.layers.0.mlp.*"]}}
     model = load_model(file, hardware=hardware)
     digital = {"lm_head", *(f"model.layers.0.mlp.{part}_proj" for part in ("gate", "up", "down"))}
-    assert {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)} == digital
+    kinds = (torch.nn.Linear, HalfLinear)
+    assert {name for name, module in model.named_modules() if isinstance(module, kinds)} == digital
     truth = logits(load_digital(file), IDS)
     assert float((logits(model, IDS) - truth).norm() / truth.norm()) <= 5e-4
     assert coverage(model, IDS, digital=digital).static_share < 1
