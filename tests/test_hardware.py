@@ -91,7 +91,10 @@ def test_a_hardware_file_in_twenty_lines(tmp_path: Path) -> None:
         ({"device": {"base": "ideal", "g_max_us": float("nan")}}, "g_max_us"),
         ({"device": "ideal", "wires": {"r_row_ohm": 1.0}}, "r_col_ohm.*required"),
         ({"device": "ideal", "wire": {"r_row_ohm": 1.0}}, "there is no such field"),
-        ({"device": "pcm-afm", "weights": {"bits": 8, "cell_bits": 2}}, "no cells to pair, to slice or to copy"),
+        (
+            {"device": "pcm-afm", "weights": {"bits": 8, "cell_bits": 2}},
+            "no cells to pair, to slice or to copy",
+        ),
         (
             {"device": "ideal", "dac": {"errors": {"offset_sigma_lsb": 1e300}}},
             "offset_sigma_lsb: got 1e\\+300",
