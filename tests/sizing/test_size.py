@@ -251,7 +251,7 @@ def test_more_tiles_and_copies_from_the_command_line() -> None:
     assert one["chips"]["replicated"] is None
     assert one["total"]["tiles"] <= found["tiles"] <= 3 * one["total"]["tiles"]
     assert found["pipeline_tokens_per_s"] >= one["total"]["pipeline_tokens_per_s"]
-    units = document("Llama-3.2-1B", "--tiles", str(3 * one["total"]["tiles"]), "--attention-units", "8")
+    units = document("Llama-3.2-1B", "--tiles", str(3 * one["total"]["tiles"]), "--attention-units", "64")
     assert units["chips"]["replicated"]["pipeline_tokens_per_s"] > found["pipeline_tokens_per_s"]
     assert units["chips"]["replicated"]["copies"]
     assert one["total"]["tiles"] < units["chips"]["replicated"]["tiles"] <= 3 * one["total"]["tiles"]
