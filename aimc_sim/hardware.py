@@ -165,7 +165,9 @@ class Hardware(Spec):
 
     @model_validator(mode="after")
     def _weights(self) -> Self:
-        for chip in (self, *(special.applied_to(self) for special in self.placement.special or ())):
+        ways: list[Hardware] = [self]
+        ways += [special.applied_to(self) for special in self.placement.special or ()]
+        for chip in ways:
             conflicts = chain(
                 chip.weights.conflicts(),
                 weight_conflicts(chip),

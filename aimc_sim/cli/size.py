@@ -44,6 +44,7 @@ def command(
         None, help="2: the two polarities of a weight are columns of their own."
     ),
     devices: str | None = typer.Option(None, help="Cells a polarity: 1, 2 or 1,2."),
+    copies: str | None = typer.Option(None, help="Sets of tiles that hold the same weights: 2, or 1:4."),
     t_read_ns: str | None = typer.Option(None, help="Time of a read; read noise follows it."),
     device: str | None = typer.Option(None, help="Other cells for the hardware; several (a,b) make a sweep."),
     metric: str | None = typer.Option(
@@ -57,6 +58,10 @@ def command(
     seed: int = typer.Option(0, help="The first chip."),
     workers: int | None = typer.Option(None, help="Processes; as many as pay off unless told."),
     experts: str = typer.Option("packed", help="packed: beside their layer; spread: on chips of their own."),
+    tiles: int | None = typer.Option(
+        None, help="Tiles in all: slow steps get copies until they last, for many streams."
+    ),
+    attention_units: int = typer.Option(1, help="Digital units for attention a layer, beside --tiles."),
     assumed: bool = typer.Option(False, "--assumed", help="Gaussian activity, also of a weight file."),
     explain: bool = typer.Option(False, "--explain", help="The whole sheet: numbers, formulas, sources."),
     output: Path | None = typer.Option(
@@ -76,11 +81,16 @@ def command(
         raise BadInput("--phase", got=phase, why="a model reads or writes", do="use decode or prefill")
     asked = Scenario("prefill" if phase == "prefill" else "decode", context, streams, head, rate=rate)
     chosen = {"rows": rows, "cols": cols, "adc_bits": adc_bits, "dac_bits": dac_bits, "adcs_per_tile": adcs_per_tile,
-              "pair_columns": pair_columns, "devices": devices, "t_read_ns": t_read_ns}  # fmt: skip
+              "pair_columns": pair_columns, "devices": devices, "copies": copies, "t_read_ns": t_read_ns}  # fmt: skip
     axes = {name: axis(name.replace("_", "-"), value) for name, value in chosen.items() if value is not None}
     several = device is not None and "," in device
     if several or metric is not None or any(len(values) > 1 for values in axes.values()):
         from aimc_sim.cli import sweep as sweeping
+
+        if tiles is not None:
+            raise BadInput(
+                "--tiles", got=tiles, why="a sweep has no one pipeline", do="size one design with it"
+            )
 
         sweeping.sweep(
             model, hardware, device, profile, asked, axes, metric=metric, chips=chips, points=points, tokens=tokens,
@@ -93,7 +103,17 @@ def command(
         from aimc_sim.cli.sweep import hardware_of
 
         (chip,) = hardware_of(model, hardware, device)
-    found = size(model, chip, profile, asked, assumed=assumed, experts=experts, **design)
+    found = size(
+        model,
+        chip,
+        profile,
+        asked,
+        assumed=assumed,
+        experts=experts,
+        tiles=tiles,
+        attention_units=attention_units,
+        **design,
+    )
     document = found.to_json()
     if output is not None:
         _write(output, document, [*sheet(found), "", *_warnings(found.warnings)])

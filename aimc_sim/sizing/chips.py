@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from aimc_sim.errors import BadInput
 from aimc_sim.sizing.cost import Cost
@@ -233,6 +233,16 @@ class Copies:
     tokens_per_s: float
     bound_by: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; of the copies those above one."""
+        more = [
+            {"group": group, "step": name, "copies": count}
+            for (group, name), count in self.copies.items()
+            if count > 1
+        ]
+        return {"tiles": self.tiles, "slowest_s": self.slowest_s, "pipeline_tokens_per_s": self.tokens_per_s,
+                "bound_by": self.bound_by, "copies": more}  # fmt: skip
+
 
 def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) -> Copies:
     """The fastest pipeline that so many tiles allow: always another copy of the slowest step, which is optimal here.
@@ -241,6 +251,8 @@ def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) 
     tiles; ``attention_units`` says how many of its digital units a layer has. Raises BadInput below one copy of each.
     """
     base = int(cost.tiles[point])
+    if attention_units < 1:
+        raise BadInput("attention units", got=attention_units, why="a layer has one", do="use 1 or more")
     if tiles < base:
         raise BadInput(
             "tiles", got=tiles, why=f"one copy of the model takes {base:,}", do=f"give at least {base:,}"

@@ -110,7 +110,9 @@ class Cost:
     @cached_property
     def tile_mm2(self) -> F64:
         """(P,) area of one tile, the largest that is used."""
-        return np.asarray(np.max([sum(way.tile_area_um2.values()) for way in self.ways], axis=0) * 1e-6)
+        return np.asarray(
+            np.max([np.asarray(sum(way.tile_area_um2.values())) for way in self.ways], axis=0) * 1e-6
+        )
 
     @cached_property
     def area_mm2(self) -> dict[str, F64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,8 @@ class Designs:
         arrays = {
             name: np.full(len(self), float(value)) for name, value in given.items() if value is not None
         }
-        return replace(self, hardware=special.applied_to(self.hardware), **arrays)
+        changes: dict[str, Any] = {"hardware": special.applied_to(self.hardware), **arrays}
+        return replace(self, **changes)
 
     @property
     def conversions_per_output(self) -> F64:

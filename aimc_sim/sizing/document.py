@@ -13,7 +13,7 @@ import numpy.typing as npt
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing.activity import Activity, measure_activity
-from aimc_sim.sizing.chips import Chips, place, replicate
+from aimc_sim.sizing.chips import Chips, Copies, place, replicate
 from aimc_sim.sizing.cost import COMPONENTS, Cost, evaluate, peak
 from aimc_sim.sizing.designs import Designs
 from aimc_sim.sizing.profile import Corner, Profile, profile_for
@@ -36,6 +36,7 @@ class Sizing:
     chips: Chips
     writing: Writing
     warnings: tuple[str, ...]
+    replicated: Copies | None = None  # slow steps, where more tiles are given
 
     def to_json(self) -> dict[str, Any]:
         """The document: numbers with their unit in the name, nothing but plain values."""
@@ -50,13 +51,16 @@ def size(
     *,
     assumed: bool = False,
     experts: str = "packed",
+    tiles: int | None = None,
+    attention_units: int = 1,
     **design: npt.ArrayLike,
 ) -> Sizing:
     """One design of a model: tiles, conversions, energy, latency and area, with band, chips, programming and warnings.
 
     model: a name of the catalogue, a weight file, a config.json, or a Workload; hardware: None is the weight file's
     own, else hermes-256; profile: None is the one that stands for the hardware's device; design: fields of `Designs.of`
-    that replace the hardware's. A weight file's activity is measured on its calibration text unless ``assumed``.
+    that replace the hardware's; tiles: how many there are in all, so that slow steps get copies (`replicate`). A weight
+    file's activity is measured on its calibration text unless ``assumed``.
     """
     work = model if isinstance(model, Workload) else Workload.of(model)
     chip = (
@@ -95,7 +99,8 @@ def size(
     chips = place(cost, experts="spread" if experts == "spread" else "packed")
     write = writing(cost)
     notes = warnings_of(cost, chips, write, activity)
-    return Sizing(cost, corners["low"], corners["high"], activity, chips, write, notes)
+    more = None if tiles is None else replicate(cost, tiles, attention_units=attention_units)
+    return Sizing(cost, corners["low"], corners["high"], activity, chips, write, notes, more)
 
 
 def _can_measure(work: Workload, designs: Designs) -> bool:
@@ -267,6 +272,7 @@ def _document(found: Sizing) -> dict[str, Any]:
             "free_tiles": list(found.chips.free),
             "layers": list(found.chips.layers_per_chip), "hops_per_token": found.chips.hops,
             "bytes_per_token": found.chips.bytes, "experts": [asdict(item) for item in found.chips.experts],
+            "replicated": None if found.replicated is None else found.replicated.to_json(),
             "twice_the_tiles": None if doubled is None else {
                 "tiles": doubled.tiles, "pipeline_tokens_per_s": doubled.tokens_per_s, "bound_by": doubled.bound_by},
         },

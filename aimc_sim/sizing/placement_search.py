@@ -100,7 +100,8 @@ def _special(hardware: Hardware, kind: str, step: int) -> Special | None:
     elif step <= (weights.devices if kind == "devices" else weights.copies or 1):
         return None
     else:
-        special = Special(matrices=_EVERY, **{kind: step})
+        changes: dict[str, Any] = {kind: step}
+        special = Special(matrices=_EVERY, **changes)
     try:
         held_by(hardware, special)
     except BadInput:
@@ -278,10 +279,8 @@ def merged(placement: Placement, taken: Mapping[str, str], moves: Mapping[str, S
         members = tuple(name for name, move in taken.items() if move == label)
         if special is not None and members:
             tables.append(special.model_copy(update={"matrices": members}))
-    special = (*tables, *(placement.special or ()))
-    return Placement(
-        lm_head=placement.lm_head, digital=(*placement.digital, *digital), special=special or None
-    )
+    ahead = (*tables, *(placement.special or ()))
+    return Placement(lm_head=placement.lm_head, digital=(*placement.digital, *digital), special=ahead or None)
 
 
 def placement_file(hardware: Hardware, placed: Placement, note: str = "") -> str:

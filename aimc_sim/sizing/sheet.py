@@ -51,7 +51,11 @@ def summary(found: Sizing) -> list[str]:
         f"full pipeline {1 / _one(cost.slowest_stage_s):,.4g} tokens/s",
         f"converts   {_one(cost.conversions):,.0f} times a token, {per_mac:.4g} a multiply-accumulate",
         f"operation  {convention(d)}",
-    ]
+        *([] if found.replicated is None else [
+            f"replicated {found.replicated.tiles:,} tiles: {found.replicated.tokens_per_s:,.4g} tokens/s for many "
+            f"streams, bound by {found.replicated.bound_by}"
+        ]),
+    ]  # fmt: skip
 
 
 def _band(found: Sizing, name: str, unit: str) -> str:
@@ -201,6 +205,15 @@ def _chips(found: Sizing) -> list[str]:
         lines.append(
             f"   experts: {first.experts} a layer on {_counted(first.chips, 'chip')}; a token takes {first.active} and "
             f"visits {first.visited:.3g}"
+        )
+    more = found.replicated
+    if more is not None:
+        shown = (
+            ", ".join(f"{step} × {count}" for (_, step), count in more.copies.items() if count > 1) or "none"
+        )
+        lines.append(
+            f"   with {more.tiles:,} tiles, copies of slow steps ({shown}): {more.tokens_per_s:,.4g} tokens/s for many "
+            f"streams, bound by {more.bound_by}"
         )
     return lines
 

@@ -28,8 +28,8 @@ DOUBLING = frozenset(
 MAX_POINTS = 200_000
 LEAST_ENOB = 4.0  # the survey's fit begins there
 # What the simulator's answer depends on; points that differ in anything else share it.
-DECISIVE = ("rows", "cols", "dac_bits", "slice_bits", "phases", "adc_bits", "slices", "devices", "noise_factor",
-            "thermal_factor")  # fmt: skip
+DECISIVE = ("rows", "cols", "dac_bits", "slice_bits", "phases", "adc_bits", "slices", "devices", "copies",
+            "noise_factor", "thermal_factor")  # fmt: skip
 
 
 def axis(name: str, text: str | float) -> tuple[float, ...]:

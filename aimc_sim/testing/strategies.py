@@ -158,7 +158,8 @@ def hardware(draw: DrawFn, device: SearchStrategy[Device] | None = None) -> Hard
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     field = Hardware.model_fields[name]
-    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[valid-type]
+    annotated: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotated)
 
 
 def _of_its_mode(dac: dict[str, Any] | None) -> None:

@@ -242,3 +242,35 @@ def test_prefixes() -> None:
 def test_a_sizing_is_of_one_point() -> None:
     with pytest.raises(BadInput, match="of one point"):
         size("SmolLM2-135M", rows=[128, 256])
+
+
+def test_more_tiles_and_copies_from_the_command_line() -> None:
+    one = document("Llama-3.2-1B", "--streams", "64")
+    more = document("Llama-3.2-1B", "--streams", "64", "--tiles", str(3 * one["total"]["tiles"]))
+    found = more["chips"]["replicated"]
+    assert one["chips"]["replicated"] is None
+    assert one["total"]["tiles"] <= found["tiles"] <= 3 * one["total"]["tiles"]
+    assert found["pipeline_tokens_per_s"] >= one["total"]["pipeline_tokens_per_s"]
+    units = document("Llama-3.2-1B", "--tiles", str(3 * one["total"]["tiles"]), "--attention-units", "64")
+    assert units["chips"]["replicated"]["pipeline_tokens_per_s"] > found["pipeline_tokens_per_s"]
+    assert units["chips"]["replicated"]["copies"]
+    assert one["total"]["tiles"] < units["chips"]["replicated"]["tiles"] <= 3 * one["total"]["tiles"]
+    shown = invoke("Llama-3.2-1B", "--tiles", "99999", "--explain").stdout
+    assert "copies of slow steps" in shown
+    assert "replicated" in shown
+    for wrong in (
+        ("--tiles", "3"),
+        ("--tiles", "99999", "--attention-units", "0"),
+        ("--tiles", "9", "--rows", "128:256"),
+    ):
+        assert invoke("Llama-3.2-1B", *wrong).exit_code == 2
+    twice = document("Llama-3.2-1B", "--copies", "2")
+    assert twice["total"]["tiles"] == 2 * one["total"]["tiles"]
+    assert twice["total"]["utilisation"] == pytest.approx(one["total"]["utilisation"])
+    assert twice["programming"]["devices"] == 2 * one["programming"]["devices"]
+    assert twice["peak"]["tops"] == pytest.approx(one["peak"]["tops"] / 2)
+    placed = Hardware.load(
+        {"base": "hermes-256", "placement": {"special": {"matrices": ["lm_head"], "copies": 2}}}
+    )
+    lines = "\n".join(sheet(size("Llama-3.2-1B", placed)))
+    assert "× 2 copies × 1 layer" in lines
