@@ -134,13 +134,11 @@ def placement_file(hardware: Hardware, placed: Hardware, note: str = "") -> str:
         ]
     changed["placement"] = placed.placement.model_dump(mode="json")
     text = write_toml(changed)
-    for names in {
-        table.matrices for table in (*(placed.transform or ()), *(placed.placement.special or ()))
-    } | {placed.placement.digital}:
-        text = (
-            text.replace(f"[{_listed(names, ', ')}]", f"[\n    {_listed(names, f',{chr(10)}    ')},\n]")
-            if names
-            else text
+    listed = {table.matrices for table in placed.transform or ()} | {placed.placement.digital}
+    listed |= {table.matrices for table in placed.placement.special or ()}
+    for names in listed - {()}:
+        text = text.replace(
+            f"[{_listed(names, ', ')}]", f"[\n    {_listed(names, ',' + chr(10) + '    ')},\n]"
         )
     return "\n".join([*lines, text])
 
