@@ -26,7 +26,7 @@ def command(
     hardware: str | None = typer.Option(None, help="A preset or TOML file instead of the file's default."),
     profile: str | None = typer.Option(None, help="Constants of cost; by the device's name."),
     moves: str = typer.Option(
-        "digital,copies,devices,adc-bits",
+        "digital,rotate,copies,devices,adc-bits",
         help="What may be done to a matrix, as far as the hardware allows it.",
     ),
     unseen: int = typer.Option(3, help="Chips that the search has not seen, for the check."),
@@ -52,15 +52,8 @@ def command(
     from aimc_sim.report_parts.pages import to_json, write_together
     from aimc_sim.sizing import Profile, Workload
     from aimc_sim.sizing import sensitivity as profiles
-    from aimc_sim.sizing.placement_search import (
-        designs_of,
-        held_by,
-        merged,
-        moves_of,
-        parse_budget,
-        placement_file,
-        search,
-    )
+    from aimc_sim.sizing.placement_moves import applied, moves_of, placement_file
+    from aimc_sim.sizing.placement_search import designs_of, parse_budget, search
 
     parse_budget(budget, 1.0, 0.0)
     if not 0 <= analog < 1:
@@ -75,7 +68,7 @@ def command(
     )  # fmt: skip
     work = Workload.of(weight_file, chip.placement)
     possible = moves_of(chip, [kind.strip() for kind in moves.split(",")])
-    held = {label: held_by(chip, special) for label, special in possible.items() if special is not None}
+    held = {label: move.every(chip) for label, move in possible.items() if not move.digital}
     designs = designs_of(chip, None if profile is None else Profile.load(profile))
     with (
         progress_bars(quiet=as_json) as report,
@@ -88,7 +81,7 @@ def command(
     write(sensitivity, output)
     note = "\n".join(_lines(found))
     write_together({
-        output / "placement.toml": placement_file(chip, merged(chip.placement, found.choice.taken, possible), note),
+        output / "placement.toml": placement_file(chip, applied(chip, found.choice.taken, possible), note),
         output / "placement.json": to_json(found.to_json()),
     })  # fmt: skip
     if as_json:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from aimc_sim.hardware import Special
 from aimc_sim.sizing.activity import Activity, gaussian
 from aimc_sim.sizing.components import TILE_PARTS, Array, Component, Use, components, product_ns
+from aimc_sim.sizing.cost_digital import attention, digital, transform_macs
 from aimc_sim.sizing.designs import Designs
 from aimc_sim.sizing.workload import Column, Group, Scenario, Workload
 
@@ -265,9 +266,12 @@ def evaluate(
             energy[name][:, at] = (
                 part.energy_pj(held.use, activities) if isinstance(part, Array) else part.energy_pj(held.use)
             )
-    attention_ns, attention_pj = _attention(designs, groups, asked)
-    digital_pj = np.array([_digital(designs, group, asked)[0] for group in groups])
-    stage_ns, names = _stages(designs, groups, matrices, variants, attention_ns, asked)
+    attention_ns, attention_pj = attention(designs, groups, asked)
+    digital_pj = np.array([digital(designs, group, asked)[0] for group in groups])
+    transforms = np.array([transform_macs(designs, column) for column in matrices])
+    for i, column in enumerate(matrices):
+        digital_pj[column.group] += transforms[i] * share[i] * designs.profile.digital.of("energy_mac")
+    stage_ns, names = _stages(designs, groups, matrices, variants, transforms, attention_ns, asked)
     return Cost(
         designs, workload, asked, matrices, groups,
         tiles_each=tiles * counts, conversions_each=conversions * share,
@@ -306,57 +310,9 @@ def _variants(designs: Designs, matrices: tuple[Column, ...]) -> list[_Variant]:
     return found
 
 
-KEYS_SERVE = 128  # queries of a prompt that a key, read once, serves: the block of a fused attention
-
-
-def attended(group: Group, scenario: Scenario) -> float:
-    """Positions that a token looks at, the mean over a prompt."""
-    if scenario.phase == "decode":
-        return float(min(scenario.context, group.window or scenario.context))
-    if group.window is None or group.window >= scenario.context:
-        return (scenario.context + 1) / 2
-    early = group.window * (group.window + 1) / 2
-    return (early + (scenario.context - group.window) * group.window) / scenario.context
-
-
-def cache_bytes(group: Group, scenario: Scenario) -> float:
-    """Bytes of keys and values that one layer moves for one token: what it reads, and its own, written."""
-    reads = attended(group, scenario) / (KEYS_SERVE if scenario.phase == "prefill" else 1)
-    return (reads + 1) * group.kv_elements * scenario.cache_bits / 8
-
-
-def _attention(designs: Designs, groups: tuple[Group, ...], scenario: Scenario) -> tuple[F64, F64]:
-    """(G,) ns and (G,) pJ of the attention of one layer and token: digital, 2·S·d_q MACs and the cache."""
-    digital = designs.profile.digital
-    times, energies = [], []
-    for group in groups:
-        macs = attended(group, scenario) * group.attention_macs if group.attention_macs else 0.0
-        moved = cache_bytes(group, scenario)
-        times.append(max(macs / digital.of("rate_macs"), moved / digital.of("bandwidth_memory")))
-        energies.append(macs * digital.of("energy_mac") + moved * digital.of("energy_memory_byte"))
-    return np.array(times), np.array(energies)
-
-
-def _digital(designs: Designs, group: Group, scenario: Scenario) -> tuple[float, list[float], float]:
-    """pJ a token, ns of each digital matrix, ns of the router, of one layer: 8-bit weights, read once for a prompt."""
-    digital = designs.profile.digital
-    prompt = scenario.context if scenario.phase == "prefill" else 1
-    last_only = prompt if group.layers == (-1,) else 1  # logits of a prompt's last token
-    energy, times = group.router_macs * digital.of("energy_mac"), []
-    for shape, analog in zip(group.matrices, group.analog, strict=True):
-        if analog:
-            continue
-        macs = shape.rows * shape.cols * shape.active
-        energy += (
-            macs * digital.of("energy_mac") / last_only + macs * digital.of("energy_memory_byte") / prompt
-        )
-        times.append(max(macs / digital.of("rate_macs"), macs / prompt / digital.of("bandwidth_memory")))
-    return energy, times, group.router_macs / digital.of("rate_macs")
-
-
 def _stages(
     designs: Designs, groups: tuple[Group, ...], matrices: tuple[Column, ...], variants: list[_Variant],
-    attention_ns: F64, scenario: Scenario,
+    transforms: F64, attention_ns: F64, scenario: Scenario,
 ) -> tuple[dict[str, F64], tuple[tuple[int, str], ...]]:  # fmt: skip
     """Component → (P, S) ns of every step, and (group, step) of each."""
     add, hop = designs.profile.periphery.of("delay_add"), designs.profile.interconnect.of("delay_hop")
@@ -369,7 +325,7 @@ def _stages(
     steps: list[dict[str, F64 | float]] = []
     for index, group in enumerate(groups):
         members = [(i, column) for i, column in enumerate(matrices) if column.group == index]
-        _, digital_ns, router_ns = _digital(designs, group, scenario)
+        _, digital_ns, router_ns = digital(designs, group, scenario)
         slow = dict(zip([i for i, column in members if not column.analog], digital_ns, strict=True))
         for stage in sorted({column.stage for _, column in members}):
             here = [(i, column) for i, column in members if column.stage == stage]
@@ -384,8 +340,12 @@ def _stages(
                 slowest = _slowest(own, variant_of, extra, tiled)
                 times |= slowest
                 taken = np.asarray(sum(slowest.values()))
+            ahead = max((transforms[i] for i in tiled), default=0.0) / designs.profile.digital.of("rate_macs")
+            if ahead:
+                times["digital"] = ahead
+                taken = taken + ahead
             if len(tiled) < len(here):
-                times["digital"] = np.maximum(max(slow[i] for i, _ in here if i in slow) - taken, 0.0)
+                times["digital"] = ahead + np.maximum(max(slow[i] for i, _ in here if i in slow) - taken, 0.0)
             names.append((index, "+".join(column.role for _, column in here)))
             steps.append(times)
             if stage == group.attention_after and group.attention_macs:

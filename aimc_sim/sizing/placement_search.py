@@ -1,6 +1,6 @@
 """Which matrices stay digital, or are held better than the rest, to meet an accuracy bar at least energy.
 
-Moves are digital, more copies, two devices a polarity, more converter bits, as far as the hardware allows them. A move
+`placement_moves` says what can be done to a matrix of a hardware. A move
 takes off as much of a matrix's share of the loss (`sensitivity`) as it takes off the noise of its product; digital
 takes all of it. `placement_choice` chooses. Shares do not really add up, so placements are scored by forward passes,
 and the bar of the additive model moved until the measured loss meets the real one.
@@ -17,20 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import AimcError, BadInput
-from aimc_sim.hardware import Hardware, Placement, Special, preset_names
+from aimc_sim.hardware import Hardware
 from aimc_sim.sizing.cost import evaluate
 from aimc_sim.sizing.designs import Designs
 from aimc_sim.sizing.placement_choice import DIGITAL, Choice, Options, choose, least_loss
+from aimc_sim.sizing.placement_moves import Move, applied
 from aimc_sim.sizing.profile import Profile
 from aimc_sim.sizing.sensitivity import Estimate, Measuring, Metric, Sensitivity
 from aimc_sim.sizing.workload import Scenario, Workload
-from aimc_sim.spec import nearest
 
 F64 = npt.NDArray[np.float64]
 ROUNDS = 6  # placements that are scored at most
-KINDS = ("digital", "copies", "devices", "adc-bits")
-_STEPS = {"copies": (2, 3, 4), "devices": (2,), "adc-bits": (1, 2)}  # bits: more than the hardware's
-_EVERY = ("*",)
 
 
 @dataclass(frozen=True)
@@ -69,61 +66,8 @@ class Found:
         return {**document, "recovered_share": self.recovered, "met": self.met, "unit": "nats per token"}
 
 
-def moves_of(hardware: Hardware, kinds: Sequence[str] = KINDS) -> dict[str, Special | None]:
-    """What can be done to a matrix of this hardware, by its label; None: digital. Raises BadInput for unknown kinds.
-
-    Two devices a polarity of a fit that describes two already, say, are left out.
-    """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise BadInput("--moves", got=kind, why="it is no way to hold a matrix", do=nearest(kind, KINDS))
-    found: dict[str, Special | None] = {DIGITAL: None} if "digital" in kinds else {}
-    for kind in (kind for kind in KINDS if kind in kinds and kind != "digital"):
-        for step in _STEPS[kind]:
-            special = _special(hardware, kind, step)
-            if special is not None:
-                found[_label(special)] = special
-    if not found:
-        raise BadInput(
-            "--moves", got=",".join(kinds), why="this hardware allows none of them",
-            do=f"allow others: {', '.join(KINDS)}",
-        )  # fmt: skip
-    return found
-
-
-def _special(hardware: Hardware, kind: str, step: int) -> Special | None:
-    weights, bits = hardware.weights, 0 if hardware.adc is None else hardware.adc.bits
-    if kind == "adc-bits":
-        if not bits or bits + step > 16:
-            return None
-        special = Special(matrices=_EVERY, adc_bits=bits + step)
-    elif step <= (weights.devices if kind == "devices" else weights.copies or 1):
-        return None
-    else:
-        changes: dict[str, Any] = {kind: step}
-        special = Special(matrices=_EVERY, **changes)
-    try:
-        held_by(hardware, special)
-    except BadInput:
-        return None
-    return special
-
-
-def _label(special: Special) -> str:
-    if special.adc_bits is not None:
-        return f"{special.adc_bits}-bit ADC"
-    return f"{special.copies} copies" if special.copies is not None else f"{special.devices} devices"
-
-
-def held_by(hardware: Hardware, special: Special) -> Hardware:
-    """The hardware with all of its matrices held so, checked like any other. Raises BadInput where that cannot be."""
-    placement = hardware.placement.model_copy(update={"special": (special,)})
-    return Hardware.parse({**hardware.model_dump(mode="json"), "placement": placement.model_dump(mode="json")},
-                          hardware.name)  # fmt: skip
-
-
 def extra_energy(
-    work: Workload, designs: Designs, names: Sequence[str], moves: Mapping[str, Special | None],
+    work: Workload, designs: Designs, names: Sequence[str], moves: Mapping[str, Move],
     scenario: Scenario | None = None,
 ) -> F64:  # fmt: skip
     """(names, moves) energy of a token in J that each matrix costs more when it alone is held so; may be negative."""
@@ -131,8 +75,7 @@ def extra_energy(
     found = np.empty((len(names), len(moves)))
     for i, name in enumerate(names):
         for j, move in enumerate(moves):
-            placed = replace(work, placement=merged(work.placement, {name: move}, moves))
-            found[i, j] = evaluate(designs, placed, scenario).energy_per_token_j[0]
+            found[i, j] = _energy(work, designs, {name: move}, moves, scenario)
     return found - whole
 
 
@@ -156,7 +99,7 @@ def search(
     work: Workload,
     designs: Designs,
     budget: str,
-    moves: Mapping[str, Special | None],
+    moves: Mapping[str, Move],
     *,
     analog: float = 0.9,
     unseen: int = 3,
@@ -184,7 +127,7 @@ def search(
     options = Options(
         tuple(names), tuple(moves), shares[:, None] * _taken_off(measuring, work, designs.hardware, names, moves),
         extra_energy(work, designs, names, moves, scenario),
-        weights[:, None] * np.array([special is None for special in moves.values()]),
+        weights[:, None] * np.array([move.digital for move in moves.values()]),
         float(shares.sum()), total, analog + 1.0 - in_tiles,
     )  # fmt: skip
     best: tuple[Choice, Estimate] | None = None
@@ -210,14 +153,13 @@ def search(
     measuring.run("unseen chips", {"all": tuple(names), key: _held(names, choice)}, other)
     measuring.run("unseen chips", {"converters": tuple(names)}, other[:1])
     held = set(choice.digital)
-    placed = replace(work, placement=merged(work.placement, choice.taken, moves))
     return Found(
         choice, bar, loss,
         unseen=measuring.loss(key, other),
         all_unseen=measuring.loss("all", other),
         converters=measuring.loss("converters", other[:1]),
         analog_share=sum(m.weights for m in matrices if m.name not in held) / total,
-        energy_j=float(evaluate(designs, placed, scenario).energy_per_token_j[0]),
+        energy_j=_energy(work, designs, choice.taken, moves, scenario),
         energy_all_analog_j=float(evaluate(designs, work, scenario).energy_per_token_j[0]),
         recovered_by_metric={metric: _recovered(measuring, key, other, metric) for metric in ("kl", "loss")},
         scored=tried,
@@ -231,16 +173,29 @@ def _better(new: tuple[Choice, Estimate], old: tuple[Choice, Estimate], bar: flo
     return new[0].energy_j < old[0].energy_j if new[1].mean <= bar else new[1].mean < old[1].mean
 
 
+def _energy(
+    work: Workload,
+    designs: Designs,
+    taken: Mapping[str, str],
+    moves: Mapping[str, Move],
+    scenario: Scenario | None,
+) -> float:
+    """Energy of a token in J with what is done to these matrices."""
+    placed = applied(designs.hardware, taken, moves)
+    at = replace(designs, hardware=placed)
+    return float(evaluate(at, replace(work, placement=placed.placement), scenario).energy_per_token_j[0])
+
+
 def _taken_off(
     measuring: Measuring,
     work: Workload,
     hardware: Hardware,
     names: Sequence[str],
-    moves: Mapping[str, Special | None],
+    moves: Mapping[str, Move],
 ) -> F64:
     """(names, moves) share of the noise of each product that a move takes off."""
     assert work.file is not None
-    better = {label: held_by(hardware, special) for label, special in moves.items() if special is not None}
+    better = {label: move.every(hardware) for label, move in moves.items() if not move.digital}
     plain, *others = measuring.noise(work.file, {"": hardware, **better})
     measured = dict(zip(better, others, strict=True))
     found = np.ones((len(names), len(moves)))
@@ -269,41 +224,6 @@ def _key(choice: Choice) -> str:
 def _score(measuring: Measuring, choice: Choice, names: Sequence[str], seeds: range, stage: str) -> Estimate:
     measuring.run(stage, {_key(choice): _held(names, choice)}, seeds)
     return measuring.loss(_key(choice), seeds)
-
-
-def merged(placement: Placement, taken: Mapping[str, str], moves: Mapping[str, Special | None]) -> Placement:
-    """A placement with what is done to these matrices, matrix → move. They come first: the first table counts."""
-    digital = tuple(name for name, move in taken.items() if moves[move] is None)
-    tables = []
-    for label, special in moves.items():
-        members = tuple(name for name, move in taken.items() if move == label)
-        if special is not None and members:
-            tables.append(special.model_copy(update={"matrices": members}))
-    ahead = (*tables, *(placement.special or ()))
-    return Placement(lm_head=placement.lm_head, digital=(*placement.digital, *digital), special=ahead or None)
-
-
-def placement_file(hardware: Hardware, placed: Placement, note: str = "") -> str:
-    """A hardware file with another placement: laid over its preset where it is one, else everything in full."""
-    lines = [f"# {line}" for line in note.splitlines()]
-    preset = next((name for name in preset_names() if Hardware.load(name).id == hardware.id), None)
-    if preset is None:
-        chosen = hardware.model_copy(update={"placement": placed, "name": f"{hardware.name}, placed"})
-        return "\n".join([*lines, chosen.to_toml()])
-    lines += [f'base = "{preset}"', f'name = "{preset}, placed"', "", "[placement]"]
-    if placed.lm_head != "analog":
-        lines.append(f'lm_head = "{placed.lm_head}"')
-    lines.append(_listed("digital", placed.digital))
-    for table in placed.special or ():
-        given = table.model_dump(mode="json", exclude={"matrices"}, exclude_none=True)
-        lines += ["", "[[placement.special]]", *(f"{name} = {value}" for name, value in given.items())]
-        lines.append(_listed("matrices", table.matrices))
-    return "\n".join([*lines, ""])
-
-
-def _listed(key: str, names: Sequence[str]) -> str:
-    inner = "".join(f"    {json.dumps(name, ensure_ascii=False)},\n" for name in names)
-    return f"{key} = [\n{inner}]" if inner else f"{key} = []"
 
 
 def designs_of(hardware: Hardware, profile: Profile | None) -> Designs:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from aimc_sim.sizing.components import Converters, product_ns, timing
-from aimc_sim.sizing.cost import COMPONENTS, attended, cache_bytes, peak
+from aimc_sim.sizing.cost import COMPONENTS, peak
+from aimc_sim.sizing.cost_digital import attended, cache_bytes
 from aimc_sim.sizing.document import Sizing, convention
 
 FORMULAS = {

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from aimc_sim import WeightFile
 from aimc_sim.cli.app import app
 from aimc_sim.hardware import Hardware
-from aimc_sim.sizing.placement_search import merged, moves_of, placement_file
+from aimc_sim.sizing.placement_moves import applied, moves_of, placement_file
 
 RUN = CliRunner()
 
@@ -65,10 +65,10 @@ def test_export_takes_a_placement_file(tiny_checkpoint: Path, tmp_path: Path) ->
         "model.layers.0.mlp.down_proj": "digital",
         "lm_head": "2 copies",
         "model.layers.1.mlp.up_proj": "9-bit ADC",
+        "model.layers.1.mlp.down_proj": "rotated",
     }
-    placed.write_text(
-        placement_file(hardware, merged(hardware.placement, taken, moves_of(hardware)), "found")
-    )
+    moves = moves_of(hardware)
+    placed.write_text(placement_file(hardware, applied(hardware, taken, moves), "found"))
     path = tmp_path / "tiny.h5"
     done = invoke("export", tiny_checkpoint, "-o", path, "--hardware", placed, "--calibration-tokens", "32")
     assert done.exit_code == 0, done.output

@@ -361,6 +361,21 @@ def test_a_matrix_that_is_held_otherwise_costs_what_such_a_hardware_costs() -> N
     )
 
 
+def test_transformed_inputs_cost_their_digital_arithmetic() -> None:
+    table = {
+        "rescale_lambda": 0.5,
+        "rotate": "hadamard",
+        "matrices": ["*.down_proj", "model.layers.0.*.q_proj"],
+    }
+    rotated = Hardware.load({"base": "hermes-256", "transform": table})
+    cost, plain = evaluate(Designs.of(rotated), LLAMA), evaluate(Designs.of("hermes-256"), LLAMA)
+    per_mac = cost.designs.profile.digital.of("energy_mac") * 1e-12
+    expected = (16 * 8192 * 14 + 2048 * 12) * per_mac
+    assert float((cost.energy_j["digital"] - plain.energy_j["digital"])[0]) == pytest.approx(expected)
+    assert float(cost.token_path_s[0]) > float(plain.token_path_s[0])
+    assert float(cost.path_s["array"][0]) == float(plain.path_s["array"][0])
+
+
 def test_spares_and_offset_columns_take_area() -> None:
     spare = Designs.of(Hardware.load({"base": "hermes-256", "faults": {}, "repair": {"spare_columns": 8}}))
     plain = Designs.of("hermes-256")

@@ -14,18 +14,13 @@ from typer.testing import CliRunner
 
 from aimc_sim.cli.app import app
 from aimc_sim.errors import AimcError, BadInput
-from aimc_sim.hardware import Hardware, Placement
+from aimc_sim.hardware import Hardware
 from aimc_sim.sizing import Designs, Workload, evaluate
 from aimc_sim.sizing.placement_choice import DIGITAL, Choice, Options, choose, least_loss
-from aimc_sim.sizing.placement_search import (
-    extra_energy,
-    held_by,
-    merged,
-    moves_of,
-    parse_budget,
-    placement_file,
-)
+from aimc_sim.sizing.placement_moves import applied, moves_of, placement_file
+from aimc_sim.sizing.placement_search import extra_energy, parse_budget
 from aimc_sim.torch_bridge.model import is_analog
+from aimc_sim.transforms import chosen
 from aimc_sim.weightfile import WeightFile
 
 HERMES = Hardware.load("hermes-256")
@@ -135,44 +130,62 @@ def test_energy_is_what_the_cost_model_says(tiny_weights: Path) -> None:
     work, designs = Workload.of(tiny_weights), Designs.of(HERMES)
     name = "model.layers.0.mlp.down_proj"
     moves = moves_of(HERMES)
-    assert list(moves) == [DIGITAL, "2 copies", "3 copies", "4 copies", "9-bit ADC", "10-bit ADC"]
+    assert list(moves) == [
+        DIGITAL, "rotated", "rotated, 2 copies", "rotated, 4 copies", "2 copies", "3 copies", "4 copies",
+        "9-bit ADC", "10-bit ADC",
+    ]  # fmt: skip
     found = extra_energy(work, designs, [name], moves)
-    for j, special in enumerate(moves.values()):
-        placement = Placement(digital=(name,))
-        if special is not None:
-            placement = Placement(special=(special.model_copy(update={"matrices": (name,)}),))
-        placed = evaluate(designs, Workload.of(tiny_weights, placement)).energy_per_token_j
-        assert found[0, j] == pytest.approx(float((placed - evaluate(designs, work).energy_per_token_j)[0]))
+    whole = evaluate(designs, work).energy_per_token_j
+    for j, label in enumerate(moves):
+        chip = applied(HERMES, {name: label}, moves)
+        placed = evaluate(Designs.of(chip), Workload.of(tiny_weights, chip.placement)).energy_per_token_j
+        assert found[0, j] == pytest.approx(float((placed - whole)[0]))
     assert (found != 0).all()
+    assert found[0, 1] < found[0, 4] < found[0, 5] < found[0, 6] < found[0, 3], (
+        "arithmetic is cheap, copies are not"
+    )
     single = Hardware.load({"base": "hermes-256", "device": "pcm-hermes-1"})
-    assert "2 devices" in moves_of(single)
-    assert held_by(single, moves_of(single)["2 devices"]).of_matrix(name).weights.devices == 2
+    assert moves_of(single)["2 devices"].every(single).of_matrix(name).weights.devices == 2
     with pytest.raises(BadInput, match="--moves"):
         moves_of(HERMES, ["devices"])
     with pytest.raises(BadInput, match="did you mean 'copies'"):
         moves_of(HERMES, ["copy"])
+    own = Hardware.load({"base": "hermes-256", "transform": {"rotate": "hadamard"}})
+    assert "rotated" not in moves_of(own), "it has transforms of its own"
 
 
 def test_the_file_is_a_hardware(tmp_path: Path) -> None:
     names = ("model.layers.0.mlp.down_proj", "lm_head")
     path = tmp_path / "placement.toml"
     moves = moves_of(HERMES)
-    taken = {**dict.fromkeys(names, DIGITAL), "a": "2 copies", "b": "9-bit ADC", "c": "2 copies"}
-    placed = merged(HERMES.placement, taken, moves)
+    taken = {
+        **dict.fromkeys(names, DIGITAL),
+        "a": "2 copies",
+        "b": "9-bit ADC",
+        "c": "rotated, 2 copies",
+        "d": "rotated",
+    }
+    placed = applied(HERMES, taken, moves)
     path.write_text(placement_file(HERMES, placed, "why\nand how"))
     assert path.read_text().startswith("# why\n# and how\nbase = ")
     again = Hardware.load(path)
-    assert again.placement == placed
+    assert (again.placement, again.transform, again.id) == (placed.placement, placed.transform, placed.id)
     assert again.placement.digital == names
     assert again.of_matrix("a").weights.copies == again.of_matrix("c").weights.copies == 2
-    assert (again.of_matrix("b").adc, again.of_matrix("d")) != (HERMES.adc, HERMES)
-    assert again.id == HERMES.model_copy(update={"placement": placed}).id
+    assert (again.of_matrix("b").adc, again.of_matrix("e").weights) != (HERMES.adc, HERMES.weights)
+    assert [chosen(again.transform or (), name, "q") is not None for name in "abcde"] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
     own = Hardware.load({"base": "hermes-256", "adc": {"bits": 6}, "placement": {"digital": ["*.0.*"]}})
-    path.write_text(placement_file(own, merged(own.placement, taken, moves)))
+    path.write_text(placement_file(own, applied(own, taken, moves)))
     assert Hardware.load(path).placement.digital == ("*.0.*", *names)
     assert Hardware.load(path).of_matrix("a").weights.copies == 2
     assert Hardware.load(path).adc == own.adc
-    path.write_text(placement_file(HERMES, HERMES.placement))
+    path.write_text(placement_file(HERMES, HERMES))
     assert Hardware.load(path).id == HERMES.id
 
 
@@ -202,6 +215,7 @@ def test_the_command_finds_a_placement_that_holds(tiny_weights: Path, tmp_path: 
     taken = document["choice"]["taken"]
     assert set(placed.placement.digital) == {name for name, move in taken.items() if move == DIGITAL}
     assert any("copies" in move or "ADC" in move for move in taken.values()) == bool(placed.placement.special)
+    assert any("rotated" in move for move in taken.values()) == bool(placed.transform)
     assert document["recovered_by_metric"]["kl"] == pytest.approx(document["recovered_share"])
     assert document["loss"]["mean"] <= document["bar"]
     assert document["recovered_share"] > 0.2
