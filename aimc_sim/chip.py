@@ -118,7 +118,7 @@ class ChipState:
         """Outputs (first, last) of a matrix that `piece` can program apart: whole column tiles, cut at multiples of
         ``multiple``, itself one of 64, as often as that can be; all of them at once where columns share more than a
         tile, or where the product's last bits depend on the columns beside."""
-        info, hardware = self.chip.weight_file.matrix(name), self.chip.hardware
+        info, hardware = self.chip.weight_file.matrix(name), self.chip.hardware.of_matrix(name)
         whole = ((0, info.cols),)
         transformed = chosen(hardware.transform or (), name, info.role) is not None
         if transformed or not outputs_stand_alone(hardware):
@@ -138,15 +138,15 @@ class ChipState:
         info = chip.weight_file.matrix(name)
         if (first, last) == (0, info.cols):
             return self.tiles(name)
-        w = chip.weight_file.weight(name, slice(first, last))
+        w, hardware = chip.weight_file.weight(name, slice(first, last)), chip.hardware.of_matrix(name)
         ranges = chip.ranges.get(name, MatrixRange())
         if ranges.full_scale is not None:
-            tile = tile_map(info.rows, info.cols, chip.hardware.tile).column_tile
+            tile = tile_map(info.rows, info.cols, hardware.tile).column_tile
             ranges = replace(
                 ranges, full_scale=ranges.full_scale[..., int(tile[first]) : int(tile[last - 1]) + 1]
             )
         tiles = CellMatrix(
-            w, chip.hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session, ranges, name,
+            w, hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session, ranges, name,
             first_output=first).tiles()  # fmt: skip
         chip.weight_file.release(name)
         return tiles

@@ -45,7 +45,8 @@ def program(
         found = fault_map.recall(chosen.faults.map.source, chosen.faults.map.sha256)
         found.check_names({matrix.name for matrix in opened.matrices})
         for matrix in opened.matrices:
-            mapped_faults(chosen, tile_map(matrix.rows, matrix.cols, chosen.tile), matrix.name)
+            held = chosen.of_matrix(matrix.name)
+            mapped_faults(held, tile_map(matrix.rows, matrix.cols, held.tile), matrix.name)
     if ranges is None and needs_ranges(chosen):
         from aimc_sim.calibrate import ranges_for
 

@@ -24,12 +24,14 @@ def command(
     ),
     hardware: str = typer.Option("afm-llama", help="The chip: a preset or a TOML file."),
     text: Path | None = typer.Option(None, help="Evaluate on this text, not on held-out rows of the data."),
-    context: int | None = typer.Option(None, help="Tokens a window of --text; 512 unless told."),
-    evaluate_every: int = typer.Option(0, help="Steps between evaluations; 0: at both ends only."),
-    chips: int = typer.Option(3, help="Chips of an evaluation."),
-    save_every: int = typer.Option(0, help="Steps between checkpoints; 0: at the end only."),
-    log_every: int = typer.Option(10, help="Steps between rows of log.csv."),
-    micro: int | None = typer.Option(None, help="Rows of one forward; by default a step's, by process."),
+    context: int | None = typer.Option(None, min=2, help="Tokens a window of --text; 512 unless told."),
+    evaluate_every: int = typer.Option(0, min=0, help="Steps between evaluations; 0: at both ends only."),
+    chips: int = typer.Option(3, min=1, help="Chips of an evaluation."),
+    save_every: int = typer.Option(0, min=0, help="Steps between checkpoints; 0: at the end only."),
+    log_every: int = typer.Option(10, min=1, help="Steps between rows of log.csv."),
+    micro: int | None = typer.Option(
+        None, min=1, help="Rows of one forward; by default a step's, by process."
+    ),
     precision: str = typer.Option("no", help="no (float32) or bf16, of the products."),
     sharding: str = typer.Option("none", help="none (DDP where there are several processes) or fsdp2."),
     compile_model: bool = typer.Option(False, "--compile", help="torch.compile the model."),
@@ -37,7 +39,7 @@ def command(
         False, "--gradient-checkpointing", help="Recompute activations in the backward pass."
     ),
     tensorboard: bool = typer.Option(True, help="Write TensorBoard events where it is installed."),
-    seed: int = typer.Option(0, help="Seed of noise and row order."),
+    seed: int = typer.Option(0, min=0, help="Seed of noise and row order."),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Train a checkpoint for a chip."""

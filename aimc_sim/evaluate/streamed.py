@@ -43,12 +43,21 @@ def resident_bytes(weight_file: WeightFile, hardware: Hardware | None) -> int:
     digital model its file."""
     if hardware is None:
         return weight_file.path.stat().st_size
+    total = largest = 0
+    for matrix in weight_file.matrices:
+        if is_analog(matrix, hardware):
+            size, own = matrix.rows * matrix.cols, hardware.of_matrix(matrix.name)
+            total, largest = total + _columns(own) * size, max(largest, size)
+    return total * ((2 if hardware.uses_integers else 4) + (hardware.read_noise is not None)) + 8 * largest
+
+
+def _columns(hardware: Hardware) -> int:
+    """Effective weights that tiles keep for one of the model: what is converted apart is kept apart."""
     weights = hardware.weights
-    columns = 1 if hardware.adc is None or weights.slice_sum == "analog" else weights.slices
-    columns *= 2 if hardware.adc is not None and weights.subtract == "digital" else 1
-    of_a_cell = (2 if hardware.uses_integers else 4) + (hardware.read_noise is not None)
-    sizes = [matrix.rows * matrix.cols for matrix in weight_file.matrices if is_analog(matrix, hardware)]
-    return columns * of_a_cell * sum(sizes) + 8 * max(sizes, default=0)
+    if hardware.adc is None:
+        return 1
+    apart = (weights.copies or 1) if weights.slice_sum == "analog" else weights.arrays
+    return apart * (2 if weights.subtract == "digital" else 1)
 
 
 class HiddenStates:

@@ -172,6 +172,9 @@ def _through_weights(
     ) -> None:  # every slice of rows by itself: threads never wait for each other
         with torch.inference_mode():
             for t, a, b in slices[begin:end]:
+                into = out[:, a:b]
+                if out.dtype != torch.float32:  # sums of half precision would round at every block
+                    into = scratch_of(scratch, "sums", (g.shape[0], b - a))
                 for first, last in _blocks(plan.cols, COLUMNS):
                     if made:
                         held = scratch_of(scratch, "rows", (last - first, b - a))
@@ -179,8 +182,13 @@ def _through_weights(
                     else:
                         held = plain[first:last, a:b]
                     part = _masked(g, bits[t], first, last) if hit[t] else g[:, first:last]
-                    into = out[:, a:b]
-                    torch.addmm(into, part, held.to(g.dtype), beta=float(first > 0), out=into)
+                    if out.dtype == torch.float32:
+                        torch.addmm(into, part, held, beta=float(first > 0), out=into)
+                    else:
+                        product = torch.mm(part, held.to(g.dtype))
+                        into.copy_(product) if first == 0 else into.add_(product)
+                if out.dtype != torch.float32:
+                    out[:, a:b] = into
 
     run_blocks(some, len(slices), 1)
 
@@ -190,7 +198,7 @@ def _through_cells(
 ) -> None:
     """The same through cells of a device, which are made a whole column at a time."""
     scratch, whole = local(), plan.rows
-    out.zero_()
+    sums = torch.zeros(out.shape) if out.dtype != torch.float32 else out.zero_()
     for first, last in _blocks(plan.cols, COLUMNS // 2):
         held = scratch_of(scratch, "rows", (last - first, whole))
         array = held.numpy()
@@ -202,7 +210,12 @@ def _through_cells(
         held = held.to(g.dtype)
         for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
             part = _masked(g, bits[t], first, last) if hit[t] else g[:, first:last]
-            out[:, a:b].addmm_(part, held[:, a:b])
+            if sums is out:
+                out[:, a:b].addmm_(part, held[:, a:b])
+            else:
+                sums[:, a:b] += torch.mm(part, held[:, a:b])
+    if sums is not out:
+        out.copy_(sums)
 
 
 def _to_inputs(
@@ -220,7 +233,9 @@ def _to_inputs(
     )
     share = 1.0 - clipped.sum(axis=1) / np.maximum(np.diff(plan.ends) * tokens, 1)
     wide = beta.astype(np.float64)
-    slope = wide * pull.sum(axis=1) + np.where(share > plan.unclipped, plan.decay * wide, 0.0)
+    slope = wide * pull.sum(axis=1) + np.where(
+        (share > plan.unclipped) & (tokens > 0), plan.decay * wide, 0.0
+    )
     return torch.from_numpy(g).to(x.dtype), torch.from_numpy(slope.astype(np.float32))
 
 

@@ -165,6 +165,13 @@ class TrainingLinear(AnalogLinear):
             self.input_range.forwards.fill_(self.settings.range_forwards)
         self.input_range.settle()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrainingLinear:
+        before = self.full_scale
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if before is not None and self.full_scale is not None and self.full_scale.dtype != torch.float32:
+            self.full_scale = before.to(self.full_scale.device)
+        return self
+
     def _full_scale(self, ranges: MatrixRange | None) -> Tensor | None:
         """(tiles, column tiles) of an ADC whose full scales are calibrated."""
         adc = self.hardware.adc
@@ -233,7 +240,7 @@ class TrainingLinear(AnalogLinear):
         beta = (
             None if self.input_range is None else whole(self.input_range.value).float().cpu().numpy().copy()
         )
-        fitted = None if self.full_scale is None else self.full_scale.cpu().numpy().copy()
+        fitted = None if self.full_scale is None else self.full_scale.float().cpu().numpy().copy()
         return MatrixRange(beta, fitted)
 
     def extra_repr(self) -> str:

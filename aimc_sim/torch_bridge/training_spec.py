@@ -41,6 +41,8 @@ class Training(Spec):
             raise ValueError(
                 "the exact forward draws the hardware's own cells; use noise = 'device', or None for ideal ones"
             )
+        if self.forward == "exact" and self.weight_bits is not None:
+            raise ValueError("the exact forward programs weights as they are; leave weight_bits out")
         if self.forward == "exact" and self.saturation == "masked":
             raise ValueError(
                 "the exact forward does not say which conversions saturated; use saturation = 'straight_through'"

@@ -86,6 +86,8 @@ class Recipe(Spec):
                 "an adapter is trained where there is one and nowhere else; "
                 "set trains = 'adapter' together with an [adapter] table"
             )
+        if self.trains == "adapter" and self.average is not None:
+            raise ValueError("only weights are averaged, not an adapter; leave average out")
         if self.trains != "weights" and self.training.clip_sigma is not None:
             raise ValueError(
                 "clipping changes weights, which this recipe does not train; "
@@ -166,8 +168,8 @@ RECIPES: dict[str, Recipe] = {
             loss=Distillation(teacher_dtype="float32"),
             # Adam moves a range by its rate a step, however small the gradient: at 1e-3 the decay halves it
             optimizer=AdamW(learning_rate=1e-3, range_rate=0.01),
-            sequences=4,  # many steps, each with noise of its own, count for more than tokens in a step
-            length=128,
+            sequences=1,  # many steps, each with noise of its own, count for more than tokens in a step
+            length=512,  # on short rows the model forgets what it knew of later positions
         ),
         Recipe(
             name="clip-only",

@@ -17,16 +17,20 @@ from aimc_sim.train.settings import Run, chip_of
 SHORT_ROWS = 160
 
 
-def build_student(run: Run, opened: Checkpoint, device: torch.device, ranges: Any = None) -> Any:
+def build_student(
+    run: Run, opened: Checkpoint, device: torch.device, ranges: Any = None, forwards: int = 1
+) -> Any:
     """The checkpoint with analog layers, clipped once, with the recipe's adapter if it has one; ranges not yet begun.
 
-    ranges: calibrated full scales for hardware that does not use lambda's rule.
+    ranges: calibrated full scales for hardware that does not use lambda's rule. forwards: of one step, whose gradients
+    add up: each has its share of the ranges' decay.
     """
     from aimc_sim.torch_bridge import clip_weights, convert
 
     recipe = run.recipe
     model = load_plain(opened).to(device)
-    model = convert(model, chip_of(recipe, run.hardware), recipe.training, ranges=ranges, seed=run.seed)
+    training = recipe.training.model_copy(update={"range_decay": recipe.training.range_decay / forwards})
+    model = convert(model, chip_of(recipe, run.hardware), training, ranges=ranges, seed=run.seed)
     if device.type == "cpu" and recipe.length <= SHORT_ROWS:
         model.set_attn_implementation("eager")
     if recipe.adapter is not None:
@@ -69,7 +73,7 @@ def save_trained(
     plain = convert(load_plain(opened), chip_of(recipe, run.hardware), recipe.training, ranges=ranges)
     if recipe.adapter is None:
         plain.load_state_dict(weights)
-        if recipe.training.clip_sigma is not None:
+        if recipe.training.clip_sigma is not None and recipe.average is not None:
             clip_weights(plain)  # an average of clipped weights spreads less, so its own bound is tighter
         source = plain
     else:

@@ -103,6 +103,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self._micros = self._split()
+        self._check_options()
         if self.options.sharding == "fsdp2" and run.evaluate_every:
             raise BadInput(
                 "evaluate_every",
@@ -182,7 +183,8 @@ class Trainer:
         for part in range(self._micros):
             indices = self.rows.indices(first + part * micro, micro, self.run.seed, self._train_rows)
             ids = self.rows.take(indices, self.recipe.length).to(self.device)
-            set_step(self._inner, (step * self._micros + part) * self.world + self.rank, seed=self.run.seed)
+            # Named by its first row, so that no forward draws another's noise; the ranges have begun under 0.
+            set_step(self._inner, 1 + first + part * micro, seed=self.run.seed)
             last = part == self._micros - 1
             with contextlib.nullcontext() if last else self._unsynchronised():
                 loss = self._loss(ids, indices) / self._micros
@@ -230,7 +232,7 @@ class Trainer:
         self.hardware = chip_of(recipe, self.run.hardware)
         self._ranges = calibrated_ranges(self.opened, self.hardware, self.rows)
         fresh = newest_state(self.output / STATES) is None
-        model = build_student(self.run, self.opened, self.device, self._ranges)
+        model = build_student(self.run, self.opened, self.device, self._ranges, self._micros)
         if self.options.gradient_checkpointing:
             folders.recompute_activations(model)
         if fresh and self.hardware.dac is not None:
@@ -289,8 +291,8 @@ class Trainer:
     def _split(self) -> int:
         """Forwards of one step in one process."""
         share, rest = divmod(self.recipe.sequences, self.world)
-        micro = self.options.micro or max(share, 1)
-        if rest or share == 0 or share % micro:
+        micro = max(share, 1) if self.options.micro is None else self.options.micro
+        if rest or share == 0 or micro < 1 or share % micro:
             raise BadInput(
                 "sequences of the recipe",
                 got=self.recipe.sequences,
@@ -298,6 +300,28 @@ class Trainer:
                 do="choose a multiple of both",
             )
         return int(share // micro)
+
+    def _check_options(self) -> None:
+        options = self.options
+        for name, least in (("log_every", 1), ("save_every", 0)):
+            if getattr(options, name) < least:
+                raise BadInput(
+                    name, got=getattr(options, name), why="it counts steps", do=f"use {least} or more"
+                )
+        if options.compile and options.sharding == "none" and self.world > 1:
+            raise BadInput(
+                "--compile",
+                got=f"{self.world} processes",
+                why="a compiled model is not trained by several processes here",
+                do="leave --compile out, or train in one process",
+            )
+        if options.sharding == "fsdp2" and self.recipe.trains == "adapter":
+            raise BadInput(
+                "sharding",
+                got=options.sharding,
+                why="an adapter is saved by one process, which has only a part of it",
+                do="train adapters in one process or with DDP",
+            )
 
     @contextlib.contextmanager
     def _unsynchronised(self) -> Iterator[None]:

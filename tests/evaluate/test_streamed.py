@@ -101,6 +101,7 @@ def test_scores_are_those_of_a_model_that_fits(
     ("changes", "pieces"),
     [
         ({"placement": {"lm_head": "digital", "digital": ["model.layers.1.mlp.*"]}}, 5),
+        ({"placement": {"special": [{"matrices": ["lm_head"], "copies": 2, "adc_bits": 9}]}}, 5),
         ({"weights": {"bits": 8, "cell_bits": 4, "subtract": "digital", "scale": "tile"}}, 5),
         ({"tile": {"rows": 16, "cols": None}, "compensation": {"per": "column"}}, 5),
         ({"tile": {"rows": 16, "cols": None}}, 1),  # compensated by tile, and the tile is the matrix

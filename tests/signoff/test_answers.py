@@ -112,8 +112,8 @@ def test_losses_are_answers_lost_against_the_digital_model() -> None:
     assert document["verdict"]["unit"] == "share of questions"
     assert document["verdict"]["mean"] == pytest.approx(0.3)
     assert (
-        "mean loss of accuracy against the digital model is 30.0 percentage points"
-        in document["verdict"]["summary"]
+        "the margin of 50 percentage points: after 1 day, the worst of 2 times, the mean loss of accuracy against the "
+        "digital model is 30.0, but" in document["verdict"]["summary"]
     )
     worst = document["rows"]["times"][1]["chips"][2]
     assert (worst["seed"], worst["lost"], worst["won"]) == (2, 4, 0)
