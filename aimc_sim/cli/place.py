@@ -104,11 +104,12 @@ def _lines(found: Found) -> list[str]:
     by = " and ".join(
         f"{100 * share:.0f} % of the {_METRICS[name]}" for name, share in found.recovered_by_metric.items()
     )
+    each = ", ".join(f"{100 * share:.0f}" for share in found.recovered_by_chip)
     return [
         f"Matrices: {done}. {100 * found.analog_share:.1f} % of the weights analog.",
         f"Bar: {found.bar:.4f} nats per token. On the chips of the search: {number(found.loss)}.",
         f"On chips that the search has not seen: {number(found.unseen)}; all in tiles: {number(found.all_unseen)}; "
-        f"converters alone: {number(found.converters)}. Recovered: {by}.",
+        f"converters alone: {number(found.converters)}. Recovered: {by}; chip by chip {each} %.",
         f"Energy per token: {1e6 * found.energy_j:.4g} µJ, all in tiles {1e6 * found.energy_all_analog_j:.4g} µJ.",
         f"Of the {1e6 * choice.energy_j:.4g} µJ more, at most {100 * choice.gap:.1f} % could be saved by another "
         "choice (linear programme of the additive model).",

@@ -34,7 +34,7 @@ ROUNDS = 6  # placements that are scored at most
 class Found:
     """A placement. bar: nats per token; loss: on the chips of the search; unseen: on chips that it has not seen, beside
     the whole model in tiles (all_unseen) and converters around ideal cells there; recovered_by_metric: by
-    either metric; scored: placements that were."""
+    either metric, by_chip: of each of them alone; scored: placements that were."""
 
     choice: Choice
     bar: float
@@ -46,6 +46,7 @@ class Found:
     energy_j: float
     energy_all_analog_j: float
     recovered_by_metric: dict[str, float]
+    recovered_by_chip: tuple[float, ...]
     scored: int
 
     @property
@@ -162,6 +163,9 @@ def search(
         energy_j=_energy(work, designs, choice.taken, moves, scenario),
         energy_all_analog_j=float(evaluate(designs, work, scenario).energy_per_token_j[0]),
         recovered_by_metric={metric: _recovered(measuring, key, other, metric) for metric in ("kl", "loss")},
+        recovered_by_chip=tuple(
+            _recovered(measuring, key, range(seed, seed + 1), measuring.plan.metric) for seed in other
+        ),
         scored=tried,
     )  # fmt: skip
 
@@ -208,7 +212,8 @@ def _taken_off(
 
 def _recovered(measuring: Measuring, key: str, seeds: range, metric: Metric) -> float:
     whole, left = (measuring.loss(at, seeds, metric).mean for at in ("all", key))
-    floor = measuring.loss("converters", seeds[:1], metric).mean
+    first = measuring.plan.seed + measuring.plan.chips  # ideal cells are alike on every chip
+    floor = measuring.loss("converters", range(first, first + 1), metric).mean
     return (whole - left) / (whole - floor) if whole > floor else 0.0
 
 

@@ -216,6 +216,12 @@ def test_the_command_finds_a_placement_that_holds(tiny_weights: Path, tmp_path: 
     assert set(placed.placement.digital) == {name for name, move in taken.items() if move == DIGITAL}
     assert any("copies" in move or "ADC" in move for move in taken.values()) == bool(placed.placement.special)
     assert any("rotated" in move for move in taken.values()) == bool(placed.transform)
+    assert len(document["recovered_by_chip"]) == 2
+    assert (
+        min(document["recovered_by_chip"])
+        <= document["recovered_share"]
+        <= max(document["recovered_by_chip"])
+    )
     assert document["recovered_by_metric"]["kl"] == pytest.approx(document["recovered_share"])
     assert document["loss"]["mean"] <= document["bar"]
     assert document["recovered_share"] > 0.2
