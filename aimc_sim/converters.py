@@ -46,7 +46,7 @@ class DacErrors(Spec):
     inl_sigma_lsb: float = Field(default=0.0, ge=0, le=8)  # peak of the curve
 
 
-OF_MODE = {"multi_phase": ("phases",), "bit_serial": ("slice_bits", "coding", "accumulate")}
+OF_MODE = {"multi_phase": ("phases",), "bit_serial": ("slice_bits", "coding")}
 
 
 class Dac(Spec):

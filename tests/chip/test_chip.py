@@ -127,7 +127,7 @@ def test_ranges_are_calibrated_per_tile_and_cached(
     )
     calls: list[int] = []
     first = program(file, 0, hardware, progress=lambda stage, done, total: calls.append(done))
-    assert calls == list(range(1, len(file.matrices) + 1))
+    assert calls == list(range(len(file.matrices) + 1))
     second = program(file, 1, hardware, progress=lambda stage, done, total: calls.append(-1))
     assert -1 not in calls
     for matrix in file.matrices:
