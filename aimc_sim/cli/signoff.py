@@ -308,7 +308,8 @@ def _command_line(
         given |= {"chips": len(plan.seeds), "margin": task.margin, "batch": task.batch}
         given["times"] = ",".join(exact_duration(time_s) for time_s in plan.times_s)
         if task.kind == "harness":
-            given["metric"] = task.metric
+            if len(plan.tasks) == 1:  # tasks choose metrics of their own unless told
+                given["metric"] = task.metric
         elif task.text.kind == "self":
             given |= {"sequences": task.text.sequences, "length": task.text.length}
         else:

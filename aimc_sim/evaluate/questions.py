@@ -208,15 +208,34 @@ def _built(
     limit: int | None,
     num_fewshot: int | None,
 ) -> list[Marking]:
+    if num_fewshot is not None and num_fewshot < 0:
+        raise BadInput(
+            "--num-fewshot", got=num_fewshot, why="it is a number of worked examples", do="use 0 or more"
+        )
     parts = []
     for task in _tasks(name, folder, rows):
         _check(task, name)
+        if num_fewshot and task.get_config("num_fewshot") == 0:
+            raise BadInput(
+                "--num-fewshot",
+                got=num_fewshot,
+                why=f"{name} states that it is asked without further worked examples",
+                do="leave it out, or choose a task that leaves their number open",
+            )
         if num_fewshot is not None:
             task.set_config(key="num_fewshot", value=num_fewshot)
         elif task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
-        task.build_all_requests(limit=limit, rank=0, world_size=1)
+        try:
+            task.build_all_requests(limit=limit, rank=0, world_size=1)
+        except (ValueError, IndexError) as error:
+            raise BadInput(
+                f"task {name}",
+                got=str(error),
+                why="its questions cannot be made from its rows",
+                do="check that its splits have rows, and more of them than worked examples are asked for",
+            ) from error
         parts.append(Marking(task))
     kinds = {part.task.OUTPUT_TYPE for part in parts}
     if "generate_until" in kinds and len(kinds) > 1:

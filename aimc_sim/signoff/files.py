@@ -10,6 +10,7 @@ from aimc_sim.report_parts.pages import prepare_folder, to_json, write_together
 from aimc_sim.signoff.html import render, render_summary
 from aimc_sim.signoff.junit import junit_of
 from aimc_sim.signoff.markdown import report_md, summary_md
+from aimc_sim.signoff.plan import folder_name
 
 
 def write(document: dict[str, Any], folder: Path) -> list[Path]:
@@ -65,10 +66,7 @@ def summary_of(
 
 def folder_of(hardware: str, task: str) -> str:
     """Where the report of a task on a hardware is, from the study's folder: ``HARDWARE/TASK``."""
-    return "/".join(
-        "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
-        for label in (hardware, task)
-    )
+    return f"{folder_name(hardware)}/{folder_name(task)}"
 
 
 def _report(document: dict[str, Any], folder: Path) -> dict[Path, str]:

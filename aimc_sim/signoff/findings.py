@@ -91,10 +91,15 @@ def findings_of(study: Study) -> tuple[Findings, ...]:
     for variant in study.plan.variants:
         mine = [i for i, draft in enumerate(drafts) if draft[0].variant == variant.label]
         # Looks share the error out among the tasks beforehand (plan.look_alphas), so that nothing is left to correct.
-        p_values = [drafts[i][3].worst.gate.p_value for i in mine]
+        p_values = [_p_value(drafts[i][2]) for i in mine]
         adjusted |= zip(mine, p_values if study.plan.looks else holm(p_values), strict=True)
     alpha, looks = study.plan.alpha, study.plan.looks is not None
     return tuple(_findings(*draft, adjusted[i], alpha, looks) for i, draft in enumerate(drafts))
+
+
+def _p_value(times: tuple[AtTime, ...]) -> float:
+    """Of passing at all times (intersection-union): the largest."""
+    return max(at.gate.p_value for at in times)
 
 
 def _judged(result: Result) -> tuple[Figures, tuple[AtTime, ...], Verdict]:
@@ -122,7 +127,7 @@ def _findings(
         times,
         verdict,
         passed,
-        worst.gate.p_value,
+        _p_value(times),
         p_holm,
         yield_interval(sum(mean <= plan.margin for mean in means), len(means)),
         population_yield(worst.gate.loss, plan.margin),
@@ -135,9 +140,7 @@ def _findings(
 def alone(result: Result) -> Findings:
     """Findings of one result by itself: nothing to correct for."""
     figures, times, verdict = _judged(result)
-    return _findings(
-        result, figures, times, verdict, verdict.worst.gate.p_value, result.plan.alpha, bool(result.looks)
-    )
+    return _findings(result, figures, times, verdict, _p_value(times), result.plan.alpha, bool(result.looks))
 
 
 def lifetime_json(found: Lifetime) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class HarnessTask(Spec):
 AnyTask = TextTask | HarnessTask
 
 
+def folder_name(label: str) -> str:
+    """What the folder of a task or a hardware is called."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
+
+
 class Variant(Spec):
     """One hardware of the study. hardware: its resolved tables, hardware_id their id; ranges_id: the converter ranges
     derived from both; None until a run has derived them, which completes the plan."""
@@ -190,8 +195,14 @@ class Plan(Spec):
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"two are called {label!r}; give each its own label")
-            if "/" in label:
-                raise ValueError(f"a label names a folder, so {label!r} may not hold a slash")
+            if "/" in label or label in (".", ".."):
+                raise ValueError(
+                    f"a label names a folder, so {label!r} may not hold a slash, or be dots alone"
+                )
+            if [folder_name(other) for other in labels].count(folder_name(label)) > 1:
+                raise ValueError(
+                    f"{label!r} and another label give a folder of one name; choose clearer ones"
+                )
         return entries
 
     def variant(self, label: str) -> Variant:

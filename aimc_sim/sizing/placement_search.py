@@ -111,6 +111,13 @@ def search(
     Where none does with that share of the weights analog, the one that comes nearest; `Found.met` says so.
     """
     plan = measuring.plan
+    if designs.hardware.placement.special:
+        raise BadInput(
+            "hardware: placement.special",
+            got=designs.hardware.name,
+            why="matrices that are held otherwise already would be taken for plain ones, and lose what they have",
+            do="start from the hardware without that table",
+        )
     matrices = sensitivity.matrices
     names = [matrix.name for matrix in matrices]
     shares = np.array([matrix.share for matrix in matrices])

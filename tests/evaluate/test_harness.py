@@ -107,6 +107,9 @@ def test_questions_have_an_id_by_what_is_asked(tasks: Path, tmp_path: Path, loca
     shots = load_questions("sounds", folder=tasks, num_fewshot=1)
     assert shots.items[0].requests[0][0].endswith(whole.items[0].requests[0][0])
     assert shots.id != whole.id
+    for count, says in ((-1, "use 0 or more"), (99, "cannot be made from its rows")):
+        with pytest.raises(BadInput, match=says):
+            load_questions("sounds", folder=tasks, num_fewshot=count)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ def test_what_is_no_pair_is_refused(plan_with: Any, fake: Any) -> None:
     with pytest.raises(BadInput, match="different units"):
         compare(*both, margin=0.1)
     assert compare(*both, margin=0.1, task="sums")["pass"] is not None
+    with pytest.raises(BadInput, match=r"for 2 per cent use 0\.02"):
+        compare(*both, margin=2, task="sums")
     assert len(compare(*both)["parts"]) == 2
 
 

@@ -37,6 +37,15 @@ def test_cells_go_chip_by_chip(plan_with: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("labels", [("a b", "a-b"), ("..", "b"), ("a/b", "c"), ("a", "a")])
+def test_labels_name_folders_of_their_own(plan_with: Any, labels: tuple[str, str]) -> None:
+    plan = plan_with()
+    table = plan.model_dump(mode="json")
+    table["tasks"] = [{**table["tasks"][0], "label": label} for label in labels]
+    with pytest.raises(BadInput, match=r"folder|called"):
+        Plan.parse(table, "plan")
+
+
 def test_times_are_sorted_and_counted_once(plan_with: Any) -> None:
     assert plan_with(times_s=(3600.0, 60.0, 3600.0)).times_s == (60.0, 3600.0)
 

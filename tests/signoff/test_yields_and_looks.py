@@ -78,6 +78,13 @@ def test_the_yield_of_the_population_keeps_its_error(ledger: AlphaLedger) -> Non
         assert_binomial(int((shares > truth).sum()), trials=studies, probability=0.05, alpha=1e-9)
 
 
+def test_chips_of_right_and_wrong_answers_claim_no_more_than_their_count() -> None:
+    """Without a flip nothing scatters, and a Gaussian spread of zero would claim everything."""
+    for chips in (2, 5):
+        found = population_yield(paired(np.zeros((chips, 50)), 0.0), 0.1)
+        assert found.lower == pytest.approx(0.05 ** (1 / chips))
+
+
 def test_items_widen_the_yield_and_few_chips_are_said_to_be_few() -> None:
     chips = 0.1 * draws((8, 1), 5)
     items = draws((1, 30), 6)

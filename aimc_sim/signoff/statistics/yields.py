@@ -75,7 +75,8 @@ class PopulationYield:
     """Share of all chips whose mean loss over all items stays within the margin.
 
     share: estimated; lower: its one-sided 95 % bound, 0 where not even half is shown. percentile_95: the upper 95 %
-    bound of the loss that 95 % of chips stay below (a tolerance bound). worst: the largest loss of a chip in the study.
+    bound of the loss that 95 % of chips stay below (a tolerance bound). For right/wrong scores ``lower`` is at most the
+    exact bound of the chips that stay within the margin here. worst: the largest loss of a chip in the study.
     """
 
     share: float
@@ -109,10 +110,16 @@ def population_yield(loss: Estimate, margin: float, *, confidence: float = 0.95)
         allowed = (_tolerance_factor(z, chips, confidence) - z) * spread
         return z * spread + math.hypot(allowed, half)
 
+    lower = _content(beyond, room)
+    if (
+        loss.rates is not None
+    ):  # chips of right/wrong answers are far from Gaussian: no more than their count shows
+        passes = sum(mean <= margin for mean in loss.chip_means)
+        lower = min(lower, _clopper_pearson(passes, chips, 1 - confidence)[0])
     few = f"fewer than {RANKED_FROM} chips: a tolerance bound for Gaussian chips, not a rank"
     return PopulationYield(
         share,
-        _content(beyond, room),
+        lower,
         loss.mean + beyond(float(special.ndtri(0.95))),
         worst,
         few if chips < RANKED_FROM else "",
