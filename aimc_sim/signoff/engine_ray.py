@@ -70,8 +70,19 @@ class RayPool:
                 configure_logging=False,
             )  # fmt: skip
         threads = setup.plan.threads
-        if workers is None:
-            workers = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
+        # An actor that no machine has room for would wait, and its cell with it, for ever.
+        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        room = sum(int(resources.get("CPU", 0)) // threads for resources in alive)
+        if room == 0:
+            if self._own:
+                self._ray.shutdown()
+            raise BadInput(
+                "--threads",
+                got=threads,
+                why="no machine of the cluster has so many processors",
+                do="use fewer threads a worker",
+            )
+        workers = room if workers is None else min(workers, room)
         # A worker's threads decide how many actors a machine holds; max_restarts=0: the pool replaces them itself.
         self._actor = self._ray.remote(num_cpus=threads, max_restarts=0)(CellActor)
         self._setup = setup

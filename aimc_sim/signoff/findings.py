@@ -132,7 +132,7 @@ def _findings(
         yield_interval(sum(mean <= plan.margin for mean in means), len(means)),
         population_yield(worst.gate.loss, plan.margin),
         plan.seeds[max(range(len(means)), key=lambda chip: means[chip])],
-        lifetime(plan.times_s, losses, plan.margin, weights=weights),
+        lifetime(plan.times_s, losses, plan.margin, weights=weights, alpha=plan.alpha),
         result.looks[-1].outcome if result.looks else "fixed",
     )
 

@@ -78,6 +78,15 @@ def test_the_yield_of_the_population_keeps_its_error(ledger: AlphaLedger) -> Non
         assert_binomial(int((shares > truth).sum()), trials=studies, probability=0.05, alpha=1e-9)
 
 
+def test_a_lifetime_of_answers_is_shown_where_the_gate_passes() -> None:
+    losses = np.zeros((2, 5, 200))
+    losses[:, :, 0], losses[:, :, 1] = 1.0, -1.0  # one answer lost on every chip, one won
+    for margin in (0.02, 0.03):
+        passed = non_inferior(-losses[0], np.zeros(200), margin).passed
+        found = lifetime((60.0, 86400.0), losses, margin)
+        assert (found.shown_s == 86400.0) is passed, margin
+
+
 def test_chips_of_right_and_wrong_answers_claim_no_more_than_their_count() -> None:
     """Without a flip nothing scatters, and a Gaussian spread of zero would claim everything."""
     for chips in (2, 5):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.signoff.statistics.crossed import Estimate, estimate
+from aimc_sim.signoff.statistics.crossed import Estimate, estimate, paired
 
 START_S = 1.0  # where time 0 stands on the log axis, unless the next time is sooner
 
@@ -60,25 +61,33 @@ def lifetime(
             do="give an array (times, chips, items)",
         )
 
+    listed = [paired(scores, 0.0, weights) for scores in table]
+    rated = any(one.rates is not None for one in listed)
+
     def at(place: float) -> Estimate:
         first = min(int(place), len(times_s) - 1)
         share = place - first
         between = table[first] if share == 0 else (1 - share) * table[first] + share * table[first + 1]
         return estimate(between, weights)
 
+    def bound(place: float, side: Literal["lower", "upper"]) -> float:
+        if not rated:
+            return float(getattr(at(place), side)(alpha))
+        # Right/wrong answers have intervals of their own, at the listed times; between them lies a straight line.
+        ends = [float(getattr(one, side)(alpha)) for one in listed]
+        return float(np.interp(place, np.arange(len(ends)), ends))
+
     last = len(times_s) - 1
     mean = _first_crossing(lambda place: at(place).mean, margin, last)
-    low = _first_crossing(lambda place: at(place).upper(alpha), margin, last)
-    high = _first_crossing(lambda place: at(place).lower(alpha), margin, last)
+    low = _first_crossing(lambda place: bound(place, "upper"), margin, last)
+    high = _first_crossing(lambda place: bound(place, "lower"), margin, last)
     per_chip = [at(float(index)).chip_means for index in range(last + 1)]
     chips = tuple(_time(times_s, _polyline([at_[chip] for at_ in per_chip], margin))
                   for chip in range(table.shape[1]))  # fmt: skip
     return Lifetime(
         _time(times_s, mean),
         # Upper bound above the bar from the start: nothing is shown. Never above it: shown to the last time.
-        None
-        if low == 0.0 and at(0.0).upper(alpha) > margin
-        else _time(times_s, last if low is None else low),
+        None if low == 0.0 and bound(0.0, "upper") > margin else _time(times_s, last if low is None else low),
         _time(times_s, high),
         float(times_s[0]),
         float(times_s[-1]),
