@@ -24,6 +24,13 @@ import numpy as np
 
 from benchmarks.recovery import Recovery, recovery
 
+CELLS = """name = "pcm-afm cells, no converters"
+base = "afm-llama"
+compensation = false
+dac = false
+adc = false
+"""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -39,12 +46,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What differs between experiments. chip, cells: hardware as TOML, with and without converters; recipe: TOML that
+    """What differs between experiments. chip: `CELLS` with converters, hardware as TOML; recipe: TOML that
     every arm starts from; length: tokens of a sampled row; context: of a scored window; goal: a share."""
 
     title: str
     chip: str
-    cells: str
     recipe: str
     arms: tuple[Arm, ...]
     tokens: int
@@ -115,7 +121,7 @@ def run(experiment: Experiment, model: str, text: str, options: Any, started: fl
     names = set(options.arms.split(",")) if options.arms else {arm.name for arm in experiment.arms}
     arms = [arm for arm in experiment.arms if arm.name in names]
     chip = written(folder / "chip.toml", experiment.chip)
-    cells = written(folder / "cells.toml", experiment.cells)
+    cells = written(folder / "cells.toml", CELLS)
     sampled = experiment.length * -(-options.sampled // experiment.length // options.workers)
     commands.run([
         (

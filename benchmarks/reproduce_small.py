@@ -28,16 +28,9 @@ range = { method = "std", kappa = 10.0, per = "matrix" }
 bits = 8
 full_scale = { rule = "lambda", lambda_ = 2.0 }
 """
-CELLS = """name = "pcm-afm cells, no converters"
-base = "afm-llama"
-compensation = false
-dac = false
-adc = false
-"""
 EXPERIMENT = Experiment(
     title=(__doc__ or "").splitlines()[0],
     chip=CHIP,
-    cells=CELLS,
     recipe='base = "afm-small"\n',
     arms=(
         Arm("full", "afm-small", 1.0, curve=True),

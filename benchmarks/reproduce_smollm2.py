@@ -25,12 +25,6 @@ range = { method = "per_token", per = "matrix" }
 bits = 8
 full_scale = { rule = "least_squares" }
 """
-CELLS = """name = "pcm-afm cells, no converters"
-base = "afm-llama"
-compensation = false
-dac = false
-adc = false
-"""
 RECIPE = """base = "afm-small"
 sequences = 4
 length = 128
@@ -42,7 +36,6 @@ learning_rate = 3e-5
 EXPERIMENT = Experiment(
     title=(__doc__ or "").splitlines()[0],
     chip=CHIP,
-    cells=CELLS,
     recipe=RECIPE,
     arms=(
         Arm("full", "the recipe", 1.0, curve=True),

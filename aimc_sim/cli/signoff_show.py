@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 
 def print_report(document: dict[str, Any], paths: Sequence[Path]) -> None:
@@ -60,10 +61,9 @@ def _of_questions(rows: dict[str, Any]) -> Table:
     row("converters only (ideal cells)", rows["converters_only"])
     for at in rows["times"]:
         low, high = at["loss"]["interval_95"]
-        name = f"{len(at['chips'])} {'chip' if len(at['chips']) == 1 else 'chips'}, {at['time']}"
         between = "" if low is None or high is None else f" ({percent(low)} to {percent(high)})"
         table.add_row(
-            Text(name, style="bold"),
+            _chips_at(at),
             percent(at["acc"]["mean"]),
             percent(at["loss"]["mean"]) + between,
             "",
@@ -72,6 +72,14 @@ def _of_questions(rows: dict[str, Any]) -> Table:
         for chip in at["chips"]:
             row(Text(f"  seed {chip['seed']}", style="dim"), chip)
     return table
+
+
+def _chips_at(at: dict[str, Any]) -> Text:
+    """What the row of a time is called."""
+    from rich.text import Text
+
+    count = len(at["chips"])
+    return Text(f"{count} {'chip' if count == 1 else 'chips'}, {at['time']}", style="bold")
 
 
 def _of_text(rows: dict[str, Any]) -> Table:
@@ -85,10 +93,9 @@ def _of_text(rows: dict[str, Any]) -> Table:
     table.add_row("converters only (ideal cells)", *_figures(rows["converters_only"]))
     for at in rows["times"]:
         low, high = at["kl_nats"]["interval_95"]
-        name = f"{len(at['chips'])} {'chip' if len(at['chips']) == 1 else 'chips'}, {at['time']}"
         between = "" if low is None or high is None else f" ({nats_text(low)} to {nats_text(high)})"
         table.add_row(
-            Text(name, style="bold"),
+            _chips_at(at),
             perplexity_text(at["perplexity"]["mean"]),
             f"{nats_text(at['kl_nats']['mean'])}{between}",
             f"{100 * at['agreement']['mean']:.1f} %",

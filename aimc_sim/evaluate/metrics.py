@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.streamed import StreamedReference, scores_of
+from aimc_sim.evaluate.streamed import StreamedReference, scores_of, spool
 from aimc_sim.evaluate.sums import WindowSums
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.torch_bridge.rows import sequence_names
@@ -112,15 +112,7 @@ class Reference:
         if self._folder is None:
             return
         path = Path(self._folder.name) / f"{len(self._files)}.f32"
-        try:
-            logits.numpy().tofile(path)
-        except OSError as error:
-            raise BadInput(
-                "temporary folder",
-                got=self._folder.name,
-                why=f"the digital model's logits do not fit: {error.strerror or error}",
-                do="free some space, or point TMPDIR at a larger disk",
-            ) from error
+        spool(logits, path, "the digital model's logits")
         self._files.append(path)
 
     def logits(self, index: int, ids: torch.Tensor) -> torch.Tensor:

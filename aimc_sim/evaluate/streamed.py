@@ -77,15 +77,7 @@ class HiddenStates:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="aimc-sim-hidden-")
         path = Path(self._folder.name) / f"{batch}.f32"
-        try:
-            hidden.numpy().tofile(path)
-        except OSError as error:
-            raise BadInput(
-                "temporary folder",
-                got=self._folder.name,
-                why=f"hidden states do not fit: {error.strerror or error}",
-                do="free some space, or point TMPDIR at a larger disk",
-            ) from error
+        spool(hidden, path, "hidden states")
         self._held[batch] = (path, hidden.shape)
 
     def get(self, batch: int) -> torch.Tensor | None:
@@ -205,3 +197,16 @@ def _heads(reference: StreamedReference | None, first: int, last: int) -> Iterat
         if reference is not None:
             stack.enter_context(reference.model.head(first, last))
         yield
+
+
+def spool(tensor: torch.Tensor, path: Path, what: str) -> None:
+    """Write float32 values into a temporary file. what: they are, for the BadInput where its folder has no room."""
+    try:
+        tensor.numpy().tofile(path)
+    except OSError as error:
+        raise BadInput(
+            "temporary folder",
+            got=str(path.parent),
+            why=f"{what} do not fit: {error.strerror or error}",
+            do="free some space, or point TMPDIR at a larger disk",
+        ) from error

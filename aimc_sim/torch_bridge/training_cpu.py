@@ -167,9 +167,8 @@ def _through_weights(
     ends = zip(plan.bounds[:-1], plan.bounds[1:], strict=True)
     slices = [(t, a + i, a + j) for t, (a, b) in enumerate(ends) for i, j in _blocks(b - a, SLICE)]
 
-    def some(
-        begin: int, end: int
-    ) -> None:  # every slice of rows by itself: threads never wait for each other
+    def some(begin: int, end: int) -> None:
+        """Every slice of rows by itself: threads never wait for each other."""
         with torch.inference_mode():
             for t, a, b in slices[begin:end]:
                 into = out[:, a:b]

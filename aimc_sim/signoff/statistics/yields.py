@@ -111,9 +111,8 @@ def population_yield(loss: Estimate, margin: float, *, confidence: float = 0.95)
         return z * spread + math.hypot(allowed, half)
 
     lower = _content(beyond, room)
-    if (
-        loss.rates is not None
-    ):  # chips of right/wrong answers are far from Gaussian: no more than their count shows
+    # Chips of right/wrong answers are far from Gaussian: no more than their count shows.
+    if loss.rates is not None:
         passes = sum(mean <= margin for mean in loss.chip_means)
         lower = min(lower, _clopper_pearson(passes, chips, 1 - confidence)[0])
     few = f"fewer than {RANKED_FROM} chips: a tolerance bound for Gaussian chips, not a rank"
