@@ -34,6 +34,7 @@ def export(
     text: str | None = None,
     token_ids: npt.NDArray[np.integer[Any]] | None = None,
     seed: int = 0,
+    base_alone: bool = False,
     progress: Progress | None = None,
 ) -> WeightFile:
     """Write a weight file and return it open.
@@ -41,8 +42,9 @@ def export(
     checkpoint: a Hugging Face folder, a GGUF file, a model id, or an opened Checkpoint. hardware: the default of the
     file, a preset's name, a TOML file or a Hardware. calibration_tokens: how much text calibration sees, in
     sequences of 128; 0 skips calibration. The text is the model's own (from BOS, with ``seed``), unless ``text``
-    (tokenised, cut to calibration_tokens) or ``token_ids`` (S, L) is given. progress: called as (stage, done, total),
-    stages "tensors" (bytes), "sample" (tokens) and "calibrate" (sequences).
+    (tokenised, cut to calibration_tokens) or ``token_ids`` (S, L) is given. base_alone: leave out the low-rank adapter
+    of a checkpoint that has one, which a weight file does not hold; without it such a checkpoint is refused.
+    progress: called as (stage, done, total), stages "tensors" (bytes), "sample" (tokens) and "calibrate" (sequences).
 
     Nothing appears under ``path`` unless everything succeeded. Raises BadInput for a checkpoint, text or disk that
     cannot serve.
@@ -53,6 +55,13 @@ def export(
     _check_request(calibration_tokens, text, token_ids)
     key_of(seed)  # refuses what is no seed, before anything is written
     opened = open_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+    if opened.adapter is not None and not base_alone:
+        raise BadInput(
+            "checkpoint",
+            got=str(opened.adapter),
+            why="a digital adapter belongs to these weights, and a weight file holds no adapter",
+            do="export the base alone with --base-alone (base_alone=True); it scores as it did before training",
+        )
     spec.placement.check([(item.name, item.role) for item in opened.candidates])
     with WeightFileWriter(path, expected_bytes=opened.nbytes) as writer:
         _write_model(writer, opened, spec, progress)

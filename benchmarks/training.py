@@ -22,7 +22,7 @@ CASES: list[tuple[int, int | None, dict[str, Any], float | None]] = [  # tokens,
     (128, 512, {}, 1.6),
     (128, None, {}, 1.6),
     (512, 512, {"noise": None}, None),
-    (512, 512, {"backward": "noisy"}, None),
+    (512, 512, {"backward": "noisy"}, 1.3),
     (512, 512, {"noise": "device"}, None),
     (512, None, {"noise": None, "weight_bits": 4}, None),
 ]

@@ -128,6 +128,12 @@ class Checkpoint:
             found[name] = array
         return found
 
+    @property
+    def adapter(self) -> Path | None:
+        """Folder of the low-rank adapter that belongs to these weights; None where there is none."""
+        found: Path | None = getattr(self._reader, "adapter", lambda: None)()
+        return found
+
     def tensors(self) -> Iterator[SourceTensor]:
         """Every parameter once, one in memory at a time. Raises BadInput at the first that is not finite."""
         for name, info in self.infos.items():

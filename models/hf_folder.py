@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ANALOG = "analog.json"  # what training for a chip leaves beside the weights
+ADAPTER = "adapter"  # the same where an adapter was trained, as peft writes it
 DTYPES = {"F32": ("float32", "<f4"), "F16": ("float16", "<f2"), "BF16": ("bfloat16", "<u2")}
 _AGAIN = "download the checkpoint again"
 
@@ -64,6 +65,11 @@ class FolderReader:
                 do="remove the file, or train again",
             )
         return dict(stated)
+
+    def adapter(self) -> Path | None:
+        """Where the low-rank adapter lies that was trained beside these weights; None where there is none."""
+        folder = self._folder / ADAPTER
+        return folder if (self._folder / ANALOG).is_file() and folder.is_dir() else None
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """The tokenizer's files, byte for byte."""

@@ -19,6 +19,9 @@ def command(
     calibration_tokens: int = typer.Option(1024, help="Tokens that calibration sees; 0 skips it."),
     text: Path | None = typer.Option(None, help="Calibrate on this text, not on the model's own samples."),
     seed: int = typer.Option(0, help="Seed of the model's own samples."),
+    base_alone: bool = typer.Option(
+        False, "--base-alone", help="Leave out the adapter of a checkpoint that has one."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output where it exists."),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
@@ -42,6 +45,7 @@ def command(
             calibration_tokens=calibration_tokens,
             text=words,
             seed=seed,
+            base_alone=base_alone,
             progress=report,
         )
     count = sum(matrix.rows * matrix.cols for matrix in weights.matrices)

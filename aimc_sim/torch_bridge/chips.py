@@ -35,6 +35,17 @@ def mount_seed(
     layer.mount(cells.tiles())
 
 
+@torch.no_grad()
+def round_weights(model: nn.Module) -> None:
+    """Put every weight on the steps that its layer trains with (`Training.weight_bits`): what the model then computes
+    is what it computed in training. Layers without such steps stay as they are.
+    """
+    for layer in model.modules():
+        if isinstance(layer, TrainingLinear) and layer.plan.weight_levels:
+            w = np.ascontiguousarray(layer.weight.float().cpu().numpy())
+            layer.weight.copy_(torch.from_numpy(fake_quantise_reference(w, layer.plan.weight_levels)))
+
+
 @contextmanager
 def mounted(
     model: nn.Module, seed: int, time_s: float = 0.0, session: int = 0,

@@ -122,6 +122,11 @@ def _note(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     clipped = _clipped_by.get(optimizer, ())
     for layer in _changed_by(optimizer, list(LIVE)):
         layer.note_update(clipped=layer in clipped)
+    for layer in list(LIVE):
+        if (
+            layer.training and not layer.weight.requires_grad
+        ):  # a frozen base: what was updated stands beside it
+            layer.note_step()
 
 
 register_optimizer_step_post_hook(_note)

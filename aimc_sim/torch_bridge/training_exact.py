@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange
+from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_matmul
 from aimc_sim.torch_bridge.training_plan import EVENT, ORDINAL, SEED_HIGH, SEED_LOW, Plan
 
@@ -52,6 +53,17 @@ def forward(
 def names(
     row_ids: np.ndarray[tuple[int], np.dtype[np.int64]], event: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Row ids (sample, position, draw) with the step in the sequence's upper bits, so that every step draws afresh."""
+    """Row ids (sample, position, draw) with the event in the sequence's upper bits, so that every step draws afresh.
+
+    Read noise repeats after 2¹⁹ events, when weights and inputs have long been others. Raises BadInput for more than
+    4096 samples in a forward, which would share names with those of the next event.
+    """
+    if len(row_ids) and int(row_ids.max() >> 32) >> SAMPLE_BITS:
+        raise BadInput(
+            "samples of one forward",
+            got=int(row_ids.max() >> 32) + 1,
+            why=f"the exact forward names at most {1 << SAMPLE_BITS}",
+            do="use smaller batches",
+        )
     sequence = ((event << SAMPLE_BITS) + (row_ids >> 32)) & SEQUENCE_MASK
     return np.asarray(sequence << 32 | (row_ids & 0xFFFFFFFF), np.int64)

@@ -146,8 +146,12 @@ class TrainingLinear(AnalogLinear):
 
     def note_update(self, clipped: bool) -> None:
         """An optimizer has changed the weights: name their noise anew, and see that the chip can hold them."""
-        self.state[STALE] = int(self.is_noisy)
+        self.note_step()
         self.state[UNCLIPPED] = int(self.clips and not clipped)
+
+    def note_step(self) -> None:
+        """A step is over: the next one has noise of its own, and `set_key` names it."""
+        self.state[STALE] = int(self.is_noisy)
 
     def put_ranges(self, value: Tensor) -> None:
         """Use these static ranges, (tiles,), or one for all, as they are. Raises BadInput for another number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from aimc_sim.train.settings import Run, chip_of
 # On a CPU the backward pass of torch's fused attention takes 2.4 times as long as plain products on rows of 128 tokens,
 # and half as long on rows of 512 (torch 2.13, heads of 8).
 SHORT_ROWS = 160
+LAST_EVENT = (1 << 32) - 1
 
 
 def build_student(
@@ -43,11 +45,16 @@ def build_student(
 
 
 def begin_ranges(model: Any, batches: Iterable[torch.Tensor], seed: int) -> None:
-    """Begin the static input ranges on these token ids, as many as the recipe's training says, without gradient."""
+    """Begin the static input ranges on these token ids, (rows, length) a forward, without gradient.
+
+    Each forward has noise of its own, named from the last event downwards: training counts upwards from 1.
+    """
     from aimc_sim.torch_bridge import initialise_ranges, set_step
 
+    events = itertools.count(LAST_EVENT, -1)
+
     def forward(module: Any, ids: torch.Tensor) -> None:
-        set_step(module, 0, seed=seed)
+        set_step(module, next(events), seed=seed)
         module(input_ids=ids, use_cache=False)
 
     model.train()
@@ -64,17 +71,20 @@ def save_trained(
 ) -> None:
     """Write the trained model as a plain Hugging Face folder with its ranges and specs.
 
-    trained: the converted model. weights: its whole state dict, or what shall stand in its place (an average). With an
-    adapter the base is written as it was, and the adapter in a folder of its own, as peft writes it.
+    trained: the converted model. weights: its whole state dict, or what shall stand in its place (an average); written
+    on their steps where the recipe has weight_bits. hardware.toml: the chip with the converters that the recipe trained
+    with. With an adapter the base is written as it was, and the adapter in a folder of its own, as peft writes it.
     """
     from aimc_sim.torch_bridge import clip_weights, convert, learned_ranges, restore
+    from aimc_sim.torch_bridge.chips import round_weights
 
-    recipe = run.recipe
-    plain = convert(load_plain(opened), chip_of(recipe, run.hardware), recipe.training, ranges=ranges)
+    recipe, chip = run.recipe, chip_of(run.recipe, run.hardware)
+    plain = convert(load_plain(opened), chip, recipe.training, ranges=ranges)
     if recipe.adapter is None:
         plain.load_state_dict(weights)
         if recipe.training.clip_sigma is not None and recipe.average is not None:
             clip_weights(plain)  # an average of clipped weights spreads less, so its own bound is tighter
+        round_weights(plain)
         source = plain
     else:
         from aimc_sim.train.adapters import save_adapter
@@ -93,4 +103,4 @@ def save_trained(
         "run_id": run.id,
     }
     save_folder(folder, plain, opened, found, specs)
-    (folder / "hardware.toml").write_text(run.hardware.to_toml(), encoding="utf-8")
+    (folder / "hardware.toml").write_text(chip.to_toml(), encoding="utf-8")

@@ -55,8 +55,9 @@ class CachedTeacher:
         write_atomically(index, text.encode())
         for number, path in enumerate(rows.shards()):
             target = _path(folder, number)
-            if not target.is_file():
-                values, indices = _answers(teacher, read_shard(path), k, temperature)
+            tokens = read_shard(path)
+            if _answered(target) != len(tokens):  # none yet, or the shard has grown since
+                values, indices = _answers(teacher, tokens, k, temperature)
                 write_atomically(target, save({"values": values.half(), "indices": indices.int()}))
             if progress is not None:
                 progress("teacher", number + 1, len(rows.shards()))
@@ -91,6 +92,17 @@ class CachedTeacher:
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"teacher-{number:06d}.safetensors"
+
+
+def _answered(path: Path) -> int:
+    """Rows that the file answers; 0 where there is none, or none that can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.get_slice("values").get_shape()[0])
+    except (OSError, SafetensorError):
+        return 0
 
 
 @torch.no_grad()

@@ -183,7 +183,7 @@ class Trainer:
         for part in range(self._micros):
             indices = self.rows.indices(first + part * micro, micro, self.run.seed, self._train_rows)
             ids = self.rows.take(indices, self.recipe.length).to(self.device)
-            # Named by its first row, so that no forward draws another's noise; the ranges have begun under 0.
+            # Named by its first row, so that no forward draws another's noise.
             set_step(self._inner, 1 + first + part * micro, seed=self.run.seed)
             last = part == self._micros - 1
             with contextlib.nullcontext() if last else self._unsynchronised():
@@ -261,7 +261,9 @@ class Trainer:
             )
         self.average = Average(model, recipe.average)
         if self.options.sharding == "none" and self.world > 1:
-            self.model = self.accelerator.prepare_model(model)
+            # Not accelerate's prepare_model: its autocast would stay in the module, and evaluations would have it too.
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
         elif self.options.compile:
             self.model = torch.compile(self.model)
         self._build_teacher()
@@ -282,11 +284,12 @@ class Trainer:
             )
 
     def _range_batches(self) -> Iterator[torch.Tensor]:
-        for index in range(self.recipe.training.range_forwards):
-            wanted = self.rows.indices(
-                index * self.recipe.sequences, self.recipe.sequences, self.run.seed, self._train_rows
-            )
-            yield self.rows.take(wanted, self.recipe.length).to(self.device)
+        """The first rows of the run, one a forward, so that memory does not depend on how many make a step."""
+        count = self.recipe.training.range_forwards
+        for index, row in enumerate(self.rows.indices(0, count, self.run.seed, self._train_rows)):
+            yield self.rows.take([row], self.recipe.length).to(self.device)
+            if self.progress is not None and self._first:
+                self.progress("ranges", index + 1, count)
 
     def _split(self) -> int:
         """Forwards of one step in one process."""

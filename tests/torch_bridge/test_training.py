@@ -10,6 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from aimc_sim.cell_matrix import CellMatrix, MatrixRange
+from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import training as kernel
@@ -155,6 +156,39 @@ def test_product_and_gradients_are_the_formula(variant: dict[str, Any], dtype: t
     if beta is not None:
         assert to_range.dtype == torch.float32
         np.testing.assert_allclose(to_range.numpy(), wanted[2].numpy(), rtol=10 * close)
+
+
+@pytest.mark.parametrize("backward", ["clean", "noisy"])
+def test_wide_layers_in_half_precision_sum_in_full(backward: Any) -> None:
+    """More columns than a block takes: the gradient to x is a sum over blocks, and half precision loses none of it."""
+    wide, deep = 700, 96
+    settings = Training(backward=backward, saturation="straight_through")
+    plan = plan_for(deep, wide, chip(tile={"rows": 64}), settings, "layer")
+    x, w, g = (values(*s, seed=i).bfloat16() for i, s in enumerate([(5, deep), (wide, deep), (5, wide)], 2))
+    beta = torch.full((plan.tiles,), 9.0)
+    _, bits, saturated = cpu.forward(x, w, beta, None, key(), plan)
+    to_x, to_w, _ = cpu.backward(g, x, w, beta, key(), bits, saturated, plan, True, True, True)
+    source = cpu.Weights(w, key(), plan)
+    source.prepare()
+    held = np.empty((wide, deep), np.float32)
+    (source.fill if backward == "noisy" else source.base)(0, wide, 0, deep, held)
+    wanted = formula.backward(
+        g.double(), x.double(), torch.from_numpy(held.astype(np.float64)), beta.double(), None, plan
+    )
+    # A rounding to bfloat16 moves numbers by 2⁻⁷/√12 of their power of two, 0.0016 of themselves. The clean gradient to
+    # x has one, others one more in their factors and one in each block's product.
+    roundings = {"clean": (1, 2), "noisy": (3, 2)}[backward]
+    for found, right, count in zip((to_x, to_w), wanted, roundings, strict=False):
+        assert (found.double() - right).norm() < 0.0018 * count**0.5 * right.norm()
+
+
+def test_names_of_rows_do_not_run_into_the_next_step() -> None:
+    from aimc_sim.torch_bridge.training_exact import names
+
+    ids = row_ids(np.arange(4096), np.zeros(4096, np.int64)).reshape(-1)
+    assert not set(names(ids, 7).tolist()) & set(names(ids, 8).tolist())
+    with pytest.raises(BadInput, match="at most 4096"):
+        names(row_ids(np.array([4096]), np.array([0])).reshape(-1), 7)
 
 
 @pytest.mark.parametrize("tile", [None, 64])

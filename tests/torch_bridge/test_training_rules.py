@@ -84,6 +84,25 @@ def test_noise_that_was_not_named_raises_also_in_compiled_code(small: Any) -> No
         compiled(small.values(16, 50))
 
 
+def test_a_frozen_base_beside_what_learns_asks_for_its_step_too(small: Any) -> None:
+    """As under an adapter: no optimizer holds the base's weights, and its noise must still be named anew."""
+    base = small.ready(Training(clip_sigma=None)).requires_grad_(False)
+    beside = nn.Linear(50, 50)
+    optimizer = torch.optim.SGD(beside.parameters(), lr=0.1)
+    x = small.values(4, 50)
+    set_step(base, 0)
+    base(beside(x)).sum().backward()
+    optimizer.step()
+    with pytest.raises(BadInput, match="set_step"):
+        base(beside(x))
+    set_step(base, 1)
+    base(beside(x))
+    base.eval()
+    optimizer.step()
+    base.train()
+    base(beside(x))  # no training forward came between
+
+
 def test_clipping_goes_with_wrapped_optimizers_and_refuses_what_does_nothing(small: Any) -> None:
     from accelerate import Accelerator
 

@@ -45,6 +45,14 @@ def test_the_base_is_frozen_and_the_adapter_learns(tiny_checkpoint: Path, tmp_pa
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    from aimc_sim.errors import BadInput
+    from aimc_sim.export import export
+
+    with pytest.raises(BadInput, match="adapter"):
+        export(out, tmp_path / "lora.h5", "afm-llama", calibration_tokens=0)
+    assert not (tmp_path / "lora.h5").exists()
+    export(out, tmp_path / "base.h5", "afm-llama", calibration_tokens=0, base_alone=True)
+
     whole = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(out), out / "adapter")
     ids = torch.arange(5)[None]
     with torch.no_grad(), whole.disable_adapter():

@@ -209,6 +209,90 @@ def test_forwards_of_a_step_add_up(train: Any, tmp_path: Path) -> None:
         train(tmp_path / "c", quiet, 3, options={"micro": 3})
 
 
+def test_the_decay_of_a_range_is_shared_by_the_forwards_of_a_step(train: Any, tmp_path: Path) -> None:
+    """Ranges that no input reaches: only their decay moves them, and two forwards give as much of it as one."""
+    quiet = recipe(
+        training={"noise": None, "range_decay": 0.5, "range_unclipped": 0.0},
+        optimizer={
+            "learning_rate": 1e-2,
+            "range_rate": 1.0,
+            "eps": 10.0,
+            "gradient_norm": False,
+            "warmup": 0.0,
+        },
+    )  # Adam with an eps above every gradient follows the gradient's size, not its sign alone
+    found = []
+    for micro in (4, 2, 1):
+        train(tmp_path / str(micro), quiet, 3, options={"micro": micro})
+        ranges = json.loads((tmp_path / str(micro) / "analog.json").read_text())["ranges"]
+        found.append(np.concatenate([ranges[name] for name in sorted(ranges)]))
+    begun = Recipe.load(
+        {"base": "range-only", "sequences": 4, "length": 16, "training": {"range_forwards": 2}}
+    )
+    train(tmp_path / "begun", begun, 1)
+    ranges = json.loads((tmp_path / "begun" / "analog.json").read_text())["ranges"]
+    start = np.concatenate([ranges[name] for name in sorted(ranges)])
+    moved = [start - after for after in found]
+    assert (np.abs(moved[0]) > 1e-4 * start).mean() > 0.9, "the decay is seen"
+    assert np.allclose(moved[0], moved[1], rtol=0.05)
+    assert np.allclose(moved[0], moved[2], rtol=0.05)
+
+
+def test_the_folder_of_a_quantised_model_holds_what_was_trained(
+    train: Any, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    """llm-qat: weights on their 15 steps, the embedding as it is, a chip without ADC."""
+    from aimc_sim.hardware import Hardware
+
+    qat = Recipe.load({"base": "llm-qat", "sequences": 4, "length": 16, "training": {"range_forwards": 2}})
+    train(tmp_path, qat, 2)
+    after = tensors(tmp_path)
+    weight = after["model.layers.0.mlp.down_proj.weight"]
+    codes = weight / weight.abs().amax(dim=1, keepdim=True) * 7
+    assert (codes - codes.round()).abs().max() < 1e-4
+    assert len(codes.round().unique()) > 7
+    assert len(after["model.embed_tokens.weight"].unique()) > 1000
+    chip = Hardware.load(tmp_path / "hardware.toml")
+    assert chip.adc is None
+    assert chip.dac is not None
+
+
+def test_ranges_begin_row_by_row_under_noise_of_their_own(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aimc_sim.torch_bridge import training_steps
+
+    seen: list[tuple[int, int]] = []
+    real = training_steps.set_step
+
+    def spy(model: Any, step: int, *, seed: int | None = None) -> None:
+        seen.append((step, 0))
+        real(model, step, seed=seed)
+
+    monkeypatch.setattr("aimc_sim.torch_bridge.set_step", spy)
+    said: list[tuple[str, int, int]] = []
+    train(tmp_path, recipe(training={"range_forwards": 3}), 2, progress=lambda *words: said.append(words))
+    steps = [step for step, _ in seen]
+    assert steps[:3] == [2**32 - 1, 2**32 - 2, 2**32 - 3]
+    assert steps[3:] == [1, 5]
+    assert [words for words in said if words[0] == "ranges"] == [("ranges", i, 3) for i in (1, 2, 3)]
+
+
+def test_a_cached_teacher_answers_a_shard_that_has_grown(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    from aimc_sim.train.models import load_plain, open_for_training
+    from aimc_sim.train.sampler import plan_for
+    from aimc_sim.train.shards import TokenRows, sample_rows_to
+    from aimc_sim.train.teacher import CachedTeacher
+
+    model = load_plain(open_for_training(tiny_checkpoint)).eval()
+    plan = plan_for(model, length=16, sequences=8, batch=4)
+    for rows in (4, 8):
+        sample_rows_to(model, tmp_path / "tokens", plan, rows)
+        cached = CachedTeacher.of(model, TokenRows(tmp_path / "tokens"), tmp_path / "teacher", 5, 1.0)
+        values, _ = cached.take([rows - 1], 16)
+        assert values.shape == (1, 16, 6)
+
+
 def test_a_cached_teacher_teaches_the_same(train: Any, tmp_path: Path) -> None:
     quiet = {"training": {"noise": None}}
     asked = train(tmp_path / "a", recipe(**quiet), 3).losses
