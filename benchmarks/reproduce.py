@@ -47,7 +47,8 @@ class Arm:
 @dataclass(frozen=True)
 class Experiment:
     """What differs between experiments. chip: `CELLS` with converters, hardware as TOML; recipe: TOML that
-    every arm starts from; length: tokens of a sampled row; context: of a scored window; goal: a share."""
+    every arm starts from; length: tokens of a sampled row, temperature: of the sampling; context: of a scored window;
+    goal: a share."""
 
     title: str
     chip: str
@@ -59,6 +60,7 @@ class Experiment:
     chips: int
     context: int
     goal: float
+    temperature: float = 1.0
     threads: int = 1
     calibration: int = 8192
     train: tuple[str, ...] = ()
@@ -123,26 +125,25 @@ def run(experiment: Experiment, model: str, text: str, options: Any, started: fl
     chip = written(folder / "chip.toml", experiment.chip)
     cells = written(folder / "cells.toml", CELLS)
     sampled = experiment.length * -(-options.sampled // experiment.length // options.workers)
+    tokens_folder, text_options = str(folder / "tokens"), ["--length", str(experiment.length), "--top-k", "0"]
+    text_options += ["--temperature", str(experiment.temperature), "--tokens", str(sampled * options.workers)]
     commands.run([
         (
             f"sample-{index}",
-            ["sample", model, "--tokens", str(sampled * options.workers), "--length", str(experiment.length),
-             "--top-k", "0", "--part", f"{index}/{options.workers}", "-o", str(folder / "tokens")],
+            ["sample", model, *text_options, "--part", f"{index}/{options.workers}", "-o", tokens_folder],
         )
         for index in range(options.workers)
     ])  # fmt: skip
+    common = ["--hardware", str(chip), "--data", tokens_folder, "--teacher-cache", str(folder / "teacher")]
+    common += ["--log-every", "50", "--no-tensorboard", *experiment.train]
     jobs = []
     for arm in arms:
         recipe = written(
             folder / f"{arm.name}.toml", f'name = "{arm.name}"\n{experiment.recipe}{arm.changes}'
         )
-        tokens = max(1, round(arm.share * options.tokens))
-        jobs.append((
-            arm.name,
-            ["train", model, "--recipe", str(recipe), "--hardware", str(chip), "--data", str(folder / "tokens"),
-             "--tokens", str(tokens), "--log-every", "50", "--no-tensorboard", *experiment.train,
-             "-o", str(folder / arm.name)],
-        ))  # fmt: skip
+        tokens, output = max(1, round(arm.share * options.tokens)), str(folder / arm.name)
+        words = ["train", model, "--recipe", str(recipe), "--tokens", str(tokens), *common, "-o", output]
+        jobs.append((arm.name, words))
     commands.run(jobs)
     document = {
         "question": experiment.title,

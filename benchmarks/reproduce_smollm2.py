@@ -26,8 +26,6 @@ bits = 8
 full_scale = { rule = "least_squares" }
 """
 RECIPE = """base = "afm-small"
-sequences = 4
-length = 128
 [loss]
 teacher_dtype = "bfloat16"
 [optimizer]
@@ -44,7 +42,7 @@ EXPERIMENT = Experiment(
     ),
     tokens=64_000,
     sampled=32_000,
-    length=128,
+    length=512,
     chips=5,
     context=512,
     goal=0.50,

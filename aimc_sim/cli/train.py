@@ -38,6 +38,12 @@ def command(
     gradient_checkpointing: bool = typer.Option(
         False, "--gradient-checkpointing", help="Recompute activations in the backward pass."
     ),
+    teacher_cache: Path | None = typer.Option(
+        None,
+        "--teacher-cache",
+        help="Folder of the teacher's answers, for recipes with loss.top_k; runs on the same text may share it. By "
+        "default below the output.",
+    ),
     tensorboard: bool = typer.Option(True, help="Write TensorBoard events where it is installed."),
     seed: int = typer.Option(0, min=0, help="Seed of noise and row order."),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
@@ -84,6 +90,7 @@ def command(
                 compile=compile_model,
                 gradient_checkpointing=gradient_checkpointing,
                 tensorboard=tensorboard,
+                teacher_cache=teacher_cache,
             ),
             progress=report,
         )
