@@ -2,7 +2,7 @@
 
 ``make reproduce-small``, or ``python -m benchmarks.reproduce_small [--model FOLDER --text FILE] -o build/reproduce``.
 The model samples its own text, is trained on it by distillation, and scores held-out text on 10 chips with `pcm-afm`
-noise. Ablations have 15 % of the tokens of the full run and are compared among themselves; shorter runs of the
+noise. Ablations have a fifth of the tokens of the full run and are compared among themselves; shorter runs of the
 recipe show how recovery grows with tokens. What recovery means and how it runs: `benchmarks.reproduce`.
 
 Without --model a small Llama is first trained on stories from a grammar (`benchmarks.small_model`).
@@ -34,13 +34,13 @@ EXPERIMENT = Experiment(
     recipe='base = "afm-small"\n[loss]\ntop_k = 64\n',  # of 512 tokens; the teacher is asked once for all arms
     arms=(
         Arm("full", "afm-small", 1.0, curve=True),
-        Arm("short", "afm-small, as many tokens as the ablations", 0.15, curve=True),
-        Arm("noise-only", "without clipping", 0.15, "[training]\nclip_sigma = false\n"),
-        Arm("clip-only", "without weight noise", 0.15, "[training]\nnoise = false\n"),
-        Arm("device", "the device's own noise, not Gaussian", 0.15, '[training]\nnoise = "device"\n'),
-        Arm("shorter", "afm-small, half of that", 0.075, curve=True),
+        Arm("short", "afm-small, as many tokens as the ablations", 0.2, curve=True),
+        Arm("noise-only", "without clipping", 0.2, "[training]\nclip_sigma = false\n"),
+        Arm("clip-only", "without weight noise", 0.2, "[training]\nnoise = false\n"),
+        Arm("device", "the device's own noise, not Gaussian", 0.2, '[training]\nnoise = "device"\n'),
+        Arm("shorter", "afm-small, half of that", 0.1, curve=True),
     ),
-    tokens=4_500_000,
+    tokens=3_200_000,
     sampled=1_000_000,
     length=512,
     temperature=2.0,  # plain samples of so small a model are narrower than the text that it is scored on
