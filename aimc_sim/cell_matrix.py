@@ -109,7 +109,7 @@ class CellMatrix:
 
     @property
     def arrays(self) -> list[CellArray]:
-        """The arrays that hold the matrix: one, or one a slice, least significant first."""
+        """The arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
         return self._mapped[0]
 
     @property
@@ -131,7 +131,7 @@ class CellMatrix:
     def effective_weights(self) -> F32:
         """(N, K) float32: every weight as its cells hold it now, relative to the weight that full scale stands for."""
         if len(self.arrays) > 1:
-            return self._combined(compensated=False, with_total=False)[0]
+            return self._combined(self.arrays, compensated=False, with_total=False)[0]
         out = np.empty(self.w.shape, np.float32)
 
         def keep(first: int, last: int, effective: F32, total: F32) -> None:
@@ -140,13 +140,13 @@ class CellMatrix:
         self.arrays[0].visit(keep, with_total=False)
         return out
 
-    def _combined(self, *, compensated: bool, with_total: bool) -> tuple[F32, F32]:
-        """Weights (N, K) of all arrays added with their significance, in full-scale weights, and (N, K or 0)
+    def _combined(self, arrays: list[CellArray], *, compensated: bool, with_total: bool) -> tuple[F32, F32]:
+        """Weights (N, K) of arrays added with their significance, in full-scale weights, and (N, K or 0)
         Σ significance²·(G⁺ + G⁻)/g_max, which read noise follows."""
         held = np.zeros(self.w.shape, np.float64)
         noise = np.zeros((self.w.shape[0], self.w.shape[1] if with_total else 0), np.float64)
         heights = np.diff(self.tile_map.row_bounds)
-        for array in self.arrays:
+        for array in arrays:
             effective, both = np.empty(held.shape, np.float32), np.empty(noise.shape, np.float32)
 
             def keep(first: int, last: int, part: F32, total: F32) -> None:
@@ -189,16 +189,21 @@ class CellMatrix:
         """The same without an affine compensation."""
         weights, noisy = self.hardware.weights, self.hardware.read_noise is not None
         arrays, scales = self._mapped
-        if len(arrays) > 1 and (self.hardware.adc is None or weights.slice_sum == "analog"):
-            assert scales is not None
-            columns = self._columns(0)
-            columns.keep(0, self.w.shape[0], *self._combined(compensated=True, with_total=noisy))
-            return replace(columns.finish(scales.astype(np.float64)), transform=self.transform)
-        apart = self.hardware.adc is not None and weights.subtract == "digital"
         parts: list[TiledMatrix] = []
+        if weights.slices > 1 and (self.hardware.adc is None or weights.slice_sum == "analog"):
+            assert scales is not None
+            for copy in range(weights.copies or 1):
+                columns, first = self._columns(copy, copy), copy * weights.slices
+                slices = arrays[first : first + weights.slices]
+                held = self._combined(slices, compensated=True, with_total=noisy)
+                columns.keep(0, self.w.shape[0], *held)
+                parts.append(columns.finish(scales.astype(np.float64)))
+            return self._added(parts)
+        apart = self.hardware.adc is not None and weights.subtract == "digital"
         for array in arrays:
             signs, slice_ = SIGNS if apart else WHOLE, array.targets.slice
-            kept = [self._columns(len(parts) + i, sign, slice_) for i, sign in enumerate(signs)]
+            copy = slice_ // weights.slices
+            kept = [self._columns(len(parts) + i, copy, sign, slice_) for i, sign in enumerate(signs)]
 
             def keep(first: int, last: int, effective: F32, total: F32) -> None:
                 for columns in kept:  # noqa: B023
@@ -208,14 +213,19 @@ class CellMatrix:
             factor = alpha.astype(np.float64) * array.targets.significance
             gain = np.asarray((largest if scales is None else scales) * factor, np.float64)
             parts += [columns.finish(gain) for columns in kept]
+        return self._added(parts)
+
+    def _added(self, parts: list[TiledMatrix]) -> TiledMatrix:
         first, *others = parts
         return replace(first, transform=self.transform, parts=tuple(others))
 
     def _columns(
-        self, part: int, polarity: Literal[-1, 0, 1] = 0, slice_: int | None = None
+        self, part: int, copy: int, polarity: Literal[-1, 0, 1] = 0, slice_: int | None = None
     ) -> ConvertedColumns:
-        """slice_: whose columns they are; None: those of all slices, converted once."""
+        """slice_: whose columns they are; None: those of all slices of the copy, converted once."""
         mapped = self.arrays[0].faults
+        if mapped is not None:
+            mapped = mapped.of_copy(copy, self.hardware.weights.slices)
         if mapped is not None and slice_ is not None:
             mapped = mapped.of_slice(slice_)
         return ConvertedColumns(
@@ -227,6 +237,7 @@ class CellMatrix:
             self.name,
             part,
             polarity,
+            copy,
             self.arrays[0].lines,
             mapped,
         )

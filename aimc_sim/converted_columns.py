@@ -37,14 +37,14 @@ class ConvertedColumns:
     """Takes the cells of one array, ``keep`` block by block, and makes the tiles of them.
 
     part: which of the columns that hold a weight these are (slices; the two columns of a pair that is subtracted
-    digitally). polarity: 1 or -1 for one column of such a pair, 0 for both before one conversion. lines, mapped: see
-    `Periphery`.
+    digitally; copies). polarity: 1 or -1 for one column of such a pair, 0 for both before one conversion. copy, lines,
+    mapped: see `Periphery`.
     """
 
     def __init__(
         self, hardware: Hardware, tile_map: TileMap, ordinal: int, seed: int, ranges: MatrixRange, name: str,
-        part: int = 0, polarity: Literal[-1, 0, 1] = 0, lines: npt.NDArray[np.int64] | None = None,
-        mapped: MappedFaults | None = None,
+        part: int = 0, polarity: Literal[-1, 0, 1] = 0, copy: int = 0,
+        lines: npt.NDArray[np.int64] | None = None, mapped: MappedFaults | None = None,
     ) -> None:  # fmt: skip
         self.hardware, self.tile_map, self.ordinal, self.seed = hardware, tile_map, ordinal, seed
         self.ranges, self.name, self.part, self.polarity = ranges, name, part, polarity
@@ -61,7 +61,7 @@ class ConvertedColumns:
             panels.empty_panels(cols, bounds, NOISE_PLANES) if self._noise else np.empty(0, np.uint8)
         )
         self._largest = np.empty((bounds.size - 1, cols), np.float32)
-        self._around = Periphery(hardware, tile_map, ordinal, seed, part, lines, mapped)
+        self._around = Periphery(hardware, tile_map, ordinal, seed, part, copy, lines, mapped)
         self._pushed = np.zeros((bounds.size - 1, cols))
 
     def keep(self, first: int, last: int, effective: F32, total: F32) -> None:

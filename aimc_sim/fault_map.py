@@ -12,8 +12,9 @@ CSV with a header, one fault a row:
 cell is stuck at g_min, ``high``: at g_max. ``dead_column``: its ADC gives nothing, in the tile of ``row``, or without a
 row in all its tiles; ``dead_row``: it passes no input in the tile of ``column``, or without one in all. A column
 ``slice`` (0 if absent) names the array of a sliced weight; slices that are not converted one by one share the dead
-columns of all, and slices always share their rows. With spare columns, spare s of column tile c is column
-N + c·spares + s of N outputs; with offset columns, the one of column tile c is polarity - of column c.
+columns of all, and slices always share their rows. Slice k of copy c is c·slices + k, and copies share nothing. With
+spare columns, spare s of column tile c is column N + c·spares + s of N outputs; with offset columns, the one of column
+tile c is polarity - of column c.
 
 HDF5: a group a matrix with datasets ``row``, ``column``, ``polarity`` (0: +, 1: -), ``state`` (0: low, 1: high,
 2: dead_column, 3: dead_row) and optionally ``slice``, whole numbers of one length; -1 stands for an empty field.

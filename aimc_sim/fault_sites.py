@@ -42,8 +42,12 @@ class MappedFaults:
         listed = np.column_stack([found[:, ROW], found[:, POLARITY], found[:, STATE] == HIGH])[order]
         return np.ascontiguousarray(listed, np.int64), ends
 
+    def of_copy(self, copy: int, slices: int) -> MappedFaults:
+        """The same of one copy, whose ``slices`` arrays lie in tiles of their own."""
+        return replace(self, faults=self.faults[self.faults[:, SLICE] // slices == copy])
+
     def of_slice(self, slice_: int) -> MappedFaults:
-        """The same without the dead columns of other slices, whose ADCs are others; rows are those of all slices."""
+        """The same without the dead columns of other slices, whose ADCs are others; rows are those of all."""
         own = (self.faults[:, STATE] != DEAD_COLUMN) | (self.faults[:, SLICE] == slice_)
         return replace(self, faults=self.faults[own])
 

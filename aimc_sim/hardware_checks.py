@@ -55,13 +55,14 @@ def weight_conflicts(hardware: Hardware) -> Iterator[str]:
             "four phases read each sign of the inputs on each column of a pair, one by one, so their codes are "
             "subtracted digitally: set weights.subtract = 'digital', or dac.phases = 2"
         )
-    parts = (weights.arrays if weights.slice_sum == "digital" else 1) * (
-        2 if weights.subtract == "digital" else 1
-    )
-    if adc is not None and dac is not None and parts * hardware.reads.times > 1 << PLANE_BITS:
+    parts = weights.copies or 1
+    if adc is not None:
+        slices = weights.slices if weights.slice_sum == "digital" else 1
+        parts *= slices * (2 if weights.subtract == "digital" else 1)
+    if dac is not None and parts * hardware.reads.times > 1 << PLANE_BITS:
         yield (
             f"a weight would be converted {parts * hardware.reads.times} times, and {1 << PLANE_BITS} conversions have "
-            "names; use more bits a cell or a read"
+            "names; use more bits a cell or a read, or fewer copies"
         )
     if not offset:
         return

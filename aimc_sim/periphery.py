@@ -1,7 +1,8 @@
 """What a chip's periphery and its die are like: drawn once a chip, named by tile and line, not by cell.
 
 Normals come from counters (tile, line, group, stream and matrix); one call of Philox gives a line four numbers, and
-one that needs more has several groups.
+one that needs more has several groups. Copies of a matrix lie in tiles of their own: what belongs to a tile or to its
+rows has the copy in the place of the group, and converters of columns are counted on from copy to copy.
 """
 
 from __future__ import annotations
@@ -80,19 +81,29 @@ def _lines(
 
 
 def _share(
-    rate: float, first: int, second: int, ordinal: int, plane: int, seed: int, start: Lines = 0
+    rate: float,
+    first: int,
+    second: int,
+    ordinal: int,
+    plane: int,
+    seed: int,
+    start: Lines = 0,
+    group: int = 0,
 ) -> Bools:
     """(first, second): true for a share ``rate`` of the lines."""
-    words = philox4x32(_counters(first, second, ordinal, plane, start), key_of(seed))[:, 0]
+    words = philox4x32(_counters(first, second, ordinal, plane, start, group), key_of(seed))[:, 0]
     return (words < rate * 2.0**32).reshape(first, second)
 
 
-def tile_gain(variation: Variation | None, row_tiles: int, col_tiles: int, ordinal: int, seed: int) -> F64:
+def tile_gain(
+    variation: Variation | None, row_tiles: int, col_tiles: int, ordinal: int, seed: int, copy: int = 0
+) -> F64:
     """(row tiles, column tiles): the factor on each tile's currents, its die's included."""
     gain = np.full((row_tiles, col_tiles), die_of(variation, seed).gain)
     if variation is None or not variation.tile_gain_sigma:
         return gain
-    return gain * (1 + variation.tile_gain_sigma * _lines(row_tiles, col_tiles, ordinal, TILE, seed)[..., 0])
+    z = _lines(row_tiles, col_tiles, ordinal, TILE, seed, group=copy)[..., 0]
+    return gain * (1 + variation.tile_gain_sigma * z)
 
 
 def trimmed(error: F64, sigma: float, bits: int | None) -> F64:
@@ -142,9 +153,11 @@ def sar_capacitors(
     return np.ascontiguousarray(codes.transpose(0, 2, 1), np.float32)
 
 
-def dac_lines(errors: DacErrors, col_tiles: int, rows: int, ordinal: int, seed: int) -> tuple[F32, F32, F32]:
+def dac_lines(
+    errors: DacErrors, col_tiles: int, rows: int, ordinal: int, seed: int, copy: int = 0
+) -> tuple[F32, F32, F32]:
     """Gains, offsets in codes, and peaks of the curves in codes of the DACs, all (column tiles, rows) float32."""
-    z = _lines(col_tiles, rows, ordinal, DAC, seed)
+    z = _lines(col_tiles, rows, ordinal, DAC, seed, group=copy)
     gain, offset = 1 + errors.gain_sigma * z[..., 0], errors.offset_sigma_lsb * z[..., 1]
     peak = errors.inl_sigma_lsb * z[..., 2]
     return gain.astype(np.float32), offset.astype(np.float32), peak.astype(np.float32)
@@ -167,26 +180,27 @@ def dead_columns(
     return _share(faults.dead_column_rate, row_tiles, columns, ordinal, DEAD_COLUMN, seed, start)
 
 
-def dead_rows(faults: Faults, col_tiles: int, rows: int, ordinal: int, seed: int) -> Bools:
+def dead_rows(faults: Faults, col_tiles: int, rows: int, ordinal: int, seed: int, copy: int = 0) -> Bools:
     """(column tiles, rows): true where a row passes no input."""
-    return _share(faults.dead_row_rate, col_tiles, rows, ordinal, DEAD_ROW, seed)
+    return _share(faults.dead_row_rate, col_tiles, rows, ordinal, DEAD_ROW, seed, group=copy)
 
 
 class Periphery:
     """Everything around the cells of one matrix on the chip that ``seed`` names.
 
-    part: which of the columns that hold a weight; each has converters of its own behind the same rows. lines: (row
-    tiles, N) what the columns of repaired tiles are called. mapped: what the fault map says of the matrix.
+    part: which of the columns that hold a weight; each has converters of its own. copy: which set of tiles they lie in;
+    parts of one copy lie behind the same rows. lines: (row tiles, N) what the columns of repaired tiles are called.
+    mapped: what the fault map says of this copy.
     """
 
     def __init__(
         self, hardware: Hardware, tile_map: TileMap, ordinal: int, seed: int, part: int = 0,
-        lines: npt.NDArray[np.int64] | None = None, mapped: MappedFaults | None = None,
+        copy: int = 0, lines: npt.NDArray[np.int64] | None = None, mapped: MappedFaults | None = None,
     ) -> None:  # fmt: skip
         self.hardware, self.tile_map, self.ordinal, self.seed = hardware, tile_map, ordinal, seed
         self._row_tiles, self._col_tiles = tile_map.row_bounds.size - 1, tile_map.col_bounds.size - 1
         self._rows, self._columns = int(tile_map.row_bounds[-1]), int(tile_map.col_bounds[-1])
-        self._part, self._mapped = part, mapped
+        self._part, self._copy, self._mapped = part, copy, mapped
         self._first_line: Lines = part * self._columns if lines is None else lines
 
     @cached_property
@@ -194,7 +208,7 @@ class Periphery:
         dac = self.hardware.dac
         if dac is None or dac.errors is None:
             return None
-        return dac_lines(dac.errors, self._col_tiles, self._rows, self.ordinal, self.seed)
+        return dac_lines(dac.errors, self._col_tiles, self._rows, self.ordinal, self.seed, self._copy)
 
     @cached_property
     def _row_factor(self) -> F32 | None:
@@ -203,7 +217,7 @@ class Periphery:
         faults = self.hardware.faults
         if faults is None or not (faults.dead_row_rate or self._mapped):
             return factor
-        alive = ~dead_rows(faults, self._col_tiles, self._rows, self.ordinal, self.seed)
+        alive = ~dead_rows(faults, self._col_tiles, self._rows, self.ordinal, self.seed, self._copy)
         if self._mapped is not None:
             alive &= ~self._mapped.dead_rows()
         return alive.astype(np.float32) if factor is None else factor * alive
@@ -226,7 +240,7 @@ class Periphery:
     def _supply(self) -> F32 | None:
         """(column tiles, rows): V_read over its nominal value; None: 1."""
         supply = supply_factor(
-            self.hardware.variation, self._row_tiles, self._col_tiles, self.ordinal, self.seed
+            self.hardware.variation, self._row_tiles, self._col_tiles, self.ordinal, self.seed, self._copy
         )
         if supply is None:
             return None
@@ -239,7 +253,9 @@ class Periphery:
         """(column tiles, rows) factor on conductances; None: 1."""
         if self.hardware.variation is None:
             return None
-        gain = tile_gain(self.hardware.variation, self._row_tiles, self._col_tiles, self.ordinal, self.seed)
+        gain = tile_gain(
+            self.hardware.variation, self._row_tiles, self._col_tiles, self.ordinal, self.seed, self._copy
+        )
         by_row = np.repeat(gain, np.diff(self.tile_map.row_bounds), axis=0).T
         return np.ascontiguousarray(by_row, np.float32)
 

@@ -115,11 +115,11 @@ def relaxed_t0(t0_s: float, attempt_time_s: float, program_k: float, storage_k: 
 
 
 def supply_factor(
-    variation: Variation | None, row_tiles: int, col_tiles: int, ordinal: int, seed: int
+    variation: Variation | None, row_tiles: int, col_tiles: int, ordinal: int, seed: int, copy: int = 0
 ) -> F64 | None:
     """(row tiles, column tiles): V_read over its nominal value, 1 - droop - σ_die·z - σ_tile·z', never below 0.
 
-    None: nominal everywhere. Tiles are named by matrix and place, the die by the seed.
+    None: nominal everywhere. Tiles are named by matrix, copy and place, the die by the seed.
     """
     if variation is None:
         return None
@@ -135,7 +135,7 @@ def supply_factor(
     if tile:
         counter = np.zeros((row_tiles, col_tiles, 4), np.uint32)
         counter[..., 0], counter[..., 1] = np.arange(row_tiles)[:, None], np.arange(col_tiles)
-        counter[..., 3] = site_word(Stream.DIE, ordinal, TILE_SUPPLY)
+        counter[..., 2], counter[..., 3] = copy, site_word(Stream.DIE, ordinal, TILE_SUPPLY)
         z = normals(counter.reshape(-1, 4), key_of(seed))[:, 0].astype(np.float64)
         droop += tile * z.reshape(row_tiles, col_tiles)
     return np.asarray(np.maximum(1 - droop, 0.0))

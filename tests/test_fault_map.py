@@ -231,6 +231,19 @@ def test_slices_that_are_converted_together_die_together(tmp_path: Path, convert
     assert (y[:, 7] != 0).any()
 
 
+def test_a_copy_has_dead_rows_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, HEAD.replace("\n", ",slice\n") + "a,9,,,dead_row,1\na,,6,,dead_column,1\n")
+    tables: dict[str, Any] = {"weights": {"copies": 2}, "dac": {}, "adc": ADC}
+    found, plain = (matrix(where, "ideal", **tables).tiles() for where in (path, None))
+    assert found.panels is not None
+    assert plain.panels is not None
+    assert_bits(found.panels, plain.panels)
+    assert_bits(found.scale, plain.scale)
+    high, low = found.parts[0].planes()[0]
+    assert (256 * high[:, 9].astype(np.int32) + low[:, 9] + 128 == 0).all()
+    assert (found.parts[0].scale[:, 6] == 0).all()
+
+
 def test_spare_columns_may_be_named(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + "a,5,71,+,high\na,60,72,,dead_row\na,,73,,dead_column\n")
     hardware = matrix(path, repair={"spare_columns": 2}).hardware

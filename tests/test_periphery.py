@@ -12,11 +12,12 @@ from aimc_sim import BadInput, Hardware
 from aimc_sim.cell_matrix import CellMatrix
 from aimc_sim.converters import DacErrors
 from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
-from aimc_sim.imperfections import Variation
+from aimc_sim.imperfections import Faults, Variation
 from aimc_sim.input_codes import with_bent_rows
 from aimc_sim.kernels.normal import normals
-from aimc_sim.periphery import Periphery, dac_lines, die_of
-from aimc_sim.randomness import key_of, row_ids
+from aimc_sim.periphery import DAC, Periphery, dac_lines, dead_rows, die_of, tile_gain
+from aimc_sim.randomness import Stream, key_of, row_ids, site_word
+from aimc_sim.temperature import supply_factor
 from aimc_sim.testing import (
     AlphaLedger,
     assert_bits,
@@ -473,3 +474,69 @@ def test_a_dacs_offset_drives_every_read_wherever_reads_are_added(dac: dict[str,
         )
         moved = with_offset - without
         assert np.abs(moved - expected).max() < 0.01 * max(float(np.abs(expected).max()), 3.0), (adc, how)
+
+
+def test_lines_and_tiles_of_copies_are_drawn_apart(ledger: AlphaLedger) -> None:
+    """Every draw that belongs to a tile or its rows, between copies; the first has the names that it has alone."""
+    spread = Variation(tile_gain_sigma=0.02, tile_supply_sigma=0.02)
+
+    def drawn(copy: int) -> list[np.ndarray]:
+        supply = supply_factor(spread, 200, 200, 3, 4, copy)
+        assert supply is not None
+        lines = dac_lines(
+            DacErrors(gain_sigma=0.02, offset_sigma_lsb=1, inl_sigma_lsb=1), 40, 1000, 3, 4, copy
+        )
+        gone = dead_rows(Faults(dead_row_rate=0.5), 40, 1000, 3, 4, copy)
+        return [*lines, tile_gain(spread, 200, 200, 3, 4, copy), supply, gone]
+
+    found = [[part.ravel().astype(np.float64) for part in drawn(copy)] for copy in range(3)]
+    for first, second, third in zip(*found, strict=True):
+        for one, other in (
+            (first, second),
+            (second, third),
+        ):  # 40,000 draws: a correlation of 0.03 would be seen
+            centred = one - one.mean(), other - other.mean()
+            assert_uncorrelated(*centred, alpha=ledger.spend("periphery: copies"))
+    counter = np.array([[7, 900, 0, site_word(Stream.PERIPHERY, 3, DAC)]], np.uint32)
+    assert drawn(0)[1][7, 900] == normals(counter, key_of(4))[0, 1]
+
+
+@pytest.mark.parametrize("adc", [ADC, False])
+@pytest.mark.parametrize("weights", [{}, {"bits": 8, "cell_bits": 4}])
+def test_copies_have_a_periphery_of_their_own(adc: Any, weights: dict[str, Any]) -> None:
+    """The first is the matrix held once, bit for bit; the other errs otherwise, and plain NumPy agrees."""
+    tables: dict[str, Any] = {
+        "dac": {"errors": {"gain_sigma": 0.05, "offset_sigma_lsb": 0.5, "inl_sigma_lsb": 1}},
+        "adc": adc and {**ADC, "errors": FULL["adc"]["errors"]},
+        "faults": {"dead_row_rate": 0.05, "dead_column_rate": 0.05},
+        "variation": {"tile_gain_sigma": 0.05, "tile_supply_sigma": 0.02},
+        "read_noise": {},
+    }
+    once = matrix(W, **tables, weights=weights).tiles()
+    tiles = matrix(W, **tables, weights={**weights, "copies": 2}).tiles()
+    alone, every = [once, *once.parts], [tiles, *tiles.parts]
+    assert len(every) == 2 * len(alone)
+    for one, first, second in zip(alone, every[: len(alone)], every[len(alone) :], strict=True):
+        assert one.panels is not None
+        assert first.panels is not None
+        assert second.panels is not None
+        assert_bits(first.panels, one.panels)
+        assert_bits(first.inverse * first.scale, one.inverse * one.scale * np.float32(0.5))
+        assert not np.array_equal(second.panels, first.panels), "ideal cells: what differs is around them"
+    ids = row_ids(np.arange(9), 0)
+    assert_bits(tile_matmul(X, tiles, ids), tile_matmul_reference(X, tiles, ids))
+
+
+@pytest.mark.parametrize("adc", [{**ADC, "bits": 14}, False])
+def test_what_errs_by_tile_and_row_averages_out_over_copies(adc: Any) -> None:
+    """In ideal cells nothing else is left to average: four copies have about a quarter of the squared error."""
+    tables: dict[str, Any] = {
+        "adc": adc, "dac": {"errors": {"gain_sigma": 0.1}}, "variation": {"tile_gain_sigma": 0.1},
+        "tile": {"rows": ROWS, "cols": 4},
+    }  # fmt: skip
+    exact = tile_matmul(X, matrix(W, **{**tables, "dac": {}, "variation": None}).tiles())
+    lost = [
+        np.square(tile_matmul(X, matrix(W, **tables, weights=held).tiles()) - exact).mean()
+        for held in ({}, {"copies": 4})
+    ]
+    assert 2.5 < lost[0] / lost[1] < 6.0

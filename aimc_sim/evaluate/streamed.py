@@ -55,7 +55,7 @@ def _columns(hardware: Hardware) -> int:
     """Effective weights that tiles keep for one of the model: what is converted apart is kept apart."""
     weights = hardware.weights
     if hardware.adc is None:
-        return 1
+        return weights.copies or 1
     apart = (weights.copies or 1) if weights.slice_sum == "analog" else weights.arrays
     return apart * (2 if weights.subtract == "digital" else 1)
 
