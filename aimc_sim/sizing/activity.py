@@ -88,7 +88,7 @@ class Activity:
         return "assumed: Gaussian weights and inputs"
 
     def of(self, designs: Designs, names: Sequence[Sequence[str]], inputs: npt.ArrayLike) -> F64:
-        """(P, M) for matrices that are each the mean over several of the model. inputs: K of each, (M,)."""
+        """(P, M) for matrices that are each the mean over several of the model, 0 of none. inputs: K of each, (M,)."""
         k = np.asarray(inputs, np.float64).reshape(1, -1)
         if not self.measured:
             return gaussian(designs, k)
@@ -97,7 +97,7 @@ class Activity:
         table = np.empty((len(unique), len(names)))
         for i, (rows, bits, slices) in enumerate(unique.tolist()):
             for j, group in enumerate(names):
-                table[i, j] = sum(self._one(name, rows, bits, slices) for name in group) / len(group)
+                table[i, j] = sum(self._one(name, rows, bits, slices) for name in group) / max(len(group), 1)
         return np.asarray(table[where.reshape(-1)])
 
     def _one(self, name: str, rows: int, bits: int, slices: int) -> float:

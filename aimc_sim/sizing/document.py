@@ -82,15 +82,7 @@ def size(
         raise BadInput(
             "design", got=len(designs), why="a sizing is of one point", do="give one value of each field"
         )
-    activity = Activity()
-    if (
-        work.file is not None
-        and not assumed
-        and costs.array.voltage_read is not None
-        and _can_measure(work, designs)
-    ):
-        activity = measure_activity(work.file, designs)
-        work = replace(work, merged=False)
+    activity, work = activity_of(work, designs, assumed=assumed)
     corners: dict[Corner, Cost] = {}
     for corner in ("value", "low", "high"):
         at = designs if corner == "value" else Designs.of(chip, costs.at(corner), **design)
@@ -101,6 +93,18 @@ def size(
     notes = warnings_of(cost, chips, write, activity)
     more = None if tiles is None else replicate(cost, tiles, attention_units=attention_units)
     return Sizing(cost, corners["low"], corners["high"], activity, chips, write, notes, more)
+
+
+def activity_of(work: Workload, designs: Designs, *, assumed: bool = False) -> tuple[Activity, Workload]:
+    """Activity as figures of this workload take it, and the workload with as many groups as it asks for.
+
+    Measured on a weight file's calibration text; Gaussian where there is none, weights lie in slices, the profile does
+    not ask, or ``assumed``.
+    """
+    needed = designs.profile.array.voltage_read is not None
+    if work.file is None or assumed or not needed or not _can_measure(work, designs):
+        return Activity(), work
+    return measure_activity(work.file, designs), replace(work, merged=False)
 
 
 def _can_measure(work: Workload, designs: Designs) -> bool:
@@ -147,7 +151,6 @@ def _sums(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 def _matrices(cost: Cost, group: int) -> list[dict[str, Any]]:
     """The matrices of one layer of a group, analog and digital."""
-    own_ns = {name: _one(sum_) for name, sum_ in _product_parts(cost).items()}
     found = []
     for i, column in enumerate(cost.matrices):
         if column.group != group:
@@ -161,6 +164,7 @@ def _matrices(cost: Cost, group: int) -> list[dict[str, Any]]:
             tiles = _one(cost.tiles_each[0, i])
             area = {name: _one(value) * 1e-6 for name, value in cost.area_um2_of(i).items()}
             energy = {name: value[0, i] * 1e-12 for name, value in cost.energy_pj_each.items()}
+            own_ns = _product_parts(cost.designs.held_by(column.special))
             parts = _parts(energy, {name: ns * 1e-9 for name, ns in own_ns.items()}, area)
             d = cost.designs
             held = float(cost.cells_each[0, i])
@@ -174,10 +178,11 @@ def _matrices(cost: Cost, group: int) -> list[dict[str, Any]]:
     return found
 
 
-def _product_parts(cost: Cost) -> dict[str, F64]:
+def _product_parts(held: Designs) -> dict[str, F64]:
+    """Component → (P,) ns of one product of matrices that are held so."""
     from aimc_sim.sizing.components import timing
 
-    reading, converting, logic = timing(cost.designs)
+    reading, converting, logic = timing(held)
     return {"array": reading, "adc": converting, "periphery": logic}
 
 

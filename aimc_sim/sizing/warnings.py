@@ -67,13 +67,7 @@ def _silicon(cost: Cost, chips: Chips) -> list[str]:
         )
     full = float(cost.utilisation[0])
     if cost.tiles[0] and full < LOW_UTILISATION:
-        d = cost.designs
-        cells = float((d.rows * d.cols / d.columns_per_weight)[0])
-        shares = {
-            m.role: m.rows * m.cols * m.count / (float(cost.tiles_each[0, i]) * cells)
-            for i, m in enumerate(cost.matrices)
-            if m.analog
-        }
+        shares = _shares(cost)
         worst = sorted(shares, key=lambda role: shares[role])[:3]
         listed = ", ".join(f"{role} {shares[role]:.2f}" for role in worst)
         found.append(
@@ -86,6 +80,19 @@ def _silicon(cost: Cost, chips: Chips) -> list[str]:
             "matters little until the cache is cheaper or the context shorter"
         )
     return found
+
+
+def _shares(cost: Cost) -> dict[str, float]:
+    """Role → share of its tiles' cells that hold weights, those of copies included."""
+    held: dict[str, float] = {}
+    there: dict[str, float] = {}
+    one = float((cost.designs.rows * cost.designs.cols)[0])
+    for i, column in enumerate(cost.matrices):
+        if column.analog:
+            cells, tiles = (float(each[0, i]) * column.layers for each in (cost.cells_each, cost.tiles_each))
+            held[column.role] = held.get(column.role, 0.0) + cells
+            there[column.role] = there.get(column.role, 0.0) + tiles * one
+    return {role: held[role] / there[role] for role in held}
 
 
 def _cells(cost: Cost, activity: Activity) -> list[str]:

@@ -222,6 +222,16 @@ def test_a_sweep_measures_all_of_its_points_at_once(tiny_weights: Path) -> None:
     assert len(set(cost.energy_j["array"].tolist())) == 4
 
 
+def test_matrices_that_are_digital_need_no_activity(tiny_weights: Path) -> None:
+    """A placement of a weight file is sized with measured activity, too."""
+    name = "model.layers.0.mlp.down_proj"
+    chip = Hardware.load({"base": "hermes-256", "placement": {"digital": [name], "lm_head": "digital"}})
+    found = size(tiny_weights, chip)
+    assert found.activity.measured
+    energies = {m["name"]: m for layer in found.to_json()["layers"] for m in layer["matrices"]}
+    assert energies[name]["placement"] == energies["lm_head"]["placement"] == "digital"
+
+
 def test_a_weight_file_in_slices_falls_back_to_the_assumption(tiny_weights: Path) -> None:
     chip = Hardware.load({"base": "hermes-256", "weights": {"bits": 8, "cell_bits": 4}})
     assert not size(tiny_weights, chip).activity.measured
@@ -274,3 +284,26 @@ def test_more_tiles_and_copies_from_the_command_line() -> None:
     )
     lines = "\n".join(sheet(size("Llama-3.2-1B", placed)))
     assert "× 2 copies × 1 layer" in lines
+
+
+def test_a_matrix_that_is_held_otherwise_takes_its_own_time_and_no_waste() -> None:
+    """Per matrix, its converters' time is that of a hardware of that kind; copies are cells in use, not free ones."""
+
+    def head(**tables: Any) -> dict[str, Any]:
+        chip = Hardware.load({"base": "hermes-256", **tables})
+        found = size("Llama-3.2-1B", chip, "neurram-130nm").to_json()
+        (matrix,) = next(layer for layer in found["layers"] if layer["name"] == "head")["matrices"]
+        return dict(matrix["components"])
+
+    placed = head(placement={"special": {"matrices": ["lm_head"], "adc_bits": 10}})
+    whole, plain = head(adc={"bits": 10}), head()
+    for part in ("array", "adc", "periphery"):
+        assert placed[part]["latency_per_token_s"] == whole[part]["latency_per_token_s"]
+    assert placed["adc"]["latency_per_token_s"] > plain["adc"]["latency_per_token_s"]
+
+    special = {"matrices": ["*.down_proj"], "copies": 3}
+    wide = {"base": "hermes-256", "tile": {"rows": 1500, "cols": 3000}}
+    for chip in (wide, {**wide, "placement": {"special": special}}, {**wide, "weights": {"copies": 2}}):
+        found = size("Llama-3.2-1B", Hardware.load(chip))
+        (warning,) = (line for line in found.warnings if "of the cells hold weights" in line)
+        assert "worst: k 0.12, v 0.12, q 0.47)" in warning
