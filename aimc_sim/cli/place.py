@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from aimc_sim.cli.console import print_json, progress_bars
+from aimc_sim.cli.scenario import ASSUMED, CONTEXT, HEAD, PHASE, RATE, STREAMS, scenario
 from aimc_sim.cli.sensitivity import number, prepared, show, write
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
-    from aimc_sim.sizing.placement_search import Found
+    from aimc_sim.sizing.placement_found import Found, OverChips
 
 
 def command(
@@ -25,6 +26,12 @@ def command(
     analog: float = typer.Option(0.9, help="Share of the weights that stays in tiles."),
     hardware: str | None = typer.Option(None, help="A preset or TOML file instead of the file's default."),
     profile: str | None = typer.Option(None, help="Constants of cost; by the device's name."),
+    phase: str = PHASE,
+    context: int = CONTEXT,
+    streams: int = STREAMS,
+    rate: float | None = RATE,
+    head: bool = HEAD,
+    assumed: bool = ASSUMED,
     moves: str = typer.Option(
         "digital,rotate,copies,devices,adc-bits",
         help="What may be done to a matrix, as far as the hardware allows it.",
@@ -50,12 +57,13 @@ def command(
 ) -> None:
     """Choose which matrices stay digital, or are held better, to meet an accuracy at least energy."""
     from aimc_sim.report_parts.pages import to_json, write_together
-    from aimc_sim.sizing import Profile, Workload
+    from aimc_sim.sizing import Designs, Workload
     from aimc_sim.sizing import sensitivity as profiles
     from aimc_sim.sizing.placement_moves import applied, moves_of, placement_file
-    from aimc_sim.sizing.placement_search import designs_of, parse_budget, search
+    from aimc_sim.sizing.placement_search import Pricing, parse_budget, search
 
     parse_budget(budget, 1.0, 0.0)
+    asked = scenario(phase, context, streams, head, rate)
     if not 0 <= analog < 1:
         raise BadInput("--analog", got=analog, why="it is a share of the weights", do="use 0 to below 1")
     if unseen < 1:
@@ -66,10 +74,10 @@ def command(
         file, hardware, output, forwards=forwards, chips=chips, metric=metric, tokens=tokens, text=text,
         time=time, seed=seed, workers=workers,
     )  # fmt: skip
-    work = Workload.of(weight_file, chip.placement)
+    work, designs = Workload.of(weight_file, chip.placement), Designs.of(chip, profile)
     possible = moves_of(chip, [kind.strip() for kind in moves.split(",")])
     held = {label: move.every(chip) for label, move in possible.items() if not move.digital}
-    designs = designs_of(chip, None if profile is None else Profile.load(profile))
+    pricing = Pricing.of(work, designs, asked, assumed=assumed)
     with (
         progress_bars(quiet=as_json) as report,
         profiles.Opened(
@@ -77,7 +85,7 @@ def command(
         ) as measuring,
     ):
         sensitivity = profiles.profile(measuring, weight_file, chip)
-        found = search(measuring, sensitivity, work, designs, budget, possible, analog=analog, unseen=unseen)
+        found = search(measuring, sensitivity, pricing, budget, possible, analog=analog, unseen=unseen)
     write(sensitivity, output)
     note = "\n".join(_lines(found))
     write_together({
@@ -98,19 +106,60 @@ _METRICS = {"kl": "KL divergence", "loss": "loss (negative log-likelihood)"}
 
 def _lines(found: Found) -> list[str]:
     """What was found, as an engineer would write it down."""
-    choice = found.choice
+    choice, chips = found.choice, len(found.unseen_chips.by_chip)
     counts = Counter(choice.taken.values())
     done = ", ".join(f"{count} × {move}" for move, count in sorted(counts.items())) or "nothing"
-    by = " and ".join(
-        f"{100 * share:.0f} % of the {_METRICS[name]}" for name, share in found.recovered_by_metric.items()
-    )
-    each = ", ".join(f"{100 * share:.0f}" for share in found.recovered_by_chip)
+    recovered = [
+        f"Recovered of the {_METRICS[name]} beyond converters: {_over_chips(value, 100, '.0f', ' %')}."
+        for name, value in found.recovered.items()
+    ]
+    use = found.scenario
     return [
         f"Matrices: {done}. {100 * found.analog_share:.1f} % of the weights analog.",
         f"Bar: {found.bar:.4f} nats per token. On the chips of the search: {number(found.loss)}.",
         f"On chips that the search has not seen: {number(found.unseen)}; all in tiles: {number(found.all_unseen)}; "
-        f"converters alone: {number(found.converters)}. Recovered: {by}; chip by chip {each} %.",
-        f"Energy per token: {1e6 * found.energy_j:.4g} µJ, all in tiles {1e6 * found.energy_all_analog_j:.4g} µJ.",
-        f"Of the {1e6 * choice.energy_j:.4g} µJ more, at most {100 * choice.gap:.1f} % could be saved by another "
-        "choice (linear programme of the additive model).",
+        f"converters alone: {number(found.converters)}.",
+        f"Over those {chips} chips: {_over_chips(found.unseen_chips, 1, '.4f', '')}. {_MET[found.met_by]}.",
+        *recovered,
+        f"Energy per token: {1e6 * found.energy_j:.4g} µJ, all in tiles {1e6 * found.energy_all_analog_j:.4g} µJ, so "
+        f"{1e6 * abs(found.added_j):.4g} µJ {'more' if found.added_j > 0 else 'less'} ({use.phase}, context "
+        f"{use.context:,}, streams {use.streams}; activity {found.activity}).",
+        *_certificate(found),
+    ]
+
+
+_MET = {
+    "interval": "The bar is met, with the whole interval",
+    "mean": "The bar is met by the mean, and not by an interval",
+    "no": "The bar is not met",
+}
+
+
+def _over_chips(value: OverChips, unit: float, form: str, name: str) -> str:
+    """The mean and its interval over chips; of fewer than three every value, and that there is no interval."""
+    listed = ", ".join(f"{unit * one:{form}}" for one in value.by_chip)
+    if value.interval is None:
+        return f"{listed}{name}, chip by chip (no interval of fewer than three chips)"
+    low, high = (f"{unit * end:{form}}" for end in value.interval)
+    return f"{unit * value.mean:{form}}{name} (95 % interval {low} to {high}; chip by chip {listed})"
+
+
+def _certificate(found: Found) -> list[str]:
+    """What the bound is of, and how far the model that it belongs to is from the placement."""
+    choice, off = found.choice, found.not_additive_j
+    if choice.gap_j is None or found.gap_share is None:
+        bound = "Gap to a bound: unknown, because the linear programme was not solved."
+    else:
+        bound = (
+            f"Gap to the bound: {1e6 * choice.gap_j:.4g} µJ per token, {100 * found.gap_share:.2g} % of the "
+            "placement's energy. The bound is of the additive model: where matrices' energies and shares of the loss "
+            f"add up, no choice of these moves that leaves {choice.bar:.4g} nats per token or less saves more than "
+            "that beside it. It says nothing of other moves, or of what does not add up."
+        )
+    if abs(off) <= 1e-9 * found.energy_j:
+        return [bound, "Its energies add up: as much as the placement costed as a whole."]
+    return [
+        bound,
+        f"Its energies sum to {1e6 * choice.energy_j:+.4g} µJ over all in tiles; the placement costed as a whole has "
+        f"{1e6 * found.added_j:+.4g} µJ, {1e6 * off:+.2g} µJ beside it.",
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from aimc_sim.cli.console import print_json
+from aimc_sim.cli.scenario import ASSUMED, CONTEXT, HEAD, PHASE, RATE, STREAMS, scenario
 from aimc_sim.errors import BadInput
 
 
@@ -22,15 +23,11 @@ def command(
     profile: str | None = typer.Option(
         None, help="Constants of cost: a profile or TOML file; by the device's name."
     ),
-    phase: str = typer.Option(
-        "decode", help="decode (a token after the other) or prefill (a prompt at once)."
-    ),
-    context: int = typer.Option(1024, help="Tokens that attention looks back at, or of the prompt."),
-    streams: int = typer.Option(1, help="Sequences at the same time."),
-    rate: float | None = typer.Option(
-        None, help="Tokens a second that are asked for; the chip waits in between."
-    ),
-    head: bool = typer.Option(True, "--head/--no-head", help="Whether logits are computed."),
+    phase: str = PHASE,
+    context: int = CONTEXT,
+    streams: int = STREAMS,
+    rate: float | None = RATE,
+    head: bool = HEAD,
     rows: str | None = typer.Option(
         None, help="Rows of a tile, instead of the hardware's. Several, 128:1024 or 128,256, make a sweep."
     ),
@@ -62,7 +59,7 @@ def command(
         None, help="Tiles in all: slow steps get copies until they last, for many streams."
     ),
     attention_units: int = typer.Option(1, help="Digital units for attention a layer, beside --tiles."),
-    assumed: bool = typer.Option(False, "--assumed", help="Gaussian activity, also of a weight file."),
+    assumed: bool = ASSUMED,
     explain: bool = typer.Option(False, "--explain", help="The whole sheet: numbers, formulas, sources."),
     output: Path | None = typer.Option(
         None,
@@ -73,13 +70,11 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Size a model: tiles, energy, latency and area."""
-    from aimc_sim.sizing import Scenario, size
+    from aimc_sim.sizing import size
     from aimc_sim.sizing.sheet import sheet, summary
     from aimc_sim.sizing.sweep_plan import axis
 
-    if phase not in ("decode", "prefill"):
-        raise BadInput("--phase", got=phase, why="a model reads or writes", do="use decode or prefill")
-    asked = Scenario("prefill" if phase == "prefill" else "decode", context, streams, head, rate=rate)
+    asked = scenario(phase, context, streams, head, rate)
     chosen = {"rows": rows, "cols": cols, "adc_bits": adc_bits, "dac_bits": dac_bits, "adcs_per_tile": adcs_per_tile,
               "pair_columns": pair_columns, "devices": devices, "copies": copies, "t_read_ns": t_read_ns}  # fmt: skip
     axes = {name: axis(name.replace("_", "-"), value) for name, value in chosen.items() if value is not None}

@@ -261,8 +261,8 @@ def evaluate(
         at, points = held.members, held.designs
         tiles[:, at], cells[:, at], conversions[:, at] = held.use.tiles, held.use.cells, held.use.conversions
         needed = designs.profile.array.voltage_read is not None
-        names = [matrices[i].names if matrices[i].analog else () for i in at]  # no cells, no activity
-        activities = busy.of(points, names, k[at]) if needed else None
+        tiled = [matrices[i].names if matrices[i].analog else () for i in at]  # no cells, no activity
+        activities = busy.of(points, tiled, k[at]) if needed else None
         for name, part in held.parts.items():
             energy[name][:, at] = (
                 part.energy_pj(held.use, activities) if isinstance(part, Array) else part.energy_pj(held.use)

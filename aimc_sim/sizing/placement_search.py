@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.sizing.activity import Activity
 from aimc_sim.sizing.cost import evaluate
 from aimc_sim.sizing.designs import Designs
+from aimc_sim.sizing.document import activity_of
 from aimc_sim.sizing.placement_choice import DIGITAL, Choice, Options, choose, least_loss
+from aimc_sim.sizing.placement_found import Found, OverChips
 from aimc_sim.sizing.placement_moves import Move, applied
-from aimc_sim.sizing.profile import Profile
 from aimc_sim.sizing.sensitivity import Estimate, Measuring, Metric, Sensitivity
 from aimc_sim.sizing.workload import Scenario, Workload
 
@@ -31,53 +32,34 @@ ROUNDS = 6  # placements that are scored at most
 
 
 @dataclass(frozen=True)
-class Found:
-    """A placement. bar: nats per token; loss: on the chips of the search; unseen: on chips that it has not seen, beside
-    the whole model in tiles (all_unseen) and converters around ideal cells there; recovered_by_metric: by
-    either metric, by_chip: of each of them alone; scored: placements that were."""
+class Pricing:
+    """What a placement's energy is of: work and scenario as `size` costs them, activity measured or assumed."""
 
-    choice: Choice
-    bar: float
-    loss: Estimate
-    unseen: Estimate
-    all_unseen: Estimate
-    converters: Estimate
-    analog_share: float
-    energy_j: float
-    energy_all_analog_j: float
-    recovered_by_metric: dict[str, float]
-    recovered_by_chip: tuple[float, ...]
-    scored: int
+    work: Workload
+    designs: Designs
+    scenario: Scenario
+    activity: Activity
 
-    @property
-    def recovered(self) -> float:
-        """Share of the loss beyond converters that the placement takes away, on chips that the search has not seen."""
-        lost = self.all_unseen.mean - self.converters.mean
-        return (self.all_unseen.mean - self.unseen.mean) / lost if lost > 0 else 0.0
+    @classmethod
+    def of(
+        cls, work: Workload, designs: Designs, scenario: Scenario | None = None, *, assumed: bool = False
+    ) -> Pricing:
+        """With the activity that `size` would take."""
+        activity, work = activity_of(work, designs, assumed=assumed)
+        return cls(work, designs, scenario or Scenario(), activity)
 
-    @property
-    def met(self) -> bool:
-        """Whether the loss on unseen chips is at the bar or below."""
-        return self.unseen.mean <= self.bar
-
-    def to_json(self) -> dict[str, Any]:
-        """The document."""
-        document = asdict(self)
-        document["choice"]["gap"] = self.choice.gap
-        return {**document, "recovered_share": self.recovered, "met": self.met, "unit": "nats per token"}
+    def energy_j(self, taken: Mapping[str, str], moves: Mapping[str, Move]) -> float:
+        """Of a token, with what is done to these matrices; the whole design is costed."""
+        placed = applied(self.designs.hardware, taken, moves)
+        at, work = replace(self.designs, hardware=placed), replace(self.work, placement=placed.placement)
+        return float(evaluate(at, work, self.scenario, self.activity).energy_per_token_j[0])
 
 
-def extra_energy(
-    work: Workload, designs: Designs, names: Sequence[str], moves: Mapping[str, Move],
-    scenario: Scenario | None = None,
-) -> F64:  # fmt: skip
-    """(names, moves) energy of a token in J that each matrix costs more when it alone is held so; may be negative."""
-    whole = float(evaluate(designs, work, scenario).energy_per_token_j[0])
-    found = np.empty((len(names), len(moves)))
-    for i, name in enumerate(names):
-        for j, move in enumerate(moves):
-            found[i, j] = _energy(work, designs, {name: move}, moves, scenario)
-    return found - whole
+def extra_energy(pricing: Pricing, names: Sequence[str], moves: Mapping[str, Move]) -> F64:
+    """(names, moves) energy of a token in J that each matrix adds when it alone is held so; may be negative."""
+    whole = pricing.energy_j({}, moves)
+    alone = [[pricing.energy_j({name: move}, moves) for move in moves] for name in names]
+    return np.array(alone).reshape(len(names), len(moves)) - whole
 
 
 def parse_budget(text: str, whole: float, converters: float) -> float:
@@ -97,20 +79,18 @@ def parse_budget(text: str, whole: float, converters: float) -> float:
 def search(
     measuring: Measuring,
     sensitivity: Sensitivity,
-    work: Workload,
-    designs: Designs,
+    pricing: Pricing,
     budget: str,
     moves: Mapping[str, Move],
     *,
     analog: float = 0.9,
     unseen: int = 3,
-    scenario: Scenario | None = None,
 ) -> Found:
     """The placement that meets the budget on the chips of the search, checked on ``unseen`` chips of other seeds.
 
     Where none does with that share of the weights analog, the one that comes nearest; `Found.met` says so.
     """
-    plan = measuring.plan
+    plan, work, designs = measuring.plan, pricing.work, pricing.designs
     if designs.hardware.placement.special:
         raise BadInput(
             "hardware: placement.special",
@@ -134,7 +114,7 @@ def search(
         )  # fmt: skip
     options = Options(
         tuple(names), tuple(moves), shares[:, None] * _taken_off(measuring, work, designs.hardware, names, moves),
-        extra_energy(work, designs, names, moves, scenario),
+        extra_energy(pricing, names, moves),
         weights[:, None] * np.array([move.digital for move in moves.values()]),
         float(shares.sum()), total, analog + 1.0 - in_tiles,
     )  # fmt: skip
@@ -166,13 +146,16 @@ def search(
         unseen=measuring.loss(key, other),
         all_unseen=measuring.loss("all", other),
         converters=measuring.loss("converters", other[:1]),
+        unseen_chips=OverChips.of([measuring.loss(key, range(chip, chip + 1)).mean for chip in other]),
+        recovered={
+            "kl": _recovered(measuring, key, other, "kl"), "loss": _recovered(measuring, key, other, "loss"),
+        },
+        metric=plan.metric,
         analog_share=sum(m.weights for m in matrices if m.name not in held) / total,
-        energy_j=_energy(work, designs, choice.taken, moves, scenario),
-        energy_all_analog_j=float(evaluate(designs, work, scenario).energy_per_token_j[0]),
-        recovered_by_metric={metric: _recovered(measuring, key, other, metric) for metric in ("kl", "loss")},
-        recovered_by_chip=tuple(
-            _recovered(measuring, key, range(seed, seed + 1), measuring.plan.metric) for seed in other
-        ),
+        energy_j=pricing.energy_j(choice.taken, moves),
+        energy_all_analog_j=pricing.energy_j({}, moves),
+        scenario=pricing.scenario,
+        activity=pricing.activity.source,
         scored=tried,
     )  # fmt: skip
 
@@ -182,19 +165,6 @@ def _better(new: tuple[Choice, Estimate], old: tuple[Choice, Estimate], bar: flo
     if (new[1].mean <= bar) != (old[1].mean <= bar):
         return new[1].mean <= bar
     return new[0].energy_j < old[0].energy_j if new[1].mean <= bar else new[1].mean < old[1].mean
-
-
-def _energy(
-    work: Workload,
-    designs: Designs,
-    taken: Mapping[str, str],
-    moves: Mapping[str, Move],
-    scenario: Scenario | None,
-) -> float:
-    """Energy of a token in J with what is done to these matrices."""
-    placed = applied(designs.hardware, taken, moves)
-    at = replace(designs, hardware=placed)
-    return float(evaluate(at, replace(work, placement=placed.placement), scenario).energy_per_token_j[0])
 
 
 def _taken_off(
@@ -217,11 +187,15 @@ def _taken_off(
     return found
 
 
-def _recovered(measuring: Measuring, key: str, seeds: range, metric: Metric) -> float:
-    whole, left = (measuring.loss(at, seeds, metric).mean for at in ("all", key))
+def _recovered(measuring: Measuring, key: str, seeds: range, metric: Metric) -> OverChips:
+    """Share of the loss beyond converters that the placement takes away, of each chip."""
     first = measuring.plan.seed + measuring.plan.chips  # ideal cells are alike on every chip
     floor = measuring.loss("converters", range(first, first + 1), metric).mean
-    return (whole - left) / (whole - floor) if whole > floor else 0.0
+    shares = []
+    for seed in seeds:
+        whole, left = (measuring.loss(at, range(seed, seed + 1), metric).mean for at in ("all", key))
+        shares.append((whole - left) / (whole - floor) if whole > floor else 0.0)
+    return OverChips.of(shares)
 
 
 def _held(names: Sequence[str], choice: Choice) -> dict[str, str]:
@@ -236,8 +210,3 @@ def _key(choice: Choice) -> str:
 def _score(measuring: Measuring, choice: Choice, names: Sequence[str], seeds: range, stage: str) -> Estimate:
     measuring.run(stage, {_key(choice): _held(names, choice)}, seeds)
     return measuring.loss(_key(choice), seeds)
-
-
-def designs_of(hardware: Hardware, profile: Profile | None) -> Designs:
-    """The one point that a placement is priced at."""
-    return Designs.of(hardware, profile)

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from aimc_sim.cli.app import app
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.sizing import Designs, Workload, evaluate
+from aimc_sim.sizing import Designs, Scenario, Workload, evaluate, placement_choice, size
 from aimc_sim.sizing.placement_choice import DIGITAL, Choice, Options, choose, least_loss
+from aimc_sim.sizing.placement_found import OverChips
 from aimc_sim.sizing.placement_moves import applied, moves_of, placement_file
-from aimc_sim.sizing.placement_search import extra_energy, parse_budget
+from aimc_sim.sizing.placement_search import Pricing, extra_energy, parse_budget
 from aimc_sim.torch_bridge.model import is_analog
 from aimc_sim.transforms import chosen
 from aimc_sim.weightfile import WeightFile
@@ -50,10 +51,11 @@ def test_the_choice_meets_the_bar_and_the_bound_holds(
     assert found.loss <= bar + 1e-9
     assert w[taken].sum() <= room
     assert found.energy_j == pytest.approx(c[taken].sum())
+    assert found.bound_j is not None
     assert found.bound_j <= min(possible) + 1e-6 * np.abs(c).sum()
     assert found.energy_j >= min(possible) - 1e-9
-    if found.energy_j > 0:
-        assert found.gap >= -1e-9
+    assert found.gap_j == max(found.energy_j - found.bound_j, 0)
+    assert found.gap_j >= found.energy_j - min(possible) - 1e-6 * np.abs(c).sum()
 
 
 @given(
@@ -87,6 +89,7 @@ def test_a_choice_among_several_moves_meets_the_bar_and_the_bound_holds(
     assert found.loss <= bar + 1e-9
     assert sum(w[m, o] for m, o in at) <= options.room
     assert found.energy_j == pytest.approx(sum(c[m, o] for m, o in at))
+    assert found.bound_j is not None
     assert found.bound_j <= min(possible) + 1e-6 * np.abs(c).sum()
     assert found.energy_j >= min(possible) - 1e-9
 
@@ -114,7 +117,8 @@ def test_the_least_loss_is_the_best_of_every_subset() -> None:
         "10.2 of room: the second and third, not the first"
     )
     assert least_loss(keeping(1.0)) == pytest.approx(1.4)
-    assert least_loss(keeping(1.5)) == float("inf")
+    with pytest.raises(BadInput, match="--analog"):
+        least_loss(keeping(1.5))
     assert choose(keeping(0.4), least_loss(keeping(0.4))).loss == pytest.approx(0.7)
 
 
@@ -134,7 +138,7 @@ def test_energy_is_what_the_cost_model_says(tiny_weights: Path) -> None:
         DIGITAL, "rotated", "rotated, 2 copies", "rotated, 4 copies", "2 copies", "3 copies", "4 copies",
         "9-bit ADC", "10-bit ADC",
     ]  # fmt: skip
-    found = extra_energy(work, designs, [name], moves)
+    found = extra_energy(Pricing.of(work, designs, assumed=True), [name], moves)
     whole = evaluate(designs, work).energy_per_token_j
     for j, label in enumerate(moves):
         chip = applied(HERMES, {name: label}, moves)
@@ -228,5 +232,73 @@ def test_the_command_finds_a_placement_that_holds(tiny_weights: Path, tmp_path: 
     assert document["energy_j"] - document["energy_all_analog_j"] == pytest.approx(
         document["choice"]["energy_j"], rel=1e-3
     )
-    for wrong in (["--budget", "x"], ["--analog", "1"], ["--unseen", "0"], ["--workers", "0"]):
+    same = size(tiny_weights, placed).cost.energy_per_token_j[0]
+    assert document["energy_j"] == pytest.approx(same, rel=1e-12), "what `size` says of the file"
+    assert document["activity"].startswith("measured") == (size(tiny_weights, placed).activity.tokens > 0)
+    assert document["not_additive_j"] == document["added_j"] - document["choice"]["energy_j"]
+    assert document["gap_share"] == document["choice"]["gap_j"] / document["energy_j"]
+    assert document["unseen_chips"]["interval"] is None
+    assert document["met_by"] == ("mean" if document["met"] else "no")
+    note = (tmp_path / "placement.toml").read_text()
+    for said in (
+        "Gap to the bound: ",
+        "bound is of the additive model",
+        "no interval of fewer than three",
+        "µJ less",
+    ):
+        assert said in note or (said == "µJ less" and document["added_j"] > 0)
+    for wrong in (
+        ["--phase", "x"],
+        ["--context", "0"],
+        ["--budget", "x"],
+        ["--analog", "1"],
+        ["--unseen", "0"],
+        ["--workers", "0"],
+    ):
         assert CliRunner().invoke(app, [*options, *wrong, "-o", str(tmp_path)]).exit_code == 2
+
+
+def test_intervals_over_chips_by_hand() -> None:
+    found = OverChips.of([1.0, 2.0, 3.0])
+    assert found.interval is not None
+    assert found.interval[1] - found.mean == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
+    assert found.mean == 2.0
+    assert OverChips.of([1.0, 3.0]) == OverChips((1.0, 3.0), 2.0, None)
+
+
+def test_a_placement_is_priced_as_size_prices_it(tiny_weights: Path) -> None:
+    """Measured activity, and the scenario that is asked for."""
+    name, moves = "model.layers.0.mlp.down_proj", moves_of(HERMES)
+    for scenario in (Scenario(), Scenario("prefill", 77, 3), Scenario(context=9, head=False, rate=5.0)):
+        for costs in ("hermes-14nm", "neurram-130nm"):
+            work = Workload.of(tiny_weights)
+            pricing = Pricing.of(work, Designs.of(HERMES, costs), scenario)
+            placed = applied(HERMES, {name: "2 copies"}, moves)
+            expected = size(tiny_weights, placed, costs, scenario)
+            assert pricing.activity.source == expected.activity.source
+            found = pricing.energy_j({name: "2 copies"}, moves)
+            assert found == pytest.approx(float(expected.cost.energy_per_token_j[0]), rel=1e-12)
+
+
+def test_a_search_that_is_cut_off_ends_alike_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes are counted, not seconds; without a solution in whole numbers greedy says what it comes down to."""
+    asked: list[object] = []
+    real = placement_choice._programme
+
+    def cut_off(options: Options, cost: np.ndarray, needed: float, whole: bool = False) -> object:
+        asked.append(whole)
+        return placement_choice._Solved(False, None, None) if whole else real(options, cost, needed)
+
+    options = Options.to_digital("abcd", [0.5, 0.4, 0.3, 0.2], [1.0] * 4, [6.0, 5.0, 5.0, 1.0], 0.4)
+    monkeypatch.setattr(placement_choice, "_programme", cut_off)
+    least = least_loss(options)
+    assert least == pytest.approx(1.4 - 0.7)
+    assert choose(options, least).loss == pytest.approx(0.7)
+    with pytest.raises(AimcError, match=r"comes down to 0\.7"):
+        choose(options, 0.69)
+    monkeypatch.setattr(
+        placement_choice, "_programme", lambda *_, **__: placement_choice._Solved(False, None, None)
+    )
+    found = choose(options, 1.0)
+    assert (found.bound_j, found.gap_j) == (None, None)
+    assert found.loss <= 1.0
