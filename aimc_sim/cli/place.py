@@ -153,8 +153,8 @@ def _certificate(found: Found) -> list[str]:
         bound = (
             f"Gap to the bound: {1e6 * choice.gap_j:.4g} µJ per token, {100 * found.gap_share:.2g} % of the "
             "placement's energy. The bound is of the additive model: where matrices' energies and shares of the loss "
-            f"add up, no choice of these moves that leaves {choice.bar:.4g} nats per token or less saves more than "
-            "that beside it. It says nothing of other moves, or of what does not add up."
+            f"add up, no choice of these moves that leaves {choice.bar:.4g} nats per token or less needs less by more "
+            "than this gap. It says nothing of other moves, or of what does not add up."
         )
     if abs(off) <= 1e-9 * found.energy_j:
         return [bound, "Its energies add up: as much as the placement costed as a whole."]

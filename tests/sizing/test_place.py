@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -282,14 +284,20 @@ def test_a_placement_is_priced_as_size_prices_it(tiny_weights: Path) -> None:
 
 def test_a_search_that_is_cut_off_ends_alike_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes are counted, not seconds; without a solution in whole numbers greedy says what it comes down to."""
-    asked: list[object] = []
-    real = placement_choice._programme
+    given: list[dict[str, Any]] = []
+    real, solve = placement_choice._programme, scipy.optimize.milp
+
+    def watched(*args: Any, **options: Any) -> Any:
+        given.append(dict(options["options"] or {}))  # which milp empties
+        return solve(*args, **options)
 
     def cut_off(options: Options, cost: np.ndarray, needed: float, whole: bool = False) -> object:
-        asked.append(whole)
         return placement_choice._Solved(False, None, None) if whole else real(options, cost, needed)
 
     options = Options.to_digital("abcd", [0.5, 0.4, 0.3, 0.2], [1.0] * 4, [6.0, 5.0, 5.0, 1.0], 0.4)
+    monkeypatch.setattr(scipy.optimize, "milp", watched)
+    least_loss(options)
+    assert given == [{"node_limit": placement_choice.NODES}]
     monkeypatch.setattr(placement_choice, "_programme", cut_off)
     least = least_loss(options)
     assert least == pytest.approx(1.4 - 0.7)
