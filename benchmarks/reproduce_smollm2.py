@@ -28,20 +28,20 @@ full_scale = { rule = "least_squares" }
 RECIPE = """base = "afm-small"
 [loss]
 teacher_dtype = "bfloat16"
-[optimizer]
-learning_rate = 3e-5
 """
+RATE = "[optimizer]\nlearning_rate = 1e-4\n"
 EXPERIMENT = Experiment(
     title=(__doc__ or "").splitlines()[0],
     chip=CHIP,
     recipe=RECIPE,
     arms=(
-        Arm("full", "the recipe", 1.0, curve=True),
-        Arm("half", "the recipe, half of the tokens", 0.5, curve=True),
-        Arm("quarter", "the recipe, a quarter", 0.25, curve=True),
+        Arm("full", "the recipe", 1.0, RATE, curve=True),
+        Arm("half", "the recipe, half of the tokens", 0.5, RATE, curve=True),
+        Arm("quarter", "the recipe, a quarter", 0.25, RATE, curve=True),
+        Arm("slower", "a third of the learning rate, a quarter", 0.25, RATE.replace("1e-4", "3e-5")),
     ),
     tokens=64_000,
-    sampled=32_000,
+    sampled=48_000,
     length=512,
     chips=5,
     context=512,
