@@ -9,17 +9,17 @@ import contextlib
 import hashlib
 import io
 import logging
-import numbers
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.marking import Answer, Marking, harness_version
 from aimc_sim.spec import canonical_json, nearest
 
 FEWSHOT_SEED = 1234  # the harness's own default
@@ -30,7 +30,6 @@ _LENGTHS: dict[str, Callable[[str], int]] = {
     "acc_norm": len,
     "acc_bytes": lambda choice: len(choice.encode()),
 }
-Answer = tuple[float, bool] | str  # (log-probability, most likely) of a continuation, or a text
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,16 @@ class Questions:
     max_new_tokens: int = MAX_NEW_TOKENS
     _marking: tuple[Marking, ...] = field(default=(), repr=False, compare=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Short sha256 of everything that is asked and of what is right."""
+        """Short sha256 of everything that is asked, of what is right, and of how answers are marked."""
         asked = [[each.example(), each.requests] for each in self.items]
-        text = canonical_json([self.kind, asked, self.until, self.max_new_tokens])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _short_hash([self.kind, asked, self.until, self.max_new_tokens, self.configuration])
+
+    @cached_property
+    def configuration(self) -> str:
+        """How the tasks are set up, and by which harness: ``lm_eval 0.4.13, tasks 0123456789abcdef``."""
+        return f"lm_eval {harness_version()}, tasks {_short_hash([part.settings for part in self._marking])}"
 
     def check_metric(self, metric: str) -> None:
         """Raise BadInput where the task has no such metric of one number a question, higher being better."""
@@ -79,7 +82,7 @@ class Questions:
             raise BadInput(
                 f"metric of {self.name}",
                 got=metric,
-                why="the task gives no such number for each question",
+                why="the task gives no such number for each question that is better the higher it is",
                 do=nearest(metric, self.metrics),
             )
 
@@ -87,14 +90,24 @@ class Questions:
         """Marks of answers (one sequence a question, one answer a request): arrays over questions.
 
         ``acc``: the metric; ``choice``: the index of the answer chosen by it, −1 where there are none to choose from;
-        then the task's other metrics (its own ``acc`` as ``plain_acc``, where the metric is another).
+        then the task's other metrics (its own ``acc`` as ``plain_acc``, where the metric is another). Raises BadInput
+        where marks of the metric are no shares, 0 to 1: a verdict speaks of points.
         """
         marks: list[dict[str, float]] = []
         start = 0
         for part in self._marking:
             marks += part.marks(answers[start : start + part.count])
             start += part.count
-        found = {"acc": _column(marks, metric), "choice": self._choices(answers, metric)}
+        decisive = _column(marks, metric)
+        wrong = decisive[~((decisive >= 0) & (decisive <= 1))]
+        if wrong.size:
+            raise BadInput(
+                f"metric {metric} of {self.name}",
+                got=float(wrong[0]),
+                why="a mark is a share, 0 for wrong to 1 for right, and margins are in points of it",
+                do="choose another metric with --metric, or a text with --text for a loss in nats",
+            )
+        found = {"acc": decisive, "choice": self._choices(answers, metric)}
         for name in self.metrics:
             if name != metric:
                 found["plain_acc" if name == "acc" else name] = _column(marks, name)
@@ -118,45 +131,8 @@ def _one(choice: str) -> int:
     return 1
 
 
-class Marking:
-    """One task of the harness with its requests built, ready to mark answers."""
-
-    def __init__(self, task: Any) -> None:
-        self.task = task
-        self._instances: dict[int, list[Any]] = {}
-        for instance in task.instances:
-            self._instances.setdefault(instance.doc_id, []).append(instance)
-        for instances in self._instances.values():
-            instances.sort(key=lambda instance: instance.idx)
-
-    @property
-    def count(self) -> int:
-        """Number of questions."""
-        return len(self._instances)
-
-    def items(self) -> Iterator[tuple[Any, list[Any]]]:
-        """(document, requests) of each question."""
-        for instances in self._instances.values():
-            yield instances[0].doc, instances
-
-    def marks(self, answers: Sequence[Sequence[Answer]]) -> list[dict[str, float]]:
-        """Numbers by metric of each question, as the harness gives them; those of later filters named after them."""
-        for instances, given in zip(self._instances.values(), answers, strict=True):
-            for instance, answer in zip(instances, given, strict=True):
-                instance.resps, instance.filtered_resps = [answer], {}
-        self.task.apply_filters()
-        filters = list(self.task.instances[0].filtered_resps)
-        found = []
-        for doc, instances in self.items():
-            numbers_of: dict[str, float] = {}
-            for name in filters:
-                marked = self.task.process_results(doc, [each.filtered_resps[name] for each in instances])
-                for metric, value in marked.items():
-                    if isinstance(value, numbers.Real | np.generic):
-                        key = metric if metric not in numbers_of else f"{metric},{name}"
-                        numbers_of[key] = float(value)
-            found.append(numbers_of)
-        return found
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def load_questions(
@@ -367,8 +343,8 @@ def _generation(parts: Sequence[Marking]) -> tuple[tuple[str, ...], int]:
 
 def _column(marks: Sequence[dict[str, float]], metric: str) -> Any:
     values = np.array([mark[metric] for mark in marks], np.float64)
-    whole = values.astype(np.int64)
-    return whole if np.array_equal(whole, values) else values
+    whole = bool(np.isfinite(values).all()) and np.array_equal(values, np.round(values))
+    return values.astype(np.int64) if whole else values
 
 
 def _meant(name: str, known: Collection[str]) -> str:

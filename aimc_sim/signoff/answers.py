@@ -12,7 +12,8 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.completions import completions
 from aimc_sim.evaluate.continuations import Request, forwards, likelihoods, trees_of
 from aimc_sim.evaluate.encoding import Encoder
-from aimc_sim.evaluate.questions import Answer, Questions
+from aimc_sim.evaluate.marking import Answer
+from aimc_sim.evaluate.questions import Questions
 from aimc_sim.evaluate.text import check_vocabulary, context_limit, load_tokenizer
 from aimc_sim.signoff.plan import HarnessTask
 from aimc_sim.signoff.tasks import CellScores, Json, OnProgress, packed, unpacked
@@ -64,7 +65,7 @@ def check_questions(task: HarnessTask, questions: Questions | None) -> None:
             f"questions of {task.label}",
             got=None if questions is None else questions.id,
             why=f"the plan is for {task.questions} questions of {task.task} with id {task.questions_id}",
-            do="give the same rows, limit and version of lm-evaluation-harness, or make a new plan",
+            do="give the same rows, limit, YAML files and version of lm-evaluation-harness, or make a new plan",
         )
     questions.check_metric(task.metric)
 

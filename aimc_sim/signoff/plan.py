@@ -16,6 +16,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, SelfText
 from aimc_sim.evaluate.windows import default_batch
 from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.margins import problem_of
 from aimc_sim.signoff.statistics.sequential import Spending, alpha_of_looks
 from aimc_sim.spec import Spec
 
@@ -52,21 +53,30 @@ class TextTask(Spec):
 class HarnessTask(Spec):
     """Questions of a task of lm-evaluation-harness, marked right or wrong by it.
 
-    task: its name there; questions_id: of what is asked, by content, and questions how many; limit, num_fewshot: as
-    they were asked for. metric: of the harness, higher being better; margin: the largest loss of it, as a share. batch:
-    tokens a forward.
+    task: its name there; questions_id: of what is asked and how it is marked, by content, and questions how many;
+    configuration: the harness's version and what it marks by, which is in that id too, to name what has changed; limit,
+    num_fewshot: as they were asked for. metric: of the harness, higher being better; margin: the largest loss of it, as
+    a share. batch: tokens a forward.
     """
 
     kind: Literal["harness"] = "harness"
     label: str = Field(min_length=1)
     task: str = Field(min_length=1)
     questions_id: str = Field(pattern="^[0-9a-f]{16}$")
+    configuration: str | None = None
     questions: int = Field(ge=1)
     limit: int | None = Field(default=None, ge=1)
     num_fewshot: int | None = Field(default=None, ge=0)
     metric: str = Field(default="acc", min_length=1)
     batch: int = Field(default=1024, ge=1)
-    margin: float = Field(ge=0, le=1)
+    margin: float = Field(ge=0)
+
+    @field_validator("margin")
+    @classmethod
+    def _share(cls, margin: float) -> float:
+        if margin > 1:
+            raise ValueError("; ".join(problem_of(margin)))
+        return margin
 
 
 AnyTask = TextTask | HarnessTask
@@ -131,6 +141,7 @@ class AnswersPart(_Part):
 
     task: str
     questions_id: str
+    configuration: str | None = None
     questions: int
     limit: int | None = None
     num_fewshot: int | None = None

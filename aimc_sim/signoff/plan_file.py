@@ -25,11 +25,25 @@ if TYPE_CHECKING:
 DEFAULT_CHIPS, DEFAULT_TIMES = 5, "1m,1h,1d,1y"
 
 
+class Expect(Spec):
+    """``[expect]``: what the loss is expected to be, for the power calculation; in the margin's unit.
+
+    items: how many to reckon with, those that the task has unless told.
+    """
+
+    effect: float
+    chip_sd: float = Field(ge=0)
+    item_sd: float = Field(ge=0)
+    interaction_sd: float = Field(default=0.0, ge=0)
+    items: int | None = Field(default=None, ge=2)
+    power: float = Field(default=0.9, gt=0, lt=1)
+
+
 class AskedTask(Spec):
     """A ``[[task]]`` table: a task of lm-evaluation-harness by name, a text file, or samples of the model itself.
 
     label: the task's name or "text", unless told. margin and metric: the plan's, unless told. tasks_dir, rows, limit:
-    folders of YAML files and of local rows, and how many questions; the plan's, unless told.
+    folders of YAML files and of local rows, and how many questions; the plan's, unless told. expect: of this task.
     """
 
     label: str | None = None
@@ -47,6 +61,7 @@ class AskedTask(Spec):
     batch: int | None = None
     metric: str | None = None
     margin: float | None = None
+    expect: Expect | None = None
 
     @property
     def name(self) -> str:
@@ -56,17 +71,6 @@ class AskedTask(Spec):
 
 _OF_TEXTS = ("text", "context", "limit_tokens", "sequences", "length", "text_seed")
 _OF_QUESTIONS = ("tasks_dir", "rows", "limit", "num_fewshot")
-
-
-class Expect(Spec):
-    """``[expect]``: what the loss is expected to be, for the power calculation; in the margin's unit."""
-
-    effect: float
-    chip_sd: float = Field(ge=0)
-    item_sd: float = Field(ge=0)
-    interaction_sd: float = Field(default=0.0, ge=0)
-    items: int = Field(default=16, ge=2)
-    power: float = Field(default=0.9, gt=0, lt=1)
 
 
 class Asked(Spec):
@@ -90,6 +94,19 @@ class Asked(Spec):
     threads: int = 1
     task: tuple[AskedTask, ...] = (AskedTask(),)
     expect: Expect | None = None
+
+    @property
+    def shares_only(self) -> bool:
+        """Whether every task asks questions. Else what the plan says in a unit means nats, and only its texts."""
+        return all(task.harness is not None for task in self.task)
+
+    @property
+    def expectations(self) -> tuple[Expect | None, ...]:
+        """What is expected of each task: its own, else the plan's where that is in its unit."""
+        return tuple(
+            task.expect or (self.expect if self.shares_only or task.harness is None else None)
+            for task in self.task
+        )
 
 
 @dataclass(frozen=True)
@@ -174,8 +191,7 @@ def _questions_of(asked: Asked, task: AskedTask, folder: Path) -> Questions:
 
 
 def _harness_task(asked: Asked, task: AskedTask, questions: Questions) -> dict[str, Any]:
-    # A margin of the plan would mean nats for its texts and shares for its questions.
-    shared = asked.margin if all(each.harness is not None for each in asked.task) else None
+    shared = asked.margin if asked.shares_only else None
     metric = task.metric or ("acc" if "acc" in questions.metrics else questions.metrics[0])
     questions.check_metric(metric)
     return {
@@ -183,6 +199,7 @@ def _harness_task(asked: Asked, task: AskedTask, questions: Questions) -> dict[s
         "label": task.name,
         "task": task.harness,
         "questions_id": questions.id,
+        "configuration": questions.configuration,
         "questions": len(questions.items),
         "limit": asked.limit if task.limit is None else task.limit,
         "num_fewshot": task.num_fewshot,

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import functools
 import json
 import logging
+import math
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +25,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate import __main__ as command
 from aimc_sim.evaluate.encoding import Encoder
 from aimc_sim.evaluate.harness import AimcLM
+from aimc_sim.evaluate.marking import plain
 from aimc_sim.evaluate.questions import load_questions
 from aimc_sim.evaluate.text import load_tokenizer
 from aimc_sim.torch_bridge import load_digital, load_model
@@ -110,6 +119,127 @@ def test_questions_have_an_id_by_what_is_asked(tasks: Path, tmp_path: Path, loca
     for count, says in ((-1, "use 0 or more"), (99, "cannot be made from its rows")):
         with pytest.raises(BadInput, match=says):
             load_questions("sounds", folder=tasks, num_fewshot=count)
+
+
+MARKING = """
+import math
+
+def by_hand(doc, results):
+    return {"acc": float(results[0][0] > LIMIT)}
+LIMIT = -50
+"""
+
+
+def test_how_answers_are_marked_is_in_the_id(tmp_path: Path, local_tasks: Any) -> None:
+    """What changes a mark changes the id, though nothing that is asked does: filter, metric, function, hidden row."""
+
+    def loaded(write: Any, name: str, folder: str, **changes: Any) -> Any:
+        return load_questions(name, folder=write(tmp_path / folder, **changes), limit=3)
+
+    text = local_tasks.write_text_task
+
+    def pattern(regex: str) -> list[dict[str, Any]]:
+        steps = [{"function": "regex", "regex_pattern": regex}, {"function": "take_first"}]
+        return [{"name": "strict", "filter": steps}]
+
+    one = loaded(text, "sums", "a", filter_list=pattern("(the .*)"))
+    assert loaded(text, "sums", "b", filter_list=pattern("(the .*)")).id == one.id, "wherever it lies"
+    metric = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
+    others = [
+        loaded(text, "sums", "c", filter_list=pattern("(an? .*)")),
+        loaded(text, "sums", "d"),
+        loaded(
+            text, "sums", "e", filter_list=pattern("(the .*)"), metric_list=[{**metric, "ignore_case": True}]
+        ),
+    ]
+    assert all(each.items == one.items for each in others), "the same is asked"
+    assert len({one.id, *(each.id for each in others)}) == 4
+    assert len({one.configuration, *(each.configuration for each in others)}) == 4
+    assert one.configuration.startswith("lm_eval ")
+
+    ids = []
+    for folder, code in (("f", MARKING), ("g", MARKING), ("h", MARKING.replace("-50", "-60"))):
+        local_tasks.write_choice_task(tmp_path / folder)
+        (tmp_path / folder / "own.py").write_text(code)
+        path = tmp_path / folder / "sounds.yaml"
+        path.write_text(path.read_text()[:-1] + ', "process_results": !function own.by_hand}')
+        ids.append(load_questions("sounds", folder=tmp_path / folder, limit=3).id)
+    assert ids[0] == ids[1] != ids[2], "what a function uses counts, not where its file lies"
+
+    rows = local_tasks.choice_rows()
+    plain_rows = load_questions("sounds", folder=local_tasks.write_choice_task(tmp_path / "i"), limit=3)
+    local_tasks.write_choice_task(tmp_path / "j")
+    local_tasks.write_rows(tmp_path / "j" / "rows.jsonl", [{**row, "aliases": ["x"]} for row in rows])
+    hidden = load_questions("sounds", folder=tmp_path / "j", limit=3)
+    assert hidden.items == plain_rows.items
+    assert hidden.id != plain_rows.id
+
+
+def test_another_process_finds_the_same_id(tasks: Path) -> None:
+    """No order of a set and no address of an object is in it."""
+    code = (
+        "import sys, aimc_sim.evaluate.questions as q\n"
+        "for name in ('sounds', 'sums'): print(q.load_questions(name, folder=sys.argv[1], limit=3).id)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tasks)], env={**os.environ, "PYTHONHASHSEED": "12345"}, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.stdout.split() == [
+        load_questions(name, folder=tasks, limit=3).id for name in ("sounds", "sums")
+    ]
+
+
+def test_another_version_of_the_harness_is_another_id(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load_questions("sounds", folder=tasks, limit=3).id
+    monkeypatch.setattr("aimc_sim.evaluate.questions.harness_version", lambda: "9.9")
+    later = load_questions("sounds", folder=tasks, limit=3)
+    assert later.id != before
+    assert later.configuration.startswith("lm_eval 9.9, ")
+
+
+def test_marks_that_are_no_shares_are_refused(tmp_path: Path, local_tasks: Any) -> None:
+    """Right/wrong statistics and margins in points are for marks from 0 to 1."""
+    local_tasks.write_choice_task(tmp_path)
+    path = tmp_path / "sounds.yaml"
+    path.write_text(path.read_text()[:-1] + ', "process_results": !function own.graded}')
+    code = "def graded(doc, results):\n    return {'acc': 0.5, 'acc_norm': results[0][0]}\n"
+    (tmp_path / "own.py").write_text(code)
+    questions = load_questions("sounds", folder=tmp_path, limit=2)
+    answers = [[(37.5, True)] * len(item.requests) for item in questions.items]
+    assert questions.mark(answers, "acc")["acc"].tolist() == [0.5, 0.5], "part of a mark is a share too"
+    assert questions.mark(answers, "acc")["acc_norm"].tolist() == [37.5, 37.5], (
+        "beside the metric that decides"
+    )
+    for value in (37.5, -0.1, math.nan):
+        marked = [[(value, True)] * len(given) for given in answers]
+        with pytest.raises(BadInput, match=r"metric acc_norm of sounds: got .*a mark is a share"):
+            questions.mark(marked, "acc_norm")
+    with pytest.raises(BadInput, match="better the higher it is"):
+        questions.check_metric("perplexity")
+
+
+@dataclasses.dataclass
+class Holder:
+    value: Any
+
+
+class Scale:
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+
+def test_values_of_a_configuration_become_plain_data() -> None:
+    assert plain([None, True, 1.5, math.inf, np.float32(2), np.array([1, 2]), (3,)]) == [
+        None, True, 1.5, "inf", 2.0, [1, 2], [3],
+    ]  # fmt: skip
+    assert plain({"b", "a"}) == ["a", "b"]
+    assert plain(re.compile("x", re.IGNORECASE)) == ["x", re.compile("x", re.IGNORECASE).flags]
+    assert plain(Holder({1: len})) == {"value": {"1": ["builtins", "len"]}}
+    assert plain(functools.partial(plain, 1)) == [plain(plain), [1], {}]
+    assert plain(datetime.date(2024, 1, 2))[1] == "datetime.date(2024, 1, 2)"
+    assert plain(Scale(2.0)) == plain(Scale(2.0)) != plain(Scale(3.0))
+    assert plain(b"x") != plain(b"y")
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,7 @@ def test_the_margin_decides(margin: float) -> None:
         assert (
             "at the low end of its interval" in found["summary"]
             or "More chips or more questions" in found["summary"]
+            or "More chips cannot decide it" in found["summary"]
         )
 
 
@@ -222,8 +223,30 @@ def test_the_command_asks_tasks_and_prints_the_line_that_repeats_it(
     assert document["questions"]["count"] == 4
     assert f"--tasks sounds --metric acc_norm --limit 4 --tasks-dir {tasks}" in document["command"]
     assert "Questions lost" in (tmp_path / "out" / "report.html").read_text() or not document["flips"]
-    refused = invoke(*line[:-4], "acc_nrm", "-o", tmp_path / "other")
+    assert "the margin of 1 is 100 percentage points" in done.stderr
+    refused = invoke(*line[:-3], "acc_nrm", "-o", tmp_path / "other")
     assert refused.exit_code == 2
+    refused = invoke(*line, "--margin", 2, "-o", tmp_path / "other")
+    assert "--margin: got 2.0" in refused.stderr
+    assert "for 2 percentage points use 0.02" in refused.stderr
+
+
+def test_a_journal_of_answers_marked_in_another_way_is_refused(
+    tiny_weights: Path, tmp_path: Path, local_tasks: Any
+) -> None:
+    def marked_by(regex: str) -> Any:
+        steps = [{"function": "regex", "regex_pattern": regex}, {"function": "take_first"}]
+        local_tasks.write_text_task(tmp_path, filter_list=[{"name": "strict", "filter": steps}])
+        line = ("signoff", tiny_weights, "--tasks", "sums", "--tasks-dir", tmp_path, "--limit", 2, "--chips", 1,
+                "--times", "1m", "--margin", 1.0, "--workers", 1, "-o", tmp_path / "out")  # fmt: skip
+        return invoke(*line)
+
+    done = marked_by("(the .*)")
+    assert done.exit_code in (0, 1), done.output
+    refused = marked_by("(an .*)")
+    assert refused.exit_code == 2
+    assert 'tasks.0.configuration was "lm_eval' in " ".join(refused.output.split())
+    assert marked_by("(the .*)").exit_code == done.exit_code, "as it was, it goes on"
 
 
 def test_a_plan_file_mixes_texts_and_questions(tiny_weights: Path, tasks: Path, tmp_path: Path) -> None:
@@ -270,5 +293,16 @@ def test_cells_of_questions_are_named_like_those_of_texts(weights: WeightFile) -
     plan = plan_for(weights, task, chips=1)
     assert isinstance(plan.task("t"), HarnessTask)
     assert cells_of(plan)[-1].name == "chip/hermes-256/t/0/86400.0"
-    with pytest.raises(BadInput, match="margin"):
+    with pytest.raises(
+        BadInput, match=r"0\.01 is one percentage point.* Next: for 2 percentage points use 0\.02"
+    ):
         plan_for(weights, {**task, "margin": 2.0})
+    with pytest.raises(BadInput, match="use 0 to 1"):
+        plan_for(weights, {**task, "margin": 250.0})
+
+
+def test_a_margin_that_is_hardly_meant_is_named_in_points() -> None:
+    assert not any("percentage points" in note for note in document_of(marked(margin=0.49))["notes"])
+    (note,) = (each for each in document_of(marked(margin=0.9))["notes"] if "percentage points" in each)
+    assert "the margin of 0.9 is 90 percentage points" in note
+    assert "a margin of 0.9 points is written 0.009" in note

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from aimc_sim.cli.app import app
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.plan_file import Asked, read_plan, resolve, variants_of
+from aimc_sim.signoff.plan_file import Asked, AskedTask, Expect, read_plan, resolve, variants_of
 from aimc_sim.signoff.run import JOURNAL
+from aimc_sim.signoff.statistics import Expected, needed, power
 
 PLAN = """
 weights = "tiny.h5"
@@ -40,7 +41,6 @@ margin = 40.0
 effect = 1.0
 chip_sd = 2.0
 item_sd = 5.0
-items = 16
 """
 
 
@@ -81,8 +81,25 @@ def test_a_dry_run_says_what_the_margin_needs_and_computes_nothing(folder: Path)
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["cells"] == 2 + 3 * 2 * (1 + 2 * 2)
-    assert found["power"]["chips_needed"] == 2
+    samples, page = found["power"]
+    # Each task's own items and margin: three samples, and 135 letters, each a token, in windows of 32.
+    assert [(each["task"], each["with_items"], each["margin"]) for each in found["power"]] == [
+        ("samples", 3, 50.0),
+        ("page", 5, 40.0),
+    ]
+    expected = Expected(1.0, 2.0, 5.0, 0.0)
+    for each in (samples, page):
+        assert each["of_this_study"] == power(expected, 2, each["with_items"], each["margin"])
+    assert samples["chips_needed"] == needed(expected, 50.0, items=3).chips
+    assert page["items_needed"] == needed(expected, 40.0, chips=2).items
     assert not (folder / "out").exists()
+
+
+def test_what_a_plan_expects_is_in_nats_unless_all_its_tasks_ask_questions() -> None:
+    plans, own = Expect(effect=1.0, chip_sd=1.0, item_sd=1.0), Expect(effect=0.1, chip_sd=0.1, item_sd=0.1)
+    text, asks, asks_with = AskedTask(), AskedTask(harness="a"), AskedTask(harness="b", expect=own)
+    assert Asked(expect=plans, task=(text, asks, asks_with)).expectations == (plans, None, own)
+    assert Asked(expect=plans, task=(asks, asks_with)).expectations == (plans, own)
 
 
 def test_a_journal_in_the_folder_is_resumed_or_refused(folder: Path) -> None:
