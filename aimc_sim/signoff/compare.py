@@ -6,12 +6,10 @@ much of what a chip does cancels. Only per-item scores in their report.json file
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -21,43 +19,22 @@ from aimc_sim.report_parts.pages import prepare_folder, to_json, write_together
 from aimc_sim.signoff.figures import measure_of
 from aimc_sim.signoff.headline import interval_of
 from aimc_sim.signoff.lost import flips_of_one
-from aimc_sim.signoff.report import FORMAT, SCHEMA_VERSION
+from aimc_sim.signoff.margins import check_share
+from aimc_sim.signoff.saved import Document
+from aimc_sim.signoff.saved import Side as Side
+from aimc_sim.signoff.saved import load as load
 from aimc_sim.signoff.statistics import NonInferiority, holm, non_inferior
 from aimc_sim.signoff.tasks import CellScores
+from aimc_sim.signoff.verdict import what_could_decide
 from aimc_sim.signoff.words import sig, spoken
 from aimc_sim.units import format_duration
 
 Floats = npt.NDArray[np.float64]
-Document = dict[str, Any]
 CHANGES = {
     "kl": "increase of the KL divergence from the digital model",
     "loss": "increase of the negative log-likelihood",
 }
 BROAD = 1e300  # a margin that every finite loss is within, where none was asked for
-
-
-@dataclass(frozen=True)
-class Side:
-    """One sign-off: its name, and the reports of its tasks and hardware variants."""
-
-    name: str
-    reports: tuple[Document, ...]
-
-
-def load(path: str | Path) -> Side:
-    """A sign-off's folder, or one report.json. Raises BadInput for what is neither, or is of another version."""
-    where = Path(path)
-    files = (
-        sorted([*where.glob("report.json"), *where.glob("*/*/report.json")]) if where.is_dir() else [where]
-    )
-    if not files:
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why="there is no report.json in it",
-            do="give the -o folder of a sign-off",
-        )
-    return Side(where.name if where.is_dir() else str(where), tuple(_read(file) for file in files))
 
 
 def compare(
@@ -69,7 +46,7 @@ def compare(
     of questions); None: no verdict. task: only that one. Raises BadInput where items or metrics differ, or no task,
     chip or time is shared.
     """
-    pairs, left_out = _matched(before, after, task)
+    pairs, left_out = matched(before, after, task)
     units = {one["verdict"]["unit"] for one, _ in pairs}
     if margin is not None and len(units) > 1:
         raise BadInput(
@@ -78,14 +55,9 @@ def compare(
             why=f"the tasks have different units: {', '.join(sorted(units))}",
             do="compare one task at a time with --task",
         )
-    if margin is not None and margin > 1 and "share of questions" in units:
-        raise BadInput(
-            "--margin",
-            got=margin,
-            why="it is a share of questions",
-            do=f"for {margin:g} per cent use {margin / 100:g}",
-        )
-    parts = [_part(one, two, margin, alpha) for one, two in pairs]
+    if margin is not None and "share of questions" in units:
+        check_share(margin)
+    parts = [paired_part(one, two, margin, alpha) for one, two in pairs]
     _correct(parts, margin, alpha)
     passed = None if margin is None else all(part["pass"] for part in parts)
     return {
@@ -95,8 +67,8 @@ def compare(
         "undecided": passed is False and all(part["pass"] or part["undecided"] for part in parts),
         "margin": margin,
         "alpha": alpha,
-        "before": _side(before, [one for one, _ in pairs]),
-        "after": _side(after, [two for _, two in pairs]),
+        "before": side_of(before, [one for one, _ in pairs]),
+        "after": side_of(after, [two for _, two in pairs]),
         "parts": parts,
         "notes": [*left_out, *dict.fromkeys(note for part in parts for note in part.pop("notes"))],
     }
@@ -117,44 +89,11 @@ def write(document: Document, folder: Path) -> list[Path]:
     return list(pages)
 
 
-def _read(path: Path) -> Document:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why=f"it cannot be read ({error.strerror})",
-            do="give the -o folder of a sign-off, or a report.json",
-        ) from None
-    except ValueError:
-        raise BadInput(
-            "sign-off", got=str(path), why="it is not JSON", do="give a report.json of aimc-sim signoff"
-        ) from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why="it is not the report of a sign-off",
-            do="give a report.json of aimc-sim signoff",
-        )
-    if found.get("schema_version") != SCHEMA_VERSION or "statistics" not in found:
-        raise BadInput(
-            "sign-off",
-            got=f"{path}, schema_version {found.get('schema_version')}",
-            why=f"this version reads schema_version {SCHEMA_VERSION} with statistics",
-            do="run the sign-off again with its journal: finished cells are not computed again",
-        )
-    return found
-
-
 def _key(report: Document) -> tuple[str, str]:
     return report["statistics"]["hardware"], report["statistics"]["task"]
 
 
-def _matched(
-    before: Side, after: Side, task: str | None
-) -> tuple[list[tuple[Document, Document]], list[str]]:
+def matched(before: Side, after: Side, task: str | None) -> tuple[list[tuple[Document, Document]], list[str]]:
     """Reports of the same task on the same hardware, in the order of `after`; and what has no partner. One hardware on
     each side is one pair whatever they are called, because the hardware may be what has changed."""
     sides = [
@@ -185,21 +124,13 @@ def _listed(side: Side) -> str:
     return ", ".join(f"{task} on {hardware}" for hardware, task in map(_key, side.reports))
 
 
-def _part(one: Document, two: Document, margin: float | None, alpha: float) -> Document:
+def paired_part(one: Document, two: Document, margin: float | None, alpha: float) -> Document:
     """The comparison of one task on one hardware."""
-    name = _check_items(one, two)
+    name = name_of(one, two)
+    _check_items(one, two)
+    check_metric(one, two)
     old, new = (_by_chip(report) for report in (one, two))
-    seeds = [seed for seed in one["plan"]["seeds"] if seed in two["plan"]["seeds"]]
-    times = [time_s for time_s in one["plan"]["times_s"] if time_s in two["plan"]["times_s"]]
-    for what, shared in (("chips", seeds), ("times", times)):
-        if not shared:
-            key = "seeds" if what == "chips" else "times_s"
-            raise BadInput(
-                f"{what} of {name}",
-                got=f"{one['plan'][key]} and {two['plan'][key]}",
-                why=f"no {what} are shared, so nothing is paired",
-                do="run the new sign-off with the --seed and --times of the old one",
-            )
+    seeds, times = shared(one, two)
     metric = two["verdict"]["metric"]
     better = metric not in CHANGES
     weights = np.asarray(one["windows"]["tokens"], np.float64) if "windows" in one else None
@@ -242,31 +173,64 @@ def _part(one: Document, two: Document, margin: float | None, alpha: float) -> D
     }
 
 
-def _check_items(one: Document, two: Document) -> str:
-    """Refuse other items or another metric. Returns the name of the pair."""
+def name_of(one: Document, two: Document) -> str:
+    """What a pair is called."""
     (old, task), (new, _) = _key(one), _key(two)
-    name = f"{task} on {new}" if old == new else f"{task}, {old} to {new}"
-    kinds = ["questions" if "questions" in report else "text" for report in (one, two)]
-    ids = [report[kind]["id"] for report, kind in zip((one, two), kinds, strict=True)]
-    if kinds[0] != kinds[1] or ids[0] != ids[1]:
-        own = any("text" in report and report["plan"]["text"]["kind"] == "self" for report in (one, two))
-        raise BadInput(
-            f"items of {name}",
-            got=f"{kinds[0]} {ids[0]} and {kinds[1]} {ids[1]}",
-            why="the two were scored on different items, so their scores are no pairs",
-            do="score both on the same --text FILE; samples of a model change with its weights"
-            if own
-            else "run the new sign-off on the items of the old one",
-        )
+    return f"{task} on {new}" if old == new else f"{task}, {old} to {new}"
+
+
+def shared(one: Document, two: Document) -> tuple[list[int], list[float]]:
+    """Seeds and times that both have. Raises BadInput where there are none."""
+    found = []
+    for what, key in (("chips", "seeds"), ("times", "times_s")):
+        mine = [each for each in one["plan"][key] if each in two["plan"][key]]
+        if not mine:
+            raise BadInput(
+                f"{what} of {name_of(one, two)}",
+                got=f"{one['plan'][key]} and {two['plan'][key]}",
+                why=f"no {what} are shared, so nothing is paired",
+                do="run the new sign-off with the --seed and --times of the old one",
+            )
+        found.append(mine)
+    return found[0], found[1]
+
+
+def check_metric(one: Document, two: Document) -> None:
+    """Refuse another metric."""
     metrics = [report["verdict"]["metric"] for report in (one, two)]
     if metrics[0] != metrics[1]:
         raise BadInput(
-            f"metric of {name}",
+            f"metric of {name_of(one, two)}",
             got=" and ".join(metrics),
             why="the two were judged by different metrics",
             do="run the new sign-off with the --metric of the old one",
         )
-    return name
+
+
+def _check_items(one: Document, two: Document) -> None:
+    kinds = ["questions" if "questions" in report else "text" for report in (one, two)]
+    ids = [report[kind]["id"] for report, kind in zip((one, two), kinds, strict=True)]
+    if kinds[0] != kinds[1] or ids[0] != ids[1]:
+        own = any("text" in report and report["plan"]["text"]["kind"] == "self" for report in (one, two))
+        refuse_items(one, two, [f"{kind} {each}" for kind, each in zip(kinds, ids, strict=True)], own)
+
+
+def refuse_items(one: Document, two: Document, items: Sequence[str], own: bool = False) -> NoReturn:
+    """Raise the BadInput for other items. own: whether a model has written them."""
+    marked = [report["plan"].get("configuration") for report in (one, two)]
+    in_another_way = None not in marked and marked[0] != marked[1]
+    raise BadInput(
+        f"items of {name_of(one, two)}",
+        got=" and ".join(items),
+        why=f"the two were asked or marked in different ways ({marked[0]}; {marked[1]}), so their scores are no pairs"
+        if in_another_way
+        else "the two were scored on different items, so their scores are no pairs",
+        do="score both on the same --text FILE; samples of a model change with its weights"
+        if own
+        else "run the new sign-off on the items of the old one, with the same YAML files and harness"
+        if in_another_way
+        else "run the new sign-off on the items of the old one",
+    )
 
 
 def _by_chip(report: Document) -> dict[tuple[int, float], Document]:
@@ -349,6 +313,8 @@ def _summary(metric: str, gate: NonInferiority, time_s: float, times: int, margi
     low, high = loss.interval
     if margin is None:
         said = "worse" if low > 0 else "better" if high < 0 else "no difference shown"
+        if loss.mean == 0 == loss.half_width(gate.alpha):
+            said = f"the same on every {measure.item}"
         return f"{start} (95 % interval {within}): {said}."
     shown, sure = f"{by * margin:g}", f"{100 * (1 - gate.alpha):g} % confidence"
     if gate.passed:
@@ -356,12 +322,12 @@ def _summary(metric: str, gate: NonInferiority, time_s: float, times: int, margi
     if gate.straddles:
         return (
             f"Not shown to be within the margin of {shown}: {start[0].lower()}{start[1:]}, but it may be as high as "
-            f"{sig(by * gate.bound)}. More shared chips or items could still decide."
+            f"{sig(by * gate.bound)}. {what_could_decide([gate], measure.item + 's', 'shared chips')}"
         )
     return f"{start}, beyond the margin of {shown} even at the low end of its interval."
 
 
-def _side(side: Side, reports: Sequence[Document]) -> Document:
+def side_of(side: Side, reports: Sequence[Document]) -> Document:
     return {
         "name": side.name,
         "plan_ids": [report["plan"]["id"] for report in reports],

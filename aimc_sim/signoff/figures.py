@@ -101,8 +101,8 @@ class Figures(Protocol):
 
     measure: Measure
 
-    def losses(self) -> tuple[Floats, Floats]:
-        """Losses (times, chips, items) by the plan's metric, in its unit; weights (items,) of their mean."""
+    def losses(self) -> tuple[Floats, Floats | None]:
+        """Losses (times, chips, items) by the plan's metric, in its unit; weights (items,) of their mean, if any."""
 
     def row(self, cell: Cell) -> dict[str, float | None]:
         """Figures of one cell over all items."""
@@ -202,9 +202,11 @@ class AnswerFigures:
         self._result, self._plan = result, result.plan
         self._digital = _floats(result.digital, "acc")
 
-    def losses(self) -> tuple[Floats, Floats]:
-        found = _table(self._plan, lambda cell: self._digital - _floats(self._result.scores[cell], "acc"))
-        return found, np.ones(found.shape[2])
+    def losses(self) -> tuple[Floats, None]:
+        def lost(cell: Cell) -> Floats:
+            return self._digital - _floats(self._result.scores[cell], "acc")
+
+        return _table(self._plan, lost), None
 
     def row(self, cell: Cell) -> dict[str, float | None]:
         scores = self._result.scores[cell]

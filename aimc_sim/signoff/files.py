@@ -12,6 +12,8 @@ from aimc_sim.signoff.junit import junit_of
 from aimc_sim.signoff.markdown import report_md, summary_md
 from aimc_sim.signoff.plan import folder_name
 
+SUMMARY_FORMAT = "aimc-sim sign-off summary"
+
 
 def write(document: dict[str, Any], folder: Path) -> list[Path]:
     """report.json, report.html, report.md and junit.xml of one task on one hardware."""
@@ -44,7 +46,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """The document of several reports, side by side."""
     return {
-        "format": "aimc-sim sign-off summary",
+        "format": SUMMARY_FORMAT,
         "schema_version": 1,
         "pass": all(document["verdict"]["pass"] for document in documents),
         "plan_id": plan_id,
@@ -52,6 +54,7 @@ def summary_of(
         "parts": [
             {
                 **document["statistics"],
+                "plan_id": document["plan"]["id"],
                 "summary": document["verdict"]["summary"],
                 "verdict": document["verdict"],
                 "device": document["provenance"]["device"],

@@ -105,7 +105,8 @@ def _p_value(times: tuple[AtTime, ...]) -> float:
 def _judged(result: Result) -> tuple[Figures, tuple[AtTime, ...], Verdict]:
     figures = figures_of(result)
     times = at_times(result.plan, figures)
-    return figures, times, decide(result.plan, times)
+    undecidable = bool(result.looks) and result.looks[-1].outcome == "undecidable"
+    return figures, times, decide(result.plan, times, undecidable)
 
 
 def _findings(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aimc_sim.signoff.figures import Figure, Figures, Measure, measure_of
+from aimc_sim.signoff.figures import Figure, Figures, measure_of
 from aimc_sim.signoff.plan import Cell, Part
 from aimc_sim.signoff.statistics import NonInferiority, non_inferior
 from aimc_sim.signoff.words import sig, spoken
@@ -51,10 +52,23 @@ def at_times(plan: Part, found: Figures) -> tuple[AtTime, ...]:
     )
 
 
-def decide(plan: Part, times: tuple[AtTime, ...]) -> Verdict:
-    """The verdict over all times, decided by the one with the highest bound."""
+def decide(plan: Part, times: tuple[AtTime, ...], undecidable: bool = False) -> Verdict:
+    """The verdict over all times, decided by the one with the highest bound. undecidable: the looks ended because no
+    number of chips can decide."""
     worst = max(times, key=lambda at: (at.gate.bound, at.gate.loss.mean))
-    return Verdict(worst.gate.passed, worst, _summary(plan, measure_of(plan.metric), len(times), worst))
+    return Verdict(worst.gate.passed, worst, _summary(plan, times, worst, undecidable))
+
+
+def what_could_decide(
+    gates: Iterable[NonInferiority], more: str, chips: str = "chips", undecidable: bool = False
+) -> str:
+    """A sentence for an open verdict. more: items, in words."""
+    if undecidable or any(gate.items_alone for gate in gates):
+        return (
+            f"More {chips} cannot decide it, because so few {more} alone leave more doubt than the margin: more {more} "
+            "could, or a wider margin."
+        )
+    return f"More {chips} or more {more} could still decide."
 
 
 def among_tasks(plan: Part, verdict: Verdict) -> str:
@@ -68,17 +82,17 @@ def among_tasks(plan: Part, verdict: Verdict) -> str:
     )
 
 
-def _summary(plan: Part, measure: Measure, times: int, worst: AtTime) -> str:
+def _summary(plan: Part, times: tuple[AtTime, ...], worst: AtTime, undecidable: bool) -> str:
     """One plain sentence that stands on its own."""
+    measure = measure_of(plan.metric)
     mean, bound = (sig(measure.scale * value) for value in (worst.gate.loss.mean, worst.gate.bound))
     margin, when = f"{measure.scale * plan.margin:g}", "after " + spoken(worst.time_s)
     not_shown = f"Not shown to be within the margin of {margin} {measure.units(margin)}"
-    among = f", the worst of {times} times," if times > 1 else ""
-    more = "questions" if measure.item == "question" else "text"
+    among = f", the worst of {len(times)} times," if len(times) > 1 else ""
+    more = f"{measure.item}s"
     if not math.isfinite(worst.gate.bound):
-        one = "question" if measure.item == "question" else "window of text"
         return (
-            f"{not_shown}: {when}{among} the {plan.metric_name} is {mean}, from one chip on one {one}, "
+            f"{not_shown}: {when}{among} the {plan.metric_name} is {mean}, from one chip on one {measure.item}, "
             f"which gives no interval. Use more chips or more {more}."
         )
     if worst.gate.passed:
@@ -89,7 +103,7 @@ def _summary(plan: Part, measure: Measure, times: int, worst: AtTime) -> str:
     if worst.gate.straddles:
         return (
             f"{not_shown}: {when}{among} the mean {plan.metric_name} is {mean}, but it may be as high as {bound}. "
-            f"More chips or more {more} could still decide."
+            + what_could_decide((at.gate for at in times), more, undecidable=undecidable)
         )
     return (
         f"{when.capitalize()}{among} the mean {plan.metric_name} is {mean} {measure.units(mean)}, beyond the margin of "

@@ -14,7 +14,7 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.bench import Outcome
 from aimc_sim.signoff.layers import Layers, MatrixNoise, tells_layers
 from aimc_sim.signoff.plan import Cell, Plan, plan_of
-from aimc_sim.signoff.run import Result, run_cells
+from aimc_sim.signoff.run import Result, Study, run_cells
 from aimc_sim.signoff.tasks import CellScores, windows_to_json
 from aimc_sim.torch_bridge.coverage import ANALOG, ATTENTION, LOOKUP, Coverage, CoverageRow
 
@@ -84,6 +84,23 @@ def layers_of(cell: Cell, plan: Plan) -> dict[str, Any]:
     return {f"layers/{cell.variant}": found.to_dict()}
 
 
+class Uneven(FakeBench):
+    """Chips that lose 0.3 nats a token on the mean, and by the window from −0.7 to 1.3 of them, all alike."""
+
+    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        outcome = super().run(cell, on_step)
+        if cell.kind != "chip":
+            return outcome
+        assert cell.seed is not None
+        loss = 0.3 + 0.4 * (np.arange(len(self.windows)) - (len(self.windows) - 1) / 2) + 0.001 * cell.seed
+        nll = self._digital + loss * TOKENS
+        return Outcome(CellScores({**outcome.scores.values, "nll": nll}), outcome.facts, outcome.seconds)
+
+    @property
+    def _digital(self) -> Any:
+        return 3.0 * TOKENS * np.ones(len(self.windows))
+
+
 class FakeAnswers(FakeBench):
     """Questions: the digital model is right on two of three; chip s loses every (12 − s)-th of them once a day old, and
     wins the third question."""
@@ -139,5 +156,10 @@ def answers_plan(margin: float = 0.2, questions: int = 60, **changes: Any) -> Pl
 
 def run_fake(plan: Plan, bench: FakeBench | None = None, progress: Any = None) -> Result:
     """The one result of a plan on the fake bench."""
+    return run_fake_study(plan, bench, progress).only
+
+
+def run_fake_study(plan: Plan, bench: FakeBench | None = None, progress: Any = None) -> Study:
+    """A plan on the fake bench."""
     bench = FakeBench() if bench is None else bench
-    return run_cells(plan, bench, bench.items(plan), progress).only
+    return run_cells(plan, bench, bench.items(plan), progress)

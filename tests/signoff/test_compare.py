@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from aimc_sim.errors import BadInput
-from aimc_sim.signoff import report
+from aimc_sim.hardware import Hardware
+from aimc_sim.signoff import files, report
 from aimc_sim.signoff.compare import Side, compare, load, write
+from aimc_sim.signoff.findings import findings_of
 from aimc_sim.signoff.statistics import paired
 
 
@@ -50,7 +52,6 @@ def test_a_shift_is_found_exactly_however_noisy_the_studies_are(
     plain = compare(*sides(before, after))
     assert (plain["pass"], plain["parts"][0]["pass"]) == (None, None)
     assert plain["parts"][0]["summary"].endswith("worse.")
-    assert compare(*sides(before, before))["parts"][0]["summary"].endswith("no difference shown.")
 
 
 def test_the_figures_are_those_of_paired(fake: Any) -> None:
@@ -70,6 +71,34 @@ def test_the_figures_are_those_of_paired(fake: Any) -> None:
     chip = at["chips"][0]
     assert (chip["seed"], chip["lost"], chip["won"], chip["p_mcnemar"]) == (0, 1, 0, 1.0)
     assert found["parts"][0]["unit"] == "share of questions"
+
+
+def test_identical_scores_of_a_text_differ_by_exactly_nothing(plan_with: Any, fake: Any) -> None:
+    """Real numbers do not agree to the last bit by chance: the interval is [0, 0], and any margin holds."""
+    one = text_report(plan_with, fake)
+    found = compare(*sides(one, one), margin=0.0)
+    assert found["pass"]
+    for at in found["parts"][0]["times"]:
+        assert (at["mean"], at["interval_95"], at["upper_bound"]) == (0.0, [0.0, 0.0], 0.0)
+    assert compare(*sides(one, one))["parts"][0]["summary"].endswith("the same on every window.")
+
+
+@pytest.mark.parametrize("questions", [20, 60, 1000])
+def test_identical_marks_leave_what_so_many_questions_cannot_rule_out(fake: Any, questions: int) -> None:
+    """Other questions may flip: the bound is the rule of three at 97.5 %, up to the width of the score interval."""
+    one = report.document_of(fake.run_fake(fake.answers_plan(), fake.FakeAnswers(questions)))
+    found = compare(*sides(one, one))
+    at = found["parts"][0]["times"][0]
+    exact = 1 - 0.025 ** (1 / questions)  # Clopper & Pearson's upper bound of no flips
+    assert at["mean"] == 0.0
+    assert exact <= at["upper_bound"] <= 1.1 * exact
+    assert at["interval_95"] == pytest.approx([-at["upper_bound"], at["upper_bound"]])
+    assert found["parts"][0]["summary"].endswith("the same on every question.")
+    assert any("no answer differs from the reference's" in note for note in found["notes"])
+    narrow = compare(*sides(one, one), margin=0.9 * exact)
+    assert narrow["undecided"]
+    assert "More shared chips cannot decide it" in narrow["parts"][0]["summary"]
+    assert compare(*sides(one, one), margin=1.1 * exact)["pass"]
 
 
 def test_only_shared_chips_and_times_count(plan_with: Any, fake: Any) -> None:
@@ -110,7 +139,7 @@ def test_what_is_no_pair_is_refused(plan_with: Any, fake: Any) -> None:
     with pytest.raises(BadInput, match="different units"):
         compare(*both, margin=0.1)
     assert compare(*both, margin=0.1, task="sums")["pass"] is not None
-    with pytest.raises(BadInput, match=r"for 2 per cent use 0\.02"):
+    with pytest.raises(BadInput, match=r"for 2 percentage points use 0\.02"):
         compare(*both, margin=2, task="sums")
     assert len(compare(*both)["parts"]) == 2
 
@@ -160,6 +189,42 @@ def test_files_are_read_and_written(plan_with: Any, fake: Any, tmp_path: Path) -
         compare(load(tmp_path / "old"), load(tmp_path / "new" / "report.json"), margin=0.1), tmp_path / "b"
     )
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+def written(folder: Path, plan_with: Any, fake: Any, **changes: Any) -> Path:
+    """The folder of a sign-off of two hardware variants."""
+    pair = (Hardware.load("hermes-256"), Hardware.load("pcm-512"))
+    study = fake.run_fake_study(plan_with(hardware=pair, **changes))
+    documents = [report.document_of(each.result, findings=each) for each in findings_of(study)]
+    folder.mkdir(exist_ok=True)
+    files.write_all(documents, files.summary_of(documents, study.plan.id, [], ""), folder)
+    return folder
+
+
+def test_a_folder_holds_the_reports_that_its_summary_lists(plan_with: Any, fake: Any, tmp_path: Path) -> None:
+    folder = written(tmp_path / "one", plan_with, fake)
+    stale = folder / "another" / "text"
+    stale.mkdir(parents=True)
+    (stale / "report.json").write_text(report.to_json(text_report(plan_with, fake, seed=9)))
+    found = load(folder)
+    assert [each["statistics"]["hardware"] for each in found.reports] == ["hermes-256", "pcm-512"]
+    assert found.name == "one"
+
+    other = written(tmp_path / "two", plan_with, fake, seed=3)
+    mixed = Path("pcm-512") / "text" / "report.json"
+    (folder / mixed).write_bytes((other / mixed).read_bytes())
+    with pytest.raises(BadInput, match="reports of different plans lie in one folder"):
+        load(folder)
+    (other / "report.json").write_bytes((other / mixed).read_bytes())
+    with pytest.raises(BadInput, match=r"report\.json and summary\.json in it are of different plans"):
+        load(other)
+    (other / "report.json").unlink()
+    (other / mixed).unlink()
+    with pytest.raises(BadInput, match="it cannot be read"):
+        load(other)
+    (other / "summary.json").write_text("{}")
+    with pytest.raises(BadInput, match="not the summary of a sign-off"):
+        load(other)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from scipy import special, stats
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
+from aimc_sim.signoff.findings import findings_of
 from aimc_sim.signoff.statistics import (
     Expected,
     alpha_of_looks,
@@ -173,6 +175,22 @@ def test_a_study_that_items_alone_leave_open_is_undecidable() -> None:
     assert (
         look_at([paired(near - 9.0, 0.0), paired(near, 0.0)], 0.5, 0.025, final=False).outcome == "continue"
     )
+
+
+@pytest.mark.parametrize("looks", [None, (3, 4)])
+def test_an_open_verdict_says_what_could_decide_it(plan_with: Any, fake: Any, looks: Any) -> None:
+    """Windows that differ much leave more doubt than the margin: more chips are no help, and are not offered."""
+    plan = plan_with(metric="loss", margin_nats=0.4, looks=looks)
+    found = findings_of(fake.run_fake_study(plan, fake.Uneven()))[0]
+    assert found.decision == ("fixed" if looks is None else "undecidable")
+    assert found.verdict.worst.gate.straddles
+    assert found.summary.endswith(
+        "More chips cannot decide it, because so few windows alone leave more doubt than the margin: "
+        "more windows could, or a wider margin."
+    )
+    chips_differ = findings_of(fake.run_fake_study(plan_with(margin_nats=0.55)))[0]
+    assert chips_differ.verdict.worst.gate.straddles
+    assert chips_differ.summary.endswith("More chips or more windows could still decide.")
 
 
 def test_power_is_the_share_of_studies_that_pass() -> None:

@@ -12,6 +12,10 @@ With Gaussian effects this covers at least what it claims from two chips on, whe
 approximation falls to 90 %; its price is a few per cent of width. Where Student's t would claim too much the interval
 is another, or wider, and the caveat says so: right/wrong scores and flips (see `rates`), and scores that cannot be
 negative and are strongly skewed, whose upper end is that of the log scale.
+
+Two sets of identical scores differ by 0. Of real numbers the interval is [0, 0]: they do not agree to the last bit by
+chance. Of right and wrong marks it is not: other items may flip, and n without a flip rule out no more than about 3.8/n
+(the score interval at no flips, beside the exact −ln(0.025)/n = 3.7/n: the rule of three at 97.5 %).
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ ONE_ITEM = "one item only: the interval counts chips, not how items differ"
 ONE_CELL = "one chip and one item: there is no interval"
 NEAR_THE_EDGE = "scores near 0 or 1, with few answers on the rare side: the interval is widened"
 FEW_FLIPS = "few answers differ from the reference's: the interval is widened"
+NO_FLIPS = "no answer differs from the reference's: the interval is what so many items cannot rule out"
 SKEWED = "strongly skewed scores: the upper end of the interval is widened"
 STRONG_SKEW = 1.0
 STRONG_SCATTER = 0.35
@@ -103,6 +108,11 @@ class Estimate:
             return math.nan
         return _t(self.items - 1, alpha) * math.sqrt(max(self._squares.item - self._squares.rest, 0.0))
 
+    def items_alone(self, margin: float, alpha: float) -> bool:
+        """Whether the items alone leave more doubt than the margin, and both answers open: chips cannot decide then."""
+        half = self.item_half_width(alpha)
+        return bool(half > margin and self.mean - half <= margin < self.mean + half)
+
     def upper(self, alpha: float = 0.025) -> float:
         """One-sided upper (1 − alpha) confidence bound of the mean."""
         return self.interval_at(alpha)[1]
@@ -121,7 +131,8 @@ class Estimate:
         if self.rates is not None:
             effective = self.rates.effective(half, _t(max(self.items, 2) - 1, 0.025))
             if self.rates.few(effective):
-                said.append(FEW_FLIPS if self.rates.difference else NEAR_THE_EDGE)
+                flips = FEW_FLIPS if self.rates.more or self.rates.less else NO_FLIPS
+                said.append(flips if self.rates.difference else NEAR_THE_EDGE)
         if self.skewed and half > 0:
             said.append(SKEWED)
         return "; ".join(said)
@@ -144,6 +155,13 @@ class NonInferiority:
     def straddles(self) -> bool:
         """Whether the interval holds the margin: more chips or items could still decide."""
         return not self.passed and self.loss.lower(self.alpha) <= self.margin
+
+    @property
+    def items_alone(self) -> bool:
+        """Whether it is open because of the items alone, so that no number of chips can decide it."""
+        rates = self.loss.rates
+        nothing_varies = rates is not None and rates.variance == 0
+        return self.straddles and (nothing_varies or self.loss.items_alone(self.margin, self.alpha))
 
     @property
     def p_value(self) -> float:
@@ -175,6 +193,8 @@ def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Est
 def paired(scores: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Estimate:
     """Mean difference scores − reference; scores (chips, items), reference (items,), (chips, items) or one number.
 
+    Without weights, differences of −1, 0 and 1 alone are flips of right and wrong marks, and n items without any leave
+    about 3.8/n open; with weights they are real numbers, of which identical ones leave nothing open.
     The reference is the digital model on the same items, or an earlier release on the same chips and items.
     """
     table = _table(scores)
@@ -224,14 +244,16 @@ def _estimate(table: Floats, weights: npt.ArrayLike | None, difference: bool) ->
     # Linearised scores have the plain mean of the weighted estimator, and its variance to first order.
     linear = mean + (table - mean) * share
     squares = _mean_squares(linear)
-    rates = _rates(table, share, difference)
+    rates = None if difference and weights is not None else _rates(table, share, difference)
     skewed = mean > 0 and _one_sided(table, rates) and _is_skewed(linear, mean, rates)
     found = tuple(float(value) for value in chip_means)
     return Estimate(mean, _components(squares, chips, items), chips, items, found, rates, skewed, squares)
 
 
 def _rates(table: Floats, share: Floats, difference: bool) -> Rates | None:
-    """Shares of right and wrong, or of +1 and −1; None for scores of another kind or weighed ones."""
+    """Shares of right and wrong, or of +1 and −1; None for scores of another kind or weighed ones.
+
+    Differences that are all 0 do not show their kind, so weights tell: right and wrong marks have none."""
     known = np.isin(table, (-1.0, 0.0, 1.0) if difference else (0.0, 1.0))
     if not known.all() or not np.all(share == 1.0):
         return None

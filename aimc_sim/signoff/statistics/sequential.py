@@ -118,12 +118,6 @@ def look_at(
         return Look(chips, alpha, "pass")
     if any(loss.lower(alpha) > margin for loss in losses):
         return Look(chips, alpha, "fail")
-    if any(_items_alone(loss, margin, final_alpha) for loss in losses):
+    if any(loss.items_alone(margin, final_alpha) for loss in losses):
         return Look(chips, alpha, "undecidable")
     return Look(chips, alpha, "undecided" if final else "continue")
-
-
-def _items_alone(loss: Estimate, margin: float, alpha: float) -> bool:
-    """Whether the items alone leave more doubt than the margin, and both answers open: chips cannot decide it then."""
-    half = loss.item_half_width(alpha)
-    return bool(half > margin and loss.mean - half <= margin < loss.mean + half)
