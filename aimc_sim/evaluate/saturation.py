@@ -31,7 +31,7 @@ def saturation_of(
     found: dict[str, Saturation] = {}
     if hardware.dac is None:
         return found
-    with _watched(model, hardware, found), torch.no_grad():
+    with clips_counted(model, hardware, found), torch.no_grad():
         left = tokens
         for row in windows.rows:
             if left < 1:
@@ -42,7 +42,9 @@ def saturation_of(
 
 
 @contextmanager
-def _watched(model: Any, hardware: Hardware, found: dict[str, Saturation]) -> Iterator[None]:
+def clips_counted(model: Any, hardware: Hardware, found: dict[str, Saturation]) -> Iterator[None]:
+    """Within this context every product of the mounted model adds its counters, and so does a product of a part."""
+
     def watch(layer: AnalogLinear) -> Any:
         bounds = tile_map(layer.in_features, layer.out_features, hardware.tile).col_bounds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,37 +40,52 @@ class Probe:
 
         Every token counts alike, however large its activations are; the noise of independent effects adds.
         """
+        return np.array([noise_to_signal(*self.squares(model, name)) for name in self.names])
+
+    def squares(self, model: Any, name: str) -> tuple[F64, F64]:
+        """(tokens,) ‖error‖² and ‖y‖² of the tiles that are mounted for one matrix, or for outputs of it."""
         layers = {
             module.matrix_name: module for module in model.modules() if isinstance(module, AnalogLinear)
         }
-        found = np.empty(len(self.names))
-        for index, name in enumerate(self.names):
-            tiles, y = layers[name].tiles, self.products[name]
-            assert tiles is not None
-            error = tile_matmul(self.inputs[name], tiles, self.rows if tiles.noise is not None else None)
-            error -= y
-            signal = np.einsum("ij,ij->i", y, y, dtype=np.float64)
-            lost = np.einsum("ij,ij->i", error, error, dtype=np.float64)
-            heard = signal > 0
-            found[index] = float((lost[heard] / signal[heard]).mean()) if heard.any() else np.nan
-        return found
+        tiles, y = layers[name].tiles, self.products[name]
+        assert tiles is not None
+        error = tile_matmul(self.inputs[name], tiles, self.rows if tiles.noise is not None else None)
+        error -= y
+        return (
+            np.einsum("ij,ij->i", error, error, dtype=np.float64),
+            np.einsum("ij,ij->i", y, y, dtype=np.float64),
+        )
+
+
+def noise_to_signal(lost: F64, signal: F64) -> float:
+    """Mean over the tokens (tokens,) that give anything; NaN where none does."""
+    heard = signal > 0
+    return float((lost[heard] / signal[heard]).mean()) if heard.any() else math.nan
 
 
 def probe(digital: Any, weight_file: WeightFile, hardware: Hardware, windows: Windows) -> Probe:
     """Run the digital model once over the beginning of the text, and keep what its matrices took and gave."""
-    length = min(len(windows.rows[0]), SEEN)
-    batch = [row[:length] for row in windows.rows if len(row) >= length][: max(1, SEEN // length)]
-    ids = torch.from_numpy(np.stack(batch).astype(np.int64))
-    picked = np.unique(np.linspace(0, ids.numel() - 1, min(PROBED, ids.numel())).astype(np.int64))
-    names = tuple(matrix.name for matrix in analog_matrices(weight_file, hardware))
-    seen = Probe(names, {}, {}, row_ids(picked // length, picked % length))
-    with _watched(digital, seen, picked), torch.no_grad():
+    ids, picked, rows = probed(windows)
+    seen = Probe(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), {}, {}, rows)
+    with watched(digital, seen, picked), torch.no_grad():
         digital(input_ids=ids, use_cache=False)
     return seen
 
 
+def probed(windows: Windows) -> tuple[torch.Tensor, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Token ids (b, length) of the beginning of a text, which of them products are compared on (tokens,), and the names
+    of these rows (tokens,)."""
+    length = min(len(windows.rows[0]), SEEN)
+    batch = [row[:length] for row in windows.rows if len(row) >= length][: max(1, SEEN // length)]
+    ids = torch.from_numpy(np.stack(batch).astype(np.int64))
+    picked = np.unique(np.linspace(0, ids.numel() - 1, min(PROBED, ids.numel())).astype(np.int64))
+    return ids, picked, row_ids(picked // length, picked % length)
+
+
 @contextmanager
-def _watched(model: Any, seen: Probe, picked: npt.NDArray[np.int64]) -> Iterator[None]:
+def watched(model: Any, seen: Probe, picked: npt.NDArray[np.int64]) -> Iterator[None]:
+    """Within this context the digital model's forwards fill the probe, with the rows that are picked."""
+
     def watch(name: str) -> Any:
         def hook(module: Any, args: Any, out: Any) -> None:
             x, y = (value.detach().reshape(-1, value.shape[-1])[picked].float() for value in (args[0], out))

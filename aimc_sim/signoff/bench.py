@@ -132,8 +132,6 @@ class ModelBench:
     def _facts(self, cell: Cell, runner: Runner, model: Any) -> dict[str, Json]:
         """Coverage and ranges of a hardware: told once, by its "converters" cell of the first task; and its layers."""
         if tells_layers(cell, self._setup.plan):
-            if self._streamed:
-                return {}  # both models would have to be whole
             hardware = self._hardware(cell.variant)
             found = layers_of(model, self._weights, hardware, runner.example(), cell)
             return {f"layers/{cell.variant}": found.to_dict()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,10 @@ from aimc_sim.signoff.plan import Cell, Plan
 from aimc_sim.signoff.tasks import Json
 
 if TYPE_CHECKING:
+    from aimc_sim.evaluate.windows import Windows
     from aimc_sim.hardware import Hardware
+    from aimc_sim.saturation import Saturation
+    from aimc_sim.torch_bridge.streaming import StreamedModel
     from aimc_sim.weightfile import WeightFile
 
 COUNTED = 64  # tokens whose conversions are counted
@@ -70,30 +75,91 @@ def layers_of(
     token_ids: npt.NDArray[np.int32],
     cell: Cell,
 ) -> Layers:
-    """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,)."""
+    """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
+
+    Of a streamed model the same figures, layer by layer.
+    """
     from aimc_sim.evaluate.saturation import saturation_of
-    from aimc_sim.evaluate.snr import decibels, layer_of, probe
+    from aimc_sim.evaluate.snr import probe
     from aimc_sim.evaluate.windows import Windows
-    from aimc_sim.torch_bridge import analog_matrices, load_digital
+    from aimc_sim.torch_bridge import load_digital
+    from aimc_sim.torch_bridge.streaming import StreamedModel
 
     text = Windows((np.asarray(token_ids, np.int32),))
-    seen = probe(load_digital(weight_file), weight_file, hardware, text)
-    clips = saturation_of(model, hardware, text, COUNTED)
+    if isinstance(model, StreamedModel):
+        noise, clips, tokens = _streamed(model, weight_file, hardware, text)
+    else:
+        seen = probe(load_digital(weight_file), weight_file, hardware, text)
+        clips = saturation_of(model, hardware, text, COUNTED)
+        noise, tokens = dict(zip(seen.names, seen.noise(model), strict=True)), len(seen.rows)
+    assert cell.seed is not None
+    assert cell.time_s is not None
+    rows = _rows(weight_file, hardware, noise, clips)
+    return Layers(cell.seed, cell.time_s, tokens, min(COUNTED, len(token_ids)), rows)
+
+
+def _rows(
+    weight_file: WeightFile, hardware: Hardware, noise: Mapping[str, float], clips: Mapping[str, Saturation]
+) -> tuple[MatrixNoise, ...]:
+    from aimc_sim.evaluate.snr import decibels, layer_of
+    from aimc_sim.torch_bridge import analog_matrices
+
     rows = []
-    for matrix, ratio in zip(
-        analog_matrices(weight_file, hardware), decibels(seen.noise(model)), strict=True
-    ):
-        found = clips.get(matrix.name)
+    for matrix in analog_matrices(weight_file, hardware):
+        found, ratio = clips.get(matrix.name), float(decibels(np.array(noise[matrix.name])))
         rows.append(
             MatrixNoise(
                 matrix.name,
                 layer_of(matrix.name),
                 matrix.role,
-                round(float(ratio), DECIMALS) if math.isfinite(ratio) else None,
+                round(ratio, DECIMALS) if math.isfinite(ratio) else None,
                 None if found is None else found.input_share,
                 None if found is None else found.conversion_share,
             )
         )
-    assert cell.seed is not None
-    assert cell.time_s is not None
-    return Layers(cell.seed, cell.time_s, len(seen.rows), min(COUNTED, len(token_ids)), tuple(rows))
+    return tuple(rows)
+
+
+def _streamed(
+    model: StreamedModel, weight_file: WeightFile, hardware: Hardware, text: Windows
+) -> tuple[dict[str, float], dict[str, Saturation], int]:
+    """Noise-to-signal ratios, counters, and how many tokens products are compared on: the digital model and the chip go
+    through memory side by side, a layer and then a piece of the head at a time."""
+    from aimc_sim.evaluate.saturation import clips_counted
+    from aimc_sim.evaluate.snr import Probe, noise_to_signal, probed, watched
+    from aimc_sim.evaluate.sums import BLOCK
+    from aimc_sim.torch_bridge import analog_matrices
+    from aimc_sim.torch_bridge.streaming import StreamedModel
+
+    digital = StreamedModel(weight_file)
+    ids, picked, rows = probed(text)
+    counted = ids[:1, :COUNTED]
+    names = [matrix.name for matrix in analog_matrices(weight_file, hardware)]
+    squares: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
+    clips: dict[str, Saturation] = {}
+    theirs: Any = None  # hidden states of the digital model, and of the chip
+    mine: Any = None
+
+    @contextmanager
+    def seen(here: Sequence[str]) -> Iterator[None]:
+        """A forward of both within this context is measured on the matrices that are here."""
+        probe = Probe(tuple(here), {}, {}, rows)
+        with ExitStack() as stack:
+            stack.enter_context(watched(digital.model, probe, picked))
+            if hardware.dac is not None:
+                stack.enter_context(clips_counted(model.model, hardware, clips))
+            yield
+        for name in here:
+            squares[name].append(probe.squares(model.model, name))
+
+    for layer in range(model.layers):
+        here = [name for name in names if name.startswith(model.prefix_of(layer))]
+        with digital.layer(layer), model.layer(layer), seen(here):
+            theirs, mine = digital.advance(layer, ids, theirs), model.advance(layer, counted, mine)
+    head = [name for name in names if name == model.head_name]
+    for first, last in model.pieces(BLOCK) if head else ():
+        with digital.head(first, last), model.head(first, last), seen(head):
+            digital.logits(ids, theirs)
+            model.logits(counted, mine)
+    sums = {name: [sum(parts) for parts in zip(*found, strict=True)] for name, found in squares.items()}
+    return {name: noise_to_signal(*found) for name, found in sums.items()}, clips, len(picked)

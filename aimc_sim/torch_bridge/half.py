@@ -70,14 +70,20 @@ class HalfOutputs(nn.Module):
         start = max(0, start - unit) if stop - start <= unit else start
         self._start, self._stop = start, min(stop + unit, cols) if stop - start <= unit else stop
 
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """That of these outputs."""
+        whole = self._whole[0].bias
+        return None if whole is None else whole[self.first : self.last]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         whole = self._whole[0]
         weight = whole.weight.t() if whole.transposed else whole.weight
         y = torch.from_numpy(
             _product(x.detach().reshape(-1, whole.in_features), weight[self._start : self._stop])
         )[:, self.first - self._start : self.last - self._start]
-        if whole.bias is not None:
-            y = y + whole.bias[self.first : self.last]
+        if self.bias is not None:
+            y = y + self.bias
         return y.reshape(*x.shape[:-1], self.last - self.first)
 
 

@@ -113,10 +113,19 @@ class StreamedModel:
         finally:
             self._runs, self._given, self._out = -1, None, None
 
+    def prefix_of(self, index: int) -> str:
+        """What the names of matrices in decoder layer ``index`` begin with."""
+        return f"{self._prefix}{index}."
+
+    @property
+    def head_name(self) -> str:
+        """Name of the head's matrix."""
+        return self._head_info.name
+
     @contextmanager
     def layer(self, index: int) -> Iterator[None]:
         """Inside, decoder layer ``index`` has its weights, and the head is left out."""
-        prefix = f"{self._prefix}{index}."
+        prefix = self.prefix_of(index)
         mine = [
             module
             for module in self.model.modules()
