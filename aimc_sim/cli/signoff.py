@@ -17,6 +17,7 @@ from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
     from aimc_sim.signoff.plan_file import Asked, Resolved
+    from aimc_sim.weightfile import WeightFile
 
 
 def command(
@@ -72,6 +73,9 @@ def command(
     stream: str = typer.Option(
         "auto", "--stream", help="auto: go layer by layer where a model does not fit memory. always, never."
     ),
+    previous: Path | None = typer.Option(
+        None, "--previous", help="Folder of an earlier sign-off: the report shows the paired difference."
+    ),
     restart: bool = typer.Option(False, "--restart", help="Put an old journal aside and begin again."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check the plan, show it and the study that the margin needs, and stop."
@@ -80,7 +84,10 @@ def command(
 ) -> None:
     """Decide over chips and times whether the model survives."""
     from aimc_sim.hardware import Hardware
+    from aimc_sim.signoff.compare import load
+    from aimc_sim.signoff.margins import note_on
     from aimc_sim.signoff.plan_file import Asked, read_plan, resolve
+    from aimc_sim.signoff.previous import add_previous, check_previous
     from aimc_sim.spec import nearest
     from aimc_sim.weightfile import WeightFile
 
@@ -130,10 +137,14 @@ def command(
             ) else asked.model_copy(update={"hardware": (hardware,)})  # fmt: skip
         default = weights.hardware if asked.hardware is None else Hardware.load("ideal")
         resolved = resolve(asked, weights.id, default, folder)
-    for line in resolved.left_out:
+    wide = (note_on(task.margin) for task in resolved.plan.tasks if task.kind == "harness")
+    for line in (*resolved.left_out, *dict.fromkeys(filter(None, wide))):
         sys.stderr.write(f"note: {line}\n")
+    before = None if previous is None else load(previous)
+    if before is not None:
+        check_previous(before, resolved.plan)
     if dry_run:
-        _show_plan(resolved, asked, as_json)
+        _show_plan(resolved, asked, weights, as_json)
         return
 
     from aimc_sim.report_parts.pages import prepare_folder
@@ -151,16 +162,18 @@ def command(
             journal=output / JOURNAL, restart=restart, engine=chosen_engine, workers=workers, address=address,
             stream=cast(Any, stream),
         )  # fmt: skip
-    line = _command_line(file, resolved, changes, of_task, hardware, from_file)
+    line = _command_line(file, resolved, {**changes, "previous": previous}, of_task, hardware, from_file)
     documents = [
         document_of(each.result, weight_file=weights, command=line, findings=each)
         for each in findings_of(study)
     ]
+    if before is not None:
+        add_previous(documents, before)
     passed = all(document["verdict"]["pass"] for document in documents)
     if len(documents) > 1:
         summary = summary_of(documents, resolved.plan.id, resolved.left_out, line)
         paths = write_all(documents, summary, output)
-        print_json(summary) if as_json else print_parts(summary, paths)
+        print_json(summary) if as_json else print_parts(documents, summary, paths)
     else:
         paths = write(documents[0], output)
         print_json(documents[0]) if as_json else print_report(documents[0], paths)
@@ -206,10 +219,10 @@ def _check_no_task_option(of_task: Mapping[str, Any]) -> None:
             )
 
 
-def _show_plan(resolved: Resolved, asked: Asked, as_json: bool) -> None:
-    """What would run, and what the margin needs, by what the plan file expects."""
+def _show_plan(resolved: Resolved, asked: Asked, weights: WeightFile, as_json: bool) -> None:
+    """What would run, and what the margins need, by what the plan file expects."""
+    from aimc_sim.signoff.needs import needs_of
     from aimc_sim.signoff.plan import cells_of
-    from aimc_sim.signoff.statistics import Expected, needed, power
 
     plan = resolved.plan
     document: dict[str, Any] = {
@@ -221,26 +234,17 @@ def _show_plan(resolved: Resolved, asked: Asked, as_json: bool) -> None:
         "tasks": [task.label for task in plan.tasks],
         "looks": [{"chips": chips, "alpha": alpha} for chips, alpha in plan.look_alphas],
     }
-    if asked.expect is not None:
-        what = asked.expect
-        expected = Expected(what.effect, what.chip_sd, what.item_sd, what.interaction_sd)
-        margin = plan.tasks[0].margin
-        chips = needed(expected, margin, items=what.items, target=what.power, alpha=plan.alpha)
-        items = needed(expected, margin, chips=max(len(plan.seeds), 2), target=what.power, alpha=plan.alpha)
-        document["power"] = {
-            "margin": margin,
-            "of_this_study": power(expected, max(len(plan.seeds), 2), what.items, margin, plan.alpha),
-            "target": what.power,
-            "chips_needed": chips.chips if chips.enough else None,
-            "with_items": what.items,
-            "items_needed": items.items if items.enough else None,
-            "with_chips": items.chips,
-        }
+    needs = needs_of(resolved, asked, weights)
+    if needs:
+        document["power"] = needs
     if as_json:
         print_json(document)
         return
+    document.pop("power", None)
     for key, value in document.items():
         typer.echo(f"{key}: {value}")
+    for each in needs:
+        typer.echo("power: " + ", ".join(f"{key} {value}" for key, value in each.items()))
 
 
 _OPTIONS = {

@@ -29,10 +29,21 @@ def print_report(document: dict[str, Any], paths: Sequence[Path]) -> None:
         Text("PASS" if verdict["pass"] else "FAIL", style="bold green" if verdict["pass"] else "bold red")
     )
     console.print(verdict["summary"], markup=False)
+    for line in against_previous([document]):
+        console.print(line, markup=False)
     for note in document["notes"]:
         console.print(f"note: {note}", markup=False, style="dim")
     for path in reversed(paths):
         console.print(str(path), markup=False, soft_wrap=True)
+
+
+def against_previous(documents: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each report that has a partner in the previous release."""
+    return [
+        f"against {found['before']['name']}, {found['name']}: {found['summary']}"
+        for found in (document["previous"] for document in documents)
+        if found is not None
+    ]
 
 
 def _table(*columns: str) -> Table:
@@ -115,7 +126,7 @@ def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
     )
 
 
-def print_parts(summary: dict[str, Any], paths: Sequence[Path]) -> None:
+def print_parts(documents: Sequence[dict[str, Any]], summary: dict[str, Any], paths: Sequence[Path]) -> None:
     """One line a task and hardware, side by side."""
     from aimc_sim.cli.console import print_table
     from aimc_sim.signoff.headline import headline_of
@@ -135,5 +146,7 @@ def print_parts(summary: dict[str, Any], paths: Sequence[Path]) -> None:
         )
     print_table(("hardware", "task", "verdict", "loss at worst", "chips passing", "lifetime"), rows)
     typer.echo("PASS" if summary["pass"] else "FAIL")
+    for line in against_previous(documents):
+        typer.echo(line)
     for path in paths:
         typer.echo(str(path))

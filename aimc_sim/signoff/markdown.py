@@ -33,6 +33,7 @@ def report_md(document: dict[str, Any]) -> str:
                 for at in document["rows"]["times"]
             ),
         ),
+        *_previous(document["previous"]),
         "",
         "<details><summary>Provenance</summary>",
         "",
@@ -43,6 +44,14 @@ def report_md(document: dict[str, Any]) -> str:
         "</details>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _previous(found: dict[str, Any] | None) -> list[str]:
+    """Lines about the previous release, if there is one."""
+    if found is None:
+        return []
+    heading = f"### Against {cell(found['before']['name'])}"
+    return ["", heading, "", cell(found["summary"]), "", *worsening(found)]
 
 
 def summary_md(summary: dict[str, Any]) -> str:
@@ -79,20 +88,25 @@ def compare_md(document: dict[str, Any]) -> str:
     word = "Comparison" if document["pass"] is None else WORDS[state_of(document)]
     lines = [f"## {word}: {cell(document['after']['name'])} against {cell(document['before']['name'])}"]
     for part in document["parts"]:
-        measure = measure_of(part["metric"])
-        rows = [
-            (
-                f"after {spoken(at['time_s'])}",
-                *(sig(measure.scale * at[side]) for side in ("before", "after")),
-                *figures(at, at["upper_bound"], measure.scale),
-                {True: "pass", False: "fail", None: "–"}[at["pass"]],
-            )
-            for at in part["times"]
-        ]
-        head = ("", "Before", "After", f"Worse by, {measure.many}", "95 % interval", "Upper bound", "")
-        lines += ["", f"### {cell(part['name'])}", "", cell(part["summary"]), "", *table(head, rows)]
+        lines += ["", f"### {cell(part['name'])}", "", cell(part["summary"]), "", *worsening(part)]
     lines += ["", *(f"- {cell(note)}" for note in document["notes"])]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def worsening(part: dict[str, Any]) -> list[str]:
+    """The table of two sign-offs of one task on one hardware."""
+    measure = measure_of(part["metric"])
+    rows = [
+        (
+            f"after {spoken(at['time_s'])}",
+            *(sig(measure.scale * at[side]) for side in ("before", "after")),
+            *figures(at, at["upper_bound"], measure.scale),
+            {True: "pass", False: "fail", None: "–"}[at["pass"]],
+        )
+        for at in part["times"]
+    ]
+    head = ("", "Before", "After", f"Worse by, {measure.many}", "95 % interval", "Upper bound", "")
+    return table(head, rows)
 
 
 def headline_rows(document: dict[str, Any]) -> list[tuple[str, str]]:

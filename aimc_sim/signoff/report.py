@@ -12,7 +12,8 @@ from aimc_sim.report_parts.pages import VERSIONS, architecture, version
 from aimc_sim.report_parts.pages import to_json as to_json
 from aimc_sim.signoff.figures import Figure
 from aimc_sim.signoff.findings import Findings, alone
-from aimc_sim.signoff.plan import Cell, Part
+from aimc_sim.signoff.margins import note_on
+from aimc_sim.signoff.plan import AnswersPart, Cell, Part
 from aimc_sim.signoff.results import Result
 from aimc_sim.signoff.verdict import AtTime
 from aimc_sim.units import format_duration
@@ -58,6 +59,7 @@ def document_of(
     found = alone(result) if findings is None else findings
     figures, caveat = found.figures, found.verdict.worst.gate.loss.caveat
     hardware = Hardware.load(plan.hardware)
+    wide = note_on(plan.margin) if isinstance(plan, AnswersPart) else ""
     return {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -71,9 +73,15 @@ def document_of(
         },
         "statistics": found.to_dict(),
         "flips": figures.flips(found.verdict.worst.time_s, found.worst_seed),
+        "previous": None,  # `previous.add_previous` fills it
         "layers": None if result.layers is None else result.layers.to_dict(),
         "coverage": result.coverage.to_dict(),
-        "notes": [_yield_note(hardware), *([caveat] if caveat else []), *notes_on(hardware)],
+        "notes": [
+            *([wide] if wide else []),
+            _yield_note(hardware),
+            *([caveat] if caveat else []),
+            *notes_on(hardware),
+        ],
         "provenance": _provenance(plan, weight_file),
         "command": command,
         **figures.by_item(),

@@ -43,6 +43,7 @@ def test_json_is_stable_and_complete(plan_with: Any, fake: Any) -> None:
         "rows",
         "statistics",
         "flips",
+        "previous",
         "layers",
         "coverage",
         "notes",
