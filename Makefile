@@ -37,7 +37,7 @@ tests: $(VENV)/stamp-test
 	@# Once more where oneDNN's int8 product is that of a processor without VNNI, which saturates in silence.
 	ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/kernels/test_converters.py tests/kernels/test_tile_engine.py
 
-# Trains a tiny model for noisy chips and says how much of the loss that wins back, in half an hour or more on 2 cores.
+# Trains a tiny model for noisy chips and says how much of the loss that wins back, in under half an hour on 2 cores.
 # MODEL and TEXT: a Hugging Face folder of a small model and held-out text; without them a model is trained first.
 reproduce-small: $(VENV)/stamp-test
 	$(BIN)/python -m benchmarks.reproduce_small $(if $(MODEL),--model "$(MODEL)" --text "$(TEXT)") -o build/reproduce-small

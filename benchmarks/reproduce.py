@@ -276,7 +276,7 @@ def plot(document: dict[str, Any], folder: Path) -> Path:
 
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    marks = iter("sD^vPX")
+    marks, aside = iter("sD^vPX"), 1.0
     for rows, label in [
         ([row for row in document["arms"] if row["curve"]], "the recipe"),
         *(([row], row["says"]) for row in document["arms"] if not row["curve"]),
@@ -284,8 +284,11 @@ def plot(document: dict[str, Any], folder: Path) -> Path:
         values = np.array([row["published"]["value"] for row in rows])
         ends = np.array([row["published"]["interval"] for row in rows]).reshape(-1, 2).T
         line = {"marker": "o", "ls": "-"} if label == "the recipe" else {"marker": next(marks), "ls": "none"}
+        aside *= (
+            1.0 if label == "the recipe" else 1.05
+        )  # ablations have the same tokens; side by side they are seen
         axes.errorbar(
-            [row["tokens"] for row in rows], 100 * values, yerr=100 * np.abs(ends - values), capsize=3,
+            [aside * row["tokens"] for row in rows], 100 * values, yerr=100 * np.abs(ends - values), capsize=3,
             label=label, **line,
         )  # fmt: skip
     axes.axhline(100 * document["goal"], color="gray", lw=0.8, ls="--")
@@ -293,6 +296,7 @@ def plot(document: dict[str, Any], folder: Path) -> Path:
         0.01, 100 * document["goal"], " goal", va="bottom", color="gray", transform=axes.get_yaxis_transform()
     )
     axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({row["tokens"] for row in document["arms"]}))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda count, _: f"{count / 1e6:g} M" if count >= 1e6 else f"{count / 1e3:g} k")
     )
