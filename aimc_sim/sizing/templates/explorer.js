@@ -64,6 +64,16 @@ function wide(name) {
   const [low, high] = values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
   return low > 0 && high > 8 * low;
 }
+function ticks(name) {  // of a logarithmic axis: few round numbers, each with its SI prefix
+  const values = C[name].filter((v) => v !== null), at = [];
+  const [low, high] = values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+  const digits = high > 30 * low ? [1, 3] : [1, 2, 5];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+    for (const digit of digits) at.push(digit * 10 ** power);
+  }
+  const seen = at.filter((v) => v >= 0.8 * low && v <= 1.25 * high);
+  return { type: "log", tickvals: seen, ticktext: seen.map((v) => si(v, "").trim()) };
+}
 function visible() {
   const front = $("only-front").checked;
   return Array.from({ length: N }, (_, i) => i).filter((i) => !front || C.on_front[i]);
@@ -97,10 +107,10 @@ function drawPlots() {
     });
     const [xwide, ywide] = [wide(x), y !== "sqnr_db" && wide(y)];
     const layout = {
-      margin: { l: 62, r: 12, t: 34, b: 48 }, hovermode: "closest", dragmode: "select", height: 336, uirevision: `${x}/${y}`,
-      xaxis: { title: { text: LABEL[x] }, type: xwide ? "log" : "linear", exponentformat: "SI", nticks: 6, dtick: xwide ? "D2" : undefined },
-      yaxis: { title: { text: LABEL[y] }, type: ywide ? "log" : "linear", exponentformat: "SI" },
-      legend: { orientation: "h", title: { text: (LABEL[state.colour] || state.colour || "") + "  " }, y: 1.02, yanchor: "bottom", font: { size: 11 } },
+      margin: { l: 62, r: 12, t: 58, b: 48 }, hovermode: "closest", dragmode: "select", height: 360, uirevision: `${x}/${y}`,
+      xaxis: { title: { text: LABEL[x] }, nticks: 6, exponentformat: "SI", ...(xwide ? ticks(x) : { type: "linear" }) },
+      yaxis: { title: { text: LABEL[y] }, exponentformat: "SI", ...(ywide ? ticks(y) : { type: "linear" }) },
+      legend: { orientation: "h", title: { text: (LABEL[state.colour] || state.colour || "") + "  " }, y: 1.0, yanchor: "bottom", font: { size: 11 } },
       font: { family: "system-ui, sans-serif", size: 12 },
     };
     const div = $(`plot-${k}`);
@@ -136,16 +146,22 @@ function choose(i) {
     text: kinds.map(([kind, , unit]) => write(kind, unit, (data.breakdown[kind][part] || [])[i] || 0)),
     textposition: "none", hovertemplate: `${part}: %{text} (%{x:.1f} %)<extra></extra>`,
   }));
+  $("parts").replaceChildren(...parts.map((part, g) => {
+    const item = document.createElement("li");
+    item.textContent = part;
+    item.style.setProperty("--colour", PALETTE[g % PALETTE.length]);
+    return item;
+  }));
   const font = { family: "system-ui, sans-serif", size: 12 };
   Plotly.react("breakdown", bars, {
-    barmode: "stack", margin: { l: 90, r: 10, t: 10, b: 40 }, height: 270, font, xaxis: { title: { text: "share (%)" }, range: [0, 100] },
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal" },
+    barmode: "stack", margin: { l: 90, r: 10, t: 10, b: 40 }, height: 240, font, xaxis: { title: { text: "share (%)" }, range: [0, 100] },
+    showlegend: false,
   }, { responsive: true, displayModeBar: false });
   const roles = data.roles[C.design[i]];
   $("by-role").hidden = !roles;
   if (roles) {
     Plotly.react("by-role", [{ type: "bar", x: Object.keys(roles), y: Object.values(roles), marker: { color: "#0b6e99" }, hovertemplate: "%{x}: %{y} dB<extra></extra>" }],
-      { margin: { l: 50, r: 10, t: 10, b: 40 }, height: 270, font, yaxis: { title: { text: "SQNR by role (dB)" } } }, { responsive: true, displayModeBar: false });
+      { margin: { l: 50, r: 10, t: 10, b: 40 }, height: 240, font, yaxis: { title: { text: "SQNR by role (dB)" } } }, { responsive: true, displayModeBar: false });
   }
   drawPlots();
   drawTable();
