@@ -40,7 +40,7 @@ EXPERIMENT = Experiment(
         Arm("quarter", "the recipe, a quarter", 0.25, RATE, curve=True),
         Arm("slower", "a third of the learning rate, a quarter", 0.25, RATE.replace("1e-4", "3e-5")),
     ),
-    tokens=64_000,
+    tokens=32_000,
     sampled=48_000,
     length=512,
     chips=5,

@@ -23,11 +23,11 @@ from aimc_sim.torch_bridge.training_weights import Weights, as_float, scratch_of
 
 F32 = npt.NDArray[np.float32]
 Tensor = torch.Tensor
-COLUMNS = 256  # weights of at most so many outputs are noisy at once in each thread; 64, 128 or 256
-PIECE = 512  # … and so many rows: half a megabyte
+COLUMNS = 128  # weights of at most so many outputs are noisy at once in each thread; 64, 128 or 256
+PIECE = 512  # … and so many rows: a quarter of a megabyte
 SLICE = 256  # in the backward of so many rows, a multiple of the 64 that normals are drawn by
 FEWEST_ROWS = 512  # inputs whose codes exist at once, at least …
-CODES = 1 << 19  # … and as many as make so many codes: 2 MB
+CODES = 1 << 18  # … and as many as make so many codes: 1 MB
 TOKENS, FILL = 32, 16  # tokens, and columns, that a thread takes at a time, at least …
 VALUES = (
     1 << 15

@@ -176,8 +176,9 @@ def test_wide_layers_in_half_precision_sum_in_full(backward: Any) -> None:
         g.double(), x.double(), torch.from_numpy(held.astype(np.float64)), beta.double(), None, plan
     )
     # A rounding to bfloat16 moves numbers by 2⁻⁷/√12 of their power of two, 0.0016 of themselves. The clean gradient to
-    # x has one, others one more in their factors and one in each block's product.
-    roundings = {"clean": (1, 2), "noisy": (3, 2)}[backward]
+    # x has one, others one more in their factors and about two in the products of six blocks; sums of half precision
+    # would add three and a half.
+    roundings = {"clean": (1, 2), "noisy": (4, 2)}[backward]
     for found, right, count in zip((to_x, to_w), wanted, roundings, strict=False):
         assert (found.double() - right).norm() < 0.0018 * count**0.5 * right.norm()
 
