@@ -34,6 +34,8 @@ def command(
     wanted, share = parse_count(tokens, "tokens"), parse_part(part)
     if output.exists() and not output.is_dir():
         raise BadInput("output", got=str(output), why="it is a file", do="name a folder")
+    if text is not None and share != (0, 1):
+        raise BadInput("part", got=part, why="a text is cut by one process", do="leave --part out")
     if top_k < 0:
         raise BadInput("top-k", got=top_k, why="it counts tokens", do="use 1 or more, or 0 for all")
 

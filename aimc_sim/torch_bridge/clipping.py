@@ -111,9 +111,13 @@ def _own_rows(layer: TrainingLinear) -> torch.Tensor:
     return rows
 
 
+def _held_by(optimizer: Optimizer) -> set[int]:
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+
 def _changed_by(optimizer: Optimizer, layers: Any) -> list[TrainingLinear]:
     """Layers whose weights the optimizer holds."""
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    held = _held_by(optimizer)
     return [layer for layer in layers if id(layer.weight) in held and layer.weight.requires_grad]
 
 
@@ -122,7 +126,10 @@ def _note(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     clipped = _clipped_by.get(optimizer, ())
     for layer in _changed_by(optimizer, list(LIVE)):
         layer.note_update(clipped=layer in clipped)
+    held = _held_by(optimizer)
     for layer in list(LIVE):
+        if layer.input_range is not None and id(layer.input_range.value) in held:
+            layer.input_range.mirror()
         if (
             layer.training and not layer.weight.requires_grad
         ):  # a frozen base: what was updated stands beside it

@@ -48,6 +48,7 @@ def convert(
             why="it has no Linear or Conv1D that the hardware places in tiles",
             do="check placement.digital, or convert the model before it is wrapped",
         )
+    _refuse_bypassed(model, wanted)
     _refuse_shared(model, wanted)
     known = ranges or {}
     layers = {
@@ -83,8 +84,13 @@ def layer_from(
             do="convert such layers only, or keep this one digital",
         )
     weight, bias = linear.weight, linear.bias
-    assert isinstance(weight, nn.Parameter)
-    assert bias is None or isinstance(bias, nn.Parameter)
+    if not isinstance(weight, nn.Parameter) or not (bias is None or isinstance(bias, nn.Parameter)):
+        raise BadInput(
+            name,
+            got=type(linear).__name__,
+            why="its weights are computed from other tensors (a parametrization), and a chip holds the result alone",
+            do="call torch.nn.utils.parametrize.remove_parametrizations first, or keep the layer digital",
+        )
     if weight.is_meta:
         raise BadInput(name, got="meta device", why="it has no weights yet", do="load the checkpoint first")
     if transposed:
@@ -161,7 +167,7 @@ def _refuse_shared(model: nn.Module, wanted: Mapping[str, int]) -> None:
                 users.setdefault(id(parameter), []).append(path)
     for name in wanted:
         weight = model.get_submodule(name).weight
-        others = [path for path in users[id(weight)] if path != name]
+        others = [path for path in users.get(id(weight), ()) if path != name]
         strange = [
             path for path in others if name != HEAD or not isinstance(model.get_submodule(path), nn.Embedding)
         ]
@@ -171,6 +177,19 @@ def _refuse_shared(model: nn.Module, wanted: Mapping[str, int]) -> None:
                 got=f"shared with {strange[0]}",
                 why="each would be clipped, and in tiles of its own, but they are one tensor",
                 do="untie them before conversion, or keep both digital",
+            )
+
+
+def _refuse_bypassed(model: nn.Module, wanted: Mapping[str, int]) -> None:
+    """torch's MultiheadAttention multiplies by its parts' weights itself: tiles in their place would never be used."""
+    for path, module in model.named_modules():
+        inside = [name for name in wanted if name.startswith(f"{path}." if path else "")]
+        if isinstance(module, nn.MultiheadAttention) and inside:
+            raise BadInput(
+                inside[0],
+                got="part of a MultiheadAttention",
+                why="that multiplies by the layer's weights itself and would pass its tiles by",
+                do="write the attention with Linear layers, or name the layer in placement.digital",
             )
 
 

@@ -19,10 +19,10 @@ MAX_BITS = 16
 
 @torch.library.custom_op("aimc_sim::quantize_input", mutates_args=())
 def _input(x: Tensor, limit: Tensor, levels: int, decay: float, unclipped: float) -> Tensor:
-    beta = limit.detach().to(_wide(x))
+    beta = limit.detach().to(_wide(x)).reshape(())
     scale = torch.where(beta > SILENT, levels / beta, 0.0)
     codes = torch.clamp(torch.round(x.to(beta.dtype) * scale), -levels, levels)
-    return (codes * (beta / levels)).to(x.dtype)
+    return (codes * (beta / levels)).to(x.dtype).contiguous()  # as the fake says, whatever the strides of x
 
 
 @_input.register_fake
@@ -34,7 +34,7 @@ def _(x: Tensor, limit: Tensor, levels: int, decay: float, unclipped: float) -> 
 def _input_backward(
     grad: Tensor, x: Tensor, limit: Tensor, decay: float, unclipped: float
 ) -> tuple[Tensor, Tensor]:
-    wide, beta = x.to(_wide(x)), limit.detach().to(_wide(x))
+    wide, beta = x.to(_wide(x)), limit.detach().to(_wide(x)).reshape(())
     over, under = wide >= beta, wide <= -beta
     slope = grad.double()
     pull = (
@@ -43,9 +43,8 @@ def _input_backward(
     to_range = beta.double() * pull
     if x.numel() and 1 - float((over | under).sum()) / x.numel() > unclipped:
         to_range = to_range + decay * beta.double()
-    return torch.where(wide.abs() > beta, 0.0, grad).to(x.dtype), to_range.to(limit.dtype).reshape(
-        limit.shape
-    )
+    to_x = torch.where(wide.abs() > beta, 0.0, grad).to(x.dtype).contiguous()
+    return to_x, to_range.to(limit.dtype).reshape(limit.shape)
 
 
 @_input_backward.register_fake
@@ -71,7 +70,7 @@ _input.register_autograd(_differentiate_input, setup_context=_save_input)
 def _output(y: Tensor, bound: Tensor, levels: int, masked: bool) -> Tensor:
     limit = bound.detach().to(_wide(y))
     codes = torch.clamp(torch.round(_signal(y, limit, levels)), -levels, levels)
-    return (codes * (limit / levels)).to(y.dtype)
+    return (codes * (limit / levels)).to(y.dtype).contiguous()
 
 
 @_output.register_fake
@@ -82,7 +81,7 @@ def _(y: Tensor, bound: Tensor, levels: int, masked: bool) -> Tensor:
 @torch.library.custom_op("aimc_sim::quantize_output_backward", mutates_args=())
 def _output_backward(grad: Tensor, y: Tensor, bound: Tensor, levels: int) -> Tensor:
     code = torch.round(_signal(y, bound.detach().to(_wide(y)), levels))
-    return torch.where(code.abs() > levels, 0.0, grad).to(y.dtype)
+    return torch.where(code.abs() > levels, 0.0, grad).to(y.dtype).contiguous()
 
 
 @_output_backward.register_fake

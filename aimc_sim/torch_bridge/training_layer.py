@@ -59,6 +59,14 @@ class InputRange(nn.Module):
         forwards = self.forwards
         self.ready = bool(forwards.device.type != "meta" and (forwards > 0).all())
 
+    @torch.no_grad()
+    def mirror(self) -> None:
+        """After an update: a range that was pushed below 0 comes back as its size.
+
+        Below 0 every input is clipped, every output 0, and the gradient pushes the range further away.
+        """
+        self.value.abs_()
+
     def forward(self) -> Tensor:
         """(tiles,) float32: a copy, which outlives a sharded parameter."""
         return self.value.clone()
@@ -157,11 +165,11 @@ class TrainingLinear(AnalogLinear):
         """Use these static ranges, (tiles,), or one for all, as they are. Raises BadInput for another number."""
         assert self.input_range is not None
         value = value.detach().float().reshape(-1)
-        if value.numel() not in (1, self.plan.tiles) or not bool((value > 0).all()):
+        if value.numel() not in (1, self.plan.tiles) or not bool(((value > 0) & value.isfinite()).all()):
             raise BadInput(
                 f"input ranges of {self.matrix_name}",
                 got=value.tolist(),
-                why=f"the layer has {self.plan.tiles} row tiles, each with a positive range",
+                why=f"the layer has {self.plan.tiles} row tiles, each with a positive, finite range",
                 do="calibrate or train them for this hardware",
             )
         with torch.no_grad():

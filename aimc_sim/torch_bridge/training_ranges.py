@@ -43,7 +43,7 @@ def initialising_ranges(model: nn.Module) -> Iterator[None]:
 def initialise_ranges(
     model: nn.Module, batches: Iterable[Any], run: Callable[[Any, Any], object] | None = None
 ) -> None:
-    """Run the model over batches without gradient until its ranges have their first values.
+    """Run the model over batches without gradient until its ranges have their first values, or no batch is left.
 
     run(model, batch): one forward; by default model(**batch) for a mapping, else model(batch). Noise is drawn in the
     model's mode, as in training; steps are named 0, 1, …. Raises BadInput where a layer was never reached.
@@ -54,9 +54,11 @@ def initialise_ranges(
         return target(**batch) if isinstance(batch, Mapping) else target(batch)
 
     with initialising_ranges(model), torch.no_grad():
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(batches if _wanting(model) else ()):
             set_step(model, step)
             (run or call)(model, batch)
+            if not _wanting(model):
+                break
     for layer in _static(model):
         if layer.input_range is not None and not layer.input_range.ready:
             raise BadInput(
@@ -70,6 +72,16 @@ def _static(model: nn.Module) -> list[TrainingLinear]:
     return [m for m in model.modules() if isinstance(m, TrainingLinear) and m.input_range is not None]
 
 
+def _wanting(model: nn.Module) -> bool:
+    """Whether a static range would still be moved by a forward."""
+    return any(not _settled(layer) for layer in _static(model))
+
+
+def _settled(layer: TrainingLinear) -> bool:
+    assert layer.input_range is not None
+    return bool((layer.input_range.forwards >= layer.settings.range_forwards).all())
+
+
 @torch.no_grad()
 def _observe(layer: nn.Module, args: tuple[Any, ...]) -> None:
     """Before a forward: β ← (β·n + κ·std(x)) / (n + 1), tile by tile."""
@@ -78,7 +90,7 @@ def _observe(layer: nn.Module, args: tuple[Any, ...]) -> None:
     assert ranges is not None
     assert dac is not None
     assert isinstance(dac.range, StaticRange)
-    if bool((ranges.forwards >= layer.settings.range_forwards).all()):
+    if _settled(layer):
         return
     x = args[0].detach().float().reshape(-1, layer.in_features)
     bounds = layer.plan.bounds

@@ -83,7 +83,7 @@ def backward(
 
     beyond: (tiles, B, N) where gradients stop, or None.
     """
-    to_x, to_w = torch.empty_like(x), torch.empty_like(through)
+    to_x, to_w = (torch.empty_like(v, memory_format=torch.contiguous_format) for v in (x, through))
     slopes = torch.zeros(plan.tiles, dtype=_wide(x), device=x.device)
     for (t, a, b), beta in zip(_tiles(plan), ranges(_widened(x), input_range, plan), strict=True):
         n, part = plan.dac_levels, _widened(x[:, a:b])

@@ -15,11 +15,11 @@ COLUMNS = (
 
 
 class Log:
-    """One row a logged step. A run that goes on cuts the rows behind its checkpoint away and appends."""
+    """One row a logged step. A run that goes on cuts the rows behind its checkpoint away; one at step 0 begins anew."""
 
     def __init__(self, folder: Path, *, step: int = 0, tensorboard: bool = True) -> None:
         self.path = folder / CSV_NAME
-        rows = [row for row in read_log(folder) if int(row["step"]) <= step]
+        rows = [row for row in read_log(folder) if int(row["step"]) <= step] if step else []
         with self.path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
@@ -28,7 +28,7 @@ class Log:
         if tensorboard and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else 0)
 
     def write(self, step: int, **values: float) -> None:
         """Append a row: any of COLUMNS, the others stay empty."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from aimc_sim.errors import BadInput
 
@@ -13,7 +14,7 @@ _COUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbB]?)")
 def parse_count(text: str, what: str) -> int:
     """A whole number above 0, with k, M or B for thousands, millions or billions. Raises BadInput for anything else."""
     match = _COUNT.fullmatch(text.strip())
-    value = float(match[1].replace("_", "")) * _FACTORS[match[2].lower()] if match else 0.0
+    value = Decimal(match[1].replace("_", "")) * _FACTORS[match[2].lower()] if match else Decimal(0)
     if value < 1 or value != int(value):
         raise BadInput(what, got=text, why="it is not a whole number above 0", do="write it like 500k or 2M")
     return int(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +10,11 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import Checkpoint
 from aimc_sim.train.evaluation import windows_of_text
-from aimc_sim.train.models import checkpoint_id, open_for_training
+from aimc_sim.train.models import ANALOG_JSON, checkpoint_id, open_for_training
 from aimc_sim.train.recipe import Recipe
 from aimc_sim.train.settings import Run
 from aimc_sim.train.shards import TokenRows
-from aimc_sim.train.trainer import Options, Outcome, Progress, Trainer
+from aimc_sim.train.trainer import STATES, Options, Outcome, Progress, Trainer
 
 
 def run_training(
@@ -46,13 +47,8 @@ def run_training(
     if tokens < 1:
         raise BadInput("tokens", got=tokens, why="there is nothing to train on", do="use for example 2M")
     vocabulary = opened.config.get("vocab_size")
-    if isinstance(vocabulary, int) and int(rows[0].max()) >= vocabulary:
-        raise BadInput(
-            "data",
-            got=f"token {int(rows[0].max())}",
-            why=f"the model knows {vocabulary} tokens, so this text is not its own",
-            do="sample it from this checkpoint",
-        )
+    if isinstance(vocabulary, int):
+        rows.expect(vocabulary)
     limit = opened.config.get("max_position_embeddings", opened.config.get("n_positions"))
     width = context or min(512, limit if isinstance(limit, int) else 512)
     windows = None if text is None else windows_of_text(opened, text, width)
@@ -71,17 +67,27 @@ def run_training(
         chip_seed=chip_seed,
     )
     where = Path(output)
-    _check_output(where)
+    _check_output(where, run.id)
     return Trainer(run, opened, rows, where, windows=windows, options=options, progress=progress).train()
 
 
-def _check_output(folder: Path) -> None:
+def _check_output(folder: Path, run_id: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadInput("output", got=str(folder), why="it is a file", do="name a folder")
-    if (folder / "config.json").exists() and not (folder / "checkpoints").is_dir():
+    if (folder / "config.json").exists() and not (folder / STATES).is_dir() and _written_by(folder) != run_id:
         raise BadInput(
             "output",
             got=str(folder),
-            why="it holds a model that this training did not write",
+            why="it holds a model that this run did not write",
             do="name another folder",
         )
+
+
+def _written_by(folder: Path) -> str | None:
+    """The run that wrote the folder; a recipe that trains nothing leaves no checkpoints behind."""
+    try:
+        document = json.loads((folder / ANALOG_JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found: str | None = document.get("run_id") if isinstance(document, dict) else None
+    return found

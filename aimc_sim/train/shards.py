@@ -78,6 +78,8 @@ def rows_for(tokens: int, length: int) -> int:
     """Rows of ``length`` tokens that hold at least so many."""
     if tokens < 1:
         raise BadInput("tokens", got=tokens, why="there is nothing to sample", do="ask for at least 1")
+    if length < 2:
+        raise BadInput("length", got=length, why="a row holds a token and the next", do="use 2 or more")
     return -(-tokens // length)
 
 
@@ -234,11 +236,36 @@ class TokenRows:
             canonical_json({"plan": self.plan, "rows": self._count}).encode()
         ).hexdigest()[:16]
         self._open: dict[int, Tokens] = {}
+        self._known: int | None = None
         self._order: tuple[tuple[int, int, int], npt.NDArray[np.int64]] | None = None
 
     def shards(self) -> list[Path]:
         """The files, in order."""
         return list(self._paths)
+
+    def expect(self, vocabulary: int) -> None:
+        """Raise BadInput for a shard with a token that a model of so many does not know, now and when one is read."""
+        self._known = vocabulary
+        self._open.clear()
+        self.shard(0)
+
+    def shard(self, number: int) -> Tokens:
+        """The rows of one shard, (rows, length) int32."""
+        if number not in self._open:
+            tokens = read_shard(self._paths[number])
+            if self._known is not None and tokens.size:
+                strange = int(tokens.max()) if tokens.min() >= 0 else int(tokens.min())
+                if not 0 <= strange < self._known:
+                    raise BadInput(
+                        "data",
+                        got=f"token {strange} in {self._paths[number].name}",
+                        why=f"the model knows {self._known} tokens, so this text is not its own",
+                        do="sample it from this checkpoint",
+                    )
+            if len(self._open) >= 64:
+                del self._open[next(iter(self._open))]
+            self._open[number] = tokens
+        return self._open[number]
 
     def place(self, row: int) -> tuple[int, int]:
         """Shard of a row, and its place there."""
@@ -250,11 +277,7 @@ class TokenRows:
 
     def __getitem__(self, row: int) -> Tokens:
         shard, place = self.place(row)
-        if shard not in self._open:
-            if len(self._open) >= 64:
-                del self._open[next(iter(self._open))]
-            self._open[shard] = read_shard(self._paths[shard])
-        tokens: Tokens = self._open[shard][place]
+        tokens: Tokens = self.shard(shard)[place]
         return tokens
 
     def take(self, indices: list[int], length: int) -> torch.Tensor:

@@ -78,28 +78,42 @@ def load_state(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    document = check_run(path, run)
     try:
-        document = json.loads((path / FILE_STATE).read_text(encoding="utf-8"))
         tensors = load_file(path / FILE_WEIGHTS)
         moments = load_file(path / FILE_MOMENTS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise BadInput(
-            "checkpoint of training",
-            got=str(path),
-            why=f"it is damaged ({error})",
-            do="remove this folder; training goes on from the one before",
-        ) from None
-    if document.get("run") != run:
+        raise _damaged(path, error) from None
+    average = {k.removeprefix("average:"): v for k, v in tensors.items() if k.startswith("average:")}
+    weights = {k: v for k, v in tensors.items() if not k.startswith("average:")}
+    _scatter(model, optimizer, weights, _unflatten(moments, document["optimizer"]))
+    return State(int(document["step"]), int(document["tokens"]), run), average
+
+
+def check_run(path: Path, run: str) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors. Raises BadInput for a damaged one, and for one of another run."""
+    try:
+        document: dict[str, Any] = json.loads((path / FILE_STATE).read_text(encoding="utf-8"))
+        begun = document["run"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+    if begun != run:
         raise BadInput(
             "output",
             got=str(path.parent.parent),
             why="it holds a run of another checkpoint, recipe, hardware, data or length",
             do="give another folder, or the options that the run was begun with",
         )
-    average = {k.removeprefix("average:"): v for k, v in tensors.items() if k.startswith("average:")}
-    weights = {k: v for k, v in tensors.items() if not k.startswith("average:")}
-    _scatter(model, optimizer, weights, _unflatten(moments, document["optimizer"]))
-    return State(int(document["step"]), int(document["tokens"]), run), average
+    return document
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
+    return BadInput(
+        "checkpoint of training",
+        got=str(path),
+        why=f"it is damaged ({error})",
+        do="remove this folder; training goes on from the one before",
+    )
 
 
 def gather_weights(model: nn.Module) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from aimc_sim.errors import BadInput
 from aimc_sim.train.losses import keep_top_k
 from aimc_sim.train.sampler import model_id
-from aimc_sim.train.shards import TokenRows, read_shard, write_atomically
+from aimc_sim.train.shards import TokenRows, write_atomically
 
 INDEX = "teacher.json"
 FORWARD_TOKENS = 4096
@@ -53,9 +53,9 @@ class CachedTeacher:
                 do="remove the folder, or name another",
             )
         write_atomically(index, text.encode())
-        for number, path in enumerate(rows.shards()):
+        for number in range(len(rows.shards())):
             target = _path(folder, number)
-            tokens = read_shard(path)
+            tokens = rows.shard(number)
             if _answered(target) != len(tokens):  # none yet, or the shard has grown since
                 values, indices = _answers(teacher, tokens, k, temperature)
                 write_atomically(target, save({"values": values.half(), "indices": indices.int()}))

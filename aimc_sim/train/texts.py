@@ -38,13 +38,16 @@ def shards_of_text(
     """
     texts, name = _texts(source)
     rows = rows_of_text(opened, texts, length, rows_for(tokens, length))
-    plan = TextPlan(
-        model=checkpoint_id(opened),
-        text=name,
-        sha256=hashlib.sha256(rows.tobytes()).hexdigest(),
-        length=length,
-        sequences=sequences,
-        bos_id=bos_of(load_tokenizer(opened.tokenizer_files, opened.config)),
+    plan = TextPlan.parse(
+        {
+            "model": checkpoint_id(opened),
+            "text": name,
+            "sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
+            "length": length,
+            "sequences": sequences,
+            "bos_id": bos_of(load_tokenizer(opened.tokenizer_files, opened.config)),
+        },
+        "text shards",
     )
     return write_text_shards(folder, plan, rows)
 

@@ -8,6 +8,7 @@ on one machine with the same threads.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from aimc_sim.train.losses import cross_entropy, distillation, distillation_top_
 from aimc_sim.train.schedule import learning_rate_factor
 from aimc_sim.train.settings import Run, chip_of
 from aimc_sim.train.shards import TokenRows
-from aimc_sim.train.state import State, gather_weights, load_state, newest_state, save_state
+from aimc_sim.train.state import State, check_run, gather_weights, load_state, newest_state, save_state
 from aimc_sim.train.student import begin_ranges, build_student, save_trained
 from aimc_sim.train.teacher import CachedTeacher
 
@@ -116,8 +117,11 @@ class Trainer:
 
     def train(self) -> Outcome:
         """Begin the run, or go on from the newest checkpoint in the output folder."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        newest = newest_state(self.output / STATES)
+        if newest is not None:
+            check_run(newest, self.run.id)  # before anything is written beside it
         self._build()
+        self.output.mkdir(parents=True, exist_ok=True)
         state = self._resume()
         log = Log(self.output, step=state.step, tensorboard=self.options.tensorboard) if self._first else None
         outcome = Outcome(self.output, None, speaks=self._first)
@@ -193,17 +197,19 @@ class Trainer:
         limit = self.recipe.optimizer.gradient_norm
         norm = nn.utils.clip_grad_norm_(self._trained, float("inf") if limit is None else limit)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        value = float(self.accelerator.reduce(total, reduction="mean"))
-        if not value == value or value in (float("inf"), float("-inf")):
+        value, length = float(self.accelerator.reduce(total, reduction="mean")), float(norm)
+        if not (
+            math.isfinite(value) and math.isfinite(length)
+        ):  # before the update: no checkpoint may hold it
             raise BadInput(
                 "training",
-                got=f"loss {value} in step {step + 1}",
+                got=f"loss {value}, gradient norm {length} in step {step + 1}",
                 why="from here on every weight would be NaN",
                 do="lower the learning rate in the recipe",
             )
-        return value, float(norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value, length
 
     def _loss(self, ids: torch.Tensor, indices: list[int]) -> torch.Tensor:
         wanted = self.recipe.loss
@@ -362,10 +368,14 @@ class Trainer:
         """Loss on the text, by the first process; None with sharded weights, which no process has whole."""
         if self.options.sharding == "fsdp2":
             return None
+        from aimc_sim.torch_bridge import clip_weights
+
         self.accelerator.wait_for_everyone()
         found = None
         if self._first:
             with self.average.mounted():
+                if self.average.tensors and self.recipe.training.clip_sigma is not None:
+                    clip_weights(self._inner)  # as `save_trained` does: what is saved is what was scored
                 found = noisy_loss(self._inner, self.windows, self.run.chips, first_seed=self.run.chip_seed)
             if log is not None:
                 log.write(

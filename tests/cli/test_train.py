@@ -94,3 +94,14 @@ def test_what_cannot_be_trained_is_explained(
     assert code == 2
     assert said in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_text_is_cut_by_one_process(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abc" * 50, encoding="utf-8")
+    code, _, err = run(
+        "sample", tiny_checkpoint, "--tokens", 32, "--length", 16, "--text", tmp_path / "text.txt", "--part", "1/2",
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 2
+    assert "leave --part out" in err
+    assert not (tmp_path / "out").exists()

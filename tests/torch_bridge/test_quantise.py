@@ -59,3 +59,21 @@ def test_quantisers_refuse_what_they_cannot_use() -> None:
         quantize_output(x, torch.ones(4), 8)
     with pytest.raises(BadInput, match="two variants"):
         quantize_output(x, 1.0, 8, saturation="none")  # type: ignore[arg-type]
+
+
+def test_quantisers_take_any_layout() -> None:
+    """Compiled code believes the shape and strides that the fake results have."""
+    beta = torch.tensor([1.5], requires_grad=True)
+    base = torch.linspace(-2, 2, 24)
+    for x in (base.reshape(6, 4).t(), base.reshape(2, 3, 4).permute(2, 0, 1), base[3]):
+        leaf = x.detach().requires_grad_()
+        torch.library.opcheck(torch.ops.aimc_sim.quantize_input.default, (leaf, beta, 127, 0.01, 0.95))
+        torch.library.opcheck(torch.ops.aimc_sim.quantize_output.default, (leaf, beta.detach()[0], 127, True))
+        q, y = quantize_input(leaf, beta, 8), quantize_output(leaf, 1.5, 8)
+        assert q.shape == y.shape == x.shape
+        assert q.is_contiguous()
+        assert y.is_contiguous()
+        assert torch.equal(q, quantize_input(x.contiguous(), beta, 8))
+        for found in torch.ops.aimc_sim.quantize_input_backward(x, x, beta.detach(), 0.01, 0.95):
+            assert found.is_contiguous()
+        assert torch.ops.aimc_sim.quantize_output_backward(x, x, beta.detach()[0], 127).is_contiguous()

@@ -260,3 +260,17 @@ def test_the_spec_refuses_what_contradicts_itself(small: Any) -> None:
             Training.parse(table, "training")
     assert Training().id != Training(gamma=0.02).id
     assert isinstance(small.ready()[0], TrainingLinear)
+
+
+def test_layers_that_tiles_could_not_stand_for_are_refused(small: Any) -> None:
+    """Weights computed from others, and weights that another module multiplies by itself."""
+    dynamic = {**small.HARDWARE, "dac": {"range": {"method": "per_token"}}}
+    normed = torch.nn.utils.parametrizations.weight_norm(nn.Linear(8, 4))
+    with pytest.raises(BadInput, match="parametrization"):
+        convert(nn.Sequential(normed), dynamic)
+    attention = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0)
+    with pytest.raises(BadInput, match="MultiheadAttention"):
+        convert(attention, dynamic)
+    assert type(attention.linear1) is nn.Linear
+    held = convert(attention, {**dynamic, "placement": {"digital": ["self_attn.*"]}})
+    assert set(analog_layers(held)) == {"linear1", "linear2"}

@@ -223,3 +223,33 @@ def test_ranges_have_a_group_of_their_own(small: Any) -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     fixed = small.ready(Training(learn_ranges=False))
     assert len(parameter_groups(fixed)) == 1
+
+
+def test_a_range_that_was_pushed_below_zero_comes_back(small: Any) -> None:
+    """Of 0.02 and updates of 0.03: without the mirror the layer would give 0 for good."""
+    model = small.ready(Training(noise=None, clip_sigma=None))
+    layer = model[0]
+    layer.put_ranges(torch.tensor([0.02]))
+    optimizer = torch.optim.SGD([layer.input_range.value], lr=1.0)
+    layer.input_range.value.grad = torch.full((layer.plan.tiles,), 0.03)
+    optimizer.step()
+    torch.testing.assert_close(layer.input_range.value.detach(), torch.full((layer.plan.tiles,), 0.01))
+    assert bool(layer(small.values(4, 50)).any())
+    with pytest.raises(BadInput, match="finite"):
+        layer.put_ranges(torch.tensor([float("inf")]))
+
+
+def test_no_forward_is_run_that_moves_no_range(small: Any) -> None:
+    seen: list[int] = []
+
+    def run(model: Any, batch: torch.Tensor) -> None:
+        seen.append(len(batch))
+        model(batch)
+
+    model = convert(small.network(), small.HARDWARE, Training(range_forwards=2))
+    initialise_ranges(model, [small.values(16, 50)] * 5, run=run)
+    assert seen == [16, 16]
+    initialise_ranges(model, [small.values(16, 50)], run=run)
+    dynamic = {**small.HARDWARE, "dac": {"range": {"method": "per_token"}}}
+    initialise_ranges(convert(small.network(), dynamic, Training()), [small.values(16, 50)], run=run)
+    assert seen == [16, 16]

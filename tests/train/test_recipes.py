@@ -83,12 +83,13 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
 
 
 def test_counts() -> None:
-    assert [parse_count(text, "tokens") for text in ("7", "500k", "2M", "1.5B", "1_000")] == [
-        7, 500_000, 2_000_000, 1_500_000_000, 1000,
+    assert [parse_count(text, "tokens") for text in ("7", "500k", "2M", "1.5B", "1_000", "2.001003M")] == [
+        7, 500_000, 2_000_000, 1_500_000_000, 1000, 2_001_003,
     ]  # fmt: skip
     for text in ("", "0", "-3", "2.5", "2 MB", "many"):
         with pytest.raises(BadInput):
             parse_count(text, "tokens")
+    assert parse_count("9" * 400, "tokens") > 10**399  # beyond what a float holds
     assert parse_part("1/4") == (1, 4)
     for text in ("4/4", "1", "a/b", "0/0"):
         with pytest.raises(BadInput):

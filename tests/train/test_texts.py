@@ -76,6 +76,14 @@ def test_a_file_becomes_rows(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert cut(tiny_checkpoint, str(text), tmp_path / "more", tokens=17).shape == (3, 8)
     with pytest.raises(BadInput, match="shorter length"):
         cut(tiny_checkpoint, str(text), tmp_path / "u", length=200)
+    for length in (0, 1):
+        with pytest.raises(BadInput, match="2 or more"):
+            cut(tiny_checkpoint, str(text), tmp_path / "u", length=length)
+    with pytest.raises(BadInput, match="sequences"):
+        shards_of_text(
+            open_for_training(tiny_checkpoint), str(text), tmp_path / "u", tokens=9, length=8, sequences=0
+        )
+    assert not (tmp_path / "u").exists()
 
 
 @pytest.mark.parametrize("make", [jsonl, one_file, plain_text, saved, saved_splits, parquet, arrow])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.train.evaluation import NoisyLoss
-from aimc_sim.train.logs import read_log
+from aimc_sim.train.logs import Log, read_log
 from aimc_sim.train.recipe import Recipe
 from aimc_sim.train.run import run_training
 from aimc_sim.train.shards import sample_shards
@@ -49,8 +50,8 @@ def train(tiny_checkpoint: Path, data: Path) -> Any:
     def go(output: Path, chosen: Recipe, steps: int, **more: Any) -> Outcome:
         options = Options(log_every=1, tensorboard=False, **more.pop("options", {}))
         return run_training(
-            tiny_checkpoint, output, recipe=chosen, hardware=CHIP, data=data, tokens=steps * STEP,
-            chips=more.pop("chips", 1), options=options, **more,
+            tiny_checkpoint, output, recipe=chosen, hardware=more.pop("hardware", CHIP), data=more.pop("data", data),
+            tokens=steps * STEP, chips=more.pop("chips", 1), options=options, **more,
         )  # fmt: skip
 
     return go
@@ -331,3 +332,82 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(BadInput, match=r"aimc-sim\[train\]"):
         require("peft", "the recipe's adapter")
+
+
+def test_only_the_ranges_can_be_asked_for_again(train: Any, tmp_path: Path) -> None:
+    """Such a run leaves no checkpoint; the same command gives the same folder, another one is refused."""
+    ranged = {"base": "range-only", "sequences": 4, "length": 16, "training": {"range_forwards": 1}}
+    train(tmp_path, Recipe.load(ranged), 1)
+    before = (tmp_path / "analog.json").read_bytes()
+    train(tmp_path, Recipe.load(ranged), 1)
+    assert (tmp_path / "analog.json").read_bytes() == before
+    with pytest.raises(BadInput, match="this run did not write"):
+        train(tmp_path, Recipe.load(ranged), 1, seed=1)
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norm = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: norm(*a) * float("nan"))
+    with pytest.raises(BadInput, match="gradient norm nan in step 1"):
+        train(tmp_path, recipe(), 2, options={"save_every": 1})
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_run_that_is_refused_writes_nothing(train: Any, trained: Path, tmp_path: Path) -> None:
+    """Neither a folder for hardware that is not simulated, nor a teacher's cache beside another run's checkpoints."""
+    with pytest.raises(BadInput, match="does not simulate"):
+        train(tmp_path / "new", recipe(), 1, hardware={**CHIP, "dac": {**CHIP["dac"], "mode": "bit_serial"}})  # type: ignore[dict-item]
+    assert not (tmp_path / "new").exists()
+    before = sorted(trained.iterdir())
+    with pytest.raises(BadInput, match="run of another"):
+        train(trained, recipe(loss={"top_k": 4}), 8)
+    assert sorted(trained.iterdir()) == before
+
+
+def test_the_saved_average_is_the_one_that_was_scored(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An average of clipped weights is clipped once more, at its own deviation, in the folder and on the chips."""
+    from aimc_sim.train import trainer
+
+    scored: dict[str, torch.Tensor] = {}
+
+    def keep(model: Any, *_: Any, **__: Any) -> NoisyLoss:
+        scored.update({key: value.clone() for key, value in model.state_dict().items()})
+        return NoisyLoss(0.0, (0.0,))
+
+    monkeypatch.setattr(trainer, "noisy_loss", keep)
+    train(tmp_path, recipe(average=0.9, training={"clip_sigma": 1.5}), 3)
+    for name, value in tensors(tmp_path).items():
+        assert torch.equal(value, scored[name]), name
+
+
+def test_a_token_that_the_model_does_not_know_is_found_in_any_shard(
+    train: Any, data: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    from aimc_sim.train.shards import TokenRows, shard_path
+
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    late = shard_path(copy, 1)
+    tokens = load_file(late)["tokens"]
+    tokens[0, 3] = 258
+    save_file({"tokens": tokens}, late)
+    with pytest.raises(BadInput, match="token 258 in tokens-000001"):
+        train(tmp_path / "out", recipe(), 8, data=TokenRows(copy))
+
+
+def test_a_log_begins_anew_where_no_checkpoint_is(tmp_path: Path) -> None:
+    """A run that was killed before its first checkpoint has logged its step 0, and does so again."""
+    for _ in range(2):
+        log = Log(tmp_path, tensorboard=False)
+        log.write(0, noisy_loss=2.0)
+        log.write(1, loss=3.0)
+    assert [row["step"] for row in read_log(tmp_path)] == ["0", "1"]
+    Log(tmp_path, step=1, tensorboard=False).write(2, loss=1.0)
+    assert [row["step"] for row in read_log(tmp_path)] == ["0", "1", "2"]
