@@ -267,15 +267,14 @@ def adc(
 
 
 @njit
-def mask_saturated(g: Any, bits: Any, first: Any, last: Any, out: Any) -> None:
-    """out (B, last-first) = g[:, first:last], and 0 where the bit of the column is set."""
+def mask_saturated(g: Any, bits: Any, first: Any, last: Any) -> None:
+    """g (B, last-first), the columns from first on: 0 where the bit of the column is set, in place."""
     for token in range(g.shape[0]):
-        out[token] = g[token, first:last]
         for byte in range(first >> 3, (last + 7) >> 3):
             if bits[token, byte] != 0:  # few are
                 for j in range(max(8 * byte, first), min(8 * byte + 8, last)):
                     if bits[token, byte] >> np.uint8(j & 7) & np.uint8(1):
-                        out[token, j - first] = ZERO
+                        g[token, j - first] = ZERO
 
 
 @njit
