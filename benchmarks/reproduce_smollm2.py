@@ -25,9 +25,12 @@ range = { method = "per_token", per = "matrix" }
 bits = 8
 full_scale = { rule = "least_squares" }
 """
+# Without clipping: 2.5 σ takes the untrained model from 3.0 to 12.3 nats, which so few tokens do not win back.
 RECIPE = """base = "afm-small"
 [loss]
 teacher_dtype = "bfloat16"
+[training]
+clip_sigma = false
 """
 RATE = "[optimizer]\nlearning_rate = 1e-4\n"
 EXPERIMENT = Experiment(
@@ -40,7 +43,7 @@ EXPERIMENT = Experiment(
         Arm("quarter", "the recipe, a quarter", 0.25, RATE, curve=True),
         Arm("slower", "a third of the learning rate, a quarter", 0.25, RATE.replace("1e-4", "3e-5")),
     ),
-    tokens=32_000,
+    tokens=16_000,
     sampled=48_000,
     length=512,
     chips=5,
