@@ -146,10 +146,12 @@ _ORDER = {"extra_forbidden": 0, "missing": 2}
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadInput:
     # what is written wrongly explains what is missing, so it comes first
-    first = min(error.errors(include_url=False), key=lambda found: _ORDER.get(found["type"], 1))
+    found = sorted(error.errors(include_url=False), key=lambda one: _ORDER.get(one["type"], 1))
+    first = found[0]
     path = tuple(first["loc"])
     name = ".".join(str(step) for step in path) or "value"
-    more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+    others = [".".join(str(step) for step in one["loc"]) or "the whole" for one in found[1:]]
+    more = f" (also wrong: {', '.join(others[:3])}{', …' if len(others) > 3 else ''})" if others else ""
     if first["type"] == "extra_forbidden":
         return BadInput(
             f"{where}: {name}",

@@ -25,7 +25,7 @@ range = { method = "per_token", per = "matrix" }
 bits = 8
 full_scale = { rule = "least_squares" }
 """
-# Without clipping: 2.5 σ takes the untrained model from 4.4 to 12.3 nats on its own samples, which so few tokens do not win back.
+# Without clipping: 2.5 σ takes the model from 4.4 to 12.3 nats on its own samples, which few tokens do not win back.
 RECIPE = """base = "afm-small"
 [loss]
 teacher_dtype = "bfloat16"

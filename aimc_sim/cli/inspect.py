@@ -88,6 +88,8 @@ def _print(weights: WeightFile, every_matrix: bool) -> None:
     for key, value in weights.provenance.items():
         if isinstance(value, (str, int, float)):
             typer.echo(f"{key:<12} {value}")
+    for source in weights.provenance.get("files", []):
+        typer.echo(f"{'from':<12} {source['name']}, sha256 {source['sha256'][:16]}…")
     typer.echo()
     if every_matrix:
         rows = [(m.ordinal, m.name, m.role, m.rows, m.cols, m.dtype) for m in weights.matrices]

@@ -108,6 +108,8 @@ def run_plan(
             store = stack.enter_context(open_journal(Path(journal), plan, code_version(), restart=restart))
         if not verified:
             check_weights(weight_file, progress)
+        if progress is not None:
+            progress("preparing texts and questions", 0, 1)
         with threads(plan.threads):
             sources = _sources(plan, text_path, questions or {})
             items = _items(plan, weight_file, sources, store, progress)

@@ -54,6 +54,11 @@ def render(sweep: Sweep, command: str) -> str:
         "@HEADING@": escape(f"{len(sweep.space):,} designs for {model}"),
         "@LEAD@": escape(lead(sweep)),
         "@NOTES@": "\n".join(f'<p class="note">{escape(note)}</p>' for note in notes(sweep)),
+        "@FRONT@": f"Large points are on the front: no other beats them in {'noise, ' if sweep.noise else ''}energy, "
+        "latency and area.",
+        "@FILES@": "All points and all figures are in <code>points.csv</code>"
+        + (", the noise of every matrix in <code>matrices.csv</code>" if sweep.noise else "")
+        + ", beside this page.",
         "@CSS@": (TEMPLATES / "explorer.css").read_text(encoding="utf-8"),
         "@DATA@": text.replace("<", "\\u003c"),  # nothing in it may end the script
         "@PLOTLY@": _plotly(),

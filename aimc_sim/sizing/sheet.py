@@ -44,7 +44,7 @@ def summary(found: Sizing) -> list[str]:
         + ("" if asked.head else ", without head"),
         f"tiles      {_one(cost.tiles):,.0f} of {_one(d.rows):.0f} × {_one(d.cols):.0f}, utilisation "
         f"{_one(cost.utilisation):.2f}, {_counted(found.chips.count, 'chip')}",
-        f"area       {_one(cost.area_total_mm2):,.4g} mm²{_band(found, 'area_total_mm2', 'mm²')}",
+        f"area       {_area(_one(cost.area_total_mm2))}{_band(found, 'area_total_mm2', 'mm²')}",
         f"energy     {si(_one(cost.energy_per_token_j), 'J')} a token{_band(found, 'energy_per_token_j', 'J')}",
         f"time       {si(_one(cost.latency_per_token_s), 's')} a token{_band(found, 'latency_per_token_s', 's')}",
         f"speed      {_one(cost.tokens_per_s):,.4g} tokens/s at {si(_one(cost.power_w), 'W')}; "
@@ -59,11 +59,16 @@ def summary(found: Sizing) -> list[str]:
     ]  # fmt: skip
 
 
+def _area(mm2: float) -> str:
+    """Four digits, and no exponent."""
+    return f"{mm2:,.0f} mm²" if mm2 >= 1000 else f"{mm2:.4g} mm²"
+
+
 def _band(found: Sizing, name: str, unit: str) -> str:
     ends = sorted(_one(getattr(at, name)) for at in (found.low, found.high))
     if ends[1] - ends[0] <= 1e-9 * ends[1]:
         return ""
-    low, high = (f"{end:,.4g} {unit}" if unit == "mm²" else si(end, unit) for end in ends)
+    low, high = (_area(end) if unit == "mm²" else si(end, unit) for end in ends)
     return f" ({low} to {high} over the bands of the constants)"
 
 
@@ -85,7 +90,7 @@ def _tile(found: Sizing) -> list[str]:
     lines = [
         f"One tile at full load: {best['tops']:.4g} TOPS, {best['tops_per_w']:.4g} TOPS/W, "
         f"{best['tops_per_mm2']:.4g} TOPS/mm²; a product takes {si(best['product_ns'] * 1e-9, 's')} and "
-        f"{si(best['product_pj'] * 1e-12, 'J')}; {best['area_mm2']:.4g} mm²",
+        f"{si(best['product_pj'] * 1e-12, 'J')}; {_area(best['area_mm2'])}",
     ]
     if "chip_tops" in best:
         lines.append(
@@ -186,7 +191,7 @@ def _table(found: Sizing) -> list[str]:
         for table, whole, unit in columns:
             value = _one(table[name]) if name in table else 0.0
             there = there or bool(value)
-            shown = "–" if not value else f"{value:,.4g} mm²" if unit == "mm²" else si(value, unit)
+            shown = "–" if not value else _area(value) if unit == "mm²" else si(value, unit)
             row += f"{shown:>14}{f'{value / whole:.1%}' if value else '':>8}"
         if there:
             lines.append(row.rstrip())

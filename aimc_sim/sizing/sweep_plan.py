@@ -44,7 +44,12 @@ def axis(name: str, text: str | float) -> tuple[float, ...]:
             ends = [float(part) for part in piece.split(":")]
         except ValueError:
             ends = []
-        if not 1 <= len(ends) <= 3 or not all(0 < end < math.inf for end in ends):
+        if ends and not all(0 < end < math.inf for end in ends):
+            raise BadInput(
+                f"--{name}", got=str(text), why="a design has more than 0 of it, and a finite number",
+                do="write 256, or 128,256, or 128:1024, or 64:320:64",
+            )  # fmt: skip
+        if not 1 <= len(ends) <= 3:
             raise BadInput(
                 f"--{name}", got=str(text), why="it is neither a number, a list nor a range",
                 do="write 256, or 128,256, or 128:1024, or 64:320:64",

@@ -295,7 +295,9 @@ def _product(g: Tensor, values: Tensor, out: Tensor) -> None:
 
 def _masked(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:
     """(B, last-first): columns of g, zero where their conversion saturated."""
-    out = torch.empty((g.shape[0], last - first)).copy_(g[:, first:last])  # these columns alone become float32
+    out = torch.empty((g.shape[0], last - first)).copy_(
+        g[:, first:last]
+    )  # these columns alone become float32
     kernel.mask_saturated(out.numpy(), bits.numpy(), first, last)
     return out.to(g.dtype)
 

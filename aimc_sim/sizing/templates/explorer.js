@@ -117,6 +117,7 @@ function drawPlots() {
     Plotly.react(div, traces, layout, { responsive: true, displaylogo: false, modeBarButtons: [["select2d", "lasso2d", "zoom2d", "pan2d", "resetScale2d"]] });
     if (!div.wired) {
       div.wired = true;
+      new ResizeObserver(() => Plotly.Plots.resize(div)).observe(div);
       div.on("plotly_selected", (event) => select(event && event.points.length ? event.points.map((p) => p.customdata) : null));
       div.on("plotly_deselect", () => select(null));
       div.on("plotly_click", (event) => choose(event.points[0].customdata));
