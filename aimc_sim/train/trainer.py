@@ -293,9 +293,9 @@ class Trainer:
         """The first rows of the run, one a forward, so that memory does not depend on how many make a step."""
         count = self.recipe.training.range_forwards
         for index, row in enumerate(self.rows.indices(0, count, self.run.seed, self._train_rows)):
-            yield self.rows.take([row], self.recipe.length).to(self.device)
             if self.progress is not None and self._first:
                 self.progress("ranges", index + 1, count)
+            yield self.rows.take([row], self.recipe.length).to(self.device)
 
     def _split(self) -> int:
         """Forwards of one step in one process."""
