@@ -158,8 +158,10 @@ def _through_weights(
     if not made and not any(hit):
         torch.mm(g, plain.to(g.dtype), out=out)
         return
-    if made:
-        source.prepare()
+    if not made:
+        _through_clean(g, plain, bits, hit, plan, out)
+        return
+    source.prepare()
     if noisy and plan.noise == "device":
         _through_cells(g, source, bits, hit, plan, out)
         return
@@ -175,11 +177,8 @@ def _through_weights(
                 if out.dtype != torch.float32:  # sums of half precision would round at every block
                     into = scratch_of(scratch, "sums", (g.shape[0], b - a))
                 for first, last in _blocks(plan.cols, COLUMNS):
-                    if made:
-                        held = scratch_of(scratch, "rows", (last - first, b - a))
-                        source.fill(first, last, a, b, held.numpy(), noisy)
-                    else:
-                        held = plain[first:last, a:b]
+                    held = scratch_of(scratch, "rows", (last - first, b - a))
+                    source.fill(first, last, a, b, held.numpy(), noisy)
                     part = _masked(g, bits[t], first, last) if hit[t] else g[:, first:last]
                     if out.dtype == torch.float32:
                         torch.addmm(into, part, held, beta=float(first > 0), out=into)
@@ -190,6 +189,21 @@ def _through_weights(
                     out[:, a:b] = into
 
     run_blocks(some, len(slices), 1)
+
+
+def _through_clean(g: Tensor, weight: Tensor, bits: Tensor, hit: list[bool], plan: Plan, out: Tensor) -> None:
+    """The same through the weights as they are: each block of columns is freed of what saturated once."""
+    sums = torch.zeros(out.shape) if out.dtype != torch.float32 else out.zero_()
+    for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+        for first, last in _blocks(plan.cols, COLUMNS) if hit[t] else [(0, plan.cols)]:
+            part = _masked(g, bits[t], first, last) if hit[t] else g
+            held = weight[first:last, a:b]
+            if sums is out:
+                out[:, a:b].addmm_(part, held)
+            else:
+                sums[:, a:b] += torch.mm(part, held.to(g.dtype))
+    if sums is not out:
+        out.copy_(sums)
 
 
 def _through_cells(
