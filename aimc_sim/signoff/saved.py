@@ -69,32 +69,18 @@ def _listed(folder: Path, part: Document) -> Document:
 
 
 def _summary(path: Path) -> Document:
-    found = _json(path)
-    if found.get("format") != SUMMARY_FORMAT:
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why="it is not the summary of a sign-off",
-            do="give the -o folder of a sign-off",
-        )
-    _check_version(path, found, "parts")
-    return found
+    return _read(path, SUMMARY_FORMAT, "the summary", "parts", "give the -o folder of a sign-off")
 
 
 def _report(path: Path) -> Document:
+    return _read(path, FORMAT, "the report", "statistics", "give a report.json of aimc-sim signoff")
+
+
+def _read(path: Path, form: str, what: str, needs: str, do: str) -> Document:
+    """A document of this format and of this version, with the field that it needs."""
     found = _json(path)
-    if found.get("format") != FORMAT:
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why="it is not the report of a sign-off",
-            do="give a report.json of aimc-sim signoff",
-        )
-    _check_version(path, found, "statistics")
-    return found
-
-
-def _check_version(path: Path, found: Document, needs: str) -> None:
+    if found.get("format") != form:
+        raise BadInput("sign-off", got=str(path), why=f"it is not {what} of a sign-off", do=do)
     if found.get("schema_version") != SCHEMA_VERSION or needs not in found:
         raise BadInput(
             "sign-off",
@@ -102,6 +88,7 @@ def _check_version(path: Path, found: Document, needs: str) -> None:
             why=f"this version reads schema_version {SCHEMA_VERSION} with {needs}",
             do=_AGAIN,
         )
+    return found
 
 
 def _json(path: Path) -> Document:

@@ -123,17 +123,15 @@ def _changed_by(optimizer: Optimizer, layers: Any) -> list[TrainingLinear]:
 
 def _note(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     """After a step of any optimizer, and after its own hooks."""
-    clipped = _clipped_by.get(optimizer, ())
-    for layer in _changed_by(optimizer, list(LIVE)):
-        layer.note_update(clipped=layer in clipped)
-    held = _held_by(optimizer)
+    clipped, held = _clipped_by.get(optimizer, ()), _held_by(optimizer)
     for layer in list(LIVE):
         if layer.input_range is not None and id(layer.input_range.value) in held:
             layer.input_range.mirror()
-        if (
-            layer.training and not layer.weight.requires_grad
-        ):  # a frozen base: what was updated stands beside it
-            layer.note_step()
+        if not layer.weight.requires_grad:
+            if layer.training:  # a frozen base: what was updated stands beside it
+                layer.note_step()
+        elif id(layer.weight) in held:
+            layer.note_update(clipped=layer in clipped)
 
 
 register_optimizer_step_post_hook(_note)

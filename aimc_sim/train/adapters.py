@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from aimc_sim.kernels.normal import normals
+from aimc_sim.models.hf_folder import ADAPTER
 from aimc_sim.randomness import Stream, key_of, site_word
 from aimc_sim.train.models import require
 from aimc_sim.train.recipe import Adapter
 
 INIT_PLANE = 2  # of stream TEXT: word 2 the number of the adapter, word 0 four of its entries
-FOLDER = "adapter"
 
 
 def add_adapter(model: Any, spec: Adapter, seed: int) -> None:
@@ -52,7 +52,7 @@ def save_adapter(folder: Path, model: Any) -> Path:
     peft = require("peft", "the recipe's adapter")
     from safetensors.torch import save_file
 
-    where = folder / FOLDER
+    where = folder / ADAPTER
     where.mkdir(parents=True, exist_ok=True)
     state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     named = {

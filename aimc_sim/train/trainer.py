@@ -232,7 +232,7 @@ class Trainer:
     # -- building ---------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        from aimc_sim.torch_bridge import attach_clipping, parameter_groups, ranges_ready
+        from aimc_sim.torch_bridge import attach_clipping, parameter_groups
 
         recipe = self.recipe
         self.hardware = chip_of(recipe, self.run.hardware)
@@ -241,7 +241,7 @@ class Trainer:
         model = build_student(self.run, self.opened, self.device, self._ranges, self._micros)
         if self.options.gradient_checkpointing:
             folders.recompute_activations(model)
-        if fresh and not ranges_ready(model):  # ranges per token have none
+        if fresh:
             begin_ranges(model, self._range_batches(), self.run.seed)
         self._inner: Any = model
         self.model: Any = model
