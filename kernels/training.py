@@ -278,6 +278,32 @@ def mask_saturated(g: Any, bits: Any, first: Any, last: Any) -> None:
 
 
 @njit
+def lift_saturated(g: Any, bits: Any, held: Any) -> None:
+    """g (B, N): 0 where the bit of the column is set, in place; held (n,) gets what stood there, in order."""
+    at = 0
+    for token in range(bits.shape[0]):
+        for byte in range(bits.shape[1]):
+            if bits[token, byte] != 0:  # few are
+                for j in range(8 * byte, min(8 * byte + 8, g.shape[1])):
+                    if bits[token, byte] >> np.uint8(j & 7) & np.uint8(1):
+                        held[at], g[token, j] = g[token, j], 0
+                        at += 1
+
+
+@njit
+def lower_saturated(g: Any, bits: Any, held: Any) -> None:
+    """What `lift_saturated` took from g, back in its place."""
+    at = 0
+    for token in range(bits.shape[0]):
+        for byte in range(bits.shape[1]):
+            if bits[token, byte] != 0:
+                for j in range(8 * byte, min(8 * byte + 8, g.shape[1])):
+                    if bits[token, byte] >> np.uint8(j & 7) & np.uint8(1):
+                        g[token, j] = held[at]
+                        at += 1
+
+
+@njit
 def input_gradient(
     x: Any, bounds: Any, beta: Any, first: Any, last: Any, g: Any, pull: Any, clipped: Any
 ) -> None:

@@ -10,6 +10,7 @@ Formulas: `kernels.training`, and in whole `training_reference`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import local
 
 import numpy as np
@@ -112,15 +113,15 @@ def backward(
     source = Weights(weight, key, plan)
     beta = ranges(xs, input_range, plan)
     inputs = as_float(xs)
-    hit = [bool(n) and bits.numel() > 0 for n in saturated.tolist()]
+    lost = [int(n) if bits.numel() else 0 for n in saturated.tolist()]
     if need_w:
         to_w = torch.empty(weight.shape, dtype=weight.dtype)
-        for a, b, values in _values(inputs, beta, to_x if through else None, x.dtype, plan, any(hit)):
+        for a, b, values in _values(inputs, beta, to_x if through else None, x.dtype, plan, any(lost)):
             t = int(np.searchsorted(plan.ends, a, side="right")) - 1
-            for first, last in _blocks(plan.cols, COLUMNS) if hit[t] else [(0, plan.cols)]:
-                _product(_masked(g, bits[t], first, last) if hit[t] else g, values, to_w[first:last, a:b])
+            with _lifted(g, bits[t], lost[t]):
+                _product(g, values, to_w[:, a:b])
     if through:
-        _through_weights(g, weight, source, bits, hit, plan, to_x)
+        _through_weights(g, weight, source, bits, lost, plan, to_x)
         if plan.range_kind == "static":
             assert input_range is not None
             to_x, to_range = _to_inputs(to_x, xs, inputs, input_range, plan)
@@ -149,21 +150,21 @@ def _values(
 
 
 def _through_weights(
-    g: Tensor, weight: Tensor, source: Weights, bits: Tensor, hit: list[bool], plan: Plan, out: Tensor
+    g: Tensor, weight: Tensor, source: Weights, bits: Tensor, lost: list[int], plan: Plan, out: Tensor
 ) -> None:
     """out (B, K) = g·W, with the weights of the plan's backward, and without what saturated."""
     noisy = plan.noisy_backward and plan.noise != "none"
     made = noisy or plan.weight_levels > 0
     plain = weight.detach()
-    if not made and not any(hit):
+    if not made and not any(lost):
         torch.mm(g, plain.to(g.dtype), out=out)
         return
     if not made:
-        _through_clean(g, plain, bits, hit, plan, out)
+        _through_clean(g, plain, bits, lost, plan, out)
         return
     source.prepare()
     if noisy and plan.noise == "device":
-        _through_cells(g, source, bits, hit, plan, out)
+        _through_cells(g, source, bits, lost, plan, out)
         return
     scratch = local()
     ends = zip(plan.bounds[:-1], plan.bounds[1:], strict=True)
@@ -179,7 +180,7 @@ def _through_weights(
                 for first, last in _blocks(plan.cols, COLUMNS):
                     held = scratch_of(scratch, "rows", (last - first, b - a))
                     source.fill(first, last, a, b, held.numpy(), noisy)
-                    part = _masked(g, bits[t], first, last) if hit[t] else g[:, first:last]
+                    part = _masked(g, bits[t], first, last) if lost[t] else g[:, first:last]
                     if out.dtype == torch.float32:
                         torch.addmm(into, part, held, beta=float(first > 0), out=into)
                     else:
@@ -191,23 +192,15 @@ def _through_weights(
     run_blocks(some, len(slices), 1)
 
 
-def _through_clean(g: Tensor, weight: Tensor, bits: Tensor, hit: list[bool], plan: Plan, out: Tensor) -> None:
-    """The same through the weights as they are: each block of columns is freed of what saturated once."""
-    sums = torch.zeros(out.shape) if out.dtype != torch.float32 else out.zero_()
+def _through_clean(g: Tensor, weight: Tensor, bits: Tensor, lost: list[int], plan: Plan, out: Tensor) -> None:
+    """The same through the weights as they are, a tile at a time."""
     for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
-        for first, last in _blocks(plan.cols, COLUMNS) if hit[t] else [(0, plan.cols)]:
-            part = _masked(g, bits[t], first, last) if hit[t] else g
-            held = weight[first:last, a:b]
-            if sums is out:
-                out[:, a:b].addmm_(part, held)
-            else:
-                sums[:, a:b] += torch.mm(part, held.to(g.dtype))
-    if sums is not out:
-        out.copy_(sums)
+        with _lifted(g, bits[t], lost[t]):
+            torch.mm(g, weight[:, a:b].to(g.dtype), out=out[:, a:b])
 
 
 def _through_cells(
-    g: Tensor, source: Weights, bits: Tensor, hit: list[bool], plan: Plan, out: Tensor
+    g: Tensor, source: Weights, bits: Tensor, lost: list[int], plan: Plan, out: Tensor
 ) -> None:
     """The same through cells of a device, which are made a whole column at a time."""
     scratch, whole = local(), plan.rows
@@ -222,7 +215,7 @@ def _through_cells(
         run_blocks(fill, last - first, FILL)
         held = held.to(g.dtype)
         for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
-            part = _masked(g, bits[t], first, last) if hit[t] else g[:, first:last]
+            part = _masked(g, bits[t], first, last) if lost[t] else g[:, first:last]
             if sums is out:
                 out[:, a:b].addmm_(part, held[:, a:b])
             else:
@@ -305,6 +298,24 @@ def _product(g: Tensor, values: Tensor, out: Tensor) -> None:
         torch.mm(g.t(), values, out=out)
     else:
         out.copy_(torch.mm(g.t(), values))
+
+
+@contextmanager
+def _lifted(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
+    """Within, g (B, N) is zero where one of ``lost`` conversions saturated; then it is again what it was.
+
+    In place of a copy, which would be as large as the layer's output.
+    """
+    if not lost:
+        yield
+        return
+    raw = g.view(torch.int16 if g.element_size() == 2 else torch.int32).numpy()  # to the last bit, NaN too
+    held = np.empty(lost, raw.dtype)
+    kernel.lift_saturated(raw, bits.numpy(), held)
+    try:
+        yield
+    finally:
+        kernel.lower_saturated(raw, bits.numpy(), held)
 
 
 def _masked(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:

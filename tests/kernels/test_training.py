@@ -119,6 +119,21 @@ def test_outputs_and_what_saturated() -> None:
     np.testing.assert_array_equal(y[0, :n], codes * 12)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int16])
+def test_gradients_of_what_saturated_are_lifted_and_put_back(dtype: type) -> None:
+    """Bits of numbers, every pattern: what stays, and what comes back."""
+    wide = 21
+    g = (np.arange(1, 4 * wide + 1) * 7919).reshape(4, wide).astype(dtype)
+    hit = np.zeros((4, 24), bool)
+    hit[[0, 0, 1, 3, 3, 3], [0, 20, 8, 7, 15, 16]] = True
+    bits, held, was = np.packbits(hit, axis=1, bitorder="little"), np.empty(6, dtype), g.copy()
+    kernel.lift_saturated(g, bits, held)
+    assert_bits(g, np.where(hit[:, :wide], dtype(0), was))
+    assert_bits(held, was[hit[:, :wide]])
+    kernel.lower_saturated(g, bits, held)
+    assert_bits(g, was)
+
+
 def test_gradient_at_the_edges_of_a_range() -> None:
     """Written by hand: what lies on the bound moves the range and passes; what lies beyond does not pass."""
     x = np.array([[2.0, -2.0, 2.5, -2.5, 1.0, 2.0, -2.0, 3.0]], np.float32)

@@ -112,11 +112,13 @@ def test_product_and_gradients_are_the_formula(variant: dict[str, Any], dtype: t
     x, w, g = (values(*s, seed=i).to(dtype) for i, s in enumerate([(TOKENS, K), (N, K), (TOKENS, N)], 2))
     w = w / 50
     beta = torch.linspace(1.5, 2.5, plan.tiles) if plan.range_kind == "static" else None
+    given = g.clone()
 
     y, bits, saturated = cpu.forward(x, w, beta, None, key(), plan)
     to_x, to_w, to_range = cpu.backward(
         g, x, w, beta, key(), bits, saturated, plan, True, True, beta is not None
     )
+    assert torch.equal(g, given), "the gradient that came belongs to others too"
 
     held, target = np.empty((N, K), np.float32), np.empty((N, K), np.float32)
     source = cpu.Weights(w, key(), plan)
