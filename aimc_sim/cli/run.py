@@ -61,7 +61,7 @@ def command(
     ids = _prompt_ids(tokenizer, prompt, chat)
     check_vocabulary(weights, ids)
     key_of(text_seed)  # refuses what is no seed, before a chip is programmed
-    check_request(len(ids), max_new_tokens, temperature, context_limit(weights))
+    check_request(len(ids), max_new_tokens, temperature, context_limit(weights.config))
     with progress_bars(quiet=as_json) as report:
         model = _model(weights, None if digital else (chosen, seed, time_s, session), report)
     account = {} if digital else account_of(model, weights, chosen, ids)

@@ -57,7 +57,7 @@ def command(
             )  # fmt: skip
             paths = sample_rows_to(model, output, plan, rows_for(wanted, length), part=share, progress=report)
 
-    from aimc_sim.train.shards import TokenRows
+    from aimc_sim.train.rows import TokenRows
 
     rows = TokenRows(output) if share[1] == 1 else None
     count = None if rows is None else len(rows) * rows.length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,7 +110,7 @@ def windows_of_file(
     weight_file: WeightFile, path: str | Path, context: int, limit_tokens: int | None = None
 ) -> Windows:
     """The windows of a text file for this model, BOS in front of each where the model uses one."""
-    longest = context_limit(weight_file)
+    longest = context_limit(weight_file.config)
     if longest is not None and context > longest:
         raise BadInput(
             "context",
@@ -124,10 +124,10 @@ def windows_of_file(
     return cut(ids, context, bos)
 
 
-def context_limit(weight_file: WeightFile) -> int | None:
-    """Positions that the model has, by its configuration; None where it names no limit."""
+def context_limit(config: Mapping[str, Any]) -> int | None:
+    """Positions that a model has, by its configuration; None where it names no limit."""
     for key in ("max_position_embeddings", "n_positions"):
-        if type(stated := weight_file.config.get(key)) is int:
+        if type(stated := config.get(key)) is int:
             return stated
     return None
 

@@ -78,7 +78,7 @@ def make_study(
     if text is None:
         length = int(weight_file.calibration.token_ids.shape[1])
     else:
-        length = min(context_tokens or 1024, context_limit(weight_file) or 1024)
+        length = min(context_tokens or 1024, context_limit(weight_file.config) or 1024)
     return Study.parse(
         {
             "weights": weight_file.id,

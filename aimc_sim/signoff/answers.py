@@ -31,7 +31,7 @@ def items_of(task: HarnessTask, weight_file: WeightFile, questions: Questions | 
     check_questions(task, questions)
     assert questions is not None
     encoder = Encoder(load_tokenizer(weight_file))
-    longest = context_limit(weight_file) or POSITIONS
+    longest = context_limit(weight_file.config) or POSITIONS
     contexts: dict[tuple[int, ...], int] = {}
     context_of: list[int] = []
     continuations: list[Sequence[int]] = []

@@ -19,6 +19,7 @@ MAX_BITS = 16
 
 @torch.library.custom_op("aimc_sim::quantize_input", mutates_args=())
 def _input(x: Tensor, limit: Tensor, levels: int, decay: float, unclipped: float) -> Tensor:
+    _check(limit, "range")
     beta = limit.detach().to(_wide(x)).reshape(())
     scale = torch.where(beta > SILENT, levels / beta, 0.0)
     codes = torch.clamp(torch.round(x.to(beta.dtype) * scale), -levels, levels)
@@ -68,6 +69,7 @@ _input.register_autograd(_differentiate_input, setup_context=_save_input)
 
 @torch.library.custom_op("aimc_sim::quantize_output", mutates_args=())
 def _output(y: Tensor, bound: Tensor, levels: int, masked: bool) -> Tensor:
+    _check(bound, "bound")
     limit = bound.detach().to(_wide(y))
     codes = torch.clamp(torch.round(_signal(y, limit, levels)), -levels, levels)
     return (codes * (limit / levels)).to(y.dtype).contiguous()
@@ -110,7 +112,8 @@ def quantize_input(
 
     x: any shape. range: β, one positive number, () or (1,), float32 where it is learned. bits: 2 to 16.
     Gradients for g = ∂L/∂x_q: to x, g where -β ≤ x ≤ β, else 0; to β, β·(Σ_{x≥β} min(g, 0) - Σ_{x≤-β} max(g, 0)), and
-    decay·β more where a larger share than ``unclipped`` of x lies within. Raises BadInput for other shapes and bits.
+    decay·β more where a larger share than ``unclipped`` of x lies within. Raises BadInput for other shapes and bits,
+    and (on the CPU) where β is negative or not finite; β = 0 makes every code 0.
     """
     if range.numel() != 1:
         raise BadInput(
@@ -131,6 +134,7 @@ def quantize_output(
 
     y: (…, N). bound: one number, or a tensor that broadcasts against y, such as (N,); no gradient goes into it.
     Gradients to y: g where the conversion did not saturate, else 0 (masked); or g everywhere (straight_through).
+    Raises BadInput for a bound of another shape, and (on the CPU) a negative one or one that is not finite.
     """
     if saturation not in ("masked", "straight_through"):
         raise BadInput(
@@ -153,6 +157,17 @@ def quantize_output(
         )
     quantised: Tensor = _output(y, limit, _levels(bits), saturation == "masked")
     return quantised
+
+
+def _check(limit: Tensor, what: str) -> None:
+    """BadInput for what bounds nothing; where looking would not make a device wait."""
+    if limit.device.type == "cpu" and not bool(((limit >= 0) & limit.isfinite()).all()):
+        raise BadInput(
+            what,
+            got=limit.detach().reshape(-1)[:8].tolist(),
+            why="codes lie between minus it and it",
+            do="give a positive number; keep a learned one above 0 after each update, as with abs_()",
+        )
 
 
 def _levels(bits: int) -> int:

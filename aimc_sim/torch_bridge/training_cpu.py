@@ -19,6 +19,7 @@ import torch
 
 from aimc_sim.kernels import training as kernel
 from aimc_sim.kernels.parallel import run_blocks
+from aimc_sim.torch_bridge import training_reference as formula
 from aimc_sim.torch_bridge.training_plan import Plan
 from aimc_sim.torch_bridge.training_weights import Weights, as_float, scratch_of
 
@@ -237,12 +238,9 @@ def _to_inputs(
         tokens,
         _tokens(plan.rows),
     )
-    share = 1.0 - clipped.sum(axis=1) / np.maximum(np.diff(plan.ends) * tokens, 1)
-    wide = beta.astype(np.float64)
-    slope = wide * pull.sum(axis=1) + np.where(
-        (share > plan.unclipped) & (tokens > 0), plan.decay * wide, 0.0
-    )
-    return torch.from_numpy(g).to(x.dtype), torch.from_numpy(slope.astype(np.float32))
+    pulls, counts = (torch.from_numpy(each.sum(axis=1).astype(np.float64)) for each in (pull, clipped))
+    slopes = formula.range_slopes(torch.from_numpy(beta), pulls, counts, tokens, plan)
+    return torch.from_numpy(g).to(x.dtype), slopes.float()
 
 
 def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> F32:

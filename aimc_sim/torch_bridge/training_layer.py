@@ -81,6 +81,9 @@ class InputRange(nn.Module):
 
 def _settle(module: nn.Module, _: object) -> None:
     assert isinstance(module, InputRange)
+    value = module.value
+    if value.dtype != torch.float32:  # load_state_dict(assign=True) takes what is given
+        module.value = nn.Parameter(value.detach().float(), requires_grad=value.requires_grad)
     module.settle()
 
 

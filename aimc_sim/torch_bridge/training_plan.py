@@ -44,6 +44,7 @@ class Plan:
     cols: int
     dac_levels: int = 0
     range_kind: str = "none"  # static, token_tile, token_matrix; none without a DAC
+    one_range: bool = False  # static: one β for the whole matrix, of which every tile has a copy
     adc_levels: int = 0
     lambda_: float = 0.0  # full scale by the lambda rule; 0: the layer's own full_scale tensor
     bound_from: str = "target"
@@ -116,6 +117,7 @@ def plan_for(rows: int, cols: int, hardware: Hardware, training: Training, name:
         cols=cols,
         dac_levels=dac.levels if dac is not None else 0,
         range_kind=kind,
+        one_range=kind == "static" and dac is not None and dac.range.per == "matrix",
         adc_levels=adc.levels if adc is not None else 0,
         lambda_=0.0 if rule is None else rule.lambda_,
         bound_from="target" if rule is None else rule.bound_from,

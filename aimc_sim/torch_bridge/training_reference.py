@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from aimc_sim.torch_bridge.training_plan import Plan
@@ -84,7 +85,7 @@ def backward(
     beyond: (tiles, B, N) where gradients stop, or None.
     """
     to_x, to_w = (torch.empty_like(v, memory_format=torch.contiguous_format) for v in (x, through))
-    slopes = torch.zeros(plan.tiles, dtype=_wide(x), device=x.device)
+    pull, clipped = (torch.zeros(plan.tiles, dtype=torch.float64, device=x.device) for _ in range(2))
     for (t, a, b), beta in zip(_tiles(plan), ranges(_widened(x), input_range, plan), strict=True):
         n, part = plan.dac_levels, _widened(x[:, a:b])
         g = grad if beyond is None else grad.masked_fill(beyond[t], 0)
@@ -94,12 +95,26 @@ def backward(
         if plan.range_kind == "static":
             over, under = part >= beta, part <= -beta
             wide = inner.double()
-            pull = wide.clamp(max=0)[over].sum() - wide.clamp(min=0)[under].sum()
-            shrink = (1 - (over | under).double().mean()) > plan.unclipped if part.numel() else False
-            slopes[t] = beta * (pull + (plan.decay if shrink else 0.0))
+            pull[t] = wide.clamp(max=0)[over].sum() - wide.clamp(min=0)[under].sum()
+            clipped[t] = (over | under).sum()
             inner = inner.masked_fill(part.abs() > beta, 0)
         to_x[:, a:b] = inner
-    return to_x, to_w, slopes
+    if input_range is None:
+        return to_x, to_w, pull.to(_wide(x))
+    return to_x, to_w, range_slopes(input_range.detach(), pull, clipped, x.shape[0], plan).to(_wide(x))
+
+
+def range_slopes(beta: Tensor, pull: Tensor, clipped: Tensor, tokens: int, plan: Plan) -> Tensor:
+    """∂L/∂β (tiles,) float64 of static ranges from what their tiles found; all (tiles,).
+
+    pull: Σ_{x≥β} min(g, 0) - Σ_{x≤-β} max(g, 0); clipped: how many of a tile's inputs over ``tokens`` have |x| ≥ β.
+    Tiles that share a range each get the whole of its gradient: copies that begin equal stay equal.
+    """
+    wide, size = beta.double(), torch.from_numpy(np.diff(plan.ends)).to(pull) * tokens
+    if plan.one_range:
+        pull, clipped, size = (v.sum().expand(plan.tiles) for v in (pull, clipped, size))
+    decays = (size > 0) & (1 - clipped / size.clamp(min=1) > plan.unclipped)
+    return wide * (pull + torch.where(decays, plan.decay, 0.0))
 
 
 def _tiles(plan: Plan) -> Iterator[tuple[int, int, int]]:

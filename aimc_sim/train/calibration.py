@@ -10,7 +10,7 @@ import numpy as np
 
 from aimc_sim.hardware import Hardware, LambdaRule
 from aimc_sim.models import Checkpoint
-from aimc_sim.train.shards import TokenRows
+from aimc_sim.train.rows import TokenRows
 
 ROWS = 8
 

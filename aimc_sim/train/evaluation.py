@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.metrics import score
-from aimc_sim.evaluate.text import bos_of, read_text, tokenise
+from aimc_sim.evaluate.text import bos_of, context_limit, read_text, tokenise
 from aimc_sim.evaluate.windows import Windows, cut, default_batch, from_sequences
 from aimc_sim.models import Checkpoint, load_tokenizer
-from aimc_sim.train.shards import TokenRows
+from aimc_sim.train.rows import TokenRows
 
 HELD_OUT_ROWS = 16
 
@@ -41,9 +41,7 @@ class NoisyLoss:
 def windows_of_text(opened: Checkpoint, path: str | Path, context: int) -> Windows:
     """The windows of a text file for a checkpoint, each beginning as its tokenizer begins a text."""
     tokenizer = load_tokenizer(opened.tokenizer_files, opened.config)
-    limit = opened.config.get("max_position_embeddings", opened.config.get("n_positions"))
-    if isinstance(limit, int) and context > limit:
-        raise BadInput("context", got=context, why=f"the model has {limit} positions", do="use a shorter one")
+    _check_positions(opened, "context", context)
     ids = tokenise(tokenizer, read_text(path))
     _check_known(opened, ids)
     return cut(ids, context, bos_of(tokenizer))
@@ -84,6 +82,7 @@ def rows_of_text(opened: Checkpoint, texts: Iterable[str], length: int, limit: i
 
     limit: no more rows than these, and no more texts are read than they take.
     """
+    _check_positions(opened, "length", length)
     tokenizer = load_tokenizer(opened.tokenizer_files, opened.config)
     bos = bos_of(tokenizer)
     wanted = limit * (length if bos is None else length - 1)
@@ -105,6 +104,12 @@ def rows_of_text(opened: Checkpoint, texts: Iterable[str], length: int, limit: i
             do="give more text or a shorter length",
         )
     return np.stack(windows)
+
+
+def _check_positions(opened: Checkpoint, what: str, length: int) -> None:
+    limit = context_limit(opened.config)
+    if limit is not None and length > limit:
+        raise BadInput(what, got=length, why=f"the model has {limit} positions", do=f"use 2 to {limit}")
 
 
 def _check_known(opened: Checkpoint, ids: list[int]) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.text import context_limit
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import Checkpoint
 from aimc_sim.train.evaluation import windows_of_text
 from aimc_sim.train.models import ANALOG_JSON, checkpoint_id, open_for_training
 from aimc_sim.train.recipe import Recipe
+from aimc_sim.train.rows import TokenRows
 from aimc_sim.train.settings import Run
-from aimc_sim.train.shards import TokenRows
 from aimc_sim.train.trainer import STATES, Options, Outcome, Progress, Trainer
 
 
@@ -49,8 +50,14 @@ def run_training(
     vocabulary = opened.config.get("vocab_size")
     if isinstance(vocabulary, int):
         rows.expect(vocabulary)
-    limit = opened.config.get("max_position_embeddings", opened.config.get("n_positions"))
-    width = context or min(512, limit if isinstance(limit, int) else 512)
+    if context is not None and text is None:
+        raise BadInput(
+            "context",
+            got=context,
+            why="it cuts a text to evaluate on, and none is given",
+            do="give one with text (--text), or leave it out",
+        )
+    width = context or min(512, context_limit(opened.config) or 512)
     windows = None if text is None else windows_of_text(opened, text, width)
     run = Run(
         checkpoint=checkpoint_id(opened),

@@ -43,8 +43,9 @@ def save_state(
 
     name = f"step-{state.step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".step-*"):  # of a run that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
     draft = folder / f".{name}"
-    shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     tensors = dict(weights)
     if average is not None:

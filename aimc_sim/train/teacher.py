@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.train.losses import keep_top_k
+from aimc_sim.train.rows import TokenRows
 from aimc_sim.train.sampler import model_id
-from aimc_sim.train.shards import TokenRows, write_atomically
+from aimc_sim.train.shards import write_atomically
 
 INDEX = "teacher.json"
 FORWARD_TOKENS = 4096
@@ -56,9 +58,11 @@ class CachedTeacher:
         for number in range(len(rows.shards())):
             target = _path(folder, number)
             tokens = rows.shard(number)
-            if _answered(target) != len(tokens):  # none yet, or the shard has grown since
+            asked = hashlib.sha256(tokens.tobytes()).hexdigest()
+            if _answered(target) != asked:  # none yet, or the shard has grown or changed since
                 values, indices = _answers(teacher, tokens, k, temperature)
-                write_atomically(target, save({"values": values.half(), "indices": indices.int()}))
+                tensors = {"values": values.half(), "indices": indices.int()}
+                write_atomically(target, save(tensors, metadata={"tokens": asked}))
             if progress is not None:
                 progress("teacher", number + 1, len(rows.shards()))
         return cls(folder, rows)
@@ -94,15 +98,16 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"teacher-{number:06d}.safetensors"
 
 
-def _answered(path: Path) -> int:
-    """Rows that the file answers; 0 where there is none, or none that can be read."""
+def _answered(path: Path) -> str | None:
+    """sha256 of the tokens that the file answers; None where there is no file, or none that can be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return int(file.get_slice("values").get_shape()[0])
+            asked: str | None = (file.metadata() or {}).get("tokens")
+            return asked
     except (OSError, SafetensorError):
-        return 0
+        return None
 
 
 @torch.no_grad()

@@ -27,9 +27,9 @@ from aimc_sim.train.calibration import calibrated_ranges
 from aimc_sim.train.evaluation import HELD_OUT_ROWS, NoisyLoss, held_out, noisy_loss
 from aimc_sim.train.logs import Log, plot_losses
 from aimc_sim.train.losses import cross_entropy, distillation, distillation_top_k
+from aimc_sim.train.rows import TokenRows
 from aimc_sim.train.schedule import learning_rate_factor
 from aimc_sim.train.settings import Run, chip_of
-from aimc_sim.train.shards import TokenRows
 from aimc_sim.train.state import State, check_run, gather_weights, load_state, newest_state, save_state
 from aimc_sim.train.student import begin_ranges, build_student, save_trained
 from aimc_sim.train.teacher import CachedTeacher
@@ -120,9 +120,9 @@ class Trainer:
         newest = newest_state(self.output / STATES)
         if newest is not None:
             check_run(newest, self.run.id)  # before anything is written beside it
-        self._build()
+        self._build(fresh=newest is None)
         self.output.mkdir(parents=True, exist_ok=True)
-        state = self._resume()
+        state = State(0, 0, self.run.id) if newest is None else self._resume(newest)
         log = Log(self.output, step=state.step, tensorboard=self.options.tensorboard) if self._first else None
         outcome = Outcome(self.output, None, speaks=self._first)
         try:
@@ -231,13 +231,12 @@ class Trainer:
 
     # -- building ---------------------------------------------------------------------------------------------
 
-    def _build(self) -> None:
+    def _build(self, *, fresh: bool) -> None:
         from aimc_sim.torch_bridge import attach_clipping, parameter_groups
 
         recipe = self.recipe
         self.hardware = chip_of(recipe, self.run.hardware)
         self._ranges = calibrated_ranges(self.opened, self.hardware, self.rows)
-        fresh = newest_state(self.output / STATES) is None
         model = build_student(self.run, self.opened, self.device, self._ranges, self._micros)
         if self.options.gradient_checkpointing:
             folders.recompute_activations(model)
@@ -351,10 +350,7 @@ class Trainer:
 
     # -- state ------------------------------------------------------------------------------------------------
 
-    def _resume(self) -> State:
-        path = newest_state(self.output / STATES)
-        if path is None:
-            return State(0, 0, self.run.id)
+    def _resume(self, path: Path) -> State:
         state, average = load_state(path, self._inner, self.optimizer, self.run.id)
         self.average.put(average)
         return state

@@ -59,6 +59,11 @@ def test_quantisers_refuse_what_they_cannot_use() -> None:
         quantize_output(x, torch.ones(4), 8)
     with pytest.raises(BadInput, match="two variants"):
         quantize_output(x, 1.0, 8, saturation="none")  # type: ignore[arg-type]
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadInput, match="range"):
+            quantize_input(x, torch.tensor(wrong), 8)
+        with pytest.raises(BadInput, match="bound"):
+            quantize_output(x, torch.tensor([1.0, wrong, 0.0]), 8)
 
 
 def test_quantisers_take_any_layout() -> None:

@@ -160,6 +160,24 @@ def test_product_and_gradients_are_the_formula(variant: dict[str, Any], dtype: t
         np.testing.assert_allclose(to_range.numpy(), wanted[2].numpy(), rtol=10 * close)
 
 
+def test_tiles_that_share_a_range_learn_one() -> None:
+    """∂L/∂β of one β is the sum over its tiles, and it decays by what the whole input clips."""
+    x, w, g = (values(*s, seed=i) for i, s in enumerate([(TOKENS, K), (N, K), (TOKENS, N)], 2))
+    x[:, :64] *= 9  # one tile clips much, the others little: 27 % of all
+    beta = torch.full((4,), 3.0)
+    found = {}
+    for per, unclipped in (("tile", 0.95), ("matrix", 0.95), ("matrix", 0.6)):
+        hardware = chip(tile={"rows": 64}, dac={"range": {"method": "std", "per": per}})
+        plan = plan_for(K, N, hardware, Training(noise=None, range_unclipped=unclipped), "layer")
+        _, bits, lost = cpu.forward(x, w / 50, beta, None, key(), plan)
+        slopes = cpu.backward(g, x, w / 50, beta, key(), bits, lost, plan, True, True, True)[2]
+        found[per, unclipped] = slopes.double()
+    decay = 0.01 * 3.0
+    alone = found["tile", 0.95] - torch.tensor([0, 1, 1, 1]) * decay
+    torch.testing.assert_close(found["matrix", 0.95], alone.sum().expand(4), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found["matrix", 0.6], (alone.sum() + decay).expand(4), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("backward", ["clean", "noisy"])
 def test_wide_layers_in_half_precision_sum_in_full(backward: Any) -> None:
     """More columns than a block takes: the gradient to x is a sum over blocks, and half precision loses none of it."""

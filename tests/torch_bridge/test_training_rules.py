@@ -202,6 +202,12 @@ def test_ranges_survive_saving_and_stay_float32(small: Any) -> None:
         set_step(found, 3)
         set_step(model, 3)
         assert torch.equal(found(small.values(4, 50).bfloat16()), model(small.values(4, 50).bfloat16()))
+    halved = {name: value.bfloat16() for name, value in model.state_dict().items() if "forwards" not in name}
+    fresh.load_state_dict(model.state_dict() | halved, assign=True)
+    kept = analog_layers(fresh)["0"].input_range
+    assert kept is not None
+    assert kept.value.dtype == torch.float32
+    assert kept.value.requires_grad
     optimizer = torch.optim.SGD(copy.deepcopy(fresh).parameters(), lr=0.1)
     assert optimizer.param_groups
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from aimc_sim.errors import BadInput
+from aimc_sim.train.rows import TokenRows, order_of
 from aimc_sim.train.shards import (
     SamplePlan,
-    TokenRows,
-    order_of,
     read_shard,
     rows_for,
     sample_rows_to,

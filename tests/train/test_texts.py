@@ -13,7 +13,7 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.models import load_tokenizer
 from aimc_sim.train.models import open_for_training
-from aimc_sim.train.shards import TokenRows
+from aimc_sim.train.rows import TokenRows
 from aimc_sim.train.texts import shards_of_text
 
 LINES = ["abcdefghij", None, "", "klmnopqrst\n", "uvwxyz"] * 4
@@ -74,8 +74,11 @@ def test_a_file_becomes_rows(tiny_checkpoint: Path, tmp_path: Path) -> None:
     text.write_text("abcdefghij" * 9, encoding="utf-8")
     assert cut(tiny_checkpoint, str(text), tmp_path / "t").shape == (8, 8)
     assert cut(tiny_checkpoint, str(text), tmp_path / "more", tokens=17).shape == (3, 8)
+    with pytest.raises(BadInput, match="256 positions"):
+        cut(tiny_checkpoint, str(text), tmp_path / "u", length=257)
+    (tmp_path / "short.txt").write_text("abcdefghij", encoding="utf-8")
     with pytest.raises(BadInput, match="shorter length"):
-        cut(tiny_checkpoint, str(text), tmp_path / "u", length=200)
+        cut(tiny_checkpoint, str(tmp_path / "short.txt"), tmp_path / "u", length=64)
     for length in (0, 1):
         with pytest.raises(BadInput, match="2 or more"):
             cut(tiny_checkpoint, str(text), tmp_path / "u", length=length)

@@ -77,11 +77,13 @@ def trained(tiny_checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPath
 def test_a_run_that_goes_on_is_the_run_to_the_last_bit(train: Any, trained: Path, tmp_path: Path) -> None:
     chosen = recipe(average=0.9)
     parts = []
+    (tmp_path / "checkpoints" / ".step-00000001").mkdir(parents=True)  # of a process that was killed
     for stop in (3, 2, None):
         options = {"stop_after": stop, "save_every": 2}
         outcome = train(tmp_path, chosen, 8, chips=2, evaluate_every=4, options=options)
         assert outcome.finished == (stop is None)
         parts += outcome.losses
+    assert not list((tmp_path / "checkpoints").glob(".*"))
     whole, again = read_log(trained), read_log(tmp_path)
     assert [row["step"] for row in whole] == [row["step"] for row in again]
     for column in ("loss", "learning_rate", "gradient_norm", "clean_loss", "noisy_loss", "tokens"):
@@ -281,8 +283,9 @@ def test_ranges_begin_row_by_row_under_noise_of_their_own(
 
 def test_a_cached_teacher_answers_a_shard_that_has_grown(tiny_checkpoint: Path, tmp_path: Path) -> None:
     from aimc_sim.train.models import load_plain, open_for_training
+    from aimc_sim.train.rows import TokenRows
     from aimc_sim.train.sampler import plan_for
-    from aimc_sim.train.shards import TokenRows, sample_rows_to
+    from aimc_sim.train.shards import sample_rows_to
     from aimc_sim.train.teacher import CachedTeacher
 
     model = load_plain(open_for_training(tiny_checkpoint)).eval()
@@ -292,6 +295,14 @@ def test_a_cached_teacher_answers_a_shard_that_has_grown(tiny_checkpoint: Path, 
         cached = CachedTeacher.of(model, TokenRows(tmp_path / "tokens"), tmp_path / "teacher", 5, 1.0)
         values, _ = cached.take([rows - 1], 16)
         assert values.shape == (1, 16, 6)
+    before = cached.take([5], 16)[1]
+    other = plan_for(model, length=16, sequences=8, batch=4, seed=1)
+    shutil.rmtree(tmp_path / "tokens")
+    sample_rows_to(model, tmp_path / "tokens", other, 8)
+    changed = TokenRows(tmp_path / "tokens")
+    changed.plan = plan.model_dump(mode="json")  # as of an index beside shards that are another's
+    found = CachedTeacher.of(model, changed, tmp_path / "teacher", 5, 1.0).take([5], 16)[1]
+    assert not torch.equal(found, before), "as many rows, and other tokens"
 
 
 def test_a_cached_teacher_teaches_the_same(train: Any, tmp_path: Path) -> None:
@@ -356,6 +367,13 @@ def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_context_without_a_text_is_refused(train: Any, tmp_path: Path) -> None:
+    """It would cut nothing, and still make another run of the same numbers."""
+    with pytest.raises(BadInput, match="none is given"):
+        train(tmp_path / "new", recipe(), 1, context=16)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_run_that_is_refused_writes_nothing(train: Any, trained: Path, tmp_path: Path) -> None:
     """Neither a folder for hardware that is not simulated, nor a teacher's cache beside another run's checkpoints."""
     with pytest.raises(BadInput, match="does not simulate"):
@@ -390,7 +408,8 @@ def test_a_token_that_the_model_does_not_know_is_found_in_any_shard(
 ) -> None:
     from safetensors.numpy import load_file, save_file
 
-    from aimc_sim.train.shards import TokenRows, shard_path
+    from aimc_sim.train.rows import TokenRows
+    from aimc_sim.train.shards import shard_path
 
     copy = tmp_path / "data"
     shutil.copytree(data, copy)
