@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from itertools import count
 from threading import Lock, local
@@ -63,14 +64,30 @@ def run_blocks(work: Callable[[int, int], object], total: int, block: int) -> No
     bounds = [(start, min(start + block, total)) for start in range(0, total, block)]
     threads = min(num_threads(), len(bounds))
     if threads <= 1 or _alone():
-        for start, stop in bounds:
-            work(start, stop)
+        with _torch_on_one_thread() if _requested == 1 else nullcontext():
+            for start, stop in bounds:
+                work(start, stop)
         return
     openmp = _openmp(sys.modules.get("torch"))
     if openmp is not None:
         _run_in_team(openmp, work, bounds, threads)
         return
     _in_pool(threads, [partial(work, start, stop) for start, stop in bounds])
+
+
+@contextmanager
+def _torch_on_one_thread() -> Iterator[None]:
+    """As inside a team: products that torch shares out among threads have other last bits."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch is not None and hasattr(torch, "get_num_threads") else 1
+    if torch is None or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_region(region: Any, address: int, threads: int) -> None:

@@ -52,14 +52,17 @@ def test_a_product_is_that_of_the_widened_weights(
 def test_threads_and_inference_mode_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(half, "BLOCK_WEIGHTS", 64 * 64)
     layer = HalfLinear(tensor("weight", 700, 64).bfloat16(), transposed=False, has_bias=False)
-    x, before, found = tensor("x", 9, 64), parallel.num_threads(), []
+    x, own, found = tensor("x", 9, 64), torch.get_num_threads(), []
+    torch.set_num_threads(2)  # whatever the suite runs on: a product of torch's own would be on two
     try:
         for threads in (1, 2, 5):
             parallel.set_num_threads(threads)
             with torch.inference_mode(threads > 1):
                 found.append(layer(x).clone().numpy())
+        assert torch.get_num_threads() == 2
     finally:
-        parallel.set_num_threads(before)
+        parallel.set_num_threads(None)
+        torch.set_num_threads(own)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
 
