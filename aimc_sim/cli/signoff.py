@@ -221,7 +221,7 @@ def _check_no_task_option(of_task: Mapping[str, Any]) -> None:
 
 def _show_plan(resolved: Resolved, asked: Asked, weights: WeightFile, as_json: bool) -> None:
     """What would run, and what the margins need, by what the plan file expects."""
-    from aimc_sim.signoff.needs import needs_of
+    from aimc_sim.signoff.needs import needs_of, spoken_need
     from aimc_sim.signoff.plan import cells_of
 
     plan = resolved.plan
@@ -244,7 +244,7 @@ def _show_plan(resolved: Resolved, asked: Asked, weights: WeightFile, as_json: b
     for key, value in document.items():
         typer.echo(f"{key}: {value}")
     for each in needs:
-        typer.echo("power: " + ", ".join(f"{key} {value}" for key, value in each.items()))
+        typer.echo("power of " + spoken_need(each))
 
 
 _OPTIONS = {

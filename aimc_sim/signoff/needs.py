@@ -15,13 +15,30 @@ if TYPE_CHECKING:
 
 def needs_of(resolved: Resolved, asked: Asked, weight_file: WeightFile) -> list[dict[str, Any]]:
     """One table a task that something is expected of, JSON-ready: the power of this study, and how many chips or items
-    would reach the target; None where no number does. A text file is cut into windows to count them."""
-    found = []
+    would reach the target; None where no number does. A text file is cut into windows to count them.
+
+    alpha is what Holm's correction leaves the first of several tasks: no task needs more.
+    """
+    found, alpha = [], resolved.plan.alpha / len(resolved.plan.tasks)
     for task, expect in zip(resolved.plan.tasks, asked.expectations, strict=True):
         if expect is not None:
             items = expect.items or _items(task, resolved, weight_file)
-            found.append(_needs(task, expect, items, len(resolved.plan.seeds), resolved.plan.alpha))
+            found.append(_needs(task, expect, items, len(resolved.plan.seeds), alpha))
     return found
+
+
+def spoken_need(need: dict[str, Any]) -> str:
+    """One line of what `needs_of` found."""
+    chips, items = need["chips_needed"], need["items_needed"]
+    more = [
+        "no number of chips" if chips is None else f"{chips} chips",
+        "no number of items" if items is None else f"{items} items",
+    ]
+    return (
+        f"{need['task']}: {need['with_chips']} chips x {need['with_items']} items show the margin "
+        f"of {need['margin']:g} with probability {need['of_this_study']:.2f} (alpha {need['alpha']:g}); {need['target']:g} takes "
+        f"{more[0]} with these items, or {more[1]} with these chips"
+    )
 
 
 def _needs(task: AnyTask, expect: Expect, items: int, chips: int, alpha: float) -> dict[str, Any]:
@@ -34,6 +51,7 @@ def _needs(task: AnyTask, expect: Expect, items: int, chips: int, alpha: float) 
     return {
         "task": task.label,
         "margin": margin,
+        "alpha": alpha,
         "of_this_study": power(expected, chips, items, margin, alpha),
         "target": target,
         "chips_needed": of_chips.chips if of_chips.enough else None,

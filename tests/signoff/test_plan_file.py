@@ -89,9 +89,10 @@ def test_a_dry_run_says_what_the_margin_needs_and_computes_nothing(folder: Path)
     ]
     expected = Expected(1.0, 2.0, 5.0, 0.0)
     for each in (samples, page):
-        assert each["of_this_study"] == power(expected, 2, each["with_items"], each["margin"])
-    assert samples["chips_needed"] == needed(expected, 50.0, items=3).chips
-    assert page["items_needed"] == needed(expected, 40.0, chips=2).items
+        assert each["of_this_study"] == power(expected, 2, each["with_items"], each["margin"], 0.0125)
+    assert samples["chips_needed"] == needed(expected, 50.0, items=3, alpha=0.0125).chips
+    assert not needed(expected, 40.0, chips=2, alpha=0.0125).enough, "of two chips, at half the alpha"
+    assert page["items_needed"] is None
     assert not (folder / "out").exists()
 
 
