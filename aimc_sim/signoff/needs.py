@@ -34,11 +34,10 @@ def spoken_need(need: dict[str, Any]) -> str:
         "no number of chips" if chips is None else f"{chips} chips",
         "no number of items" if items is None else f"{items} items",
     ]
-    return (
-        f"{need['task']}: {need['with_chips']} chips x {need['with_items']} items show the margin "
-        f"of {need['margin']:g} with probability {need['of_this_study']:.2f} (alpha {need['alpha']:g}); {need['target']:g} takes "
-        f"{more[0]} with these items, or {more[1]} with these chips"
-    )
+    study = f"{need['task']}: {need['with_chips']} chips x {need['with_items']} items"
+    shown = f"show the margin of {need['margin']:g} with probability {need['of_this_study']:.2f}"
+    wanted = f"{need['target']:g} takes {more[0]} with these items, or {more[1]} with these chips"
+    return f"{study} {shown} (alpha {need['alpha']:g}); {wanted}"
 
 
 def _needs(task: AnyTask, expect: Expect, items: int, chips: int, alpha: float) -> dict[str, Any]:
