@@ -84,7 +84,7 @@ def lifetime_words(found: dict[str, Any]) -> tuple[str, str]:
     end = (
         f"> {spoken(last)}"
         if crossed is None
-        else f"beyond from {'the start' if first == 0 else spoken(first)} on"
+        else ("none" if first == 0 else f"< {spoken(first)}")
         if crossed == first
         else spoken(crossed)
     )

@@ -37,23 +37,22 @@ def strips(name: str, title: str, rows: Sequence[Strip], margin: float | None, a
     x = Scale(
         low - (0.04 * room if low < 0 else 0.0), high + (0.25 if far else 0.08) * room, left, width - right
     )
+    middles = [
+        top + step * index + (step / 2 if beside or not named else step - 14) for index in range(len(rows))
+    ]
+    # Names that stand above their bars are not struck through.
+    spans = [(cy - 10, cy + 12) for cy in middles] if named and not beside else [(top - 6, height - bottom)]
     parts = []
     for value in ticks(x, 6 if width == WIDE else 4):
-        kind = "base" if value == 0 else "grid"
-        parts.append(
-            f'<line class="{kind}" x1="{x(value)}" x2="{x(value)}" y1="{top - 6}" y2="{height - bottom}"/>'
-        )
+        parts.append(_across("base" if value == 0 else "grid", x(value), spans))
         parts.append(text_at(x(value), height - bottom + 17, f"{value:g}", "label", "middle"))
     parts.append(text_at((left + width - right) / 2, height - 4, axis, "axis", "middle"))
     if margin is not None:
         at = x(margin) if not far else width - right
-        line = (
-            "" if far else f'<line class="margin" x1="{at}" x2="{at}" y1="{top - 8}" y2="{height - bottom}"/>'
-        )
+        line = "" if far else _across("margin", at, [(spans[0][0] - 2, spans[0][1]), *spans[1:]])
         anchor = "end" if far or at > width - right - 48 else "start" if at < left + 48 else "middle"
         parts += [line, text_at(at, 12, f"margin {margin:g}{' →' if far else ''}", "margin-label", anchor)]
-    for index, row in enumerate(rows):
-        cy = top + step * index + (step / 2 if beside or not named else step - 14)
+    for cy, row in zip(middles, rows, strict=True):
         if beside:
             parts.append(text_at(left - 12, cy + 4.5, _short(row.label, 30), "name", "end"))
         elif named:
@@ -72,6 +71,12 @@ def strips(name: str, title: str, rows: Sequence[Strip], margin: float | None, a
     )
     limit = "" if margin is None else f" The margin is {margin:g}."
     return drawing(f"{name}-{width}", width, height, title, f"{axis}: {listed}.{limit}", parts)
+
+
+def _across(kind: str, at: float, spans: Sequence[tuple[float, float]]) -> str:
+    return "".join(
+        f'<line class="{kind}" x1="{at}" x2="{at}" y1="{low:g}" y2="{high:g}"/>' for low, high in spans
+    )
 
 
 def _short(label: str, letters: int) -> str:

@@ -79,7 +79,7 @@ def test_the_first_screen_in_words(answers: dict[str, Any], plan_with: Any, fake
     assert text.word == "Not shown", "the interval holds the margin"
     assert headline_of(report.document_of(fake.run_fake(plan_with(margin_nats=0.1)))).word == "Fail"
     lost = {"crossed_s": 60.0, "shown_s": None, "first_s": 60.0, "last_s": 3600.0}
-    assert lifetime_words(lost) == ("beyond from 1 minute on", "not shown at any time")
+    assert lifetime_words(lost) == ("< 1 minute", "not shown at any time")
 
 
 def test_holm_over_tasks_reaches_the_verdict(plan_with: Any, fake: Any) -> None:
