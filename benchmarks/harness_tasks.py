@@ -2,7 +2,10 @@
 
 Rival: the harness's own model for transformers (HFLM) around the same mounted chip, called once a cell, with its
 fastest of three batch sizes; start-up, loading of model and rows are left out on both sides, programming and mounting
-are counted on both. Goals: digital scores equal; at least 1.5 times the cells an hour. With --text: perplexity.
+are counted on both. Goals: digital scores equal; at least 1.5 times the cells an hour.
+
+With --text: perplexity of the digital model from its GGUF file, dequantised, and from a Hugging Face folder with the
+same weights in float16, where SmolLM2's known figure (24.193) comes from.
 
 Rows: a folder with ``arc_easy/test.jsonl`` (query, choices, gold) and ``piqa/validation.jsonl`` (goal, sol1, sol2,
 label).
@@ -29,6 +32,7 @@ from benchmarks.harness import Row, machine, show, two_threads
 
 HARDWARE, TIME_S = "hermes-256", 86400.0
 SMOLLM2 = {"arc_easy": (0.510, 0.465), "piqa": (0.640, 0.655)}  # of its GGUF, first 200 questions
+WIKITEXT2 = 24.193  # of the same weights in float16, 32 windows of 1024 tokens
 TASKS = {
     "arc_easy": {
         "dataset_kwargs": {"data_files": {"test": "arc_easy/test.jsonl"}},
@@ -173,8 +177,31 @@ def measure(
     return table, {"seconds": seconds, "batch": batch, "tries": tries, "theirs": theirs}
 
 
-def perplexity_of(checkpoint: Path, text: Path, context: int = 1024, windows: int = 32) -> Row:
-    """Of the digital model on WikiText-2: windows of `context` tokens that do not overlap, their first not scored."""
+def perplexities(checkpoint: Path, text: Path, reference: bool) -> list[Row]:
+    """Of the digital model on WikiText-2, from the checkpoint as it is and from a folder in float16."""
+    with tempfile.TemporaryDirectory() as name:
+        rows = [perplexity_of(checkpoint, text, "")]
+        if checkpoint.suffix != ".h5":
+            rows.append(perplexity_of(half_precision(checkpoint, Path(name)), text, ", float16 folder"))
+    if reference:
+        rows.append(Row("  difference to SmolLM2's known figure", abs(rows[-1].value - WIKITEXT2), "", 5e-4))
+    return rows
+
+
+def half_precision(checkpoint: Path, folder: Path) -> Path:
+    """The checkpoint as a Hugging Face folder whose weights are float16."""
+    import torch
+
+    from aimc_sim.models import open_checkpoint
+    from aimc_sim.train.models import load_plain, save_folder
+
+    opened = open_checkpoint(checkpoint)
+    save_folder(folder, load_plain(opened, torch.float16), opened, {}, {})
+    return folder
+
+
+def perplexity_of(checkpoint: Path, text: Path, which: str, context: int = 1024, windows: int = 32) -> Row:
+    """Of the digital model: windows of `context` tokens that do not overlap, their first not scored."""
     from aimc_sim import WeightFile
     from aimc_sim.evaluate.metrics import score
     from aimc_sim.evaluate.text import load_tokenizer, tokenise
@@ -186,7 +213,9 @@ def perplexity_of(checkpoint: Path, text: Path, context: int = 1024, windows: in
         ids = tokenise(load_tokenizer(weights), joined(text), context * windows)
         found = score(load_digital(weights), cut(ids, context), 1)
     return Row(
-        f"WikiText-2, {int(found.tokens.sum()):,} tokens, context {context}", found.perplexity, "perplexity"
+        f"WikiText-2, {int(found.tokens.sum()):,} tokens, context {context}{which}",
+        found.perplexity,
+        "perplexity",
     )
 
 
@@ -225,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     if options.rows is not None:
         rows += measure(checkpoint, options.rows, options.limit, options.cells, options.model is None)[0]
     if options.text is not None:
-        rows.append(perplexity_of(checkpoint, options.text))
+        rows += perplexities(checkpoint, options.text, options.model is None)
     if options.json:
         print(json.dumps([asdict(row) for row in rows]))
     else:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness_tasks import joined, measure
+import numpy as np
+
+from aimc_sim.testing import assert_bits
+from benchmarks.harness_tasks import half_precision, joined, measure
 
 
 def test_digital_scores_are_those_of_the_harness(
@@ -22,6 +25,17 @@ def test_digital_scores_are_those_of_the_harness(
     assert all(row.met for row in differences)
     assert table[-1].name == "ours over theirs"
     assert {side: len(seconds) for side, seconds in found["seconds"].items()} == {"ours": 1, "plain": 1}
+
+
+def test_a_folder_in_half_precision(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    from aimc_sim.models import open_checkpoint
+
+    whole = {tensor.name: tensor for tensor in open_checkpoint(tiny_checkpoint).tensors()}
+    found = list(open_checkpoint(half_precision(tiny_checkpoint, tmp_path / "half")).tensors())
+    assert {tensor.name for tensor in found} == set(whole)
+    for tensor in found:
+        assert tensor.dtype == "float16"
+        assert_bits(tensor.bits, whole[tensor.name].bits.astype(np.float16))
 
 
 def test_rows_of_a_text_are_joined_with_blank_lines(tmp_path: Path) -> None:
