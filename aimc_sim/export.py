@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,10 +17,12 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import key_of
 from aimc_sim.sampling import Progress, sample_tokens
 from aimc_sim.weightfile import Calibration, MatrixInfo, WeightFile
+from aimc_sim.weightfile_adapters import AdapterInfo
 from aimc_sim.weightfile_write import WeightFileWriter
 
 if TYPE_CHECKING:
     from aimc_sim.models import Checkpoint
+    from aimc_sim.models.peft_adapter import LowRank
 
 SEQUENCE_LENGTH = 128
 _VERSIONS = ("aimc-sim", "torch", "transformers", "numpy", "h5py")
@@ -43,7 +46,7 @@ def export(
     file, a preset's name, a TOML file or a Hardware. calibration_tokens: how much text calibration sees, in
     sequences of 128; 0 skips calibration. The text is the model's own (from BOS, with ``seed``), unless ``text``
     (tokenised, cut to calibration_tokens) or ``token_ids`` (S, L) is given. base_alone: leave out the low-rank adapter
-    of a checkpoint that has one, which a weight file does not hold; without it such a checkpoint is refused.
+    of a checkpoint that has one; otherwise it goes into the file, and calibration sees base and adapter together.
     progress: called as (stage, done, total), stages "tensors" (bytes), "sample" (tokens) and "calibrate" (sequences).
 
     Nothing appears under ``path`` unless everything succeeded. Raises BadInput for a checkpoint, text or disk that
@@ -55,16 +58,10 @@ def export(
     _check_request(calibration_tokens, text, token_ids)
     key_of(seed)  # refuses what is no seed, before anything is written
     opened = open_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
-    if opened.adapter is not None and not base_alone:
-        raise BadInput(
-            "checkpoint",
-            got=str(opened.adapter),
-            why="a digital adapter belongs to these weights, and a weight file holds no adapter",
-            do="export the base alone with --base-alone (base_alone=True); it scores as it did before training",
-        )
+    adapters = () if base_alone else opened.adapters
     spec.placement.check([(item.name, item.role) for item in opened.candidates])
-    with WeightFileWriter(path, expected_bytes=opened.nbytes) as writer:
-        _write_model(writer, opened, spec, progress)
+    with WeightFileWriter(path, expected_bytes=_bytes_of(opened, adapters)) as writer:
+        _write_model(writer, opened, adapters, spec, progress)
         if calibration_tokens or token_ids is not None:
             _calibrate(writer, opened, calibration_tokens, text, token_ids, seed, progress)
         return writer.finish()
@@ -83,7 +80,11 @@ def _check_request(tokens: int, text: str | None, token_ids: npt.NDArray[Any] | 
 
 
 def _write_model(
-    writer: WeightFileWriter, opened: Checkpoint, spec: Hardware, progress: Progress | None
+    writer: WeightFileWriter,
+    opened: Checkpoint,
+    adapters: tuple[LowRank, ...],
+    spec: Hardware,
+    progress: Progress | None,
 ) -> None:
     # Documents first, so that a preview has them.
     writer.add_document("config.json", opened.config)
@@ -91,16 +92,24 @@ def _write_model(
     writer.add_document("hardware.toml", spec.to_toml().encode())
     for name, data in opened.tokenizer_files.items():
         writer.add_tokenizer_file(name, data)
-    done, total = 0, opened.nbytes
-    for tensor in opened.tensors():
+    table = tuple(AdapterInfo.of(adapter.matrix, adapter.scale) for adapter in adapters)
+    beside = (adapter.tensors(info.a, info.b) for adapter, info in zip(adapters, table, strict=True))
+    done, total = 0, _bytes_of(opened, adapters)
+    for tensor in chain(opened.tensors(), *beside):
         writer.add_tensor(tensor.name, tensor.bits, tensor.dtype)
         done += tensor.bits.nbytes
         if progress is not None:
             progress("tensors", done, total)
     writer.set_matrices(matrix_table(opened))
+    writer.set_adapters(table)
     for name, ranges in opened.ranges.items():
         writer.add_ranges(name, ranges)
-    writer.add_document("provenance.json", opened.source | {"versions": _versions()})
+    files = opened.source["files"] + (opened.adapter_source if adapters else [])
+    writer.add_document("provenance.json", opened.source | {"files": files, "versions": _versions()})
+
+
+def _bytes_of(opened: Checkpoint, adapters: tuple[LowRank, ...]) -> int:
+    return opened.nbytes + sum(adapter.nbytes for adapter in adapters)
 
 
 def matrix_table(opened: Checkpoint) -> tuple[MatrixInfo, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.weightfile_adapters import Adapter, AdapterInfo
 from aimc_sim.weightfile_checks import check_config, check_finite_table, check_token_ids, embedded_hardware
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Manifest(NamedTuple):
     matrices: tuple[MatrixInfo, ...]
     calibration_source: str | None
     datasets: dict[str, Entry]
+    adapters: tuple[AdapterInfo, ...] = ()
 
     def to_json(self) -> bytes:
         """Canonical bytes: keys sorted, no spaces, ASCII."""
@@ -107,7 +109,10 @@ class Manifest(NamedTuple):
         return hashlib.sha256(_canonical(self._document(NOT_IN_ID))).hexdigest()
 
     def _document(self, without: frozenset[str]) -> dict[str, object]:
+        # Without adapters there is no word of them: the ids of files that never had any stay.
+        adapters = {"adapters": [asdict(adapter) for adapter in self.adapters]} if self.adapters else {}
         return {
+            **adapters,
             "format": FORMAT,
             "schema": SCHEMA,
             "matrices": [asdict(matrix) for matrix in self.matrices],
@@ -150,6 +155,7 @@ class WeightFile:
         self.id = self._manifest.content_id()
         self.matrices = self._manifest.matrices
         self._by_name = {matrix.name: matrix for matrix in self.matrices}
+        self.adapters = self._manifest.adapters
         # Copy-on-write: torch wants writable memory, and nothing that it does may reach the file.
         with self.path.open("rb") as stream:
             self._private = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -241,7 +247,7 @@ class WeightFile:
 
     @cached_property
     def digital_names(self) -> tuple[str, ...]:
-        """Tensors that never enter a crossbar: embeddings, norms, biases."""
+        """Tensors that never enter a crossbar: embeddings, norms, biases, adapters."""
         analog = {f"{matrix.name}.weight" for matrix in self.matrices}
         return tuple(name for name in self.tensor_names if name not in analog)
 
@@ -260,6 +266,21 @@ class WeightFile:
                 do="pick a name from WeightFile.tensor_names",
             )
         return Tensor(self._view(path), self._manifest.datasets[path].dtype)
+
+    @cached_property
+    def adapter_ranks(self) -> dict[str, int]:
+        """Rank of every low-rank adapter, by the name of its matrix; empty in a file without any."""
+        return {item.matrix: self._manifest.datasets[f"tensors/{item.a}"].shape[0] for item in self.adapters}
+
+    def adapter(self, name: str) -> Adapter | None:
+        """The low-rank adapter beside a matrix, whole and finite; None where it has none."""
+        matrix = self.matrix(name).name
+        info = next((item for item in self.adapters if item.matrix == matrix), None)
+        if info is None:
+            return None
+        for path in (f"tensors/{info.a}", f"tensors/{info.b}"):
+            check_finite_table(path, to_float32(self._checked(path), self._manifest.datasets[path].dtype))
+        return Adapter(self.tensor(info.a), self.tensor(info.b), info.scale)
 
     @property
     def tied(self) -> bool:

@@ -111,7 +111,8 @@ def check_model(weight_file: WeightFile, model: Any) -> None:
     from aimc_sim.models.families import candidates
 
     source = {f"{matrix.name}.weight": matrix.tensor for matrix in weight_file.matrices}
-    stored, used = set(weight_file.tensor_names), set[str]()
+    stored = set(weight_file.tensor_names)
+    used = {name for adapter in weight_file.adapters for name in (adapter.a, adapter.b)}
     for name, parameter in model.named_parameters():
         tensor, shape = source.get(name, name), tuple(parameter.shape)
         if tensor not in stored:

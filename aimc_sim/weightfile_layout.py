@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
 from aimc_sim.weightfile import FORMAT, NUMPY_DTYPE, SCHEMA, TENSOR_DTYPES, Entry, Manifest, MatrixInfo
+from aimc_sim.weightfile_adapters import check_adapters, parse_adapters
 
 ALIGNMENT = 64
 MANIFEST_LIMIT = 256 << 20  # bytes; a million tensors need less
@@ -314,11 +315,11 @@ def parse_manifest(document: Any) -> Manifest:
     source = None if calibration is None else calibration["source"]
     if not (source is None or isinstance(source, str)):
         raise TypeError("calibration.source is not text")
-    return Manifest(matrices, source, datasets)
+    return Manifest(matrices, source, datasets, parse_adapters(document))
 
 
 def check_matrices(manifest: Manifest) -> None:
-    """Every matrix has a tensor of its shape, its ordinal is its place, and its moments have its width."""
+    """Every matrix has a tensor of its shape and stands at its ordinal; moments have its width, its adapter fits it."""
     shapes = manifest.datasets
     names = [matrix.name for matrix in manifest.matrices]
     if len(set(names)) != len(names):
@@ -355,3 +356,4 @@ def check_matrices(manifest: Manifest) -> None:
     tokens = shapes.get("calibration/token_ids")
     if tokens is not None and (tokens.dtype != "int32" or len(tokens.shape) != 2):
         raise BadInput("calibration/token_ids", got=tokens.shape, why="it must be (S, L) int32", do=_AGAIN)
+    check_adapters(manifest)

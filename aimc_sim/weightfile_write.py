@@ -37,6 +37,7 @@ from aimc_sim.weightfile import (
     Moments,
     WeightFile,
 )
+from aimc_sim.weightfile_adapters import AdapterInfo
 from aimc_sim.weightfile_layout import ALIGNMENT, GROUPS, Layout, check_matrices
 
 _OVERHEAD = 32 << 20  # bytes that metadata, tokenizer and calibration may take beside the tensors
@@ -61,6 +62,7 @@ class WeightFileWriter:
         self._entries: dict[str, Entry] = {}
         self._offsets: dict[str, int] = {}
         self._matrices: tuple[MatrixInfo, ...] = ()
+        self._adapters: tuple[AdapterInfo, ...] = ()
         self._source: str | None = None
         self._finished = False
         parent = self.path.absolute().parent
@@ -133,6 +135,10 @@ class WeightFileWriter:
         """Record the full list of candidates, in order of their ordinals."""
         self._matrices = matrices
 
+    def set_adapters(self, adapters: tuple[AdapterInfo, ...]) -> None:
+        """Record the low-rank adapters, in the order of their matrices; their tensors are added like any other."""
+        self._adapters = adapters
+
     def add_calibration(self, calibration: Calibration) -> None:
         """Store the calibration text: token_ids (S, L) int32."""
         self._source = calibration.source
@@ -149,12 +155,11 @@ class WeightFileWriter:
 
     def preview(self) -> WeightFile:
         """The unfinished file, open for reading: what was added so far can be used while more is added."""
-        manifest = Manifest(self._matrices, self._source, dict(self._entries))
-        return WeightFile(self._temporary, _layout=Layout(manifest, dict(self._offsets), None))
+        return WeightFile(self._temporary, _layout=Layout(self._manifest(), dict(self._offsets), None))
 
     def finish(self) -> WeightFile:
         """Write manifest and seal, sync, rename, and open the result."""
-        manifest = Manifest(self._matrices, self._source, dict(self._entries))
+        manifest = self._manifest()
         check_matrices(manifest)
         with self._reporting():
             self._add("manifest", np.frombuffer(manifest.to_json(), np.uint8), "uint8")
@@ -175,6 +180,9 @@ class WeightFileWriter:
         os.close(self._fd)
         _sync_folder(self.path.absolute().parent)
         return WeightFile(self.path)
+
+    def _manifest(self) -> Manifest:
+        return Manifest(self._matrices, self._source, dict(self._entries), self._adapters)
 
     # -- context ----------------------------------------------------------------------------------------------
 

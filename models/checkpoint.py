@@ -19,6 +19,8 @@ from aimc_sim.models.families import Candidate, candidates, model_type, skeleton
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from aimc_sim.models.peft_adapter import LowRank
+
 # Tables that old checkpoints store although the model computes them.
 RECOMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.attn\.(masked_)?bias)$")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -133,6 +135,20 @@ class Checkpoint:
         """Folder of the low-rank adapter that belongs to these weights; None where there is none."""
         found: Path | None = getattr(self._reader, "adapter", lambda: None)()
         return found
+
+    @cached_property
+    def adapters(self) -> tuple[LowRank, ...]:
+        """What that folder holds, matrix by matrix, in their order. BadInput where it cannot be represented."""
+        from aimc_sim.models.peft_adapter import read_adapter
+
+        return () if self.adapter is None else read_adapter(self.adapter, self.candidates)
+
+    @property
+    def adapter_source(self) -> list[dict[str, Any]]:
+        """Provenance of the adapter, as ``source`` has it of the weights; empty where there is none."""
+        from aimc_sim.models.peft_adapter import adapter_files
+
+        return [] if self.adapter is None else [_describe(path) for path in adapter_files(self.adapter)]
 
     def tensors(self) -> Iterator[SourceTensor]:
         """Every parameter once, one in memory at a time. Raises BadInput at the first that is not finite."""

@@ -24,7 +24,9 @@ DTYPES = {"F32": ("float32", "<f4"), "F16": ("float16", "<f2"), "BF16": ("bfloat
 _AGAIN = "download the checkpoint again"
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """Where a tensor lies in a safetensors file: the byte at which its data begins, and what it is."""
+
     file: Path
     offset: int
     info: TensorInfo
@@ -46,10 +48,7 @@ class FolderReader:
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """The bits of one tensor, read rather than mapped, so that memory holds one at a time."""
-        place = self._places[name]
-        code = next(code for label, code in DTYPES.values() if label == place.info.dtype)
-        count = int(np.prod(place.info.shape, dtype=np.int64))
-        return np.fromfile(place.file, dtype=code, count=count, offset=place.offset).reshape(place.info.shape)
+        return read_bits(self._places[name])
 
     def ranges(self) -> dict[str, list[float]]:
         """Learned input ranges by matrix name, as training for a chip wrote them; empty elsewhere."""
@@ -77,7 +76,14 @@ class FolderReader:
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
-def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
+def read_bits(place: Place) -> npt.NDArray[Any]:
+    """The bits of one tensor; bfloat16 as uint16."""
+    code = next(code for label, code in DTYPES.values() if label == place.info.dtype)
+    count = int(np.prod(place.info.shape, dtype=np.int64))
+    return np.fromfile(place.file, dtype=code, count=count, offset=place.offset).reshape(place.info.shape)
+
+
+def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, Place]]:
     if (folder / INDEX).is_file():
         weight_map = read_json(folder / INDEX, required=True).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
@@ -98,10 +104,10 @@ def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
             why=why,
             do=f"provide {SINGLE}, or its shards with {INDEX}",
         )
-    places: dict[str, _Place] = {}
+    places: dict[str, Place] = {}
     for name in names:
         check_shard_name(name, folder / INDEX)
-        for tensor, place in _read_header(folder / name).items():
+        for tensor, place in read_header(folder / name).items():
             # A shard may hold more than the index says; the index decides.
             if weight_map is None or weight_map.get(tensor) == name:
                 places[tensor] = place
@@ -116,7 +122,7 @@ def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, _Place]]:
     return tuple(folder / name for name in names), places
 
 
-def _read_header(path: Path) -> dict[str, _Place]:
+def read_header(path: Path) -> dict[str, Place]:
     """Where each tensor lies. The library checks the header against the file's size; we read only its facts."""
     from safetensors import SafetensorError, safe_open
 
@@ -147,7 +153,7 @@ def _read_header(path: Path) -> dict[str, _Place]:
                 do="convert the checkpoint to one of these",
             )
         info = TensorInfo(tuple(item["shape"]), DTYPES[item["dtype"]][0])
-        places[name] = _Place(path, 8 + length + item["data_offsets"][0], info)
+        places[name] = Place(path, 8 + length + item["data_offsets"][0], info)
     return dict(sorted(places.items(), key=lambda pair: pair[1].offset))
 
 

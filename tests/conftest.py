@@ -58,6 +58,12 @@ def local_tasks() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def adapted() -> ModuleType:
+    """The module tests/adapted.py."""
+    return _beside("adapted")
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder with a two-layer Llama (tests/tiny.py)."""
     tiny = _beside("tiny")

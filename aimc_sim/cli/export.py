@@ -20,7 +20,7 @@ def command(
     text: Path | None = typer.Option(None, help="Calibrate on this text, not on the model's own samples."),
     seed: int = typer.Option(0, help="Seed of the model's own samples."),
     base_alone: bool = typer.Option(
-        False, "--base-alone", help="Leave out the adapter of a checkpoint that has one."
+        False, "--base-alone", help="Leave out the low-rank adapter of a checkpoint that has one."
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output where it exists."),
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
@@ -58,12 +58,16 @@ def command(
                 "bytes": size,
                 "matrices": len(weights.matrices),
                 "analog_weights": count,
+                "adapters": len(weights.adapters),
                 "hardware": chosen.name,
                 "hardware_id": chosen.id,
             }
         )
     else:
-        typer.echo(f"{output}: {count:,} weights in {len(weights.matrices)} matrices, {size / 1e6:,.1f} MB")
+        beside = f" and {len(weights.adapters)} adapters" if weights.adapters else ""
+        typer.echo(
+            f"{output}: {count:,} weights in {len(weights.matrices)} matrices{beside}, {size / 1e6:,.1f} MB"
+        )
         typer.echo(f"id {weights.id}, default hardware {chosen.name}")
 
 

@@ -43,6 +43,10 @@ def describe(weights: WeightFile) -> dict[str, Any]:
         "tied_head": weights.tied,
         "matrices": [asdict(matrix) for matrix in weights.matrices],
         "digital": list(weights.digital_names),
+        "adapters": [
+            {"matrix": adapter.matrix, "rank": weights.adapter_ranks[adapter.matrix], "scale": adapter.scale}
+            for adapter in weights.adapters
+        ],
         "calibration": _calibration(weights),
         "hardware": weights.hardware.model_dump(mode="json"),
         "hardware_id": weights.hardware.id,
@@ -71,6 +75,12 @@ def _calibration(weights: WeightFile) -> dict[str, Any] | None:
     return {"source": calibration.source, "sequences": sequences, "length": length}
 
 
+def _adapters(weights: WeightFile) -> str:
+    ranks = sorted(set(weights.adapter_ranks.values()))
+    stated = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+    return f"low rank, digital: {stated}, beside {len(weights.adapters)} of {len(weights.matrices)} matrices"
+
+
 def _print(weights: WeightFile, every_matrix: bool) -> None:
     seen = _calibration(weights)
     text = f"{seen['sequences']} × {seen['length']} tokens, {seen['source']}" if seen else "none"
@@ -80,6 +90,7 @@ def _print(weights: WeightFile, every_matrix: bool) -> None:
         "model": f"{_architecture(weights)}, {_analog_weights(weights):,} weights in {len(weights.matrices)} matrices"
         + (", head tied to the embedding" if weights.tied else ""),
         "digital": f"{len(weights.digital_names)} tensors",
+        **({"adapter": _adapters(weights)} if weights.adapters else {}),
         "calibration": text,
         "hardware": f"{weights.hardware.name} ({weights.hardware.id})",
     }

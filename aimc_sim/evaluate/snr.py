@@ -97,7 +97,8 @@ def watched(model: Any, seen: Probe, picked: npt.NDArray[np.int64]) -> Iterator[
 
     with ExitStack() as stack:
         for name in seen.names:
-            handle = model.get_submodule(name).register_forward_hook(watch(name))
+            # Ahead of an adapter's own hook: the product is what tiles compute, without the adapter.
+            handle = model.get_submodule(name).register_forward_hook(watch(name), prepend=True)
             stack.callback(handle.remove)
         yield
 

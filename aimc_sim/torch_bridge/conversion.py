@@ -13,6 +13,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import candidates
 from aimc_sim.torch_bridge import clipping  # from here on, updates of what is converted are watched
+from aimc_sim.torch_bridge.adapter import adapter_of
 from aimc_sim.torch_bridge.chips import mount_seed
 from aimc_sim.torch_bridge.training_layer import TrainingLinear
 from aimc_sim.torch_bridge.training_spec import Training
@@ -82,6 +83,13 @@ def layer_from(
             got=type(linear).__name__,
             why="only a Linear or a transformers Conv1D is one product with a static matrix",
             do="convert such layers only, or keep this one digital",
+        )
+    if adapter_of(linear) is not None:
+        raise BadInput(
+            name,
+            got="a layer with a low-rank adapter",
+            why="conversion takes its weights, and the adapter would be left out",
+            do="convert the checkpoint without the adapter, and add one to the converted model",
         )
     weight, bias = linear.weight, linear.bias
     if not isinstance(weight, nn.Parameter) or not (bias is None or isinstance(bias, nn.Parameter)):

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from aimc_sim.errors import BadInput
+from aimc_sim.torch_bridge.adapter import LowRank
 from aimc_sim.torch_bridge.half import HalfLinear
 from aimc_sim.torch_bridge.linear import AnalogLinear
 
@@ -189,7 +190,10 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, model: Any, digital: frozenset[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.digital = digital
+        # Adapters are digital whatever the placement says.
+        self.digital = digital | {
+            path for path, module in model.named_modules() if isinstance(module, LowRank)
+        }
         self.tally: dict[tuple[str, str, str], _Tally] = {}
         self.analog = [module.matrix_name for module in model.modules() if isinstance(module, AnalogLinear)]
         self._memory = _Memory.of(model)

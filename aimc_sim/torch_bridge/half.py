@@ -19,6 +19,9 @@ from torch.nn import functional
 from aimc_sim.kernels.parallel import run_blocks
 
 BLOCK_WEIGHTS = 1 << 20  # widened at once by a thread: 4 MB
+BLOCK_OUTPUTS = (
+    1 << 12
+)  # at most, so that some outputs of a matrix of low rank cost little more than their own
 COLUMN_UNIT = 64
 
 
@@ -89,7 +92,7 @@ class HalfOutputs(nn.Module):
 
 def _block(rows: int) -> int:
     """Outputs that one thread computes at a time."""
-    return max(COLUMN_UNIT, BLOCK_WEIGHTS // rows // COLUMN_UNIT * COLUMN_UNIT)
+    return max(COLUMN_UNIT, min(BLOCK_OUTPUTS, BLOCK_WEIGHTS // rows // COLUMN_UNIT * COLUMN_UNIT))
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:

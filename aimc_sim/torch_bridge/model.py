@@ -12,6 +12,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import generation_defaults
 from aimc_sim.models.families import skeleton
+from aimc_sim.torch_bridge.adapter import LowRank, attach
 from aimc_sim.torch_bridge.half import HalfEmbedding, HalfLinear
 from aimc_sim.torch_bridge.linear import AnalogLinear
 from aimc_sim.torch_bridge.rows import RowNames
@@ -96,6 +97,7 @@ def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTraine
             )
         value = stored_tensor(weight_file.digital(tensor_name)).to(torch.float32)
         _put(model, name, nn.Parameter(value, requires_grad=False))
+    _put_adapters(model, weight_file)
     _set_generation_defaults(model, weight_file)
     if analog:
         _name_rows(model)
@@ -120,6 +122,17 @@ def _put_layers(model: PreTrainedModel, weight_file: WeightFile, analog: tuple[M
             table = weight_file.digital(f"{name}.weight")
             if table.dtype != "float32":
                 _put(model, name, HalfEmbedding(stored_tensor(table), module))
+
+
+def _put_adapters(model: PreTrainedModel, weight_file: WeightFile) -> None:
+    """Give every adapted matrix its adapter, whatever layer computes it."""
+    for info in weight_file.adapters:
+        found = weight_file.adapter(info.matrix)
+        assert found is not None
+        down, up = (
+            HalfLinear(stored_tensor(stored), transposed=False, has_bias=False) for stored in found[:2]
+        )
+        attach(model.get_submodule(info.matrix), LowRank(down, up, found.scale))
 
 
 def _put(model: PreTrainedModel, name: str, value: nn.Module | nn.Parameter) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
+from aimc_sim.torch_bridge.adapter import adapter_of, attach
 from aimc_sim.torch_bridge.half import HalfLinear
 from aimc_sim.torch_bridge.linear import AnalogLinear
 from aimc_sim.torch_bridge.model import build_model, load_digital
@@ -162,7 +163,10 @@ class StreamedModel:
     @contextmanager
     def head(self, first: int, last: int) -> Iterator[None]:
         """Inside, the head is its outputs first … last-1: one of ``pieces``, or any where the head is digital."""
-        self._put_head(self._outputs(first, last))
+        part, adapter = self._outputs(first, last), adapter_of(self._head)
+        if adapter is not None:
+            attach(part, adapter.outputs(first, last))
+        self._put_head(part)
         try:
             yield
         finally:

