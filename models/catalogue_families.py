@@ -24,6 +24,7 @@ class MatrixShape:
     stage: int
     count: int = 1
     active: int = 1
+    adapter: int = 0  # rank of the low-rank adapter beside it, which is digital; 0: none
 
     @property
     def weights(self) -> int:

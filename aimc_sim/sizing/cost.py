@@ -327,7 +327,7 @@ def _stages(
     for index, group in enumerate(groups):
         members = [(i, column) for i, column in enumerate(matrices) if column.group == index]
         _, digital_ns, router_ns = digital(designs, group, scenario)
-        slow = dict(zip([i for i, column in members if not column.analog], digital_ns, strict=True))
+        slow = dict(zip([i for i, _ in members], digital_ns, strict=True))
         for stage in sorted({column.stage for _, column in members}):
             here = [(i, column) for i, column in members if column.stage == stage]
             if router_ns and any(column.count > 1 for _, column in here):
@@ -345,8 +345,9 @@ def _stages(
             if ahead:
                 times["digital"] = ahead
                 taken = taken + ahead
-            if len(tiled) < len(here):
-                times["digital"] = ahead + np.maximum(max(slow[i] for i, _ in here if i in slow) - taken, 0.0)
+            beside = max(slow[i] for i, _ in here)  # digital matrices and adapters, while the tiles work
+            if beside:
+                times["digital"] = ahead + np.maximum(beside - taken, 0.0)
             names.append((index, "+".join(column.role for _, column in here)))
             steps.append(times)
             if stage == group.attention_after and group.attention_macs:

@@ -1,4 +1,4 @@
-"""What is digital beside the tiles: attention and its cache, matrices that are not in tiles, transforms of inputs."""
+"""What is digital beside the tiles: attention and its cache, matrices not in tiles, adapters, transforms of inputs."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def attention(designs: Designs, groups: tuple[Group, ...], scenario: Scenario) -
 
 
 def digital(designs: Designs, group: Group, scenario: Scenario) -> tuple[float, list[float], float]:
-    """pJ a token, ns of each digital matrix, ns of the router, of one layer: 8-bit weights, read once for a prompt."""
+    """pJ a token, ns of what is digital of each matrix, ns of the router, of one layer: 8-bit weights, read once for a
+    prompt. Of a matrix in tiles that is its adapter, of another the matrix as well."""
     units = designs.profile.digital
     prompt = scenario.context if scenario.phase == "prefill" else 1
     last_only = prompt if group.layers == (-1,) else 1  # logits of a prompt's last token
     energy, times = group.router_macs * units.of("energy_mac"), []
     for shape, analog in zip(group.matrices, group.analog, strict=True):
-        if analog:
-            continue
-        macs = shape.rows * shape.cols * shape.active
+        weights = shape.adapter * (shape.rows + shape.cols) + (0 if analog else shape.rows * shape.cols)
+        macs = weights * shape.active
         energy += macs * units.of("energy_mac") / last_only + macs * units.of("energy_memory_byte") / prompt
         times.append(max(macs / units.of("rate_macs"), macs / prompt / units.of("bandwidth_memory")))
     return energy, times, group.router_macs / units.of("rate_macs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -135,7 +135,17 @@ class Workload:
         alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for index, layer in enumerate(self.model.layers):
             shapes = tuple(
-                (m.role, m.rows, m.cols, m.stage, m.count, m.active, self.is_analog(m), self._special(m))
+                (
+                    m.role,
+                    m.rows,
+                    m.cols,
+                    m.stage,
+                    m.count,
+                    m.active,
+                    m.adapter,
+                    self.is_analog(m),
+                    self._special(m),
+                )
                 for m in layer.matrices
             )
             key = (shapes, layer.attention_macs, layer.kv_elements, layer.window, layer.router_macs)
@@ -170,7 +180,7 @@ class Workload:
 
 
 def _of_file(weights: WeightFile) -> ModelShapes:
-    """Shapes of a weight file, from its configuration, checked against the matrices that it holds."""
+    """Shapes of a weight file, from its configuration, checked against the matrices that it holds. With adapters."""
     shapes = model_shapes(weights.config, weights.path.stem)
     expected = {(m.name, m.rows, m.cols) for m in shapes.matrices()}
     held = {(m.name, m.rows, m.cols) for m in weights.matrices}
@@ -180,4 +190,10 @@ def _of_file(weights: WeightFile) -> ModelShapes:
             "weight file", got=odd[0], why="its matrices are not those that its configuration describes",
             do="export the checkpoint again",
         )  # fmt: skip
-    return shapes
+    ranks = weights.adapter_ranks
+
+    def adapted(matrix: MatrixShape) -> MatrixShape:
+        return replace(matrix, adapter=ranks.get(matrix.name, 0))
+
+    layers = tuple(replace(layer, matrices=tuple(map(adapted, layer.matrices))) for layer in shapes.layers)
+    return replace(shapes, layers=layers, head=adapted(shapes.head))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from aimc_sim.errors import BadInput
+from aimc_sim.export import export
 from aimc_sim.hardware import Hardware
 from aimc_sim.models.catalogue import named_shapes
 from aimc_sim.sizing import (
@@ -477,3 +481,42 @@ def test_scenarios_that_make_no_sense(change: dict[str, Any]) -> None:
 def test_a_model_comes_from_shapes_too() -> None:
     work = Workload.of(named_shapes("SmolLM2-135M"))
     assert int(evaluate(Designs.of("pcm-512"), work, Scenario(head=False)).tiles[0]) == 900
+
+
+def test_an_adapter_costs_its_products_digitally() -> None:
+    """r·(K + N) multiply-accumulates of every adapted matrix, energy and time, wherever the matrix itself lies."""
+    plain, rank = LLAMA.model, 64
+
+    def with_rank(rank: int) -> Workload:
+        layers = tuple(
+            replace(layer, matrices=tuple(replace(m, adapter=rank) for m in layer.matrices))
+            for layer in plain.layers
+        )
+        return Workload(replace(plain, layers=layers, head=replace(plain.head, adapter=rank)))
+
+    designs = design_for("hermes-14nm")
+    units = designs.profile.digital
+    without, found = (evaluate(designs, with_rank(r)) for r in (0, rank))
+    assert float(without.energy_per_token_j[0]) == float(evaluate(designs, LLAMA).energy_per_token_j[0])
+    macs = sum(rank * (m.rows + m.cols) for m in plain.matrices())
+    each = units.of("energy_mac") + units.of("energy_memory_byte")
+    more = float((found.energy_j["digital"] - without.energy_j["digital"])[0])
+    assert more == pytest.approx(macs * each * 1e-12)
+    assert float(found.energy_per_token_j[0] - without.energy_per_token_j[0]) == pytest.approx(more, rel=1e-3)
+    assert float(found.tiles[0]) == float(without.tiles[0])
+    slow = evaluate(designs, with_rank(1 << 20))  # the adapters are what the chip waits for
+    assert float(slow.token_path_s[0]) > 10 * float(without.token_path_s[0])
+
+
+def test_a_weight_file_has_the_ranks_of_its_adapters(
+    tiny_checkpoint: Path, tmp_path: Path, adapted: ModuleType
+) -> None:
+    folder = adapted.add(Path(shutil.copytree(tiny_checkpoint, tmp_path / "model")), rank=5)
+    files = [
+        export(folder, tmp_path / f"{alone}.h5", "ideal", calibration_tokens=0, base_alone=alone)
+        for alone in (False, True)
+    ]
+    workloads = [Workload.of(file) for file in files]
+    assert [{m.adapter for m in each.model.matrices()} for each in workloads] == [{5}, {0}]
+    whole, base = (evaluate(design_for("hermes-14nm"), each) for each in workloads)
+    assert float(whole.energy_j["digital"][0]) > float(base.energy_j["digital"][0])
