@@ -55,6 +55,8 @@ class Regime:
     table: Callable[[int, int], Floats]
     goal: float
     difference: bool = False
+    weights: tuple[float, ...] | None = None
+    marks: bool = False
 
 
 def gaussian(name: str, chips: int, items: int, sigma: tuple[float, float, float], goal: float) -> Regime:
@@ -77,6 +79,31 @@ def unequal(chips: int, items: int, goal: float) -> Regime:
         return chip + item + scale * draws((n, chips, items), 4 * seed + 2)
 
     return Regime(f"Gaussian, {chips} chips × {items}: unequal items", 0.0, table, goal)
+
+
+def windows(chips: int, tokens: tuple[int, ...], goal: float) -> Regime:
+    """Gaussian losses of windows that hold so many tokens."""
+
+    def table(n: int, seed: int) -> Floats:
+        chip, item = 0.1 * draws((n, chips, 1), 4 * seed), draws((n, 1, len(tokens)), 4 * seed + 1)
+        return chip + item + 0.3 * draws((n, chips, len(tokens)), 4 * seed + 2)
+
+    name = f"Gaussian, {chips} chips × {len(tokens)}: windows of {tokens[0]} tokens, one of {tokens[-1]}"
+    return Regime(name, 0.0, table, goal, True, tuple(map(float, tokens)))
+
+
+def mixture(chips: int, items: int, always: float, chance: float, goal: float, marks: bool = False) -> Regime:
+    """Losses of a share of items on every chip alike, and of any answer by chance. marks: not quite whole ones."""
+    size = 0.9 if marks else 1.0
+
+    def table(n: int, seed: int) -> Floats:
+        lost = draws((n, 1, items), 4 * seed + 1) < special.ndtri(always)
+        lost = lost | (draws((n, chips, items), 4 * seed + 2) < special.ndtri(chance))
+        return np.asarray(size * lost, dtype=np.float64)
+
+    kind = "losses of 0.9" if marks else "flips"
+    name = f"{kind}, {chips} chips × {items}: {always:g} of items always, {chance:g} of answers by chance"
+    return Regime(name, size * (always + (1 - always) * chance), table, goal, True, None, marks)
 
 
 def lognormal(chips: int, items: int, sigma: float, goal: float) -> Regime:
@@ -157,9 +184,16 @@ REGIMES = (
     gaussian("items dominate", 3, 16, (0.1, 1.0, 0.3), 93.0),
     lognormal(5, 16, 0.5, 93.0),
     lognormal(5, 64, 1.0, 93.0),
+    lognormal(5, 16, 1.0, 93.0),
+    lognormal(20, 16, 1.0, 93.0),
+    windows(5, (1024, 1024, 1024, 50), 93.0),
+    windows(5, (1024, 1024, 100), 93.0),
     answers("answers independent", 5, 200, 0.5, (0.0, 0.0), 93.5),
     answers("chips dominate", 5, 200, 0.3, (0.4, 0.5), 93.5),
     answers("chips dominate", 5, 200, 0.95, (0.4, 0.5), 93.5),
+    answers("chips differ widely", 5, 200, 0.95, (1.0, 0.3), 93.5),
+    answers("chips differ widely", 20, 200, 0.95, (0.8, 0.5), 93.5),
+    answers("chips differ widely", 5, 200, 0.3, (1.5, 0.5), 93.5),
     answers("items dominate", 5, 200, 0.05, (0.02, 4.0), 93.5),
     answers("items dominate", 5, 200, 0.95, (0.1, 2.0), 93.5),
     answers("unequal items", 5, 200, 0.7, (0.1, 3.0), 93.5, two_kinds=True),
@@ -172,6 +206,10 @@ REGIMES = (
     flips("all alike", 5, 200, 0.5, 0.1, 0.05, (0.3, 0.5), 93.0),
     flips("chips dominate", 5, 200, 0.8, 0.05, 0.0, (0.5, 0.2), 93.0),
     flips("many flips", 10, 500, 0.5, 0.3, 0.1, (0.1, 1.0), 93.0),
+    mixture(5, 200, 0.01, 0.002, 93.0),
+    mixture(20, 200, 0.01, 0.001, 93.0),
+    mixture(20, 100, 0.02, 0.004, 93.0),
+    mixture(20, 200, 0.01, 0.001, 93.0, marks=True),
 )
 
 
@@ -186,8 +224,12 @@ def coverage(regime: Regime, studies: int) -> dict[str, float]:
     ours = naive = over = 0
     width = naive_width = 0.0
     for table in tables_of(regime, studies):
-        low, high = (paired(table, 0.0) if regime.difference else estimate(table)).interval
-        means = table.mean(axis=1)
+        if regime.difference:
+            found = paired(table, 0.0, regime.weights, marks=regime.marks)
+        else:
+            found = estimate(table)
+        low, high = found.interval
+        means = np.average(table, axis=1, weights=regime.weights)
         half = (
             float(special.stdtrit(len(means) - 1, 0.975)) * float(means.std(ddof=1)) / math.sqrt(len(means))
         )

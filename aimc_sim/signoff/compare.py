@@ -140,7 +140,8 @@ def paired_part(one: Document, two: Document, margin: float | None, alpha: float
             np.array([_scores(side[seed, time_s], metric, weights) for seed in seeds]) for side in (old, new)
         ]
         gate = non_inferior(
-            scores[1], scores[0], BROAD if margin is None else margin, alpha, higher_is_better=better, weights=weights
+            scores[1], scores[0], BROAD if margin is None else margin, alpha, higher_is_better=better, weights=weights,
+            marks=weights is None,
         )  # fmt: skip
         gates.append(gate)
         chips = [_chip(old[seed, time_s], new[seed, time_s], better) for seed in seeds]

@@ -152,7 +152,9 @@ class TextFigures:
     def at(self, time_s: float) -> dict[str, Figure]:
         chips = [Cell("chip", seed, time_s) for seed in self._plan.seeds]
         kl, loss, agree = (
-            estimate([self._per_token(cell, key) for cell in chips], self._tokens)
+            paired(
+                [self._per_token(cell, key) for cell in chips], 0.0, self._tokens
+            )  # real numbers, and no marks
             for key in ("kl", "nll", "agree")
         )
         # The interval of the perplexity is about what the chip adds on this text, not about how hard the text is.
@@ -220,8 +222,8 @@ class AnswerFigures:
 
     def at(self, time_s: float) -> dict[str, Figure]:
         chips = [self._result.scores[Cell("chip", seed, time_s)] for seed in self._plan.seeds]
-        marks = {name: estimate([_floats(chip, name) for chip in chips]) for name in self._marks}
-        loss = paired([self._digital - _floats(chip, "acc") for chip in chips], 0.0)
+        marks = {name: estimate([_floats(chip, name) for chip in chips], marks=True) for name in self._marks}
+        loss = paired([self._digital - _floats(chip, "acc") for chip in chips], 0.0, marks=True)
         same = estimate([same_answers(chip, self._result.digital) for chip in chips])
         return {
             **{name: Figure.of(found) for name, found in marks.items()},

@@ -133,7 +133,7 @@ def _findings(
         yield_interval(sum(mean <= plan.margin for mean in means), len(means)),
         population_yield(worst.gate.loss, plan.margin),
         plan.seeds[max(range(len(means)), key=lambda chip: means[chip])],
-        lifetime(plan.times_s, losses, plan.margin, weights=weights, alpha=plan.alpha),
+        lifetime(plan.times_s, losses, plan.margin, weights=weights, alpha=plan.alpha, marks=weights is None),
         result.looks[-1].outcome if result.looks else "fixed",
     )
 
@@ -149,7 +149,8 @@ def lifetime_json(found: Lifetime) -> dict[str, Any]:
     return {
         "crossed_s": found.crossed_s,
         "shown_s": found.shown_s,
-        "interval_95_s": [found.low_s, found.high_s],
+        "interval_s": [found.low_s, found.high_s],
+        "alpha": found.alpha,
         "first_s": found.first_s,
         "last_s": found.last_s,
         "chips_s": list(found.chips_s),

@@ -226,7 +226,7 @@ def _look(result: Result, alpha: float, final: bool, final_alpha: float) -> Look
 
     losses, weights = figures_of(result).losses()
     return look_at(
-        [paired(table, 0.0, weights) for table in losses],
+        [paired(table, 0.0, weights, marks=weights is None) for table in losses],
         result.plan.margin,
         alpha,
         final=final,

@@ -46,7 +46,15 @@ def at_times(plan: Part, found: Figures) -> tuple[AtTime, ...]:
             time_s,
             found.at(time_s),
             tuple(found.row(Cell("chip", seed, time_s)) for seed in plan.seeds),
-            non_inferior(table, 0.0, plan.margin, plan.alpha, higher_is_better=False, weights=weights),
+            non_inferior(
+                table,
+                0.0,
+                plan.margin,
+                plan.alpha,
+                higher_is_better=False,
+                weights=weights,
+                marks=weights is None,
+            ),
         )
         for time_s, table in zip(plan.times_s, losses, strict=True)
     )

@@ -108,6 +108,25 @@ def test_items_widen_the_yield_and_few_chips_are_said_to_be_few() -> None:
     assert population_yield(paired(chips[:1] + draws((1, 30), 6), 0.0), 1.0).lower == 0.0
 
 
+def test_from_59_chips_on_the_yield_is_a_rank() -> None:
+    """Whatever the chips' distribution: log-normal ones, of which a Gaussian bound is wrong in a third of studies."""
+    n, chips, sigma = 500, 60, 0.5
+    means = np.exp(sigma * draws((n, chips, 1), 61))
+    truth = math.exp(sigma * float(special.ndtri(0.95)))
+    found = [population_yield(paired(np.repeat(table, 4, axis=1), 0.0), truth) for table in means]
+    assert np.mean([one.percentile_95 < truth for one in found]) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / n)
+    assert np.mean([one.lower > 0.95 for one in found]) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / n)
+    assert found[0].percentile_95 == pytest.approx(max(means[0, :, 0])), "the worst of 59 to 92"
+    assert found[0].caveat == ""
+    alone = population_yield(paired(means[0], 0.0), truth)
+    assert "one item only" in alone.caveat
+
+
+def test_a_loss_of_zero_nats_lasts() -> None:
+    found = lifetime((60.0, 86400.0), np.zeros((2, 5, 16)), 0.01, weights=np.full(16, 127.0))
+    assert (found.crossed_s, found.shown_s, found.alpha) == (None, 86400.0, 0.025)
+
+
 def test_a_lifetime_is_interpolated_in_log_time() -> None:
     times = (1.0, 100.0, 10_000.0)
     level = np.array([0.0, 1.0, 2.0])[:, None, None]
@@ -170,6 +189,9 @@ def test_a_study_that_items_alone_leave_open_is_undecidable() -> None:
     assert look_at([paired(table - table.mean(), 0.0)], 0.5, 0.001, final=False).outcome == "undecidable"
     near = 0.4 + draws((3, 40), 33)
     assert look_at([paired(near, 0.0)], 0.5, 0.001, final=False).outcome == "continue"
+    assert look_at([paired(np.zeros((3, 100)), 0.0)], 0.02, 1e-5, final=False).outcome == "undecidable", (
+        "no flips"
+    )
     assert look_at([paired(near, 0.0)], 0.5, 0.025, final=True).outcome == "undecided"
     assert look_at([paired(near + 9.0, 0.0)], 0.5, 0.025, final=False).outcome == "fail"
     assert (

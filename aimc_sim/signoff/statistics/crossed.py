@@ -9,9 +9,16 @@ variances (JASA 75, 1980):
     half-width² = [ t²(C−1)·MS_chip + t²(I−1)·max(MS_item − MS_rest, 0) ] / (C·I),  at least t²(I−1)·MS_item / (C·I)
 
 With Gaussian effects this covers at least what it claims from two chips on, where the usual Satterthwaite
-approximation falls to 90 %; its price is a few per cent of width. Where Student's t would claim too much the interval
-is another, or wider, and the caveat says so: right/wrong scores and flips (see `rates`), and scores that cannot be
-negative and are strongly skewed, whose upper end is that of the log scale.
+approximation falls to 90 %; its price is a few per cent of width. Items that weigh differently have Kish's effective
+number less one for degrees of freedom (Survey Sampling, 1965, ch. 8). Where Student's t would claim too much the
+interval is another, or wider, and the caveat says so:
+
+- right/wrong scores and flips (see `rates`), also where chips scatter by more than a third of the rare side's share;
+- scores that cannot be negative: errors are relative, and the upper end is that of the log scale, with what the spread
+  of logs may be beyond what these chips and items show (the mean of log-normal scores rises with it: Zou, Huo &
+  Taleban, Environmetrics 20, 2009);
+- marks, by what the items cannot rule out: a share 1 − α^(1/I) of all items, none of which is among these I, may have
+  any mark (the exact form of the rule of three, 3.7/I at 97.5 %), on every chip alike.
 
 Two sets of identical scores differ by 0. Of real numbers the interval is [0, 0]: they do not agree to the last bit by
 chance. Of right and wrong marks it is not: other items may flip, and n without a flip rule out no more than about 3.8/n
@@ -21,6 +28,7 @@ chance. Of right and wrong marks it is not: other items may flip, and n without 
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,8 +38,7 @@ from scipy import optimize, special
 
 from aimc_sim.errors import BadInput
 from aimc_sim.signoff.statistics.rates import Rates
-
-Floats = npt.NDArray[np.float64]
+from aimc_sim.signoff.statistics.tables import Floats, bounds_of, reference_of, shares_of, table_of
 
 ONE_CHIP = "one chip only: the interval counts items, not how chips differ"
 ONE_ITEM = "one item only: the interval counts chips, not how items differ"
@@ -39,9 +46,12 @@ ONE_CELL = "one chip and one item: there is no interval"
 NEAR_THE_EDGE = "scores near 0 or 1, with few answers on the rare side: the interval is widened"
 FEW_FLIPS = "few answers differ from the reference's: the interval is widened"
 NO_FLIPS = "no answer differs from the reference's: the interval is what so many items cannot rule out"
-SKEWED = "strongly skewed scores: the upper end of the interval is widened"
-STRONG_SKEW = 1.0
+SKEWED = "scores that cannot be negative, and scatter by much of their mean: the upper end of the interval is widened"
+SCATTER = "chips scatter by much of the rare side's share: the interval is widened"
+UNSEEN = "the interval is what so many items cannot rule out of others"
 STRONG_SCATTER = 0.35
+MOST = 1000.0  # times the mean: who knows no more than that knows nothing
+SLIGHT = 0.25  # a widening by a smaller share of the half-width goes without saying
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,9 @@ class Estimate:
     """A mean over chips and items with what is known about its error.
 
     chip_means: (chips,) mean of each chip. rates: of right/wrong scores and of flips, None for other scores.
-    skewed: whether these are strongly skewed scores that cannot be negative.
+    item_degrees: degrees of freedom of the items' mean square, items − 1 where they weigh alike. bounds: what a single
+    score may be, of marks and their differences. positive: whether these are losses that cannot be gains;
+    log_variance: then, of the logs of the items' means, 0 where one is 0.
     """
 
     mean: float
@@ -76,7 +88,10 @@ class Estimate:
     items: int
     chip_means: tuple[float, ...]
     rates: Rates | None
-    skewed: bool
+    item_degrees: float
+    bounds: tuple[float, float] | None
+    positive: bool
+    log_variance: float
     _squares: _Squares
 
     @cached_property
@@ -87,29 +102,70 @@ class Estimate:
     def interval_at(self, alpha: float) -> tuple[float, float]:
         """The two-sided (1 − 2·alpha) interval: each end is a one-sided (1 − alpha) bound."""
         half = self.half_width(alpha)
+        if not math.isfinite(half):
+            return self.mean - half, self.mean + half
+        low, high = self._by_scatter(half, alpha)
+        below, above = self._unseen(alpha)
+        return min(low, self.mean - below), max(high, self.mean + above)
+
+    def _by_scatter(self, half: float, alpha: float) -> tuple[float, float]:
+        """The interval by what the scores show."""
         low, high = self.mean - half, self.mean + half
-        if self.rates is not None and math.isfinite(half):
-            low, high = self.rates.interval(half, _t(max(self.items, 2) - 1, alpha))
-        if self.skewed and 0 < half < math.inf:
-            above = high - self.mean
-            if self.rates is None:
-                high = self.mean * math.exp(min(above / self.mean, 700.0))
-            else:  # to second order: the score interval is long already
-                high = min(high + above**2 / (2 * self.mean), 1.0)
+        if self.rates is not None:
+            low, high = self.rates.interval(half, _t(self.item_degrees, alpha))
+            # To second order of the log scale: the score interval is long already.
+            if self._scattered and not self.rates.difference:
+                rare = max(min(self.mean, 1 - self.mean), 0.5 / self.rates.answers)
+                if self.mean > 0.5:
+                    low = max(low - (self.mean - low) ** 2 / (2 * rare), 0.0)
+                else:
+                    high = min(high + (high - self.mean) ** 2 / (2 * rare), 1.0)
+            elif self._scattered and self.positive:
+                high = min(high + (high - self.mean) ** 2 / (2 * self.mean), 1.0)
+        elif self.positive and half > 0:
+            spread = math.hypot(half / self.mean, *self._unseen_spread(alpha))
+            high = self.mean * min(math.exp(min(spread, 700.0)), MOST)
         return low, high
+
+    def _unseen_spread(self, alpha: float) -> tuple[float, float]:
+        """How much the log of the mean may rise by spread that items, and chips, have and these do not show."""
+        chips = np.asarray(self.chip_means)
+        by_chip = float(np.log(chips).var(ddof=1)) if self.chips > 1 and chips.min() > 0 else 0.0
+        return (
+            _excess(self.item_degrees, alpha) * self.log_variance / 2,
+            _excess(self.chips - 1, alpha) * by_chip / 2,
+        )
+
+    @property
+    def _scattered(self) -> bool:
+        """Whether chips scatter by much of the rare side: of right or wrong, or of flips."""
+        if self.rates is None or self.chips < 2:
+            return False
+        rare = self.mean if self.rates.difference else min(self.mean, 1 - self.mean)
+        return float(np.std(self.chip_means, ddof=1)) > STRONG_SCATTER * rare
+
+    def _unseen(self, alpha: float) -> tuple[float, float]:
+        """How far items that are not among these could move the mean down and up."""
+        if self.bounds is None or self.items < 2:
+            return 0.0, 0.0
+        share = 1.0 - alpha ** (1.0 / self.items)
+        return share * (self.mean - self.bounds[0]), share * (self.bounds[1] - self.mean)
 
     def half_width(self, alpha: float) -> float:
         """Half-width of the symmetric two-sided (1 − 2·alpha) interval by quantiles of Student's t."""
-        return _half_width(self._squares, self.chips, self.items, alpha)
+        return _half_width(self._squares, self.chips, self.item_degrees, alpha)
 
     def item_half_width(self, alpha: float) -> float:
         """What would be left of the half-width with any number of chips: the items' part. NaN with one item or chip."""
         if self._squares.item is None or self._squares.rest is None:
             return math.nan
-        return _t(self.items - 1, alpha) * math.sqrt(max(self._squares.item - self._squares.rest, 0.0))
+        seen = _t(self.item_degrees, alpha) * math.sqrt(max(self._squares.item - self._squares.rest, 0.0))
+        return max(seen, self._unseen(alpha)[1])
 
     def items_alone(self, margin: float, alpha: float) -> bool:
         """Whether the items alone leave more doubt than the margin, and both answers open: chips cannot decide then."""
+        if self.rates is not None and self.rates.variance == 0:
+            return bool(self.lower(alpha) <= margin < self.upper(alpha))
         half = self.item_half_width(alpha)
         return bool(half > margin and self.mean - half <= margin < self.mean + half)
 
@@ -128,13 +184,22 @@ class Estimate:
             return ONE_CELL
         said = [ONE_CHIP] if self.chips == 1 else [ONE_ITEM] if self.items == 1 else []
         half = self.half_width(0.025)
+        low, high = self._by_scatter(half, 0.025)
+        below, above = self._unseen(0.025)
         if self.rates is not None:
-            effective = self.rates.effective(half, _t(max(self.items, 2) - 1, 0.025))
+            effective = self.rates.effective(half, _t(self.item_degrees, 0.025))
             if self.rates.few(effective):
                 flips = FEW_FLIPS if self.rates.more or self.rates.less else NO_FLIPS
                 said.append(flips if self.rates.difference else NEAR_THE_EDGE)
-        if self.skewed and half > 0:
+            if self._scattered and (self.positive or not self.rates.difference):
+                said.append(SCATTER)
+        elif self.positive and high - self.mean > (1 + SLIGHT) * half:
             said.append(SKEWED)
+        if (
+            NO_FLIPS not in said
+            and max(below - (self.mean - low), above - (high - self.mean)) > SLIGHT * half
+        ):
+            said.append(UNSEEN)
         return "; ".join(said)
 
 
@@ -159,9 +224,7 @@ class NonInferiority:
     @property
     def items_alone(self) -> bool:
         """Whether it is open because of the items alone, so that no number of chips can decide it."""
-        rates = self.loss.rates
-        nothing_varies = rates is not None and rates.variance == 0
-        return self.straddles and (nothing_varies or self.loss.items_alone(self.margin, self.alpha))
+        return self.straddles and self.loss.items_alone(self.margin, self.alpha)
 
     @property
     def p_value(self) -> float:
@@ -180,25 +243,32 @@ class NonInferiority:
         return math.exp(float(found))
 
 
-def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Estimate:
+def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, marks: bool = False) -> Estimate:
     """Mean of scores (chips, items) with a 95 % interval that counts chips and items.
 
     weights: (items,) positive, such as tokens a window; the mean then weighs items by them (a ratio estimator,
-    linearised: Cochran, Sampling Techniques, ch. 6). Raises BadInput for an empty study or values that are not finite.
+    linearised: Cochran, Sampling Techniques, ch. 6). marks: the scores are shares between 0 and 1, of which 0 and 1
+    alone are always taken for marks. Raises BadInput for an empty study or values that are not finite.
     """
-    table = _table(scores)
-    return _estimate(table, weights, difference=False)
+    return _estimate(table_of(scores), weights, difference=False, marks=marks)
 
 
-def paired(scores: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Estimate:
+def paired(
+    scores: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    marks: bool = False,
+) -> Estimate:
     """Mean difference scores − reference; scores (chips, items), reference (items,), (chips, items) or one number.
 
     Without weights, differences of −1, 0 and 1 alone are flips of right and wrong marks, and n items without any leave
     about 3.8/n open; with weights they are real numbers, of which identical ones leave nothing open.
-    The reference is the digital model on the same items, or an earlier release on the same chips and items.
+    The reference is the digital model on the same items, or an earlier release on the same chips and items. marks: both
+    are shares between 0 and 1, or their difference already.
     """
-    table = _table(scores)
-    return _estimate(table - _reference(reference, table.shape), weights, difference=True)
+    table = table_of(scores)
+    return _estimate(table - reference_of(reference, table.shape), weights, difference=True, marks=marks)
 
 
 def non_inferior(
@@ -209,13 +279,15 @@ def non_inferior(
     *,
     higher_is_better: bool = True,
     weights: npt.ArrayLike | None = None,
+    marks: bool = False,
 ) -> NonInferiority:
     """Gate: pass if the one-sided (1 − alpha) upper bound of the loss is at most `margin`.
 
     scores: (chips, items); reference: (items,), (chips, items) or one number, in the same unit as the margin.
-    The loss is reference − scores where higher is better (accuracy), else scores − reference (nats).
+    The loss is reference − scores where higher is better (accuracy), else scores − reference (nats). marks: as there.
     """
-    if not (isinstance(margin, (int, float)) and math.isfinite(margin) and margin >= 0):
+    number = isinstance(margin, numbers.Real) and not isinstance(margin, bool)
+    if not (number and math.isfinite(margin) and margin >= 0):
         raise BadInput(
             "margin",
             got=margin,
@@ -229,25 +301,33 @@ def non_inferior(
             why="it is the chance of passing a chip that should fail",
             do="use a value between 0 and 0.5, usually 0.025",
         )
-    table = _table(scores)
-    difference = _reference(reference, table.shape) - table
-    loss = _estimate(difference if higher_is_better else -difference, weights, difference=True)
+    table = table_of(scores)
+    difference = reference_of(reference, table.shape) - table
+    signed = difference if higher_is_better else -difference
+    loss = _estimate(signed, weights, difference=True, marks=marks)
     bound = loss.upper(alpha)
     return NonInferiority(bool(bound <= margin), loss, bound, float(margin), alpha)
 
 
-def _estimate(table: Floats, weights: npt.ArrayLike | None, difference: bool) -> Estimate:
+def _estimate(table: Floats, weights: npt.ArrayLike | None, *, difference: bool, marks: bool) -> Estimate:
     chips, items = table.shape
-    share = _shares(weights, items)
+    share = shares_of(weights, items)
     mean = float((table * share).sum(axis=1).mean() / items)
     chip_means = (table * share).mean(axis=1)
     # Linearised scores have the plain mean of the weighted estimator, and its variance to first order.
-    linear = mean + (table - mean) * share
-    squares = _mean_squares(linear)
+    squares = _mean_squares(mean + (table - mean) * share)
     rates = None if difference and weights is not None else _rates(table, share, difference)
-    skewed = mean > 0 and _one_sided(table, rates) and _is_skewed(linear, mean, rates)
+    bounds = bounds_of(table, difference) if marks or rates is not None else None
+    positive = mean > 0 and _one_sided(table, rates)
+    degrees = max(items**2 / float((share**2).sum()) - 1.0, 1.0)
     found = tuple(float(value) for value in chip_means)
-    return Estimate(mean, _components(squares, chips, items), chips, items, found, rates, skewed, squares)
+    components = _components(squares, chips, items)
+    by_item = table.mean(axis=0)
+    logs = positive and rates is None and items > 1 and by_item.min() > 0
+    log_variance = float(np.log(by_item).var(ddof=1)) if logs else 0.0
+    return Estimate(
+        mean, components, chips, items, found, rates, degrees, bounds, positive, log_variance, squares
+    )
 
 
 def _rates(table: Floats, share: Floats, difference: bool) -> Rates | None:
@@ -266,71 +346,6 @@ def _one_sided(table: Floats, rates: Rates | None) -> bool:
     if rates is not None:
         return rates.difference and rates.less <= 0.2 * rates.more
     return bool(np.all(table >= 0))
-
-
-def _is_skewed(table: Floats, mean: float, rates: Rates | None) -> bool:
-    """By the sample skewness of chip means or item means (adjusted: Joanes & Gill, The Statistician 47, 1998). Of
-    flips, whose interval knows how items are skewed, by their scatter over chips: a few chips do not show more."""
-    by_chip = table.mean(axis=1)
-    if rates is not None:
-        return len(by_chip) > 1 and float(by_chip.std(ddof=1)) > STRONG_SCATTER * mean
-    return max(_skewness(by_chip), _skewness(table.mean(axis=0))) > STRONG_SKEW
-
-
-def _skewness(values: Floats) -> float:
-    n = len(values)
-    centred = values - values.mean()
-    spread = float((centred**2).mean())
-    if n < 3 or spread <= 1e-24 * float(values.mean()) ** 2:
-        return 0.0
-    return float((centred**3).mean()) / math.pow(spread, 1.5) * math.sqrt(n * (n - 1)) / (n - 2)
-
-
-def _table(scores: npt.ArrayLike) -> Floats:
-    table = np.asarray(scores, dtype=np.float64)
-    if table.ndim != 2 or table.size == 0:
-        raise BadInput(
-            "scores",
-            got=table.shape,
-            why="a study has one row a chip and one column an item",
-            do="give an array (chips, items) with at least one of each",
-        )
-    if not np.all(np.isfinite(table)):
-        chip, item = (int(i) for i in np.argwhere(~np.isfinite(table))[0])
-        raise BadInput(
-            f"scores[{chip}, {item}]",
-            got=float(table[chip, item]),
-            why="a score must be finite",
-            do="score that chip again",
-        )
-    return table
-
-
-def _reference(reference: npt.ArrayLike, shape: tuple[int, ...]) -> Floats:
-    values = np.asarray(reference, dtype=np.float64)
-    if values.shape not in ((), shape[1:], shape):
-        raise BadInput(
-            "reference",
-            got=values.shape,
-            why=f"the scores have shape {shape}",
-            do=f"give one number, {shape[1:]} or {shape}",
-        )
-    return values
-
-
-def _shares(weights: npt.ArrayLike | None, items: int) -> Floats:
-    """Weights (items,) scaled to a mean of 1."""
-    if weights is None:
-        return np.ones(items)
-    values = np.asarray(weights, dtype=np.float64)
-    if values.shape != (items,) or not np.all(np.isfinite(values)) or not np.all(values > 0):
-        raise BadInput(
-            "weights",
-            got=values.tolist(),
-            why=f"there are {items} items",
-            do="give one positive number an item",
-        )
-    return np.asarray(values / values.mean())
 
 
 def _mean_squares(table: Floats) -> _Squares:
@@ -361,13 +376,20 @@ def _components(squares: _Squares, chips: int, items: int) -> Components:
     )
 
 
-def _t(degrees: int, alpha: float) -> float:
+def _excess(degrees: float, alpha: float) -> float:
+    """The share by which a variance may be above its estimate, at twice alpha: it is one doubt of several.
+
+    None below 3 degrees of freedom, where Student's t leaves as much open."""
+    return degrees / float(special.chdtri(degrees, 1.0 - 2.0 * alpha)) - 1.0 if degrees >= 3 else 0.0
+
+
+def _t(degrees: float, alpha: float) -> float:
     return float(special.stdtrit(degrees, 1.0 - alpha))
 
 
-def _half_width(squares: _Squares, chips: int, items: int, alpha: float) -> float:
+def _half_width(squares: _Squares, chips: int, item_degrees: float, alpha: float) -> float:
     t_chip = _t(chips - 1, alpha) if chips > 1 else 0.0
-    t_item = _t(items - 1, alpha) if items > 1 else 0.0
+    t_item = _t(item_degrees, alpha)
     if squares.chip is None and squares.item is None:
         return math.inf
     if squares.chip is None or squares.item is None or squares.rest is None:

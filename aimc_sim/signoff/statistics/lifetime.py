@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.signoff.statistics.crossed import Estimate, estimate, paired
+from aimc_sim.signoff.statistics.crossed import Estimate, paired
 
 START_S = 1.0  # where time 0 stands on the log axis, unless the next time is sooner
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Seconds until the mean loss crosses the margin, with a 95 % interval; None: not within the times of the study.
+    """Seconds until the mean loss crosses the margin, with an interval; None: not within the times of the study.
+
+    alpha: chance of each end of the interval to be wrong, the gate's (at a look, that look's).
 
     crossed_s: of the mean; None is censored, later than `last_s`. low_s: None is before the first time (`from_start`
     false: not even there is the loss shown to be within the margin). high_s: None is later than the last time.
@@ -31,6 +33,7 @@ class Lifetime:
     first_s: float
     last_s: float
     chips_s: tuple[float | None, ...]
+    alpha: float
 
     @property
     def shown_s(self) -> float | None:
@@ -45,11 +48,12 @@ def lifetime(
     *,
     weights: npt.ArrayLike | None = None,
     alpha: float = 0.025,
+    marks: bool = False,
 ) -> Lifetime:
     """The time at which the mean loss crosses `margin`, with its interval.
 
-    times_s: rising seconds. losses: (times, chips, items), the same chips and items at every time. The interval is
-    Fieller's (J. R. Stat. Soc. B 16, 1954): times whose own interval of the loss holds the margin. Between two times
+    times_s: rising seconds. losses: (times, chips, items), the same chips and items at every time. marks: as of
+    `paired`. The interval is Fieller's (J. R. Stat. Soc. B 16, 1954): times whose own interval of the loss holds the margin. Between two times
     it is that of the interpolated scores, so that what the times share (chips, items) counts once.
     """
     table = np.asarray(losses, dtype=np.float64)
@@ -61,19 +65,19 @@ def lifetime(
             do="give an array (times, chips, items)",
         )
 
-    listed = [paired(scores, 0.0, weights) for scores in table]
-    rated = any(one.rates is not None for one in listed)
+    listed = [paired(scores, 0.0, weights, marks=marks) for scores in table]
+    rated = any(one.bounds is not None for one in listed)
 
     def at(place: float) -> Estimate:
         first = min(int(place), len(times_s) - 1)
         share = place - first
         between = table[first] if share == 0 else (1 - share) * table[first] + share * table[first + 1]
-        return estimate(between, weights)
+        return paired(between, 0.0, weights)
 
     def bound(place: float, side: Literal["lower", "upper"]) -> float:
         if not rated:
             return float(getattr(at(place), side)(alpha))
-        # Right/wrong answers have intervals of their own, at the listed times; between them lies a straight line.
+        # Marks have intervals of their own, at the listed times; between them lies a straight line.
         ends = [float(getattr(one, side)(alpha)) for one in listed]
         return float(np.interp(place, np.arange(len(ends)), ends))
 
@@ -92,6 +96,7 @@ def lifetime(
         float(times_s[0]),
         float(times_s[-1]),
         chips,
+        alpha,
     )
 
 

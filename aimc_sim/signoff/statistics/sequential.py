@@ -118,6 +118,6 @@ def look_at(
         return Look(chips, alpha, "pass")
     if any(loss.lower(alpha) > margin for loss in losses):
         return Look(chips, alpha, "fail")
-    if any(loss.items_alone(margin, final_alpha) for loss in losses):
+    if any(loss.items_alone(margin, final_alpha) for loss in losses):  # as `NonInferiority.items_alone`
         return Look(chips, alpha, "undecidable")
     return Look(chips, alpha, "undecided" if final else "continue")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,8 +75,9 @@ class PopulationYield:
     """Share of all chips whose mean loss over all items stays within the margin.
 
     share: estimated; lower: its one-sided 95 % bound, 0 where not even half is shown. percentile_95: the upper 95 %
-    bound of the loss that 95 % of chips stay below (a tolerance bound). For right/wrong scores ``lower`` is at most the
-    exact bound of the chips that stay within the margin here. worst: the largest loss of a chip in the study.
+    bound of the loss that 95 % of chips stay below. Below 59 chips both are tolerance bounds of Gaussian chips; from
+    there on, and for marks, lower is at most the exact bound of the chips that stay within the margin here, and
+    percentile_95 is a rank. worst: the largest loss of a chip.
     """
 
     share: float
@@ -87,9 +88,11 @@ class PopulationYield:
 
 
 def population_yield(loss: Estimate, margin: float, *, confidence: float = 0.95) -> PopulationYield:
-    """Yield and tolerance bound of the population from an estimate of the loss, with Gaussian chip effects.
+    """Yield and tolerance bound of the population from an estimate of the loss.
 
-    The exact factor k of a normal sample (noncentral t: Krishnamoorthy & Mathew, Statistical Tolerance Regions, 2009,
+    From 59 chips on the bound of the 95th percentile is the chip whose rank bounds it whatever the chips' distribution
+    (Wilks 1941), plus the items' part. Below, chips are taken as Gaussian:
+    the exact factor k of a normal sample (noncentral t: Krishnamoorthy & Mathew, Statistical Tolerance Regions, 2009,
     ch. 2) is applied to the spread of the chip means, which holds the interaction too and so is on the safe side; what
     it allows for chips and what the items need are added in quadrature (Zou & Donner, Stat. Med. 27, 2008):
 
@@ -110,19 +113,27 @@ def population_yield(loss: Estimate, margin: float, *, confidence: float = 0.95)
         allowed = (_tolerance_factor(z, chips, confidence) - z) * spread
         return z * spread + math.hypot(allowed, half)
 
+    ranked = _ranked(loss.chip_means, 0.95, confidence)
     lower = _content(beyond, room)
-    # Chips of right/wrong answers are far from Gaussian: no more than their count shows.
-    if loss.rates is not None:
+    if ranked is not None or loss.bounds is not None:
         passes = sum(mean <= margin for mean in loss.chip_means)
         lower = min(lower, _clopper_pearson(passes, chips, 1 - confidence)[0])
-    few = f"fewer than {RANKED_FROM} chips: a tolerance bound for Gaussian chips, not a rank"
-    return PopulationYield(
-        share,
-        lower,
-        loss.mean + beyond(float(special.ndtri(0.95))),
-        worst,
-        few if chips < RANKED_FROM else "",
-    )
+    far = loss.mean + beyond(float(special.ndtri(0.95))) if ranked is None else ranked + half
+    said = [] if ranked is not None else [
+        f"fewer than {RANKED_FROM} chips: a tolerance bound for Gaussian chips, not a rank"
+    ]  # fmt: skip
+    if loss.items == 1:
+        said.append("one item only: how items differ is not counted")
+    return PopulationYield(share, lower, far, worst, "; ".join(said))
+
+
+def _ranked(means: Sequence[float], share: float, confidence: float) -> float | None:
+    """The smallest of the chips' losses that is beyond this share of all chips with confidence; None: too few chips."""
+    chips = len(means)
+    for rank in range(1, chips + 1):
+        if special.bdtr(rank - 1, chips, share) >= confidence:
+            return sorted(means)[rank - 1]
+    return None
 
 
 def worst_chip(losses: npt.ArrayLike) -> int:
