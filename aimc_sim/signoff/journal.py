@@ -217,6 +217,20 @@ def open_journal(path: Path, plan: Plan, code: str, *, restart: bool = False) ->
     return Journal(path)
 
 
+def holds_nothing(path: Path) -> bool:
+    """Whether a journal has neither a finished cell nor one that is being scored."""
+    with _named(path):
+        connection = _connect(path)
+        try:
+            with _transaction(connection) as run:
+                return not any(
+                    run.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                    for table in ("cells", "claims")
+                )
+        finally:
+            connection.close()
+
+
 def _make(run: sqlite3.Connection, identity: Mapping[str, str]) -> None:
     for statement in _TABLES.split(";\n"):
         run.execute(statement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from aimc_sim.signoff.bench import (
     threads,
 )
 from aimc_sim.signoff.engine import InProcess, Pool, Schedule, drive
-from aimc_sim.signoff.journal import Memory, Store, open_journal
+from aimc_sim.signoff.journal import Memory, Store, holds_nothing, open_journal
 from aimc_sim.signoff.layers import Layers
 from aimc_sim.signoff.plan import Cell, HarnessTask, Plan, TextTask, cells_of
 from aimc_sim.signoff.results import Result as Result
@@ -105,6 +105,7 @@ def run_plan(
         if journal is not None:
             from aimc_sim.signoff.code_version import code_version
 
+            stack.enter_context(_not_left_behind(Path(journal)))
             store = stack.enter_context(open_journal(Path(journal), plan, code_version(), restart=restart))
         if not verified:
             check_weights(weight_file, progress)
@@ -127,6 +128,21 @@ def run_plan(
         for result in study.results
     )
     return Study(study.plan, results, stages)
+
+
+@contextmanager
+def _not_left_behind(journal: Path) -> Iterator[None]:
+    """A journal that was made here for a study that is then refused goes again: it would refuse the corrected one."""
+    new, new_folder = not journal.exists(), not journal.parent.exists()
+    try:
+        yield
+    except BadInput:
+        if new and journal.exists() and holds_nothing(journal):
+            journal.unlink()
+            if new_folder:
+                with suppress(OSError):  # something else has come to lie there
+                    journal.parent.rmdir()
+        raise
 
 
 def check_weights(weight_file: WeightFile, progress: OnProgress | None = None) -> None:

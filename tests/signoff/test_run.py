@@ -133,6 +133,23 @@ def test_a_text_file_is_checked_against_the_plan(plan_with: Any, weights: Weight
         run_plan(plan_with(), weights)
 
 
+def test_a_refused_study_leaves_no_journal(plan_with: Any, weights: WeightFile, tmp_path: Path) -> None:
+    """One that stayed would refuse the corrected command, as another plan's."""
+    text = tmp_path / "t.txt"
+    text.write_text("abc " * 200)
+    journal = tmp_path / "out" / "journal.sqlite"
+    (tmp_path / "out").mkdir()
+    alike = {"chips": 1, "times_s": (60.0,), "text": file_text(text)}
+    wrong = real_plan(plan_with, weights, **alike, context=10**6)
+    with pytest.raises(BadInput, match="positions end at"):
+        run_plan(wrong, weights, text_path=text, journal=journal)
+    assert not journal.exists()
+    run_plan(real_plan(plan_with, weights, **alike, context=32), weights, text_path=text, journal=journal)
+    with pytest.raises(BadInput, match="another plan"):
+        run_plan(wrong, weights, text_path=text, journal=journal)
+    assert journal.exists(), "with finished cells it stays"
+
+
 def test_matrices_left_digital_are_in_the_coverage(plan_with: Any, weights: WeightFile) -> None:
     hardware = Hardware.load("hermes-256").model_copy(
         update={
