@@ -224,10 +224,8 @@ def coverage(regime: Regime, studies: int) -> dict[str, float]:
     ours = naive = over = 0
     width = naive_width = 0.0
     for table in tables_of(regime, studies):
-        if regime.difference:
-            found = paired(table, 0.0, regime.weights, marks=regime.marks)
-        else:
-            found = estimate(table)
+        of_differences = regime.difference
+        found = paired(table, 0.0, regime.weights, marks=regime.marks) if of_differences else estimate(table)
         low, high = found.interval
         means = np.average(table, axis=1, weights=regime.weights)
         half = (

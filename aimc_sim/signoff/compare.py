@@ -132,6 +132,9 @@ def paired_part(one: Document, two: Document, margin: float | None, alpha: float
     old, new = (_by_chip(report) for report in (one, two))
     seeds, times = shared(one, two)
     metric = two["verdict"]["metric"]
+    # A divergence is from each one's own digital model: a release whose digital model is worse may have less of it.
+    by_loss = metric == "kl" and one["plan"]["weights"] != two["plan"]["weights"]
+    metric = "loss" if by_loss else metric
     better = metric not in CHANGES
     weights = np.asarray(one["windows"]["tokens"], np.float64) if "windows" in one else None
     gates, rows = [], []
@@ -148,8 +151,11 @@ def paired_part(one: Document, two: Document, margin: float | None, alpha: float
         rows.append(_at_time(time_s, gate, scores, weights, seeds, chips, margin))
     worst = max(range(len(times)), key=lambda at: (gates[at].bound, gates[at].loss.mean))
     notes = [f"{name}: {gates[worst].loss.caveat}"] if gates[worst].loss.caveat else []
-    if one["plan"]["weights"] != two["plan"]["weights"] and metric == "kl":
-        notes.append(f"{name}: the weights differ, so each divergence is from a digital model of its own")
+    if by_loss:
+        notes.append(
+            f"{name}: the weights differ, and each sign-off measured the divergence from its own digital model: "
+            "compared is the chips' negative log-likelihood"
+        )
     apart = len(one["plan"]["seeds"]) + len(two["plan"]["seeds"]) - 2 * len(seeds)
     if apart:
         notes.append(

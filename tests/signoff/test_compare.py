@@ -155,6 +155,24 @@ def test_other_hardware_on_each_side_is_one_pair_and_several_go_by_name(plan_wit
     assert found["notes"][0] == "text on hermes-256 is in a only"
 
 
+def test_releases_with_other_weights_are_compared_by_their_loss(plan_with: Any, fake: Any) -> None:
+    """Less divergence from a digital model that is worse itself is no gain."""
+    old, new = text_report(plan_with, fake), text_report(plan_with, fake)
+    new["plan"]["weights"] = "1" * 64
+    for chip in new["windows"]["chips"]:
+        chip["kl"] = (0.5 * np.array(chip["kl"])).tolist()
+        chip["nll"] = (np.array(chip["nll"]) + 0.3 * np.array(new["windows"]["tokens"])).tolist()
+    found = compare(*sides(old, new), margin=0.1)
+    assert found["pass"] is False
+    assert (found["parts"][0]["metric"], found["parts"][0]["times"][0]["mean"]) == (
+        "loss",
+        pytest.approx(0.3),
+    )
+    assert "its own digital model" in found["notes"][0]
+    new["plan"]["weights"] = old["plan"]["weights"]
+    assert compare(*sides(old, new), margin=0.1)["pass"], "on one digital model it would be"
+
+
 def test_tasks_of_one_hardware_are_corrected_together(plan_with: Any, fake: Any) -> None:
     """One difference with an upper bound just within the margin passes alone, and not as one of two."""
     base = text_report(plan_with, fake)

@@ -53,8 +53,9 @@ def lifetime(
     """The time at which the mean loss crosses `margin`, with its interval.
 
     times_s: rising seconds. losses: (times, chips, items), the same chips and items at every time. marks: as of
-    `paired`. The interval is Fieller's (J. R. Stat. Soc. B 16, 1954): times whose own interval of the loss holds the margin. Between two times
-    it is that of the interpolated scores, so that what the times share (chips, items) counts once.
+    `paired`. The interval is Fieller's (J. R. Stat. Soc. B 16, 1954): times whose own interval of the loss holds the
+    margin. Between two times it is that of the interpolated scores, so that what the times share (chips, items) counts
+    once.
     """
     table = np.asarray(losses, dtype=np.float64)
     if table.ndim != 3 or table.shape[0] != len(times_s) or not len(times_s):
