@@ -13,6 +13,7 @@ from aimc_sim.report_parts.pages import write_together
 from aimc_sim.sizing.sweep import Sweep
 from aimc_sim.sizing.sweep_table import breakdowns, columns, matrices, roles, table
 from aimc_sim.spec import finite_json
+from aimc_sim.units import format_duration
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -76,7 +77,7 @@ def lead(sweep: Sweep) -> str:
     found = [f"Costs in closed forms, {phase} with a context of {scenario.get('context', 1024):,} tokens."]
     if sweep.noise:
         found.append(
-            f"Noise of every product of {len(sweep.noise):,} designs on chip {plan.seed}, {plan.time_s:g} s after "
+            f"Noise of every product of {len(sweep.noise):,} designs on chip {plan.seed}, {format_duration(plan.time_s)} after "
             "programming: designs that differ in cost alone share it."
         )
     if sweep.losses:
