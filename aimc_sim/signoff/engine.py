@@ -36,13 +36,13 @@ class Pool(Protocol):
     """Workers. A worker that has died is replaced by the pool itself."""
 
     def idle(self) -> list[int]:
-        """Workers without a cell."""
+        """Workers that live and have no cell; one that is still being started is not among them."""
 
     def submit(self, worker: int, cell: Cell) -> None:
         """Let an idle worker run a cell."""
 
     def wait(self, timeout_s: float) -> list[Event]:
-        """What has ended, at the latest after the timeout."""
+        """What has ended, at the latest after the timeout; sooner where a worker has started."""
 
     def close(self) -> None:
         """Stop all workers, whatever they are doing."""
@@ -94,6 +94,11 @@ class Schedule:
         """More cells to be done, in the order of the plan."""
         for cell in cells:
             self._waiting.setdefault(cell.mount, []).append(cell)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a cell is still to be taken."""
+        return any(self._waiting.values())
 
     def take(self, worker: int) -> Cell | None:
         """The next cell for a worker; None where none waits."""
@@ -172,9 +177,9 @@ def drive(
             if taken is not None:
                 pool.submit(worker, taken)
                 running += 1
-        if not running and not elsewhere:
+        if not running and not elsewhere and not schedule.waits:
             return
-        if not running:
+        if not running and not schedule.waits:
             time.sleep(POLL_S / 4)
             continue
         for event in pool.wait(POLL_S):

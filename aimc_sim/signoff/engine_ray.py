@@ -7,6 +7,8 @@ text, converter ranges and plan travel with the actors: nothing else is read.
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from typing import Any
 
 from aimc_sim.errors import AimcError, BadInput
@@ -22,6 +24,7 @@ _LOST_WITH_WORKER = (
     "NodeDiedError",
     "OutOfMemoryError",
 )
+START_S = 600.0  # a cluster that grows by itself takes minutes to find a machine
 
 
 class CellActor:
@@ -54,7 +57,11 @@ class CellActor:
 
 
 class RayPool:
-    """A pool of actors. workers: None for one a processor of the cluster. address: None starts a cluster here."""
+    """A pool of actors. workers: None for one a processor of the cluster. address: None starts a cluster here.
+
+    An actor counts as a worker once it has answered: one that replaces the actor of a lost machine may wait for room,
+    and a cell that was given to it with it.
+    """
 
     def __init__(
         self,
@@ -66,7 +73,7 @@ class RayPool:
         self._own = not self._ray.is_initialized()
         if self._own:
             self._ray.init(
-                address=address, include_dashboard=False, log_to_driver=False, logging_level="error",
+                address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="error",
                 configure_logging=False,
             )  # fmt: skip
         threads = setup.plan.threads
@@ -88,9 +95,12 @@ class RayPool:
         self._setup = setup
         self._code = code_version()
         self._actors: dict[int, Any] = {}
+        self._starting: dict[Any, int] = {}
         self._running: dict[Any, tuple[int, Cell]] = {}
+        self._false_starts = 0
+        self._alive = time.monotonic()  # when a worker was last heard of
         for number in range(workers):
-            self._actors[number] = self._start()
+            self._start(number)
 
     @property
     def pids(self) -> list[int]:
@@ -98,8 +108,8 @@ class RayPool:
         return list(self._ray.get([actor.pid.remote() for actor in self._actors.values()]))
 
     def idle(self) -> list[int]:
-        """Workers without a cell."""
-        busy = {worker for worker, _ in self._running.values()}
+        """Workers that have answered and have no cell."""
+        busy = {worker for worker, _ in self._running.values()} | set(self._starting.values())
         return [number for number in self._actors if number not in busy]
 
     def submit(self, worker: int, cell: Cell) -> None:
@@ -108,17 +118,29 @@ class RayPool:
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Cells that have ended; an actor that died is replaced, wherever the cluster has room."""
-        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        ready, _ = self._ray.wait([*self._running, *self._starting], num_returns=1, timeout=timeout_s)
+        if ready or self._running:
+            self._alive = time.monotonic()
+        elif time.monotonic() - self._alive > START_S:
+            raise AimcError(f"no machine of the cluster has had room for a worker for {START_S:g} s")
         events = []
         for reference in ready:
-            worker, cell = self._running.pop(reference)
+            starts = reference in self._starting
+            worker, cell = (self._starting.pop(reference), None) if starts else self._running.pop(reference)
             try:
                 found = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 if type(error).__name__ not in _LOST_WITH_WORKER:
                     raise AimcError(f"the cluster failed: {error}") from None
-                self._actors[worker] = self._start()
-                events.append(Event(worker, cell))
+                self._false_starts += starts
+                if self._false_starts > 3 * len(self._actors):
+                    raise AimcError(f"workers of the cluster end while they start: {error}") from None
+                self._start(worker)
+                if cell is not None:
+                    events.append(Event(worker, cell))
+                continue
+            self._false_starts = 0
+            if cell is None:
                 continue
             if isinstance(found, Exception):
                 events.append(Event(worker, cell, error=found))
@@ -130,12 +152,16 @@ class RayPool:
         """End the actors; and the cluster, if it was started here."""
         for actor in self._actors.values():
             self._ray.kill(actor)
-        self._actors, self._running = {}, {}
+        self._actors, self._running, self._starting = {}, {}, {}
         if self._own:
             self._ray.shutdown()
 
-    def _start(self) -> Any:
-        return self._actor.remote(self._setup, self._code)
+    def _start(self, worker: int) -> None:
+        if worker in self._actors:  # one that does not answer may live and hold its processors
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.kill(self._actors[worker])
+        self._actors[worker] = self._actor.remote(self._setup, self._code)
+        self._starting[self._actors[worker].pid.remote()] = worker
 
 
 def _ray() -> Any:

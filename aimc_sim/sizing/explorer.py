@@ -77,8 +77,8 @@ def lead(sweep: Sweep) -> str:
     found = [f"Costs in closed forms, {phase} with a context of {scenario.get('context', 1024):,} tokens."]
     if sweep.noise:
         found.append(
-            f"Noise of every product of {len(sweep.noise):,} designs on chip {plan.seed}, {format_duration(plan.time_s)} after "
-            "programming: designs that differ in cost alone share it."
+            f"Noise of every product of {len(sweep.noise):,} designs on chip {plan.seed}, "
+            f"{format_duration(plan.time_s)} after programming: designs that differ in cost alone share it."
         )
     if sweep.losses:
         found.append(
