@@ -25,6 +25,7 @@ from aimc_sim.train import models as folders
 from aimc_sim.train.averaging import Average
 from aimc_sim.train.calibration import calibrated_ranges
 from aimc_sim.train.evaluation import HELD_OUT_ROWS, NoisyLoss, held_out, noisy_loss
+from aimc_sim.train.interruption import held_interrupts
 from aimc_sim.train.logs import Log, plot_losses
 from aimc_sim.train.losses import cross_entropy, distillation, distillation_top_k
 from aimc_sim.train.rows import TokenRows
@@ -126,7 +127,11 @@ class Trainer:
         log = Log(self.output, step=state.step, tensorboard=self.options.tensorboard) if self._first else None
         outcome = Outcome(self.output, None, speaks=self._first)
         try:
-            self._steps(state, log, outcome)
+            if state.step == 0:
+                outcome.last = self._evaluate(0, 0, log)
+            # Of several processes none knows at which step the others were stopped.
+            with held_interrupts(self.world == 1) as interrupted:
+                self._steps(state, log, outcome, interrupted)
         finally:
             if log is not None:
                 log.close()
@@ -136,13 +141,13 @@ class Trainer:
             self.save(self.output)
         return outcome
 
-    def _steps(self, state: State, log: Log | None, outcome: Outcome) -> None:
+    def _steps(
+        self, state: State, log: Log | None, outcome: Outcome, interrupted: Callable[[], bool]
+    ) -> None:
         run, options = self.run, self.options
         last = run.steps if self.recipe.trains != "nothing" else 0
-        if state.step == 0:
-            outcome.last = self._evaluate(0, 0, log)
         started, seen = time.monotonic(), 0
-        step = state.step
+        step = kept = state.step
         while step < last:
             loss, norm = self._step(step)
             step += 1
@@ -168,6 +173,11 @@ class Trainer:
                 outcome.last = self._evaluate(step, step * run.step_tokens, log)
             if final or stopped or (options.save_every and step % options.save_every == 0):
                 self._save_state(step)
+                kept = step
+            if interrupted() and not final:
+                if kept != step:
+                    self._save_state(step)
+                raise KeyboardInterrupt
             if stopped and not final:
                 outcome.finished = False
                 return

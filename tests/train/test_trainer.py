@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,26 @@ def test_a_run_that_goes_on_is_the_run_to_the_last_bit(train: Any, trained: Path
     assert all(torch.equal(first[name], second[name]) for name in first)
     ranges = [json.loads((folder / "analog.json").read_text())["ranges"] for folder in (trained, tmp_path)]
     assert ranges[0] == ranges[1]
+
+
+def test_an_interrupted_run_keeps_the_step_that_ran(train: Any, tmp_path: Path) -> None:
+    """Ctrl-C in the third step: it is finished and kept, and the run that goes on is the one that was not disturbed."""
+    chosen, seen = recipe(), []
+
+    def press(stage: str, done: int, _total: int) -> None:
+        if stage == "training":
+            seen.append(done // STEP)
+            if done == 2 * STEP:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "a", chosen, 5, progress=press)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == [f"step-{seen[-1]:08d}"]
+    assert seen[-1] in (2, 3)
+    rest = train(tmp_path / "a", chosen, 5).losses
+    whole = train(tmp_path / "b", chosen, 5).losses
+    assert rest == whole[seen[-1] :]
 
 
 def test_noise_order_and_seed_decide_the_losses(train: Any, trained: Path, tmp_path: Path) -> None:
