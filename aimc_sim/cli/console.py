@@ -8,10 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimc_sim.errors import BadInput
 from aimc_sim.spec import finite_json
+
+if TYPE_CHECKING:
+    from aimc_sim.weightfile import WeightFile
 
 Report = Callable[[str, int, int], None]  # (stage, done, total)
 LINE_EVERY_S = 15.0
@@ -100,6 +103,14 @@ def progress_bars(quiet: bool = False) -> Iterator[Report]:
 
     with bars:
         yield report
+
+
+def check_file(weight_file: WeightFile, quiet: bool = False) -> None:
+    """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset whose bytes have changed."""
+    from aimc_sim.signoff.run import check_weights
+
+    with progress_bars(quiet=quiet) as report:
+        check_weights(weight_file, report)
 
 
 @contextlib.contextmanager

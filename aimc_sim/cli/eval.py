@@ -54,7 +54,10 @@ def command(
         chosen.check_time(time_s)
     file_text(text, limit_tokens)  # refuses a bad file before torch is loaded
 
+    from aimc_sim.signoff.run import check_weights
+
     with progress_bars(quiet=as_json) as report:
+        check_weights(weights, report)
         chip = None if digital else (chosen, seed, time_s, session)
         scores, account = _score(weights, text, context, limit_tokens, batch, chip, compare, stream, report)
     document: dict[str, Any] = {

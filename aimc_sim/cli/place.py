@@ -72,7 +72,7 @@ def command(
         )
     plan, weight_file, chip, scored = prepared(
         file, hardware, output, forwards=forwards, chips=chips, metric=metric, tokens=tokens, text=text,
-        time=time, seed=seed, workers=workers,
+        time=time, seed=seed, workers=workers, quiet=as_json,
     )  # fmt: skip
     work, designs = Workload.of(weight_file, chip.placement), Designs.of(chip, profile)
     possible = moves_of(chip, [kind.strip() for kind in moves.split(",")])

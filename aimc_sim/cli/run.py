@@ -56,6 +56,7 @@ def command(
     from aimc_sim.evaluate.generate import check_request, stream_text, stream_tokens
     from aimc_sim.evaluate.text import check_vocabulary, context_limit, load_tokenizer
     from aimc_sim.randomness import key_of
+    from aimc_sim.signoff.run import check_weights
 
     tokenizer = load_tokenizer(weights)
     ids = _prompt_ids(tokenizer, prompt, chat)
@@ -63,6 +64,7 @@ def command(
     key_of(text_seed)  # refuses what is no seed, before a chip is programmed
     check_request(len(ids), max_new_tokens, temperature, context_limit(weights.config))
     with progress_bars(quiet=as_json) as report:
+        check_weights(weights, report)
         model = _model(weights, None if digital else (chosen, seed, time_s, session), report)
     account = {} if digital else account_of(model, weights, chosen, ids)
     if not as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from aimc_sim.cli.console import print_json, print_table, progress_bars
+from aimc_sim.cli.console import check_file, print_json, print_table, progress_bars
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def command(
 
     plan, weight_file, chip, scored = prepared(
         file, hardware, output, forwards=forwards, chips=chips, metric=metric, tokens=tokens, text=text,
-        time=time, seed=seed, workers=workers,
+        time=time, seed=seed, workers=workers, quiet=as_json,
     )  # fmt: skip
     with (
         progress_bars(quiet=as_json) as report,
@@ -53,9 +53,9 @@ def command(
 
 def prepared(
     file: Path, hardware: str | None, output: Path, *, forwards: int, chips: int, metric: str, tokens: int,
-    text: Path | None, time: str, seed: int, workers: int | None,
+    text: Path | None, time: str, seed: int, workers: int | None, quiet: bool,
 ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """Plan, weight file, hardware and text of a profile, checked before anything runs."""
+    """Plan, weight file, hardware and text of a profile, checked before anything runs, every byte of the file too."""
     from aimc_sim.evaluate.text import file_text
     from aimc_sim.hardware import Hardware
     from aimc_sim.report_parts.pages import prepare_folder
@@ -79,6 +79,7 @@ def prepared(
         },
         "sensitivity",
     )  # fmt: skip
+    check_file(weight_file, quiet)
     prepare_folder(output)
     return plan, weight_file, chip, Text(plan.tokens, text, plan.context)
 

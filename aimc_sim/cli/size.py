@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
 
-from aimc_sim.cli.console import print_json
+from aimc_sim.cli.console import check_file, print_json
 from aimc_sim.cli.scenario import ASSUMED, CONTEXT, HEAD, PHASE, RATE, STREAMS, scenario
 from aimc_sim.errors import BadInput
 
@@ -92,11 +92,13 @@ def command(
             text=text, time=time, seed=seed, assumed=assumed, workers=workers, output=output, as_json=as_json,
         )  # fmt: skip
         return
-    design = {name: values[0] for name, values in axes.items()}
-    chip: Any = hardware
-    if device is not None:
-        from aimc_sim.cli.sweep import hardware_of
+    from aimc_sim.cli.sweep import hardware_of, weight_file_of
 
+    design = {name: values[0] for name, values in axes.items()}
+    file, chip = weight_file_of(model), cast(Any, hardware)
+    if file is not None:
+        check_file(file, as_json)
+    if device is not None:
         (chip,) = hardware_of(model, hardware, device)
     found = size(
         model,

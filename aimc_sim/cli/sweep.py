@@ -9,26 +9,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aimc_sim.cli.console import print_json, print_table, progress_bars
+from aimc_sim.cli.console import check_file, print_json, print_table, progress_bars
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
     from aimc_sim.hardware import Hardware
     from aimc_sim.sizing import Scenario
     from aimc_sim.sizing.sweep import Sweep
+    from aimc_sim.weightfile import WeightFile
+
+
+def weight_file_of(model: str) -> WeightFile | None:
+    """The weight file of that path; None for what is sized from its shapes."""
+    from aimc_sim.weightfile import WeightFile
+
+    path = Path(model)
+    return WeightFile(path) if path.is_file() and path.suffix in (".h5", ".hdf5") else None
 
 
 def hardware_of(model: str, hardware: str | None, device: str | None) -> tuple[Hardware, ...]:
     """The hardware of a model, with each of the devices that are named."""
     from aimc_sim.hardware import Hardware
     from aimc_sim.sizing.document import FALLBACK
-    from aimc_sim.weightfile import WeightFile
 
-    path = Path(model)
-    if hardware is None and path.is_file() and path.suffix in (".h5", ".hdf5"):
-        chip = WeightFile(path).hardware
-    else:
-        chip = Hardware.load(FALLBACK if hardware is None else hardware)
+    file = weight_file_of(model) if hardware is None else None
+    chip = Hardware.load(hardware or FALLBACK) if file is None else file.hardware
     if device is None:
         return (chip,)
     return tuple(chip.with_device(name.strip()) for name in dict.fromkeys(device.split(",")))
@@ -91,6 +96,8 @@ def sweep(
     if measured != "cost":
         _ = space.hardware  # a design that cannot be simulated is refused before anything is written
     check_plotly()
+    if work.file is not None:
+        check_file(work.file, as_json)
     prepare_folder(output)
     plan = SweepPlan.parse(
         {

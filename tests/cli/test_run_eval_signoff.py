@@ -291,18 +291,36 @@ def test_a_missing_weight_file_is_bad_input(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_weight_file_is_refused_before_it_is_scored(tiny_weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("signoff", "FILE", "--margin", 1, "-o", "OUT"),
+        ("eval", "FILE", "--text", "TEXT", "--context", 64),
+        ("eval", "FILE", "--text", "TEXT", "--context", 64, "--digital"),
+        ("run", "FILE", "--prompt", "Once"),
+        ("sensitivity", "FILE", "-o", "OUT"),
+        ("place", "FILE", "--budget", "50%", "-o", "OUT"),
+        ("size", "FILE"),
+        ("size", "FILE", "--adc-bits", "7:8", "--metric", "cost", "-o", "OUT"),
+    ],
+    ids=lambda args: "-".join(str(arg) for arg in args[:1] + args[-1:]),
+)
+def test_a_damaged_weight_file_is_refused_before_anything_is_computed(
+    tiny_weights: Path, text: Path, tmp_path: Path, args: tuple[Any, ...]
+) -> None:
     content = bytearray(tiny_weights.read_bytes())
-    raw = WeightFile(tiny_weights).raw("model.layers.0.mlp.up_proj").tobytes()
-    content[content.index(raw) + 17] ^= 1
-    damaged = tmp_path / "damaged.h5"
+    first = content.index(WeightFile(tiny_weights).raw("model.layers.0.mlp.down_proj").tobytes())
+    content[first + 64 : first + 192] = b"\xff" * 128  # not-a-numbers in either 16-bit format
+    damaged, out = tmp_path / "damaged.h5", tmp_path / "out"
     damaged.write_bytes(content)
-    done = invoke("signoff", damaged, "--margin", 1, "-o", tmp_path / "out")
-    assert done.exit_code == 2
-    assert "it is damaged" in done.stderr
-    assert "model.layers.0.mlp.up_proj" in done.stderr
+    paths = {"FILE": damaged, "TEXT": text, "OUT": out}
+    done = invoke(*(paths.get(arg, arg) for arg in args))
+    assert done.exit_code == 2, done.output
+    assert "it is damaged, in" in done.stderr
+    assert "model.layers.0.mlp.down_proj" in done.stderr
     assert "aimc-sim verify" in done.stderr
-    assert not (tmp_path / "out").exists()
+    assert done.stdout == ""
+    assert not out.exists()
 
 
 def test_one_chip_on_one_window_has_no_interval(tiny_weights: Path, tmp_path: Path) -> None:
