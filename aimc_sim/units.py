@@ -56,11 +56,18 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_durations(text: str) -> tuple[float, ...]:
-    """Seconds in a comma-separated list of durations."""
-    tokens = [token for token in text.split(",") if token.strip()]
-    if not tokens:
-        raise BadInput("times", got=text, why="no time was given", do="list times like 1m,1h,1d,1y")
-    return tuple(parse_duration(token) for token in tokens)
+    """Seconds in a comma-separated list of durations, each of them once. Raises BadInput, also for an empty place."""
+    tokens = [token.strip() for token in text.split(",")]
+    example = "list times like 1m,1h,1d,1y"
+    if not any(tokens):
+        raise BadInput("times", got=text, why="no time was given", do=example)
+    if not all(tokens):
+        raise BadInput("times", got=text, why="a time is missing beside a comma", do=example)
+    times = tuple(parse_duration(token) for token in tokens)
+    again = next((token for index, token in enumerate(tokens) if times[index] in times[:index]), None)
+    if again is not None:
+        raise BadInput("times", got=text, why=f"{again} is there twice", do="list each time once")
+    return times
 
 
 def format_duration(seconds: float) -> str:

@@ -144,6 +144,14 @@ def test_durations() -> None:
             parse_duration(bad)
     with pytest.raises(BadInput, match="no time was given"):
         parse_durations(",")
+    for wrong, why in (
+        ("1d,,1y", "missing"),
+        ("1d,", "missing"),
+        ("1d,1d", "1d is there twice"),
+        ("1d, 24h", "24h is"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            parse_durations(wrong)
 
 
 def test_a_preset_with_changes() -> None:

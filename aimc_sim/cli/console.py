@@ -106,7 +106,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Report]:
 
 
 def check_file(weight_file: WeightFile, quiet: bool = False) -> None:
-    """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset whose bytes have changed."""
+    """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset that is damaged."""
     from aimc_sim.signoff.run import check_weights
 
     with progress_bars(quiet=quiet) as report:

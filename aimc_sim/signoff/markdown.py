@@ -72,11 +72,7 @@ def summary_md(summary: dict[str, Any]) -> str:
         f"## {'Pass' if summary['pass'] else 'Fail'}: {passing} of {len(summary['parts'])} parts within their margins",
         "",
         *table(head, rows),
-        *(
-            ["", *(f"- left out: {cell(name)}" for name in summary["left_out"])]
-            if summary["left_out"]
-            else []
-        ),
+        *(["", *(f"- {cell(line)}" for line in summary["left_out"])] if summary["left_out"] else []),
         "",
         *fenced(summary["command"]),
     ]

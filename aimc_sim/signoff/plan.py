@@ -164,6 +164,18 @@ class AnswersPart(_Part):
 Part = TextPart | AnswersPart
 
 
+def _problem_of_labels(labels: Sequence[str]) -> tuple[str, str] | None:
+    """Why the labels cannot name folders side by side, and what to do; None where they can."""
+    for label in labels:
+        if labels.count(label) > 1:
+            return f"two are called {label!r}, and a report goes by its name", "give each its own name"
+        if "/" in label or label in (".", ".."):
+            return f"{label!r} is to name a folder", "use a name without a slash that is not dots alone"
+        if [folder_name(other) for other in labels].count(folder_name(label)) > 1:
+            return f"{label!r} and another name give a folder of one name", "choose clearer ones"
+    return None
+
+
 class Plan(Spec):
     """Chips × times × tasks × hardware, and the margins that decide.
 
@@ -202,18 +214,9 @@ class Plan(Spec):
     @field_validator("variants", "tasks")
     @classmethod
     def _labels(cls, entries: Any) -> Any:
-        labels = [entry.label for entry in entries]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(f"two are called {label!r}; give each its own label")
-            if "/" in label or label in (".", ".."):
-                raise ValueError(
-                    f"a label names a folder, so {label!r} may not hold a slash, or be dots alone"
-                )
-            if [folder_name(other) for other in labels].count(folder_name(label)) > 1:
-                raise ValueError(
-                    f"{label!r} and another label give a folder of one name; choose clearer ones"
-                )
+        problem = _problem_of_labels([entry.label for entry in entries])
+        if problem is not None:
+            raise ValueError("; ".join(problem))
         return entries
 
     def variant(self, label: str) -> Variant:
@@ -372,6 +375,11 @@ def plan_of(
     for variant in hardware:
         for time_s in times_s:
             variant.check_time(time_s)
+    names = [each.name for each in hardware]
+    for what, labels in (("hardware", names), ("task", [task.get("label", "text") for task in tasks])):
+        problem = _problem_of_labels(labels)
+        if problem is not None:  # here, because the plan would show whole tables as what it got
+            raise BadInput(what, got=labels, why=problem[0], do=problem[1])
     plan = Plan.parse(
         {
             "weights": weights,

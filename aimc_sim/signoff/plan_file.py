@@ -130,6 +130,7 @@ def resolve(asked: Asked, weights: str, default: Hardware, folder: Path = Path()
     times = parse_durations(asked.times)
     named = (asked.hardware,) if isinstance(asked.hardware, str) else asked.hardware
     chosen = [default] if named is None else [Hardware.load(_path(name, folder)) for name in named]
+    _check_names(named or (), chosen)
     chosen, left_out = variants_of(chosen, asked.device, times)
     paths: dict[str, Path] = {}
     questions: dict[str, Questions] = {}
@@ -158,6 +159,23 @@ def resolve(asked: Asked, weights: str, default: Hardware, folder: Path = Path()
         threads=asked.threads,
     )
     return Resolved(plan, paths, questions, tuple(left_out))
+
+
+def _check_names(entries: Sequence[str], hardware: Sequence[Hardware]) -> None:
+    """Refuse two entries whose hardware has one name; what they are called in the plan tells them apart."""
+    first: dict[str, str] = {}
+    for entry, chip in zip(entries, hardware, strict=False):
+        other = first.get(chip.name)
+        if other is None:
+            first[chip.name] = entry
+            continue
+        file = next((each for each in (entry, other) if each.endswith(".toml")), None)
+        raise BadInput(
+            "hardware",
+            got=[other, entry],
+            why=f"both are called {chip.name!r}, and a report goes by its hardware's name",
+            do="list it once" if file is None or entry == other else f"change `name` in {file}, or add one",
+        )
 
 
 def _check_keys(task: AskedTask) -> None:

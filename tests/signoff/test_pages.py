@@ -37,7 +37,9 @@ def several(plan_with: Any, fake: Any, **changes: Any) -> tuple[list[dict[str, A
     documents = [
         report.document_of(each.result, findings=each, command="aimc-sim …") for each in findings_of(study)
     ]
-    return documents, files.summary_of(documents, plan.id, ["pcm-x: its data end at 1 hour"], "aimc-sim …")
+    return documents, files.summary_of(
+        documents, plan.id, ["pcm-x is left out: its data end at 1 hour"], "aimc-sim …"
+    )
 
 
 def test_answers_are_judged_like_a_text(answers: dict[str, Any]) -> None:
@@ -143,8 +145,9 @@ def test_several_parts_side_by_side(plan_with: Any, fake: Any, tmp_path: Path) -
     assert not list(tmp_path.rglob("text/junit.xml")), "one file for all, so that no case counts twice"
     page = paths[1].read_text()
     assert 'href="hermes-256/text/report.html"' in page
-    assert "pcm-x: its data end at 1 hour" in page
+    assert "<li>pcm-x is left out: its data end at 1 hour</li>" in page
     assert "| **Pass** | pcm-512 | text |" in summary_md(summary)
+    assert "\n- pcm-x is left out: its data end at 1 hour\n" in summary_md(summary)
     failing = several(plan_with, fake, margin_nats=0.52)[1]
     assert "Not shown" in render_summary(failing)
 

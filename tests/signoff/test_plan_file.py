@@ -157,13 +157,35 @@ def test_a_device_by_name_must_cover_the_times() -> None:
         ("margin = 1.0\nlooks = [5, 3]", "each look sees more chips"),
         ("chips = 5", "--margin"),
         ("margin = 1.0\n[[task]]\n[[task]]", "two are called 'text'"),
-        ('margin = 1.0\n[[task]]\nlabel = "a/b"', "may not hold a slash"),
+        ('margin = 1.0\n[[task]]\nlabel = "a/b"', "without a slash"),
+        ('margin = 1.0\nhardware = ["hermes-256", "hermes-256"]', "Next: list it once"),
+        ('margin = 1.0\ndevice = "pcm-hermes-1,pcm-hermes-1"', "two are called 'hermes-256, pcm-hermes-1'"),
+        ('margin = 1.0\ntimes = "1d,,1y"', "missing beside a comma"),
     ],
 )
 def test_what_is_wrong_in_a_plan_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "plan.toml").write_text(text)
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInput, match=message) as refused:
         resolve(read_plan(tmp_path / "plan.toml"), "0" * 64, Hardware.load("hermes-256"))
+    assert len(str(refused.value)) < 400, "no tables"
+
+
+def test_two_entries_of_one_name_are_named_and_another_name_mends_it(tmp_path: Path) -> None:
+    mine, text = tmp_path / "mine.toml", 'base = "hermes-256"\nname = "{}"\n[tile]\nrows = 128\n'
+    mine.write_text(text.format("hermes-256"))
+    (tmp_path / "plan.toml").write_text('margin = 1.0\nhardware = ["hermes-256", "mine.toml"]')
+    asked, default = read_plan(tmp_path / "plan.toml"), Hardware.load("ideal")
+    with pytest.raises(BadInput) as refused:
+        resolve(asked, "0" * 64, default, tmp_path)
+    assert str(refused.value) == (
+        "hardware: got ['hermes-256', 'mine.toml']. both are called 'hermes-256', and a report goes by its hardware's "
+        "name. Next: change `name` in mine.toml, or add one."
+    )
+    mine.write_text(text.format("mine"))
+    assert [each.label for each in resolve(asked, "0" * 64, default, tmp_path).plan.variants] == [
+        "hermes-256",
+        "mine",
+    ]
 
 
 def test_options_that_a_plan_file_decides_are_refused(folder: Path) -> None:
