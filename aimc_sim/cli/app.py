@@ -38,6 +38,16 @@ COMMANDS = {
     "doctor": "Show versions, threads, processor, GPU, and what is missing.",
 }
 
+# What a command that was interrupted does when it is called again; the others begin anew.
+GOES_ON = {
+    "signoff": "the same command goes on where it stopped",
+    "sensitivity": "the same command goes on where it stopped",
+    "place": "the same command goes on where it stopped",
+    "size": "the same command goes on where a sweep stopped",
+    "sample": "the same command goes on after the last whole shard",
+    "train": "the same command goes on from the last state that was saved (--save-every), or else begins anew",
+}
+
 
 class CommandGroup(TyperGroup):
     """Commands by name. Help needs no command's module; a command needs only its own."""
@@ -66,12 +76,14 @@ class CommandGroup(TyperGroup):
         """--debug and --json mean the same wherever they stand."""
         debug, as_json = "--debug" in args, "--json" in args
         ctx.meta["aimc_sim.debug"], ctx.meta["aimc_sim.json"] = debug, as_json
+        goes_on = next((GOES_ON.get(arg, "") for arg in args if not arg.startswith("-")), "")
+        ctx.meta["aimc_sim.goes_on"] = f"{goes_on}, without --restart" if "--restart" in args else goes_on
         with exit_codes(as_json, debug):
             parsed: list[str] = super().parse_args(ctx, [arg for arg in args if arg != "--debug"])
         return parsed
 
     def invoke(self, ctx: Any) -> Any:
-        with exit_codes(as_json=ctx.meta["aimc_sim.json"], debug=ctx.meta["aimc_sim.debug"]):
+        with exit_codes(*(ctx.meta[f"aimc_sim.{key}"] for key in ("json", "debug", "goes_on"))):
             return super().invoke(ctx)
 
 
@@ -88,14 +100,17 @@ def load(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def exit_codes(as_json: bool = False, debug: bool = False) -> Iterator[None]:
-    """Turn every error inside into one message and an exit code: 2 bad input, 3 anything else, 130 interrupted."""
+def exit_codes(as_json: bool = False, debug: bool = False, goes_on: str = "") -> Iterator[None]:
+    """Turn every error inside into one message and an exit code: 2 bad input, 3 anything else, 130 interrupted.
+
+    goes_on: what to do after an interruption, where the command keeps what it has done.
+    """
     try:
         yield
     except (typer.Exit, SystemExit):
         raise
     except (KeyboardInterrupt, typer.Abort):
-        _leave(INTERRUPTED, "interrupted", as_json, debug)
+        _leave(INTERRUPTED, "interrupted", as_json, debug, goes_on)
     except BrokenPipeError:  # the reader of our output has gone: nothing to say, nobody to say it to
         with contextlib.suppress(OSError, ValueError):  # keep the interpreter's last flush quiet
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -136,16 +151,20 @@ def _unexpected(error: Exception) -> str:
     )
 
 
-def _leave(code: int, error: Exception | str, as_json: bool, debug: bool) -> NoReturn:
+def _leave(code: int, error: Exception | str, as_json: bool, debug: bool, do: str = "") -> NoReturn:
     if debug:
         traceback.print_exc()
     if as_json:
         details = {"message": str(error), "exit_code": code}
         if isinstance(error, BadInput):
             details |= {"what": error.what, "why": error.why, "do": error.do}
+        elif do:
+            details["do"] = do
         print_json({"error": details})
     else:
         error_line(error)
+        if do:
+            sys.stderr.write(f"next: {do}\n")
     raise typer.Exit(code) from None
 
 
@@ -169,7 +188,7 @@ def aimc_sim(
 ) -> None:
     """What happens to a trained language model when its weights live in analog crossbar tiles.
 
-    Exit codes: 0 pass, 1 the verdict is fail or verify found damage, 2 bad input, 3 anything else.
+    Exit codes: 0 pass, 1 the verdict is fail or verify found damage, 2 bad input, 3 anything else, 130 interrupted.
     """
 
 

