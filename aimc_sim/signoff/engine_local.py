@@ -6,8 +6,9 @@ import contextlib
 import multiprocessing
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -78,7 +79,8 @@ class Processes:
     def _start(self) -> _Worker:
         mine, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._make), daemon=True)
-        process.start()
+        with _without_interrupts():
+            process.start()
         theirs.close()  # so that our end sees the worker's death
         return _Worker(process, mine)
 
@@ -100,9 +102,23 @@ class Processes:
         return Event(number, cell, outcome=value) if kind == "done" else Event(number, cell, error=value)
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process that is started inside never gets SIGINT: it inherits the mask, before its first line. Ours waits."""
+    # Started first, because it unblocks SIGINT behind itself.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection, make_bench: Callable[[], Bench]) -> None:
     """A worker's life: cells in, outcomes out, until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the parent decides; masks are of threads, and this is of all
     bench: Bench | None = None
     try:
         while True:

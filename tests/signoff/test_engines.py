@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,26 @@ def test_a_failed_cell_is_tried_again_and_bad_input_is_not() -> None:
     with pytest.raises(BadInput, match="not finite"):
         drive([cell(2)], Schedule({}), store, bad)
     assert bad.attempts == 1
+
+
+def test_workers_that_are_starting_leave_an_interrupt_to_their_parent() -> None:
+    """Ctrl-C goes to the whole group, also while a worker still imports torch."""
+    program = (
+        "import os, signal, time\n"
+        "from aimc_sim.signoff.engine_local import Processes\n"
+        "pool = Processes(dict, 2)\n"
+        "assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()), 'ours is as it was'\n"
+        "seen = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
+        "for _ in range(20):\n    os.killpg(0, signal.SIGINT); time.sleep(0.05)\n"
+        "processes = [worker.process for worker in pool._workers.values()]\n"
+        "pool.close()\n"
+        "print(bool(seen), *(process.exitcode for process in processes))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, start_new_session=True, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("True 0 0\n", "")
 
 
 def test_looks_stop_parts_one_by_one(plan_with: Any, fake: Any) -> None:
