@@ -96,12 +96,26 @@ def command(
         )
     if not outcome.speaks:  # one of several processes
         return
-    last = outcome.last
+    last, before = outcome.last, _before(output)
     if as_json:
         losses = None if last is None else {"clean": last.clean, "noisy": last.mean, "noisy_std": last.std}
-        print_json({"folder": str(output), "recipe": chosen.name, "hardware": chip.name, "losses": losses})
+        names = {"folder": str(output), "recipe": chosen.name, "hardware": chip.name}
+        print_json({**names, "losses_before": before, "losses": losses})
     else:
         typer.echo(f"{output}: {chosen.name} for {chip.name}")
         if last is not None:
-            typer.echo(f"loss without noise   {last.clean:.4f} nats per token")
-            typer.echo(f"loss on {chips} chips      {last.mean:.4f} ± {last.std:.4f}")
+            clean = f"{before['clean']:.4f} → " if before else ""
+            noisy = f"{before['noisy']:.4f} ± {before['noisy_std']:.4f} → " if before else ""
+            typer.echo(f"loss without noise   {clean}{last.clean:.4f} nats per token")
+            typer.echo(f"loss on {chips} chips      {noisy}{last.mean:.4f} ± {last.std:.4f}")
+
+
+def _before(folder: Path) -> dict[str, float] | None:
+    """Losses before the first step, by the log; None where it has none, or nothing later to compare with."""
+    from aimc_sim.train.logs import read_log
+
+    rows = [row for row in read_log(folder) if row.get("clean_loss")]
+    if len(rows) < 2 or int(rows[0]["step"]) != 0:
+        return None
+    keys = {"clean": "clean_loss", "noisy": "noisy_loss", "noisy_std": "noisy_std"}
+    return {name: float(rows[0][column]) for name, column in keys.items()}

@@ -102,7 +102,7 @@ def check_run(path: Path, run: str) -> dict[str, Any]:
         raise BadInput(
             "output",
             got=str(path.parent.parent),
-            why="it holds a run of another checkpoint, recipe, hardware, data or length",
+            why="it holds a run of another checkpoint, recipe, hardware, data, length, seed, precision or evaluation",
             do="give another folder, or the options that the run was begun with",
         )
     return document

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from aimc_sim.cli.app import app
 from aimc_sim.hardware import Hardware
+from aimc_sim.train.logs import read_log
 
 RECIPE = 'base = "afm-small"\nsequences = 4\nlength = 16\n[training]\nrange_forwards = 2\n'
 CHIP = """device = "pcm-afm"
@@ -69,6 +70,10 @@ def test_training_from_the_command_line(data: Path, tiny_checkpoint: Path, tmp_p
     assert code == 0, err
     document = json.loads(out)
     assert document["losses"]["noisy"] > 0
+    begun = read_log(tmp_path / "out")[0]
+    before = {"clean": "clean_loss", "noisy": "noisy_loss", "noisy_std": "noisy_std"}
+    assert document["losses_before"] == {name: float(begun[column]) for name, column in before.items()}
+    assert document["losses_before"] != document["losses"]
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "loss.png").is_file()
     assert list((tmp_path / "out" / "tensorboard").glob("events*"))
@@ -83,6 +88,28 @@ def test_training_from_the_command_line(data: Path, tiny_checkpoint: Path, tmp_p
     assert code == 0, err
     assert json.loads(out)["hardware_id"] == other.id
     assert f"note: hardware afm-llama; the folder was trained for chip ({own})" in err
+
+
+def test_losses_before_and_after_and_a_folder_of_another_seed(
+    data: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    line = ("train", tiny_checkpoint, "--recipe", recipe, "--data", data, "--tokens", 64, "--chips", 2)
+    code, out, err = run(*line, "-o", tmp_path / "out")
+    assert code == 0, err
+    shown = read_log(tmp_path / "out")
+    before, after = (
+        {key: float(row[key]) for key in ("clean_loss", "noisy_loss")} for row in (shown[0], shown[-1])
+    )
+    assert (
+        f"loss without noise   {before['clean_loss']:.4f} → {after['clean_loss']:.4f} nats per token" in out
+    )
+    assert f"loss on 2 chips      {before['noisy_loss']:.4f} ± " in out
+    assert f" → {after['noisy_loss']:.4f} ± " in out
+    code, _, err = run(*line, "--seed", 3, "-o", tmp_path / "out")
+    assert code == 2
+    assert "seed, precision or evaluation" in err
 
 
 @pytest.mark.parametrize(
