@@ -31,7 +31,6 @@ EXTRAS = {
     "eval": ["lm-eval>=0.4.13", "datasets>=2.20"],
     "report": ["matplotlib>=3.8", "plotly>=5.20", "jinja2>=3.1"],
     "train": ["peft>=0.13", "tensorboard>=2.14", "datasets>=2.20"],
-    "deploy": ["compressed-tensors>=0.7"],
     "cluster": ["ray>=2.30"],
     "dev": [
         "pytest>=8",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from pathlib import Path
 from typing import Any
@@ -29,3 +30,10 @@ def test_the_python_of_the_readme_runs(
 
 def test_the_table_names_every_command() -> None:
     assert set(re.findall(r"^\| `aimc-sim (\w+)", README, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_the_readme_names_every_extra_and_the_model_by_name() -> None:
+    listed = README[README.index("pip install -c constraints.txt -e '.[llm]'") :]
+    for extra in importlib.metadata.metadata("aimc-sim").get_all("Provides-Extra") or ():
+        assert f"`{extra}`" in listed or f"[{extra}]" in listed, extra
+    assert "CHECKPOINT is a Hugging Face folder, a GGUF file, or `smollm2`" in README

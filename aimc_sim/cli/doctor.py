@@ -21,7 +21,7 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_i
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 # Distributions whose module has another name.
-_MODULE = {"lm-eval": "lm_eval", "pytest-xdist": "xdist", "compressed-tensors": "compressed_tensors"}
+_MODULE = {"lm-eval": "lm_eval", "pytest-xdist": "xdist"}
 
 
 def command(as_json: bool = typer.Option(False, "--json", help="Write JSON.")) -> None:

@@ -28,7 +28,7 @@ def test_doctor_on_a_sound_machine() -> None:
     assert report["versions"]["torch"] == importlib.metadata.version("torch")
     assert report["threads"]["kernels"] >= 1
     assert set(report["processor"]["flags"]) == set(doctor.CPU_FLAGS)
-    assert {"llm", "eval", "report", "train", "deploy", "cluster", "dev"} == set(report["extras"])
+    assert {"llm", "eval", "report", "train", "cluster", "dev"} == set(report["extras"])
     assert report["extras"]["dev"]["missing"] == []
     text = invoke().stdout
     assert "self-test    ok" in text
