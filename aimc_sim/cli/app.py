@@ -45,7 +45,7 @@ GOES_ON = {
     "place": "the same command goes on where it stopped",
     "size": "the same command goes on where a sweep stopped",
     "sample": "the same command goes on after the last whole shard",
-    "train": "the same command goes on from the last state that was saved (--save-every), or else begins anew",
+    "train": "the same command goes on after the last step (of several processes: from the last --save-every)",
 }
 
 

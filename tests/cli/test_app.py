@@ -174,7 +174,7 @@ def test_an_interrupt_ends_with_130_and_no_traceback() -> None:
     [
         ("signoff", (), "next: the same command goes on where it stopped\n"),
         ("signoff", ("--restart",), "next: the same command goes on where it stopped, without --restart\n"),
-        ("train", (), "next: the same command goes on from the last state that was saved (--save-every)"),
+        ("train", (), "next: the same command goes on after the last step"),
         ("sample", (), "next: the same command goes on after the last whole shard\n"),
         ("sensitivity", (), "next: the same command goes on where it stopped\n"),
         ("place", (), "next: the same command goes on where it stopped\n"),

@@ -28,7 +28,6 @@ chance. Of right and wrong marks it is not: other items may flip, and n without 
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -286,7 +285,7 @@ def non_inferior(
     scores: (chips, items); reference: (items,), (chips, items) or one number, in the same unit as the margin.
     The loss is reference − scores where higher is better (accuracy), else scores − reference (nats). marks: as there.
     """
-    number = isinstance(margin, numbers.Real) and not isinstance(margin, bool)
+    number = isinstance(margin, (int, float, np.integer, np.floating)) and not isinstance(margin, bool)
     if not (number and math.isfinite(margin) and margin >= 0):
         raise BadInput(
             "margin",
