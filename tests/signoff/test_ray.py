@@ -150,7 +150,7 @@ def test_a_cluster_gives_the_same_bytes_also_when_workers_are_killed_twice(
     local_tasks.write_text_task(local_tasks.write_choice_task(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", STUDY, str(tiny_weights), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "127.0.0.1:1"},  # no cluster is there
         capture_output=True,
         text=True,
         timeout=900,
