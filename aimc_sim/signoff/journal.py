@@ -1,41 +1,51 @@
 """The journal of a plan: one SQLite file, one row a finished cell, written once and never changed.
 
 A row is there whole or not at all (SQLite's rollback journal, synced to the disk), so a process that is killed at any
-instant loses at most the cells in flight. Processes on the same journal share its cells out by claims with a lease: a
-claim of a process that died on this machine is free at once, of one on another machine when its lease ends. The file
-may lie on a file system that all machines see, if that has working locks.
+instant loses at most the cells in flight. It has a hash of what it says, so that one that was edited is refused.
+Processes on the same journal share its cells out by claims with a lease: a claim of a process that died on this machine
+is free at once, of one on another machine when its lease ends. The file may lie on a file system that all machines see,
+if that has working locks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 from aimc_sim.errors import AimcError, BadInput
+from aimc_sim.signoff.owner import is_dead, new_owner
 from aimc_sim.signoff.plan import Plan
 from aimc_sim.spec import PROSE, canonical_json
 
 LEASE_S = 60.0
 RENEW_S = 15.0
-_SCHEMA = 1
+_SCHEMA = 2  # since rows have hashes
 _TABLES = """
 CREATE TABLE identity (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE cells (name TEXT PRIMARY KEY, scores TEXT NOT NULL, seconds TEXT NOT NULL, worker TEXT NOT NULL);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, hash TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE cells (name TEXT PRIMARY KEY, scores TEXT NOT NULL, seconds TEXT NOT NULL, worker TEXT NOT NULL,
+                    hash TEXT NOT NULL);
 CREATE TABLE claims (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 """
-_FIXED = "CREATE TRIGGER {0}_{1} BEFORE {1} ON {0} BEGIN SELECT RAISE(ABORT, '{0} are written once'); END;"
-_owners = count()
+_FIXED = (
+    "CREATE TRIGGER {0}_{1} BEFORE {1} ON {0} {2} BEGIN SELECT RAISE(ABORT, '{0} are written once'); END;"
+)
+# INSERT OR REPLACE deletes without asking the triggers of DELETE.
+_CHANGES = {
+    "UPDATE": "",
+    "DELETE": "",
+    "INSERT": "WHEN EXISTS (SELECT 1 FROM {0} WHERE name = NEW.name)",
+}
+_OTHERWISE = "resume with what it was begun with, choose another folder with -o, or start over with --restart"
 
 
 @dataclass(frozen=True)
@@ -93,17 +103,16 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.owner = f"{_host()}:{os.getpid()}:{_started(os.getpid())}:{next(_owners)}"
+        self.owner = new_owner()
         self._lock = threading.Lock()
         self._connection = _connect(path)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def rows(self) -> dict[str, Row]:
-        """Every finished cell by name."""
+        """Every finished cell by name. Raises BadInput for a row that was changed since it was written."""
         with self._transaction("DEFERRED") as run:
-            found = run.execute("SELECT name, scores, seconds FROM cells").fetchall()
-        return {name: Row(scores, json.loads(seconds)) for name, scores, seconds in found}
+            return _rows(run, self.path)
 
     def finished(self) -> set[str]:
         """Names of the finished cells."""
@@ -111,9 +120,9 @@ class Journal:
             return {name for (name,) in run.execute("SELECT name FROM cells")}
 
     def facts(self) -> dict[str, Any]:
-        """What was found out about the plan: items of tasks, coverage, converter ranges."""
+        """What was found out about the plan: items of tasks, coverage, converter ranges. Raises BadInput as `rows`."""
         with self._transaction("DEFERRED") as run:
-            return {name: json.loads(value) for name, value in run.execute("SELECT name, value FROM facts")}
+            return _facts(run, self.path)
 
     def state(self, name: str, value: Any) -> None:
         """Record a fact. Raises BadInput where the journal holds another value: then this is not the same study."""
@@ -127,7 +136,7 @@ class Journal:
             if run.execute("SELECT 1 FROM cells WHERE name = ?", (name,)).fetchone():
                 return False
             held = run.execute("SELECT owner, expires FROM claims WHERE name = ?", (name,)).fetchone()
-            if held and held[0] != self.owner and held[1] > now and not _is_dead(held[0]):
+            if held and held[0] != self.owner and held[1] > now and not is_dead(held[0]):
                 return False
             run.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (name, self.owner, now + LEASE_S))
         if self._thread is None:
@@ -154,7 +163,7 @@ class Journal:
                 )
             if not there:
                 row = (name, text, canonical_json(dict(seconds)), worker)
-                run.execute("INSERT INTO cells VALUES (?, ?, ?, ?)", row)
+                run.execute("INSERT INTO cells VALUES (?, ?, ?, ?, ?)", (*row, _hash(*row)))
             run.execute("DELETE FROM claims WHERE name = ?", (name,))
 
     def release(self, name: str) -> None:
@@ -197,7 +206,8 @@ def open_journal(path: Path, plan: Plan, code: str, *, restart: bool = False) ->
     """The journal of a plan at `path`, made where there is none.
 
     code: version of what computes scores. restart: an old journal is renamed to ``….old`` first. Raises BadInput where
-    the file is the journal of another plan or of other code, and says what differs; nothing is changed then.
+    the file is the journal of another plan or of other code, and says what differs, or has a row that was changed;
+    nothing is changed then.
     """
     if restart and path.exists():
         os.replace(path, path.with_name(path.name + ".old"))
@@ -206,14 +216,23 @@ def open_journal(path: Path, plan: Plan, code: str, *, restart: bool = False) ->
         connection = _connect(path)
         try:
             with _transaction(connection) as run:
-                if run.execute("PRAGMA user_version").fetchone()[0] == 0:
+                schema = run.execute("PRAGMA user_version").fetchone()[0]
+                if schema == 0:
                     if run.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                         raise _foreign(path)
                     _make(run, identity)
-                found = dict(run.execute("SELECT name, value FROM identity").fetchall())
+                elif schema != _SCHEMA:
+                    raise BadInput(
+                        "journal",
+                        got=str(path),
+                        why=f"it was begun by another version of aimc-sim (journals of schema {schema}, not {_SCHEMA})",
+                        do=_OTHERWISE,
+                    )
+                _check(path, dict(run.execute("SELECT name, value FROM identity").fetchall()), plan, code)
+                _rows(run, path)
+                _facts(run, path)
         finally:
             connection.close()
-    _check(path, found, plan, code)
     return Journal(path)
 
 
@@ -235,8 +254,8 @@ def _make(run: sqlite3.Connection, identity: Mapping[str, str]) -> None:
     for statement in _TABLES.split(";\n"):
         run.execute(statement)
     for table in ("identity", "facts", "cells"):
-        for change in ("UPDATE", "DELETE"):
-            run.execute(_FIXED.format(table, change))
+        for change, when in _CHANGES.items():
+            run.execute(_FIXED.format(table, change, when.format(table)))
     run.executemany("INSERT INTO identity VALUES (?, ?)", identity.items())
     run.execute(f"PRAGMA user_version = {_SCHEMA}")
 
@@ -246,19 +265,51 @@ def _check(path: Path, found: Mapping[str, str], plan: Plan, code: str) -> None:
         raise _foreign(path)
     mine = json.loads(canonical_json(plan.model_dump(mode="json")))
     differences = _differences(json.loads(found["plan"]), mine, "")
-    do = "resume with what it was begun with, choose another folder with -o, or start over with --restart"
     if differences and found.get("plan_id") != plan.id:
         shown = "; ".join(differences[:3]) + (
             f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         )
-        raise BadInput("journal", got=str(path), why=f"it belongs to another plan: {shown}", do=do)
+        raise BadInput("journal", got=str(path), why=f"it belongs to another plan: {shown}", do=_OTHERWISE)
     if found["code"] != code:
         raise BadInput(
             "journal",
             got=str(path),
             why=f"its cells were scored by {found['code']}, and this is {code}; scores of both must not be mixed",
-            do=do,
+            do=_OTHERWISE,
         )
+
+
+def _rows(run: sqlite3.Connection, path: Path) -> dict[str, Row]:
+    found = {}
+    for name, scores, seconds, worker, told in run.execute(
+        "SELECT name, scores, seconds, worker, hash FROM cells"
+    ):
+        if _hash(name, scores, seconds, worker) != told:
+            raise _changed(path, f"cell {name}")
+        found[name] = Row(scores, json.loads(seconds))
+    return found
+
+
+def _facts(run: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    found = {}
+    for name, value, told in run.execute("SELECT name, value, hash FROM facts"):
+        if _hash(name, value) != told:
+            raise _changed(path, f"fact {name}")
+        found[name] = json.loads(value)
+    return found
+
+
+def _hash(*row: str) -> str:
+    return hashlib.sha256(canonical_json(row).encode()).hexdigest()
+
+
+def _changed(path: Path, what: str) -> BadInput:
+    return BadInput(
+        "journal",
+        got=str(path),
+        why=f"{what} was changed since it was written: its hash is another",
+        do="put back a copy of the file, or start over with --restart",
+    )
 
 
 def _differences(old: Any, new: Any, where: str) -> list[str]:
@@ -287,7 +338,7 @@ def _short(value: Any) -> str:
 def _state(run: sqlite3.Connection, name: str, value: str) -> None:
     there = run.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     if there is None:
-        run.execute("INSERT INTO facts VALUES (?, ?)", (name, value))
+        run.execute("INSERT INTO facts VALUES (?, ?, ?)", (name, value, _hash(name, value)))
     elif there[0] != value:
         raise BadInput(
             f"journal: {name}",
@@ -343,32 +394,3 @@ def _foreign(path: Path) -> BadInput:
         why="it is damaged, or not a journal",
         do="move it away, or choose another folder with -o",
     )
-
-
-def _host() -> str:
-    return socket.gethostname().replace(":", "-")
-
-
-def _started(pid: int) -> str:
-    """When a process started, to tell apart a number that is used again; empty where the system does not say, "Z" for
-    a process that has died and was not waited for."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "Z" if fields[0] == "Z" else fields[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether the owner of a claim is a process of this machine that is gone."""
-    host, pid, started, _ = owner.rsplit(":", 3)
-    if host != _host():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    now = _started(int(pid))
-    return bool(started and now and now != started)

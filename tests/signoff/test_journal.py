@@ -47,10 +47,53 @@ def test_rows_come_back_exactly_and_are_written_once(plan_with: Any, tmp_path: P
         "DELETE FROM cells",
         "DELETE FROM facts",
         "DELETE FROM identity",
+        "INSERT OR REPLACE INTO cells VALUES ('a', '{}', '{}', '0', '')",
+        "INSERT OR REPLACE INTO facts VALUES ('fact', '1', '')",
+        "INSERT OR REPLACE INTO identity VALUES ('code', 'code 2')",
     ):
         with pytest.raises(sqlite3.IntegrityError, match="written once"):
             raw.execute(change)
     raw.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("UPDATE cells SET scores = '{}'", "cell a was changed"),
+        ("UPDATE cells SET scores = replace(scores, '0.1', '0.2')", "cell a was changed"),
+        ("UPDATE cells SET name = 'b'", "cell b was changed"),
+        ("UPDATE cells SET seconds = 'no json'", "cell a was changed"),
+        ("UPDATE facts SET value = '2'", "fact known was changed"),
+    ],
+)
+def test_a_row_that_was_edited_is_refused_and_named(
+    plan_with: Any, tmp_path: Path, change: str, named: str
+) -> None:
+    path = tmp_path / "j.sqlite"
+    with opened(path, plan_with()) as journal:
+        journal.claim("a")
+        journal.finish("a", {"kl": [0.1]}, {"known": 1}, {"score": 2.0}, "0")
+        raw = sqlite3.connect(path)
+        for table in ("cells", "facts"):
+            raw.execute(f"DROP TRIGGER {table}_UPDATE")
+        raw.execute(change)
+        raw.commit()
+        raw.close()
+        with pytest.raises(BadInput, match=f"{named}.*--restart"):
+            journal.rows(), journal.facts()
+    with pytest.raises(BadInput, match=f"{named}.*--restart"):
+        opened(path, plan_with())
+
+
+def test_a_journal_of_another_schema_is_refused(plan_with: Any, tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    opened(path, plan_with()).close()
+    raw = sqlite3.connect(path)
+    raw.execute("PRAGMA user_version = 1")
+    raw.commit()
+    raw.close()
+    with pytest.raises(BadInput, match=r"begun by another version of aimc-sim \(journals of schema 1"):
+        opened(path, plan_with())
 
 
 def test_a_claim_keeps_others_away_until_it_ends(
