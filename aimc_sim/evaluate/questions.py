@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -25,6 +26,23 @@ from aimc_sim.spec import canonical_json, nearest
 FEWSHOT_SEED = 1234  # the harness's own default
 OWN_TASKS = Path(__file__).with_name("afm_tasks")
 MAX_NEW_TOKENS = 256  # the harness's default for Hugging Face models
+# Columns that reports have beside the marks of a task.
+_OWN_COLUMNS = frozenset(
+    {
+        "agreement",
+        "chips",
+        "choice",
+        "loss",
+        "lost",
+        "p_mcnemar",
+        "pass",
+        "plain_acc",
+        "seed",
+        "time",
+        "time_s",
+    }
+    | {"upper_bound", "won"}
+)
 Kind = Literal["likelihood", "text"]
 _LENGTHS: dict[str, Callable[[str], int]] = {
     "acc_norm": len,
@@ -148,12 +166,13 @@ def load_questions(
     rows: a folder of local rows for the tasks that take one (``afm_*``). limit: the first questions of each task.
     num_fewshot: worked examples in front of each; None for the task's own number.
 
-    Raises BadInput for an unknown name, rows that cannot be had, and tasks that this cannot ask: with pictures, code to
-    run, sampled texts, perplexities of whole texts, or several answers a question.
+    Raises BadInput for an unknown name, rows that cannot be had, YAML files that do not fit them, metrics called like
+    columns of a report, and tasks that this cannot ask: with pictures, code to run, sampled texts, perplexities of
+    whole texts, or several answers a question.
     """
     if limit is not None and limit < 1:
         raise BadInput("--limit", got=limit, why="there is nothing to ask", do="use 1 or more")
-    with quiet():
+    with quiet(), _reasons(name):
         parts = _built(name, folder, rows, limit, num_fewshot)
         items: list[Question] = []
         for part in parts:
@@ -174,6 +193,14 @@ def load_questions(
             why="it gives no number for each question that is better the higher it is",
             do="choose a task with acc or exact_match",
         )
+    for metric in metrics:
+        if metric in _OWN_COLUMNS:
+            raise BadInput(
+                f"task {name}",
+                got=metric,
+                why="it has a metric of that name, which reports use for a column of their own",
+                do="rename the metric in a copy of its YAML and give --tasks-dir",
+            )
     return Questions(name, kind, tuple(items), metrics, until, longest, tuple(parts))
 
 
@@ -238,16 +265,32 @@ def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> lis
     if name not in manager.task_index:
         known = {each for other, _ in managers for each in other.all_tasks}
         raise BadInput("task", got=name, why="no task of that name is known", do=_meant(name, known))
+    return list(manager.load([name])["tasks"].values())
+
+
+@contextlib.contextmanager
+def _reasons(name: str) -> Iterator[None]:
+    """Inside, whatever the harness or functions beside a YAML file raise becomes a BadInput with a fitting advice."""
     try:
-        return list(manager.load([name])["tasks"].values())
+        yield
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(
-            f"task {name}",
-            why=f"its rows cannot be had: {type(error).__name__}: {_one_line(error)}",
-            do="without a network, point a copy of its YAML to local files (dataset_path: json) and give --tasks-dir",
-        ) from None
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        if isinstance(error, ImportError):
+            why, do = f"it needs what is not installed: {reason}", "install that package"
+        elif isinstance(error, OSError) or any(
+            frame.f_code.co_name == "download" for frame, _ in traceback.walk_tb(error.__traceback__)
+        ):
+            why = f"its rows cannot be had: {reason}"
+            do = "without a network, point a copy of its YAML to local files (dataset_path: json) and give --tasks-dir"
+        else:
+            why = f"its YAML does not fit its rows or the harness: {reason}"
+            do = (
+                "correct the YAML, or a function that it names: templates name fields of the rows, splits those that "
+                "the rows have, and process_docs returns the rows"
+            )
+        raise BadInput(f"task {name}", why=why, do=do) from error
 
 
 @lru_cache(maxsize=8)

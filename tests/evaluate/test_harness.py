@@ -261,6 +261,50 @@ def test_what_cannot_be_asked_is_refused(
         load_questions("sounds", folder=tmp_path)
 
 
+def write_own(folder: Path, local_tasks: Any, code: str, **changes: Any) -> Path:
+    """A task that calls `f` of a file beside its YAML."""
+    (folder / "own.py").write_text(code)
+    path = local_tasks.write_choice_task(folder, **changes) / "sounds.yaml"
+    path.write_text(path.read_text().replace('"!function own.f"', "!function own.f"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "reason"),
+    [
+        ({"doc_to_text": "{{nothing}}"}, "", "UndefinedError: 'nothing' is undefined"),
+        ({"test_split": "other"}, "", "KeyError: 'other'"),
+        (
+            {"process_docs": "!function own.f"},
+            "def f(rows):\n    return None\n",
+            "AttributeError: 'NoneType'",
+        ),
+        (
+            {"process_results": "!function own.f"},
+            "def f(doc, given):\n    return doc['no']\n",
+            "KeyError: 'no'",
+        ),
+    ],
+)
+def test_an_error_in_a_yaml_file_is_told_as_one(
+    tmp_path: Path, local_tasks: Any, changes: dict[str, Any], code: str, reason: str
+) -> None:
+    with pytest.raises(BadInput, match=f"its YAML does not fit.*{reason}.*correct the YAML") as caught:
+        load_questions("sounds", folder=write_own(tmp_path, local_tasks, code, **changes))
+    assert "network" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metric", ["choice", "loss", "lost", "agreement"])
+def test_a_metric_called_like_a_column_of_reports_is_refused(
+    tmp_path: Path, local_tasks: Any, metric: str
+) -> None:
+    listed = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", metric)]
+    code = f"def f(doc, given):\n    return {{'acc': 1.0, '{metric}': 0.5}}\n"
+    folder = write_own(tmp_path, local_tasks, code, process_results="!function own.f", metric_list=listed)
+    with pytest.raises(BadInput, match=f"got '{metric}'.*rename the metric"):
+        load_questions("sounds", folder=folder)
+
+
 def test_sampled_answers_and_unknown_names_are_refused(tmp_path: Path, local_tasks: Any) -> None:
     local_tasks.write_text_task(tmp_path, generation_kwargs={"do_sample": True, "temperature": 0.7})
     with pytest.raises(BadInput, match="sampled"):
