@@ -54,14 +54,19 @@ class Marking:
 
     @cached_property
     def settings(self) -> Any:
-        """What decides the marks, as plain data: the configuration that the task ended up with, and its rows."""
+        """What decides the marks of any rows, as plain data: the configuration that the task ended up with."""
         config = {
             field.name: getattr(self.task.config, field.name)
             for field in dataclasses.fields(self.task.config)
             if field.name not in _ASIDE
         }
         resolved = {name: getattr(self.task, name, None) for name in _RESOLVED}
-        return plain([type(self.task), config, resolved, [doc for doc, _ in self.items()]])
+        return plain([type(self.task), config, resolved])
+
+    @cached_property
+    def rows(self) -> Any:
+        """The rows that are asked, as plain data: fields that no prompt shows may decide marks too."""
+        return plain([doc for doc, _ in self.items()])
 
     def items(self) -> Iterator[tuple[Any, list[Any]]]:
         """(document, requests) of each question."""

@@ -87,11 +87,13 @@ class Questions:
     def id(self) -> str:
         """Short sha256 of everything that is asked, of what is right, and of how answers are marked."""
         asked = [[each.example(), each.requests] for each in self.items]
-        return _short_hash([self.kind, asked, self.until, self.max_new_tokens, self.configuration])
+        rows = [part.rows for part in self._marking]
+        return _short_hash([self.kind, asked, rows, self.until, self.max_new_tokens, self.configuration])
 
     @cached_property
     def configuration(self) -> str:
-        """How the tasks are set up, and by which harness: ``lm_eval 0.4.13, tasks 0123456789abcdef``."""
+        """How the tasks are set up, whatever their rows, and by which harness: ``lm_eval 0.4.13, tasks
+        0123456789abcdef``."""
         return f"lm_eval {harness_version()}, tasks {_short_hash([part.settings for part in self._marking])}"
 
     def check_metric(self, metric: str) -> None:

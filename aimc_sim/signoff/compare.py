@@ -224,20 +224,44 @@ def _check_items(one: Document, two: Document) -> None:
 
 def refuse_items(one: Document, two: Document, items: Sequence[str], own: bool = False) -> NoReturn:
     """Raise the BadInput for other items. own: whether a model has written them."""
-    marked = [report["plan"].get("configuration") for report in (one, two)]
-    in_another_way = None not in marked and marked[0] != marked[1]
+    if own:
+        why = "the two were scored on different items"
+        do = "score both on the same --text FILE; samples of a model change with its weights"
+    else:
+        why, do = _other_items(one["plan"], two["plan"])
     raise BadInput(
         f"items of {name_of(one, two)}",
         got=" and ".join(items),
-        why=f"the two were asked or marked in different ways ({marked[0]}; {marked[1]}), so their scores are no pairs"
-        if in_another_way
-        else "the two were scored on different items, so their scores are no pairs",
-        do="score both on the same --text FILE; samples of a model change with its weights"
-        if own
-        else "run the new sign-off on the items of the old one, with the same YAML files and harness"
-        if in_another_way
-        else "run the new sign-off on the items of the old one",
+        why=f"{why}, so their scores are no pairs",
+        do=do,
     )
+
+
+def _other_items(old: Document, new: Document) -> tuple[str, str]:
+    """Why the items of two plans are others, as far as the plans say, and what to do."""
+    do = "run the new sign-off on the items of the old one"
+    if "questions" not in old or "questions" not in new:
+        return "the two were scored on different items", do
+    shots, counts = ([each.get(key) for each in (old, new)] for key in ("num_fewshot", "questions"))
+    differ = []
+    if shots[0] != shots[1]:
+        told = ("the task's own number of" if each is None else each for each in shots)
+        differ.append(f"with {' and '.join(map(str, told))} worked examples")
+        do += ", with its --num-fewshot"
+    if counts[0] != counts[1]:
+        differ.append(f"{counts[0]:,} and {counts[1]:,} questions")
+        do += ", with its --limit"
+    marked = [each.get("configuration") for each in (old, new)]
+    if None in marked:
+        said = f" ({'; '.join(differ)})" if differ else ""
+        return f"the two were asked different questions, or marked in different ways{said}", do
+    if marked[0] != marked[1] and shots[0] == shots[1]:
+        differ.append(f"{marked[0]}; {marked[1]}")
+        why = f"the two were asked or marked in different ways ({'; '.join(differ)})"
+        return why, f"{do}, with the same YAML files and harness"
+    if differ:
+        return f"the two were asked differently ({'; '.join(differ)})", do
+    return "the two were asked as many questions in the same way, of different rows", do
 
 
 def _by_chip(report: Document) -> dict[tuple[int, float], Document]:

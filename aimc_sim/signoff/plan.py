@@ -54,9 +54,9 @@ class HarnessTask(Spec):
     """Questions of a task of lm-evaluation-harness, marked right or wrong by it.
 
     task: its name there; questions_id: of what is asked and how it is marked, by content, and questions how many;
-    configuration: the harness's version and what it marks by, which is in that id too, to name what has changed; limit,
-    num_fewshot: as they were asked for. metric: of the harness, higher being better; margin: the largest loss of it, as
-    a share. batch: tokens a forward.
+    configuration: the harness's version and what it marks by, rows aside, which is in that id too, to name what has
+    changed; limit, num_fewshot: as they were asked for. metric: of the harness, higher being better; margin: the
+    largest loss of it, as a share. batch: tokens a forward.
     """
 
     kind: Literal["harness"] = "harness"

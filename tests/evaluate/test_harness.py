@@ -173,6 +173,8 @@ def test_how_answers_are_marked_is_in_the_id(tmp_path: Path, local_tasks: Any) -
     hidden = load_questions("sounds", folder=tmp_path / "j", limit=3)
     assert hidden.items == plain_rows.items
     assert hidden.id != plain_rows.id
+    more = load_questions("sounds", folder=tmp_path / "i", limit=4)
+    assert {hidden.configuration, more.configuration} == {plain_rows.configuration}, "set up in the same way"
 
 
 def test_another_process_finds_the_same_id(tasks: Path) -> None:

@@ -144,6 +144,30 @@ def test_what_is_no_pair_is_refused(plan_with: Any, fake: Any) -> None:
     assert len(compare(*both)["parts"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ({"questions": 20}, {"questions": 21}, r"asked differently \(20 and 21 questions\).*with its --limit"),
+        ({"num_fewshot": 0}, {"num_fewshot": 5, "configuration": "lm_eval 1, tasks b"},
+         r"asked differently \(with 0 and 5 worked examples\).*with its --num-fewshot"),
+        ({}, {}, "as many questions in the same way, of different rows"),
+        ({}, {"configuration": "lm_eval 2, tasks a"}, r"marked in different ways \(lm_eval 1, tasks a; lm_eval 2"),
+        ({"questions": 20}, {"questions": 21, "configuration": "lm_eval 2, tasks a"}, "20 and 21 questions; lm_eval 1"),
+        ({"configuration": None}, {"questions": 21}, "different questions, or marked in different ways"),
+    ],
+)  # fmt: skip
+def test_what_differs_between_questions_is_said(
+    fake: Any, before: dict[str, Any], after: dict[str, Any], says: str
+) -> None:
+    one = report.document_of(fake.run_fake(fake.answers_plan(), fake.FakeAnswers()))
+    two = copy.deepcopy(one)
+    for document, changes in ((one, before), (two, after)):
+        document["plan"].update({"configuration": "lm_eval 1, tasks a", **changes})
+    two["questions"]["id"] = "f" * 16
+    with pytest.raises(BadInput, match=says):
+        compare(*sides(one, two))
+
+
 def test_other_hardware_on_each_side_is_one_pair_and_several_go_by_name(plan_with: Any, fake: Any) -> None:
     base = text_report(plan_with, fake)
     other = copy.deepcopy(base)
