@@ -4,42 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-# Folders that decide nothing about the scores of a cell.
+# What decides nothing about the scores of a cell: reports are made again from them, words and pictures from reports.
 _ASIDE = frozenset(
-    {"cli", "testing", "explain", "train", "sizing", "deploy", "presets", "templates", "statistics"}
+    {"cli", "explain", "presets", "report_parts", "signoff/statistics", "sizing", "testing", "train"}
+    | {"signoff/findings.py", "signoff/report.py", "signoff/verdict.py"}
+    | {"signoff/headline.py", "signoff/html.py", "signoff/junit.py", "signoff/layer_plot.py"}
+    | {"signoff/markdown.py", "signoff/plots.py", "signoff/strips.py", "signoff/words.py"}
 )
-_ASIDE_FILES = frozenset({"report.py", "html.py", "plots.py", "words.py", "verdict.py", "findings.py"})
+_VERSIONS = ("torch", "numpy", "numba", "transformers", "tokenizers")
+
+
+def scoring_sources() -> Iterator[tuple[str, Path]]:
+    """The files that lie on the road from a weight file to scores, each with its name within its package."""
+    from aimc_sim import kernels, models
+
+    own = Path(__file__).parents[1]
+    for folder in (own, Path(str(kernels.__file__)).parent, Path(str(models.__file__)).parent):
+        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")]):
+            within = path.relative_to(folder)
+            if folder == own and within.parts[0] in ("kernels", "models"):  # there in an installation
+                continue
+            if folder != own or _ASIDE.isdisjoint(each.as_posix() for each in (within, *within.parents)):
+                yield within.as_posix(), path
 
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
     """``aimc-sim 0.1.0 (sources 0123456789ab), torch …, numpy …, transformers …, AVX512``.
 
-    The sources are those that lie on the road from a weight file to scores; the rest of the line decides the last bits
-    of floating-point sums.
+    The sources are those that decide scores; the rest of the line decides token ids and the last bits of floating-point
+    sums.
     """
     import torch
 
-    from aimc_sim import __version__, kernels, models
+    from aimc_sim import __version__
     from aimc_sim.kernels import tile_engine
 
-    own = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for folder in (own, Path(str(kernels.__file__)).parent, Path(str(models.__file__)).parent):
-        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")]):
-            within = path.relative_to(folder)
-            if folder == own and within.parts[0] in ("kernels", "models"):  # there in an installation
-                continue
-            if _ASIDE.isdisjoint(within.parts) and path.name not in _ASIDE_FILES:
-                digest.update(f"{within.as_posix()}\0".encode())
-                digest.update(path.read_bytes())
-    versions = ", ".join(
-        f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "numba", "transformers")
-    )
+    for name, path in scoring_sources():
+        digest.update(f"{name}\0".encode())
+        digest.update(path.read_bytes())
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS)
     processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return (
         f"aimc-sim {__version__} (sources {digest.hexdigest()[:12]}), {versions}, "

@@ -174,6 +174,8 @@ from aimc_sim.signoff.journal import open_journal
 from aimc_sim.signoff.plan import Plan
 plan = Plan.model_validate_json(Path(sys.argv[2]).read_text())
 with open_journal(Path(sys.argv[1]), plan, "code 1") as journal:
+    print("ready", flush=True)
+    sys.stdin.readline()
     while len(journal.finished()) < 60:
         for cell in range(60):
             if journal.claim(f"cell {cell}"):
@@ -184,19 +186,30 @@ with open_journal(Path(sys.argv[1]), plan, "code 1") as journal:
 
 
 def test_kills_lose_nothing_and_two_processes_do_not_collide(plan_with: Any, tmp_path: Path) -> None:
-    """Two processes share one journal; one of them is killed, again and again, in the middle."""
+    """Two processes share one journal; one of them is killed, again and again, in the middle. They begin together, for
+    importing takes longer than all the cells."""
     path, plan_file = tmp_path / "j.sqlite", tmp_path / "plan.json"
     plan_file.write_text(canonical_json(plan_with().model_dump(mode="json")))
     opened(path, plan_with()).close()
 
     def start(number: int) -> subprocess.Popen[str]:
         line = [sys.executable, "-c", WORK, str(path), str(plan_file), str(number)]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        worker = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        return worker
+
+    def begin(worker: subprocess.Popen[str]) -> None:
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
 
     said: list[str] = []
     steady, killed = start(0), 0
-    for number in (1, 2):
-        victim = start(number)
+    victims = [start(1), start(2)]
+    begin(steady)
+    for number, victim in enumerate(victims, 1):
+        begin(victim)
         assert victim.stdout is not None
         for _ in range(4 * number):
             line = victim.stdout.readline()
