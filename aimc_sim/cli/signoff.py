@@ -61,7 +61,9 @@ def command(
     limit_tokens: int | None = typer.Option(None, help="Only the first tokens of --text."),
     seed: int | None = typer.Option(None, help="Seed of the first chip; the others count on from it."),
     session: int | None = typer.Option(None, help="Which draw of the frozen 1/f noise."),
-    batch: int | None = typer.Option(None, help="Windows a forward; by default about 1,024 tokens."),
+    batch: int | None = typer.Option(
+        None, help="Windows a forward, of questions tokens; by default about 1,024 tokens."
+    ),
     alpha: float | None = typer.Option(None, help="One-sided error of the verdict; 0.025 unless told."),
     looks: str | None = typer.Option(
         None, "--looks", help="Stop as soon as it is clear after so many chips, such as 3,5,8,12,20."

@@ -102,11 +102,6 @@ class RayPool:
         for number in range(workers):
             self._start(number)
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers, on whatever machine."""
-        return list(self._ray.get([actor.pid.remote() for actor in self._actors.values()]))
-
     def idle(self) -> list[int]:
         """Workers that have answered and have no cell."""
         busy = {worker for worker, _ in self._running.values()} | set(self._starting.values())

@@ -88,7 +88,7 @@ def lifetime_words(found: dict[str, Any]) -> tuple[str, str]:
         if crossed == first
         else spoken(crossed)
     )
-    still = "not shown at any time" if shown is None else f"shown to {spoken(shown)}"
+    still = "an estimate: none of it is shown" if shown is None else f"shown to {spoken(shown)}"
     return end, still
 
 

@@ -28,7 +28,7 @@ def report_md(document: dict[str, Any]) -> str:
                 (
                     f"after {spoken(at['time_s'])}",
                     *figures(at[measure.key], at["upper_bound"], measure.scale),
-                    "pass" if at["pass"] else "fail",
+                    _word_of(at, at[measure.key], verdict["margin"]),
                 )
                 for at in document["rows"]["times"]
             ),
@@ -51,7 +51,7 @@ def _previous(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return []
     heading = f"### Against {cell(found['before']['name'])}"
-    return ["", heading, "", cell(found["summary"]), "", *worsening(found)]
+    return ["", heading, "", cell(found["summary"]), "", *worsening(found, None)]
 
 
 def summary_md(summary: dict[str, Any]) -> str:
@@ -84,20 +84,33 @@ def compare_md(document: dict[str, Any]) -> str:
     word = "Comparison" if document["pass"] is None else WORDS[state_of(document)]
     lines = [f"## {word}: {cell(document['after']['name'])} against {cell(document['before']['name'])}"]
     for part in document["parts"]:
-        lines += ["", f"### {cell(part['name'])}", "", cell(part["summary"]), "", *worsening(part)]
+        lines += [
+            "",
+            f"### {cell(part['name'])}",
+            "",
+            cell(part["summary"]),
+            "",
+            *worsening(part, document["margin"]),
+        ]
     lines += ["", *(f"- {cell(note)}" for note in document["notes"])]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def worsening(part: dict[str, Any]) -> list[str]:
-    """The table of two sign-offs of one task on one hardware."""
+def _word_of(at: dict[str, Any], figure: dict[str, Any], margin: float) -> str:
+    """A time's verdict by itself, in the words of the page."""
+    low = figure["interval_95"][0]
+    return "pass" if at["pass"] else "not shown" if low is None or low <= margin else "fail"
+
+
+def worsening(part: dict[str, Any], margin: float | None) -> list[str]:
+    """The table of two sign-offs of one task on one hardware. margin: None where there is no verdict."""
     measure = measure_of(part["metric"])
     rows = [
         (
             f"after {spoken(at['time_s'])}",
             *(sig(measure.scale * at[side]) for side in ("before", "after")),
             *figures(at, at["upper_bound"], measure.scale),
-            {True: "pass", False: "fail", None: "–"}[at["pass"]],
+            "–" if margin is None else _word_of(at, at, margin),
         )
         for at in part["times"]
     ]

@@ -81,7 +81,16 @@ def test_the_first_screen_in_words(answers: dict[str, Any], plan_with: Any, fake
     assert text.word == "Not shown", "the interval holds the margin"
     assert headline_of(report.document_of(fake.run_fake(plan_with(margin_nats=0.1)))).word == "Fail"
     lost = {"crossed_s": 60.0, "shown_s": None, "first_s": 60.0, "last_s": 3600.0}
-    assert lifetime_words(lost) == ("< 1 minute", "not shown at any time")
+    assert lifetime_words(lost) == ("< 1 minute", "an estimate: none of it is shown")
+
+
+def test_markdown_says_fail_only_where_the_whole_interval_is_beyond(plan_with: Any, fake: Any) -> None:
+    words = {}
+    for margin in (0.1, 0.52, 5.0):
+        text = report_md(report.document_of(fake.run_fake(plan_with(margin_nats=margin))))
+        rows = [line for line in text.splitlines() if line.startswith("| after")]
+        words[margin] = rows[-1].split("|")[-2].strip()
+    assert words == {0.1: "fail", 0.52: "not shown", 5.0: "pass"}
 
 
 def test_holm_over_tasks_reaches_the_verdict(plan_with: Any, fake: Any) -> None:
