@@ -150,7 +150,8 @@ def test_no_command_shows_the_help(args: tuple[str, ...]) -> None:
 
 def test_an_interrupt_ends_with_130_and_no_traceback() -> None:
     program = (
-        "import time, sys, types, typer\n"
+        "import signal, time, sys, types, typer\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a suite in the background ignores it
         "from aimc_sim.cli import app as frame\n"
         "module = types.ModuleType('aimc_sim.cli.doctor')\n"
         "def command():\n    print('ready', flush=True); time.sleep(60)\n"
