@@ -28,20 +28,7 @@ OWN_TASKS = Path(__file__).with_name("afm_tasks")
 MAX_NEW_TOKENS = 256  # the harness's default for Hugging Face models
 # Columns that reports have beside the marks of a task.
 _OWN_COLUMNS = frozenset(
-    {
-        "agreement",
-        "chips",
-        "choice",
-        "loss",
-        "lost",
-        "p_mcnemar",
-        "pass",
-        "plain_acc",
-        "seed",
-        "time",
-        "time_s",
-    }
-    | {"upper_bound", "won"}
+    "agreement chips choice loss lost p_mcnemar pass plain_acc seed time time_s upper_bound won".split()
 )
 Kind = Literal["likelihood", "text"]
 _LENGTHS: dict[str, Callable[[str], int]] = {

@@ -308,12 +308,12 @@ def _lifted(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
         yield
         return
     raw = g.view(torch.int16 if g.element_size() == 2 else torch.int32).numpy()  # to the last bit, NaN too
-    held = np.empty(lost, raw.dtype)
-    kernel.lift_saturated(raw, bits.numpy(), held)
+    held = np.zeros(lost, raw.dtype)
+    kernel.swap_saturated(raw, bits.numpy(), held)
     try:
         yield
     finally:
-        kernel.lower_saturated(raw, bits.numpy(), held)
+        kernel.swap_saturated(raw, bits.numpy(), held)
 
 
 def _masked(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:

@@ -126,11 +126,11 @@ def test_gradients_of_what_saturated_are_lifted_and_put_back(dtype: type) -> Non
     g = (np.arange(1, 4 * wide + 1) * 7919).reshape(4, wide).astype(dtype)
     hit = np.zeros((4, 24), bool)
     hit[[0, 0, 1, 3, 3, 3], [0, 20, 8, 7, 15, 16]] = True
-    bits, held, was = np.packbits(hit, axis=1, bitorder="little"), np.empty(6, dtype), g.copy()
-    kernel.lift_saturated(g, bits, held)
+    bits, held, was = np.packbits(hit, axis=1, bitorder="little"), np.zeros(6, dtype), g.copy()
+    kernel.swap_saturated(g, bits, held)
     assert_bits(g, np.where(hit[:, :wide], dtype(0), was))
     assert_bits(held, was[hit[:, :wide]])
-    kernel.lower_saturated(g, bits, held)
+    kernel.swap_saturated(g, bits, held)
     assert_bits(g, was)
 
 
