@@ -16,7 +16,7 @@ demo: build/smollm2.h5
 	elif [ $$code -ne 0 ]; then exit $$code; fi; \
 	echo "The report: build/demo/report.html"
 
-build/smollm2.h5: $(VENV)/stamp-demo $(wildcard aimc_sim/weightfile*.py)
+build/smollm2.h5: $(VENV)/stamp-demo $(wildcard aimc_sim/weightfile/*.py)
 	@mkdir -p build
 	$(BIN)/aimc-sim export smollm2 -o $@ --hardware hermes-256 --overwrite
 

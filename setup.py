@@ -60,12 +60,13 @@ setup(
     package_data={
         "aimc_sim": [
             "py.typed",
-            "presets/*.toml",
+            "hardware/presets/*.toml",
             "devices/*.toml",
-            "sizing/profiles/*.toml",
-            "sizing/templates/*",
-            "signoff/*.html",
-            "signoff/templates/*",
+            "sizing/cost/profiles/*.toml",
+            "sizing/sweep/templates/*",
+            "report/templates/*",
+            "signoff/report/templates/*",
+            "attribution/templates/*",
             "evaluate/afm_tasks/*.yaml",
         ],
         "aimc_sim.models": ["*.toml"],

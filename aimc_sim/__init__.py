@@ -8,15 +8,13 @@ Importing this package is cheap: names below load their module, and with it torc
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.errors import AimcError, BadInput
 
 if TYPE_CHECKING:
     from aimc_sim.chip import Chip, ChipState
-    from aimc_sim.export import export
+    from aimc_sim.exporting import export
     from aimc_sim.hardware import Hardware
     from aimc_sim.programming import program
     from aimc_sim.weightfile import WeightFile
@@ -40,28 +38,18 @@ _HOME = {
     "ChipState": "chip",
     "Hardware": "hardware",
     "WeightFile": "weightfile",
-    "export": "export",
+    "export": "exporting",
     "program": "programming",
 }
 
 
-class _Package(ModuleType):
-    """`aimc_sim.export` is the function, also after something has imported the module of the same name."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "export" and isinstance(value, ModuleType):
-            value = value.export
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-        setattr(self, name, value)
-        return value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aimc_sim import fault_map
-from aimc_sim.cell_matrix import Ranges, needs_ranges
 from aimc_sim.chip import Chip
+from aimc_sim.chip.fault_sites import mapped_faults
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.ranges import Ranges, needs_ranges
 from aimc_sim.errors import BadInput
-from aimc_sim.fault_sites import mapped_faults
-from aimc_sim.hardware import Hardware
-from aimc_sim.mapping import tile_map
+from aimc_sim.hardware import Hardware, fault_map
 from aimc_sim.weightfile import WeightFile
 
 

@@ -16,12 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F32, F64
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels import wires as kernel
 from aimc_sim.kernels import wires_gradient
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 Drive = Literal["left", "right", "both"]
 Sense = Literal["bottom", "top", "both"]
 Layout = Literal["interleaved", "side_by_side"]

@@ -20,8 +20,8 @@ import torch
 
 from aimc_sim import Hardware, WeightFile, export, program
 from aimc_sim.models import smollm2_path
-from aimc_sim.sampling import sample_tokens
 from aimc_sim.torch_bridge import load_digital, load_model
+from aimc_sim.torch_bridge.sampling import sample_tokens
 from benchmarks.harness import Row, machine, median_seconds, show
 
 GREEDY = 256

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import key_of, row_ids
 from benchmarks.harness import Row, main

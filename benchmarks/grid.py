@@ -23,8 +23,8 @@ import numpy.typing as npt
 import torch
 
 from aimc_sim import Hardware, WeightFile, export
-from aimc_sim.cell_matrix import CellMatrix
-from aimc_sim.mapping import tile_map
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.models import smollm2_path
 from aimc_sim.torch_bridge import load_digital
 from benchmarks.harness import machine

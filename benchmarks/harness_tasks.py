@@ -108,9 +108,9 @@ def measure(
     from aimc_sim.evaluate.questions import load_questions
     from aimc_sim.hardware import Hardware
     from aimc_sim.programming import program
-    from aimc_sim.signoff.answers import items_of, marker
-    from aimc_sim.signoff.bench import ModelBench, Setup
-    from aimc_sim.signoff.plan import Cell, plan_of
+    from aimc_sim.signoff.design.plan import Cell, plan_of
+    from aimc_sim.signoff.execution.answers import items_of, marker
+    from aimc_sim.signoff.execution.bench import ModelBench, Setup
     from aimc_sim.torch_bridge import build_model, load_digital, mount
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -192,8 +192,8 @@ def half_precision(checkpoint: Path, folder: Path) -> Path:
     """The checkpoint as a Hugging Face folder whose weights are float16."""
     import torch
 
+    from aimc_sim.finetuning.models import load_plain, save_folder
     from aimc_sim.models import open_checkpoint
-    from aimc_sim.train.models import load_plain, save_folder
 
     opened = open_checkpoint(checkpoint)
     save_folder(folder, load_plain(opened, torch.float16), opened, {}, {})

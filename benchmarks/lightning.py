@@ -31,10 +31,10 @@ from benchmarks.tile_product import gaussian
 
 if TYPE_CHECKING:
     from aimc_sim.hardware import Hardware
-    from aimc_sim.torch_bridge.training_spec import Training
+    from aimc_sim.torch_bridge.training.spec import Training
 
 PEER, OURS = "aihwkit-lightning", "aimc-sim"
-RECORD = Path(__file__).parents[1] / "tests" / "torch_bridge" / "lightning.json"
+RECORD = Path(__file__).parents[1] / "tests" / "torch_bridge" / "training" / "lightning.json"
 AGREES = 1e-6
 SIZE, THREADS = 2048, 2
 TOKENS = (512, 128)
@@ -65,7 +65,7 @@ def hardware_of(case: cases.Case) -> Hardware:
 
 def training_of(case: cases.Case, **changes: Any) -> Training:
     """The deterministic part of training."""
-    from aimc_sim.torch_bridge.training_spec import Training
+    from aimc_sim.torch_bridge.training.spec import Training
 
     bits = (case.weight_levels + 1).bit_length() if case.weight_levels else None
     settings = {"range_decay": cases.DECAY, "range_unclipped": cases.UNCLIPPED, "weight_bits": bits}
@@ -76,7 +76,7 @@ def layer_of(case: cases.Case, w: Any, bias: Any = None, beta: Any = None, **cha
     """Our layer with these weights and ranges; ranges None: they are still to be begun."""
     import torch
 
-    from aimc_sim.cell_matrix import MatrixRange
+    from aimc_sim.chip.ranges import MatrixRange
     from aimc_sim.torch_bridge import AnalogLinear
 
     linear = torch.nn.Linear(w.shape[1], w.shape[0], bias=bias is not None)
@@ -156,7 +156,7 @@ def loading(peer: Peer) -> list[Row]:
     """Export → strict loading there → its products against ours, untiled and tiled."""
     import torch
 
-    from aimc_sim.torch_bridge.interchange import export_lightning
+    from aimc_sim.torch_bridge.training.interchange import export_lightning
 
     rows = []
     for case in (cases.LARGE[0], cases.LARGE[1]):
@@ -284,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="rounds of the cost; 0: gradients and loading alone"
     )
-    parser.add_argument("--record", action="store_true", help="write tests/torch_bridge/lightning.json anew")
+    parser.add_argument("--record", action="store_true", help="write tests/torch_bridge/training/lightning.json anew")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)  # our side, as the worker
     options = parser.parse_args(arguments)
     if options.serve:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import normal
 from aimc_sim.kernels._jit import njit

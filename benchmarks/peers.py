@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware

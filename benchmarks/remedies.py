@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim import Hardware
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of

@@ -173,7 +173,7 @@ def evaluate(
     from aimc_sim.cli.export import find_checkpoint
     from aimc_sim.evaluate.metrics import score
     from aimc_sim.evaluate.text import windows_of_file
-    from aimc_sim.export import export
+    from aimc_sim.exporting import export
     from aimc_sim.hardware import Hardware
     from aimc_sim.programming import program
     from aimc_sim.torch_bridge import build_model, load_digital, mount

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from benchmarks.harness import Row, main, seconds

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from aimc_sim.sampling import uniforms
-from aimc_sim.signoff.run import JOURNAL
+from aimc_sim.signoff.execution.run import JOURNAL
+from aimc_sim.torch_bridge.sampling import uniforms
 from benchmarks.harness import Row, main
 
 KILLS, SEED = 20, 6
@@ -171,7 +171,7 @@ def rows_of(tally: Tally) -> list[Row]:
 
 def tiny_weights(folder: Path) -> Path:
     """The tests' model as a weight file."""
-    from aimc_sim.export import export
+    from aimc_sim.exporting import export
 
     path = Path(__file__).parents[1] / "tests" / "tiny.py"
     spec = importlib.util.spec_from_file_location("tiny", path)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.sizing import Designs, Scenario, Workload, evaluate
-from aimc_sim.sizing.cost import Cost
+from aimc_sim.sizing.cost.analog import Cost
 
 MODEL, HARDWARE, RATE, WATTS = "Llama-3.2-1B", "hermes-256", 100.0, 1.0
 SIDES, BITS, SHARES = (128, 256, 512, 1024), (6, 7, 8), (1, 4, 16)

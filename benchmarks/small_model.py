@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
-from aimc_sim.sampling import uniforms
+from aimc_sim.torch_bridge.sampling import uniforms
 
 Progress = Callable[[str, int, int], None]
 

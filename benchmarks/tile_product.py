@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from aimc_sim.cell_matrix import CellMatrix
-from aimc_sim.execute import TiledMatrix, tile_matmul
+from aimc_sim.chip.matrix import CellMatrix
+from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of, row_ids
+from aimc_sim.tiles.matrix import TiledMatrix
 from benchmarks.harness import Pair, Row, main, side_by_side
 
 CASES = [  # batch, K, N, rows per tile, read noise, goal

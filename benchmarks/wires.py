@@ -27,9 +27,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import splu
 
 from aimc_sim import WeightFile, wires
+from aimc_sim.chip.mapping import tile_map
 from aimc_sim.hardware import Tile
 from aimc_sim.kernels.parallel import num_threads
-from aimc_sim.mapping import tile_map
 from benchmarks.harness import Row, machine, show, side_by_side
 
 F64 = npt.NDArray[np.float64]

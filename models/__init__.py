@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aimc_sim.models.checkpoint import Checkpoint, SourceTensor, open_checkpoint
+from aimc_sim.models.checkpoint import Checkpoint, open_checkpoint
 from aimc_sim.models.families import (
     FAMILIES,
     Candidate,
@@ -12,6 +12,7 @@ from aimc_sim.models.families import (
     skeleton,
 )
 from aimc_sim.models.smollm2 import smollm2_path
+from aimc_sim.models.tensors import SourceTensor
 from aimc_sim.models.tokenizer import load_tokenizer
 
 __all__ = [

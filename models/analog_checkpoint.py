@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models.checkpoint import TensorInfo
 from aimc_sim.models.families import HEAD, model_type
 from aimc_sim.models.hf_folder import INDEX as SAFE_INDEX
 from aimc_sim.models.hf_folder import SINGLE as SAFE_SINGLE
 from aimc_sim.models.hf_folder import check_shard_name, read_json
+from aimc_sim.models.tensors import TensorInfo
 from aimc_sim.models.tokenizer import TOKENIZER_FILES
 
 if TYPE_CHECKING:

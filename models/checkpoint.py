@@ -8,51 +8,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.models.analog_checkpoint import AnalogReader, is_analog_folder
 from aimc_sim.models.families import Candidate, candidates, model_type, skeleton
+from aimc_sim.models.gguf import GgufReader
+from aimc_sim.models.hf_folder import FolderReader
+from aimc_sim.models.peft_adapter import LowRank, adapter_files, read_adapter
+from aimc_sim.models.tensors import RECOMPUTED, SourceTensor, TensorInfo, check_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from aimc_sim.models.peft_adapter import LowRank
 
-# Tables that old checkpoints store although the model computes them.
-RECOMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.attn\.(masked_)?bias)$")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 _HUB_ANALOG = ["pytorch_model*.bin"]  # where there are no safetensors; its rpu_config stays where it is
-_BLOCK = 1 << 22  # elements checked at a time
-# Bits of the exponent: all set means infinity or NaN.
-_EXPONENT = {
-    "float32": (np.uint32, 0x7F800000),
-    "float16": (np.uint16, 0x7C00),
-    "bfloat16": (np.uint16, 0x7F80),
-}
-
-
-class TensorInfo(NamedTuple):
-    """Shape and dtype ("float32", "float16" or "bfloat16") of a tensor that was not read yet."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the tensor in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * (4 if self.dtype == "float32" else 2)
-
-
-class SourceTensor(NamedTuple):
-    """A parameter by its Hugging Face name. bits: float32, float16, or uint16 that hold bfloat16."""
-
-    name: str
-    bits: npt.NDArray[Any]
-    dtype: str
 
 
 class Reader(Protocol):
@@ -139,15 +114,11 @@ class Checkpoint:
     @cached_property
     def adapters(self) -> tuple[LowRank, ...]:
         """What that folder holds, matrix by matrix, in their order. BadInput where it cannot be represented."""
-        from aimc_sim.models.peft_adapter import read_adapter
-
         return () if self.adapter is None else read_adapter(self.adapter, self.candidates)
 
     @property
     def adapter_source(self) -> list[dict[str, Any]]:
         """Provenance of the adapter, as ``source`` has it of the weights; empty where there is none."""
-        from aimc_sim.models.peft_adapter import adapter_files
-
         return [] if self.adapter is None else [_describe(path) for path in adapter_files(self.adapter)]
 
     def tensors(self) -> Iterator[SourceTensor]:
@@ -165,10 +136,6 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises BadInput for a missing or damaged file, an unknown architecture, and names or shapes that do not fit
     the configuration.
     """
-    from aimc_sim.models.analog_checkpoint import AnalogReader, is_analog_folder
-    from aimc_sim.models.gguf import GgufReader
-    from aimc_sim.models.hf_folder import FolderReader
-
     where = Path(path).expanduser()
     if not where.exists():
         where = _from_hub(str(path))
@@ -191,22 +158,6 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(
         reader.config, reader.generation_config, candidates(model), infos, tied, reader, stored_as
     )
-
-
-def check_finite(name: str, bits: npt.NDArray[Any], dtype: str) -> None:
-    """Raise BadInput with the first index at which a tensor is infinite or not a number."""
-    unsigned, mask = _EXPONENT[dtype]
-    flat = bits.reshape(-1).view(unsigned)
-    for start in range(0, flat.size, _BLOCK):
-        bad = (flat[start : start + _BLOCK] & mask) == mask
-        if bad.any():
-            index = np.unravel_index(start + int(bad.argmax()), bits.shape)
-            raise BadInput(
-                f"weights of {name}",
-                got=f"not finite at index {tuple(int(i) for i in index)}",
-                why="a conductance cannot be infinite or undefined",
-                do="repair the checkpoint; training has probably diverged",
-            )
 
 
 def _tied_names(model: PreTrainedModel) -> dict[str, str]:

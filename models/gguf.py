@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models.checkpoint import TensorInfo
 from aimc_sim.models.gguf_config import config_from
 from aimc_sim.models.gguf_header import GgufHeader, read_header
+from aimc_sim.models.tensors import TensorInfo
 from aimc_sim.models.tokenizer import gguf_tokenizer_files
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models.checkpoint import RECOMPUTED, TensorInfo
 from aimc_sim.models.families import model_type
+from aimc_sim.models.tensors import RECOMPUTED, TensorInfo
 from aimc_sim.models.tokenizer import TOKENIZER_FILES
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models.checkpoint import SourceTensor, TensorInfo, check_finite
 from aimc_sim.models.families import Candidate
 from aimc_sim.models.hf_folder import Place, read_bits, read_header, read_json
+from aimc_sim.models.tensors import SourceTensor, TensorInfo, check_finite
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -14,12 +14,12 @@ def add(folder: Path, rank: int = 4, alpha: float = 6.0) -> Path:
     """Put ``adapter/`` and ``analog.json`` into a Hugging Face folder. B is as large as A, so that it shows."""
     import torch
 
+    from aimc_sim.finetuning.adapters import add_adapter, save_adapter
+    from aimc_sim.finetuning.models import load_plain
+    from aimc_sim.finetuning.recipe import Adapter
     from aimc_sim.models import open_checkpoint
     from aimc_sim.testing.models import tiny_weights
     from aimc_sim.torch_bridge import Training, convert
-    from aimc_sim.train.adapters import add_adapter, save_adapter
-    from aimc_sim.train.models import load_plain
-    from aimc_sim.train.recipe import Adapter
 
     model = convert(load_plain(open_checkpoint(folder)), CHIP, Training(noise=None))
     with warnings.catch_warnings():

@@ -74,7 +74,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as a weight file for hermes-256, calibrated on its own text. Do not write to it."""
-    from aimc_sim.export import export
+    from aimc_sim.exporting import export
 
     path = tmp_path_factory.mktemp("weights") / "tiny.h5"
     export(tiny_checkpoint, path, "hermes-256", calibration_tokens=64)

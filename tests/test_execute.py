@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aimc_sim.cell_matrix import CellMatrix, MatrixRange
+from aimc_sim.chip.matrix import CellMatrix
+from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware

@@ -25,7 +25,8 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write the comparison's JSON to stdout too."),
 ) -> None:
     """Compare two sign-offs on the chips and items that they share."""
-    from aimc_sim.signoff.compare import compare, load, write
+    from aimc_sim.signoff.report.compare import compare, write
+    from aimc_sim.signoff.report.saved import load
 
     if output is not None and output.exists() and not output.is_dir():
         raise BadInput("output folder", got=str(output), why="it is a file", do="choose another with -o")
@@ -40,9 +41,9 @@ def command(
 
 
 def _print(document: dict[str, Any], paths: list[Path]) -> None:
-    from aimc_sim.signoff.figures import measure_of
-    from aimc_sim.signoff.headline import interval_of
-    from aimc_sim.signoff.words import sig
+    from aimc_sim.signoff.report.figures import measure_of
+    from aimc_sim.signoff.report.headline import interval_of
+    from aimc_sim.signoff.report.words import sig
 
     for part in document["parts"]:
         measure = measure_of(part["metric"])

@@ -7,16 +7,16 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.spec import finite_json
 
 if TYPE_CHECKING:
     from aimc_sim.weightfile import WeightFile
 
-Report = Callable[[str, int, int], None]  # (stage, done, total)
 LINE_EVERY_S = 15.0
 
 
@@ -64,7 +64,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 
 @contextlib.contextmanager
-def progress_bars(quiet: bool = False) -> Iterator[Report]:
+def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     """Bars on stderr, one a stage, each with the time left; in a pipe plain lines.
 
     Use: ``report("exporting", done, total)``.
@@ -107,14 +107,14 @@ def progress_bars(quiet: bool = False) -> Iterator[Report]:
 
 def check_file(weight_file: WeightFile, quiet: bool = False) -> None:
     """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset that is damaged."""
-    from aimc_sim.signoff.run import check_weights
+    from aimc_sim.signoff.execution.run import check_weights
 
     with progress_bars(quiet=quiet) as report:
         check_weights(weight_file, report)
 
 
 @contextlib.contextmanager
-def _progress_lines() -> Iterator[Report]:
+def _progress_lines() -> Iterator[Progress]:
     """Lines on stderr: one where a stage begins, and one every 15 s, so that a long run in a pipe is seen to work."""
     start = time.monotonic()
     lock, over = threading.Lock(), threading.Event()

@@ -54,7 +54,7 @@ def command(
         chosen.check_time(time_s)
     file_text(text, limit_tokens)  # refuses a bad file before torch is loaded
 
-    from aimc_sim.signoff.run import check_weights
+    from aimc_sim.signoff.execution.run import check_weights
 
     with progress_bars(quiet=as_json) as report:
         check_weights(weights, report)
@@ -113,7 +113,7 @@ def _score(
     from aimc_sim.evaluate.text import windows_of_file
     from aimc_sim.evaluate.windows import default_batch
     from aimc_sim.programming import program
-    from aimc_sim.torch_bridge import build_model, load_digital, mount
+    from aimc_sim.torch_bridge.model import build_model, load_digital, mount
     from aimc_sim.torch_bridge.streaming import StreamedModel
 
     windows = windows_of_file(weights, text, context, limit_tokens)

@@ -35,8 +35,8 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Show what each effect of a hardware costs, as a waterfall."""
+    from aimc_sim.attribution.study import make_study
     from aimc_sim.evaluate.text import file_text
-    from aimc_sim.explain.study import make_study
     from aimc_sim.hardware import Hardware
     from aimc_sim.weightfile import WeightFile
 
@@ -55,9 +55,9 @@ def command(
         text=None if text is None else file_text(text, tokens), context_tokens=context,
     )  # fmt: skip
 
-    from aimc_sim.explain.report import document_of, write
-    from aimc_sim.explain.run import run_study
-    from aimc_sim.report_parts.pages import prepare_folder
+    from aimc_sim.attribution.report import document_of, write
+    from aimc_sim.attribution.run import run_study
+    from aimc_sim.report.pages import prepare_folder
 
     if output is not None:
         prepare_folder(output)
@@ -134,8 +134,8 @@ def _waterfall(document: dict[str, Any], bar: bool) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from aimc_sim.explain.words import places, share
-    from aimc_sim.signoff.words import perplexity_text
+    from aimc_sim.attribution.words import places, share
+    from aimc_sim.signoff.report.words import perplexity_text
 
     kl, decimals = document["kl_nats"], places(document)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -172,7 +172,7 @@ def _ratios(document: dict[str, Any]) -> Any:
     """The table of ratios: a column a role, a row an effect."""
     from rich.table import Table
 
-    from aimc_sim.explain.words import db
+    from aimc_sim.attribution.words import db
 
     roles = document["snr_db"]["roles"]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -190,7 +190,7 @@ def _clips(document: dict[str, Any], bar: bool) -> Any:
     """The table of what clips: a row a role; ``bar``: with the share of saturated conversions drawn."""
     from rich.table import Table
 
-    from aimc_sim.explain.words import rare
+    from aimc_sim.attribution.words import rare
 
     roles = document["saturation"]["roles"]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -216,7 +216,7 @@ def _clips(document: dict[str, Any], bar: bool) -> Any:
 
 def _with_error(figure: dict[str, Any], decimals: int) -> str:
     """0.849 ± 0.137; without chance or from one chip, the mean alone."""
-    from aimc_sim.explain.words import loss
+    from aimc_sim.attribution.words import loss
 
     low, high = figure["interval_95"]
     mean = loss(figure["mean"], decimals)

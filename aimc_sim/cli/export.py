@@ -51,7 +51,7 @@ def command(
     if own is not None:
         _say_hardware(own, chosen, given=hardware is not None)
 
-    from aimc_sim.export import export  # torch loads here, after the cheap checks
+    from aimc_sim.exporting import export  # torch loads here, after the cheap checks
 
     with progress_bars() as report:
         weights = export(

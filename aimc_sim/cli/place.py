@@ -15,7 +15,7 @@ from aimc_sim.cli.sensitivity import number, prepared, show, write
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
-    from aimc_sim.sizing.placement_found import Found, OverChips
+    from aimc_sim.sizing.partition.result import Found, OverChips
 
 
 def command(
@@ -56,11 +56,11 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Choose which matrices stay digital, or are held better, to meet an accuracy at least energy."""
-    from aimc_sim.report_parts.pages import to_json, write_together
+    from aimc_sim.report.pages import to_json, write_together
     from aimc_sim.sizing import Designs, Workload
-    from aimc_sim.sizing import sensitivity as profiles
-    from aimc_sim.sizing.placement_moves import applied, moves_of, placement_file
-    from aimc_sim.sizing.placement_search import Pricing, parse_budget, search
+    from aimc_sim.sizing.partition import sensitivity as profiles
+    from aimc_sim.sizing.partition.moves import applied, moves_of, placement_file
+    from aimc_sim.sizing.partition.search import Pricing, parse_budget, search
 
     parse_budget(budget, 1.0, 0.0)
     asked = scenario(phase, context, streams, head, rate)

@@ -29,7 +29,7 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Write text to train on: the model's own samples, or another."""
-    from aimc_sim.train.numbers import parse_count, parse_part
+    from aimc_sim.finetuning.numbers import parse_count, parse_part
 
     wanted, share = parse_count(tokens, "tokens"), parse_part(part)
     if output.exists() and not output.is_dir():
@@ -39,16 +39,16 @@ def command(
     if top_k < 0:
         raise BadInput("top-k", got=top_k, why="it counts tokens", do="use 1 or more, or 0 for all")
 
-    from aimc_sim.train.models import load_plain, open_for_training
-    from aimc_sim.train.texts import shards_of_text
+    from aimc_sim.finetuning.models import load_plain, open_for_training
+    from aimc_sim.finetuning.texts import shards_of_text
 
     opened = open_for_training(checkpoint)
     with progress_bars(quiet=as_json) as report:
         if text is not None:
             paths = shards_of_text(opened, text, output, tokens=wanted, length=length, sequences=sequences)
         else:
-            from aimc_sim.train.sampler import plan_for
-            from aimc_sim.train.shards import rows_for, sample_rows_to
+            from aimc_sim.finetuning.sampler import plan_for
+            from aimc_sim.finetuning.shards import rows_for, sample_rows_to
 
             model = load_plain(opened).eval()
             plan = plan_for(
@@ -57,7 +57,7 @@ def command(
             )  # fmt: skip
             paths = sample_rows_to(model, output, plan, rows_for(wanted, length), part=share, progress=report)
 
-    from aimc_sim.train.rows import TokenRows
+    from aimc_sim.finetuning.rows import TokenRows
 
     rows = TokenRows(output) if share[1] == 1 else None
     count = None if rows is None else len(rows) * rows.length

@@ -12,7 +12,7 @@ from aimc_sim.cli.console import check_file, print_json, print_table, progress_b
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
-    from aimc_sim.sizing.sensitivity import Estimate, Sensitivity
+    from aimc_sim.sizing.partition.sensitivity import Estimate, Sensitivity
 
 
 def command(
@@ -32,7 +32,7 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Show which matrices cost accuracy when they are analog."""
-    from aimc_sim.sizing.sensitivity import Opened, profile
+    from aimc_sim.sizing.partition.sensitivity import Opened, profile
 
     plan, weight_file, chip, scored = prepared(
         file, hardware, output, forwards=forwards, chips=chips, metric=metric, tokens=tokens, text=text,
@@ -58,10 +58,12 @@ def prepared(
     """Plan, weight file, hardware and text of a profile, checked before anything runs, every byte of the file too."""
     from aimc_sim.evaluate.text import file_text
     from aimc_sim.hardware import Hardware
-    from aimc_sim.report_parts.pages import prepare_folder
-    from aimc_sim.signoff.code_version import code_version
+    from aimc_sim.report.pages import prepare_folder
+    from aimc_sim.sizing import accuracy
     from aimc_sim.sizing.accuracy import Text
-    from aimc_sim.sizing.sensitivity import SensitivityPlan
+    from aimc_sim.sizing.partition import bench
+    from aimc_sim.sizing.partition.sensitivity import SensitivityPlan
+    from aimc_sim.sources import code_version
     from aimc_sim.units import parse_duration
     from aimc_sim.weightfile import WeightFile
 
@@ -73,7 +75,8 @@ def prepared(
     chip.check_time(time_s)
     plan = SensitivityPlan.parse(
         {
-            "weights": weight_file.id, "code": code_version(), "hardware": chip.model_dump(mode="json"),
+            "weights": weight_file.id, "code": code_version(accuracy.__name__, bench.__name__),
+            "hardware": chip.model_dump(mode="json"),
             "seed": seed, "chips": chips, "time_s": time_s, "forwards": forwards, "tokens": tokens,
             "text": None if text is None else file_text(text).sha256, "metric": metric,
         },
@@ -89,7 +92,7 @@ def write(found: Sensitivity, folder: Path) -> None:
     import csv
     import io
 
-    from aimc_sim.report_parts.pages import to_json, write_together
+    from aimc_sim.report.pages import to_json, write_together
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

@@ -16,7 +16,7 @@ from aimc_sim.cli.signoff_show import print_parts, print_report
 from aimc_sim.errors import BadInput
 
 if TYPE_CHECKING:
-    from aimc_sim.signoff.plan_file import Asked, Resolved
+    from aimc_sim.signoff.design.plan_file import Asked, Resolved
     from aimc_sim.weightfile import WeightFile
 
 
@@ -86,10 +86,10 @@ def command(
 ) -> None:
     """Decide over chips and times whether the model survives."""
     from aimc_sim.hardware import Hardware
-    from aimc_sim.signoff.compare import load
-    from aimc_sim.signoff.margins import note_on
-    from aimc_sim.signoff.plan_file import Asked, read_plan, resolve
-    from aimc_sim.signoff.previous import add_previous, check_previous
+    from aimc_sim.signoff.design.margins import note_on
+    from aimc_sim.signoff.design.plan_file import Asked, read_plan, resolve
+    from aimc_sim.signoff.report.previous import add_previous, check_previous
+    from aimc_sim.signoff.report.saved import load
     from aimc_sim.spec import nearest
     from aimc_sim.weightfile import WeightFile
 
@@ -149,11 +149,11 @@ def command(
         _show_plan(resolved, asked, weights, as_json)
         return
 
-    from aimc_sim.report_parts.pages import prepare_folder
-    from aimc_sim.signoff.files import summary_of, write, write_all
-    from aimc_sim.signoff.findings import findings_of
-    from aimc_sim.signoff.report import document_of
-    from aimc_sim.signoff.run import JOURNAL, check_weights, run_plan
+    from aimc_sim.report.pages import prepare_folder
+    from aimc_sim.signoff.execution.run import JOURNAL, check_weights, run_plan
+    from aimc_sim.signoff.report.document import document_of
+    from aimc_sim.signoff.report.files import summary_of, write, write_all
+    from aimc_sim.signoff.report.findings import findings_of
 
     with progress_bars(quiet=as_json) as report:
         check_weights(weights, report)
@@ -199,7 +199,7 @@ def _absolute(folder: Path | None) -> str | None:
 
 def _laid_over(base: Asked, changes: Mapping[str, Any], of_task: Mapping[str, Any]) -> Asked:
     """The plan with the options that were given; those about what is scored make up its task, or tasks by name."""
-    from aimc_sim.signoff.plan_file import Asked
+    from aimc_sim.signoff.design.plan_file import Asked
 
     document = base.model_dump(mode="json")
     document |= {key: value for key, value in changes.items() if value is not None}
@@ -223,8 +223,8 @@ def _check_no_task_option(of_task: Mapping[str, Any]) -> None:
 
 def _show_plan(resolved: Resolved, asked: Asked, weights: WeightFile, as_json: bool) -> None:
     """What would run, and what the margins need, by what the plan file expects."""
-    from aimc_sim.signoff.needs import needs_of, spoken_need
-    from aimc_sim.signoff.plan import cells_of
+    from aimc_sim.signoff.design.needs import needs_of, spoken_need
+    from aimc_sim.signoff.design.plan import cells_of
 
     plan = resolved.plan
     document: dict[str, Any] = {
@@ -305,7 +305,7 @@ def _command_line(
     from_file: bool,
 ) -> str:
     """The line that makes the same report again: every value that is not a default of the command."""
-    from aimc_sim.signoff.plan_file import exact_duration
+    from aimc_sim.signoff.design.plan_file import exact_duration
 
     plan, parts = resolved.plan, ["aimc-sim", "signoff", str(file)]
     given = {key: value for key, value in {**changes, **of_task}.items() if value is not None}

@@ -97,7 +97,7 @@ def _of_text(rows: dict[str, Any]) -> Table:
     """Figures of every model on a text."""
     from rich.text import Text
 
-    from aimc_sim.signoff.words import nats_text, perplexity_text
+    from aimc_sim.signoff.report.words import nats_text, perplexity_text
 
     table = _table("perplexity", "KL, nats", "agreement")
     table.add_row("digital", *_figures(rows["digital"]))
@@ -117,7 +117,7 @@ def _of_text(rows: dict[str, Any]) -> Table:
 
 
 def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
-    from aimc_sim.signoff.words import nats_text, perplexity_text
+    from aimc_sim.signoff.report.words import nats_text, perplexity_text
 
     return (
         perplexity_text(scores["perplexity"]),
@@ -129,7 +129,7 @@ def _figures(scores: dict[str, Any]) -> tuple[str, str, str]:
 def print_parts(documents: Sequence[dict[str, Any]], summary: dict[str, Any], paths: Sequence[Path]) -> None:
     """One line a task and hardware, side by side."""
     from aimc_sim.cli.console import print_table
-    from aimc_sim.signoff.headline import headline_of
+    from aimc_sim.signoff.report.headline import headline_of
 
     rows = []
     for part in summary["parts"]:

@@ -71,8 +71,8 @@ def command(
 ) -> None:
     """Size a model: tiles, energy, latency and area."""
     from aimc_sim.sizing import size
-    from aimc_sim.sizing.sheet import sheet, summary
-    from aimc_sim.sizing.sweep_plan import axis
+    from aimc_sim.sizing.cost.sheet import sheet, summary
+    from aimc_sim.sizing.sweep.plan import axis
 
     asked = scenario(phase, context, streams, head, rate)
     chosen = {"rows": rows, "cols": cols, "adc_bits": adc_bits, "dac_bits": dac_bits, "adcs_per_tile": adcs_per_tile,

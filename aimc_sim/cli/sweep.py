@@ -15,7 +15,7 @@ from aimc_sim.errors import BadInput
 if TYPE_CHECKING:
     from aimc_sim.hardware import Hardware
     from aimc_sim.sizing import Scenario
-    from aimc_sim.sizing.sweep import Sweep
+    from aimc_sim.sizing.sweep.run import Sweep
     from aimc_sim.weightfile import WeightFile
 
 
@@ -30,7 +30,7 @@ def weight_file_of(model: str) -> WeightFile | None:
 def hardware_of(model: str, hardware: str | None, device: str | None) -> tuple[Hardware, ...]:
     """The hardware of a model, with each of the devices that are named."""
     from aimc_sim.hardware import Hardware
-    from aimc_sim.sizing.document import FALLBACK
+    from aimc_sim.sizing.cost.document import FALLBACK
 
     file = weight_file_of(model) if hardware is None else None
     chip = Hardware.load(hardware or FALLBACK) if file is None else file.hardware
@@ -61,13 +61,13 @@ def sweep(
 ) -> None:
     """Run a sweep, or go on with it, and write its page and tables."""
     from aimc_sim.evaluate.text import file_text
-    from aimc_sim.report_parts.pages import prepare_folder
-    from aimc_sim.signoff.code_version import code_version
-    from aimc_sim.sizing import Profile, Workload
+    from aimc_sim.report.pages import prepare_folder
+    from aimc_sim.sizing import Profile, Workload, accuracy
     from aimc_sim.sizing.accuracy import Text
-    from aimc_sim.sizing.explorer import check_plotly, write
-    from aimc_sim.sizing.sweep import run_sweep
-    from aimc_sim.sizing.sweep_plan import SweepPlan, space_of
+    from aimc_sim.sizing.sweep.explorer import check_plotly, write
+    from aimc_sim.sizing.sweep.plan import SweepPlan, space_of
+    from aimc_sim.sizing.sweep.run import run_sweep
+    from aimc_sim.sources import code_version
     from aimc_sim.units import parse_duration
 
     if output is None:
@@ -102,7 +102,7 @@ def sweep(
     plan = SweepPlan.parse(
         {
             "model": work.model.name if work.file is None else work.file.id,
-            "code": "" if measured == "cost" else code_version(),
+            "code": "" if measured == "cost" else code_version(accuracy.__name__),
             "hardware": [chip.model_dump(mode="json") for chip in designs],
             "profiles": [variant.profile.id for variant in space.variants],
             "axes": {name: list(values) for name, values in axes.items()},
@@ -129,7 +129,7 @@ def sweep(
 
 def _rows(found: Sweep) -> list[dict[str, Any]]:
     """The points on the front, cheapest first."""
-    from aimc_sim.sizing.sweep_table import columns
+    from aimc_sim.sizing.sweep.table import columns
 
     table = columns(found)
     rows = [
@@ -139,7 +139,7 @@ def _rows(found: Sweep) -> list[dict[str, Any]]:
 
 
 def _summary(found: Sweep, written: list[Path]) -> dict[str, Any]:
-    from aimc_sim.sizing.explorer import notes
+    from aimc_sim.sizing.sweep.explorer import notes
 
     return {
         "model": found.workload.model.name, "plan_id": found.plan.id, "points": len(found.space),
@@ -149,8 +149,8 @@ def _summary(found: Sweep, written: list[Path]) -> dict[str, Any]:
 
 
 def _show(found: Sweep, written: list[Path]) -> None:
-    from aimc_sim.sizing.explorer import lead, notes
-    from aimc_sim.sizing.sheet import si
+    from aimc_sim.sizing.cost.sheet import si
+    from aimc_sim.sizing.sweep.explorer import lead, notes
 
     rows = _rows(found)
     names = [

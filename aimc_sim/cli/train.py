@@ -49,9 +49,9 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Train a checkpoint for a chip."""
+    from aimc_sim.finetuning.numbers import parse_count
+    from aimc_sim.finetuning.recipe import Recipe
     from aimc_sim.hardware import Hardware
-    from aimc_sim.train.numbers import parse_count
-    from aimc_sim.train.recipe import Recipe
 
     wanted = parse_count(tokens, "tokens")
     chosen, chip = Recipe.load(recipe), Hardware.load(hardware)
@@ -65,8 +65,8 @@ def command(
             "sharding", got=sharding, why="there is no such one", do=nearest(sharding, ("none", "fsdp2"))
         )
 
-    from aimc_sim.train.run import run_training  # torch loads here, after the cheap checks
-    from aimc_sim.train.trainer import Options
+    from aimc_sim.finetuning.run import run_training  # torch loads here, after the cheap checks
+    from aimc_sim.finetuning.trainer import Options
 
     with progress_bars(quiet=as_json) as report:
         outcome = run_training(
@@ -112,7 +112,7 @@ def command(
 
 def _before(folder: Path) -> dict[str, float] | None:
     """Losses before the first step, by the log; None where it has none, or nothing later to compare with."""
-    from aimc_sim.train.logs import read_log
+    from aimc_sim.finetuning.logs import read_log
 
     rows = [row for row in read_log(folder) if row.get("clean_loss")]
     if len(rows) < 2 or int(rows[0]["step"]) != 0:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from aimc_sim.devices.catalogue import from_table, get, names
-from aimc_sim.devices.device import AdditiveDrift, AgedLaw, Device, Flicker, PowerDrift, Programming
 from aimc_sim.devices.laws import Law, Piece
 from aimc_sim.devices.measured import from_csv, from_functions
+from aimc_sim.devices.model import AdditiveDrift, AgedLaw, Device, Flicker, PowerDrift, Programming
 
 __all__ = [
     "AdditiveDrift", "AgedLaw", "Device", "Flicker", "Law", "Piece", "PowerDrift", "Programming",

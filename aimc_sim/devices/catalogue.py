@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from aimc_sim.devices.device import Device
 from aimc_sim.devices.measured import from_csv
+from aimc_sim.devices.model import Device
 from aimc_sim.errors import BadInput
 from aimc_sim.spec import merge, nearest, read_toml
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aimc_sim.devices.device import AgedLaw, Device, Programming
 from aimc_sim.devices.laws import Law
+from aimc_sim.devices.model import AgedLaw, Device, Programming
 from aimc_sim.errors import BadInput
 
 COLUMNS = ("conductance_us", "mean_error_us", "sigma_us")

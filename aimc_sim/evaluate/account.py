@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aimc_sim.cell_matrix import Ranges
+from aimc_sim.chip.ranges import Ranges
 from aimc_sim.hardware import Hardware, LambdaRule
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ COVERAGE_TOKENS = 32
 
 def digital_names(weight_file: WeightFile, hardware: Hardware) -> frozenset[str]:
     """Matrices that the hardware's placement runs digitally by choice."""
-    from aimc_sim.torch_bridge import is_analog
+    from aimc_sim.weightfile.analog import is_analog
 
     return frozenset(matrix.name for matrix in weight_file.matrices if not is_analog(matrix, hardware))
 
@@ -47,7 +47,8 @@ def coverage_of(
 
 def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
     """The model for a hardware with analog layers that give zeros."""
-    from aimc_sim.torch_bridge import AnalogLinear, build_model
+    from aimc_sim.torch_bridge.linear import AnalogLinear
+    from aimc_sim.torch_bridge.model import build_model
     from aimc_sim.torch_bridge.streaming import release_layers
     from aimc_sim.weightfile import WeightFile
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aimc_sim.aliases import I64
 from aimc_sim.errors import BadInput
 from aimc_sim.torch_bridge.rows import head_rows, sequence_names
 
-I64 = npt.NDArray[np.int64]
 Request = tuple[Sequence[int], Sequence[int]]
 TOKENS = 1024  # of one forward, unless told
 _BLOCK_VALUES = 1 << 20  # positions × vocabulary that are reduced at once: 4 MiB of float32

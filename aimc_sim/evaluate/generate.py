@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from aimc_sim.errors import BadInput
-from aimc_sim.sampling import pick, uniforms
 from aimc_sim.torch_bridge.kv_cache import forward_cached
+from aimc_sim.torch_bridge.sampling import pick, uniforms
 
 
 def stream_tokens(

@@ -51,7 +51,7 @@ class AimcLM(HFLM):  # type: ignore[misc]
     ) -> None:
         from aimc_sim.evaluate.text import load_tokenizer
         from aimc_sim.programming import program
-        from aimc_sim.torch_bridge import build_model, load_digital, mount
+        from aimc_sim.torch_bridge.model import build_model, load_digital, mount
         from aimc_sim.weightfile import WeightFile
 
         for given in ("pretrained", "tokenizer", "backend"):

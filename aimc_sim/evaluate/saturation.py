@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.saturation import Saturation, saturation
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
-from aimc_sim.mapping import tile_map
-from aimc_sim.saturation import Saturation, saturation
-from aimc_sim.torch_bridge import AnalogLinear
+from aimc_sim.torch_bridge.linear import AnalogLinear
 
 TOKENS = 256  # of the text that are counted, unless told
 AT_ONCE = 64  # rows of a product that are counted at once: bounds memory

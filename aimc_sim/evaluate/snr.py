@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aimc_sim.aliases import F32, F64
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import row_ids
-from aimc_sim.torch_bridge import AnalogLinear, analog_matrices
+from aimc_sim.torch_bridge.linear import AnalogLinear
 from aimc_sim.weightfile import WeightFile
+from aimc_sim.weightfile.analog import analog_matrices
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 PROBED = 64  # tokens that products are compared on, spread evenly over the text
 SEEN = 512  # tokens of the text that they are chosen from
 

@@ -151,7 +151,7 @@ def windows_of_samples(
 
     on_token(stage, done, total) is called with counts of tokens.
     """
-    from aimc_sim.sampling import sample_tokens
+    from aimc_sim.torch_bridge.sampling import sample_tokens
 
     tokens = sample_tokens(
         model,

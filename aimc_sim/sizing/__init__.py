@@ -5,17 +5,17 @@ Workload (matrices of a model) × Designs (points of a hardware) × Profile (con
 
 from __future__ import annotations
 
-from aimc_sim.sizing.activity import Activity, measure_activity
-from aimc_sim.sizing.adc import adc_survey, enob_of, zigzag_adc, zigzag_dac
-from aimc_sim.sizing.chips import place, replicate
-from aimc_sim.sizing.cost import Cost, evaluate, peak
-from aimc_sim.sizing.designs import Designs
-from aimc_sim.sizing.document import Sizing, size
-from aimc_sim.sizing.profile import Constant, Profile, profile_for, profile_names
-from aimc_sim.sizing.silicon import neurram_time_us, neurram_tops, zigzag_macro
-from aimc_sim.sizing.tiles import conversions_per_mac, tiles
-from aimc_sim.sizing.workload import Scenario, Workload
-from aimc_sim.sizing.writing import writing
+from aimc_sim.sizing.cost.activity import Activity, measure_activity
+from aimc_sim.sizing.cost.adc import adc_survey, enob_of, zigzag_adc, zigzag_dac
+from aimc_sim.sizing.cost.analog import Cost, evaluate, peak
+from aimc_sim.sizing.cost.designs import Designs
+from aimc_sim.sizing.cost.dies import place, replicate
+from aimc_sim.sizing.cost.document import Sizing, size
+from aimc_sim.sizing.cost.profile import Constant, Profile, profile_for, profile_names
+from aimc_sim.sizing.cost.silicon import neurram_time_us, neurram_tops, zigzag_macro
+from aimc_sim.sizing.cost.tiles import conversions_per_mac, tiles
+from aimc_sim.sizing.cost.workload import Scenario, Workload
+from aimc_sim.sizing.cost.writing import writing
 
 __all__ = [
     "Activity", "Constant", "Cost", "Designs", "Profile", "Scenario", "Sizing", "Workload", "adc_survey",

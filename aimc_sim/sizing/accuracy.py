@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.cell_matrix import MatrixRange, Ranges, needs_ranges
+from aimc_sim.aliases import F32, F64
+from aimc_sim.chip.ranges import MatrixRange, Ranges, needs_ranges
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
 from aimc_sim.weightfile import WeightFile
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 PROBED = 64  # tokens that products are compared on, spread evenly over the calibration text
 OnStep = Callable[[int, int], None]
 
@@ -52,7 +51,7 @@ def product_noise(
     from aimc_sim.chip import Chip
     from aimc_sim.execute import tile_matmul
     from aimc_sim.randomness import row_ids
-    from aimc_sim.torch_bridge.model import analog_matrices
+    from aimc_sim.weightfile.analog import analog_matrices
 
     text = weight_file.calibration.token_ids
     ranges = {label: _Ranges(weight_file, hardware) for label, hardware in designs.items()}
@@ -97,40 +96,40 @@ class _Ranges:
     """Converter ranges of one design: from the cache, or derived matrix by matrix as the model runs."""
 
     def __init__(self, weight_file: WeightFile, hardware: Hardware) -> None:
-        from aimc_sim import calibrate, calibrate_cache
-        from aimc_sim.converters import LambdaRule
+        from aimc_sim.calibrate import cache, ranges
+        from aimc_sim.hardware import LambdaRule
 
         self._known: Ranges | None = None
         self._needed = needs_ranges(hardware)
         if not self._needed:
             return
-        self._path = calibrate.cache_folder() / calibrate_cache.name_of(weight_file, hardware)
-        known = calibrate_cache.read(self._path)
-        if known is not None and calibrate_cache.fits(known, weight_file, hardware):
+        self._path = cache.cache_folder() / cache.name_of(weight_file, hardware)
+        known = cache.read(self._path)
+        if known is not None and cache.fits(known, weight_file, hardware):
             self._known = known
             return
         rule = None if hardware.adc is None else hardware.adc.full_scale
         if isinstance(rule, LambdaRule) and rule.derive == "model":  # needs every matrix before the first
-            self._known = calibrate.ranges_for(weight_file, hardware)
+            self._known = ranges.ranges_for(weight_file, hardware)
             return
-        self._text = calibrate.needs_text(hardware)
-        self._pass = calibrate._Pass(weight_file, hardware, None)
+        self._text = ranges.needs_text(hardware)
+        self._finder = ranges.RangeFinder(weight_file, hardware, None)
 
     def of(self, name: str, x: F32) -> MatrixRange:
         """The ranges of a matrix whose inputs on the whole text are x (tokens, K)."""
         if not self._needed:
             return MatrixRange()
         if self._known is None:
-            self._pass._see(name, x if self._text else x[:0])
-            return self._pass._ranges[name]
+            self._finder.see(name, x if self._text else x[:0])
+            return self._finder.ranges[name]
         return self._known[name]
 
     def keep(self) -> None:
         """Write what was derived into the cache."""
-        from aimc_sim import calibrate_cache
+        from aimc_sim.calibrate import cache
 
         if self._needed and self._known is None:
-            calibrate_cache.write(self._path, self._pass._ranges)
+            cache.write(self._path, self._finder.ranges)
 
 
 def _watch(
@@ -142,7 +141,7 @@ def _watch(
     """see(name, inputs (tokens, K)) for every product of one pass of the digital model, once each."""
     import torch
 
-    from aimc_sim.calibrate_moments import keep_last_position
+    from aimc_sim.calibrate.moments import keep_last_position
     from aimc_sim.torch_bridge.model import load_digital
 
     def hook(name: str) -> Callable[[Any, Any], None]:
@@ -196,7 +195,8 @@ class LossBench:
     def chip(self, hardware: Hardware, seed: int, time_s: float, windows: int | None = None) -> F64:
         """(windows,) the same of one chip, on the first ``windows`` windows."""
         from aimc_sim.programming import program
-        from aimc_sim.torch_bridge.model import analog_matrices, build_model, mount
+        from aimc_sim.torch_bridge.model import build_model, mount
+        from aimc_sim.weightfile.analog import analog_matrices
 
         names = tuple(matrix.name for matrix in analog_matrices(self._weights, hardware))
         if self._model is None or self._model[0] != names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.devices import Device
 from aimc_sim.hardware import Compensation, Hardware, Tile
 from aimc_sim.testing.bench import Bench

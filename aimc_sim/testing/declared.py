@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from aimc_sim.aliases import F64
 from aimc_sim.devices import AdditiveDrift, Device, Law, PowerDrift
 from aimc_sim.kernels.laws import X_FLOOR
 
-F64 = npt.NDArray[np.float64]
 CLAMP = 2.0**-22  # a float32 this close to a clamp lies on it
 FAR = 38.0  # residuals stay within, so that they remain finite: the normal has nothing beyond
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F64
 from aimc_sim.devices import AdditiveDrift, Device, PowerDrift
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import key_of
 from aimc_sim.testing.declared import Declared
 
-F64 = npt.NDArray[np.float64]
 PROGRAMMING, DRIFT, FLICKER = range(3)
 
 

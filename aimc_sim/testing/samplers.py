@@ -28,13 +28,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.aliases import F32, F64
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.devices import Device
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 
 
 class ProgrammedCells(Protocol):

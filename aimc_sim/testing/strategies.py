@@ -29,16 +29,17 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from aimc_sim import devices as library
-from aimc_sim.cell_matrix import CellMatrix, MatrixRange
-from aimc_sim.converters import OF_MODE
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.matrix import CellMatrix
+from aimc_sim.chip.ranges import MatrixRange
+from aimc_sim.chip.temperature import kelvins
 from aimc_sim.devices import AdditiveDrift, AgedLaw, Device, Flicker, Law, PowerDrift, Programming
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import TiledMatrix
 from aimc_sim.hardware import Hardware, StaticRange
-from aimc_sim.mapping import tile_map
+from aimc_sim.hardware.converters import OF_MODE
 from aimc_sim.spec import Spec
-from aimc_sim.temperature import kelvins
 from aimc_sim.testing.samplers import F32
+from aimc_sim.tiles.matrix import TiledMatrix
 
 SMALLEST, LARGEST = 1e-6, 1e3  # of numbers that a spec leaves unbounded
 MOST = 24  # rows or columns of a drawn matrix

@@ -9,7 +9,7 @@ import numpy as np
 
 from aimc_sim.hardware import Hardware
 from aimc_sim.weightfile import Calibration, MatrixInfo, Moments, WeightFile
-from aimc_sim.weightfile_write import WeightFileWriter
+from aimc_sim.weightfile.writer import WeightFileWriter
 
 MATRICES = (
     MatrixInfo("layer.a", 0, 4, 3, "float32", "out_in", True, "q", "layer.a.weight"),

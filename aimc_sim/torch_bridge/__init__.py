@@ -9,18 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aimc_sim.torch_bridge.chips import digital, mounted
-    from aimc_sim.torch_bridge.clipping import attach_clipping, clip_weights
-    from aimc_sim.torch_bridge.conversion import analog_layers, convert, learned_ranges, restore
+    from aimc_sim.loading import load_model
     from aimc_sim.torch_bridge.linear import AnalogLinear
-    from aimc_sim.torch_bridge.load import load_model
-    from aimc_sim.torch_bridge.model import analog_matrices, build_model, is_analog, load_digital, mount
-    from aimc_sim.torch_bridge.quantise import quantize_input, quantize_output
+    from aimc_sim.torch_bridge.model import build_model, load_digital, mount
     from aimc_sim.torch_bridge.rows import sequence_names
-    from aimc_sim.torch_bridge.training_layer import TrainingLinear
-    from aimc_sim.torch_bridge.training_ranges import initialise_ranges, initialising_ranges, ranges_ready
-    from aimc_sim.torch_bridge.training_spec import Training
-    from aimc_sim.torch_bridge.training_steps import parameter_groups, set_step, shard
+    from aimc_sim.torch_bridge.training.clipping import attach_clipping, clip_weights
+    from aimc_sim.torch_bridge.training.conversion import analog_layers, convert, learned_ranges, restore
+    from aimc_sim.torch_bridge.training.layer import TrainingLinear
+    from aimc_sim.torch_bridge.training.mounted import digital, mounted
+    from aimc_sim.torch_bridge.training.quantise import quantize_input, quantize_output
+    from aimc_sim.torch_bridge.training.ranges import initialise_ranges, initialising_ranges, ranges_ready
+    from aimc_sim.torch_bridge.training.spec import Training
+    from aimc_sim.torch_bridge.training.steps import parameter_groups, set_step, shard
+    from aimc_sim.weightfile.analog import analog_matrices, is_analog
 
 __all__ = [
     "AnalogLinear",
@@ -52,25 +53,26 @@ __all__ = [
 ]
 
 _HOME = {
-    "conversion": ("analog_layers", "convert", "learned_ranges", "restore"),
-    "chips": ("digital", "mounted"),
-    "clipping": ("attach_clipping", "clip_weights"),
-    "linear": ("AnalogLinear",),
-    "load": ("load_model",),
-    "model": ("analog_matrices", "build_model", "is_analog", "load_digital", "mount"),
-    "quantise": ("quantize_input", "quantize_output"),
-    "rows": ("sequence_names",),
-    "training_layer": ("TrainingLinear",),
-    "training_ranges": ("initialise_ranges", "initialising_ranges", "ranges_ready"),
-    "training_spec": ("Training",),
-    "training_steps": ("parameter_groups", "set_step", "shard"),
+    "aimc_sim.loading": ("load_model",),
+    "aimc_sim.torch_bridge.linear": ("AnalogLinear",),
+    "aimc_sim.torch_bridge.model": ("build_model", "load_digital", "mount"),
+    "aimc_sim.torch_bridge.rows": ("sequence_names",),
+    "aimc_sim.torch_bridge.training.clipping": ("attach_clipping", "clip_weights"),
+    "aimc_sim.torch_bridge.training.conversion": ("analog_layers", "convert", "learned_ranges", "restore"),
+    "aimc_sim.torch_bridge.training.layer": ("TrainingLinear",),
+    "aimc_sim.torch_bridge.training.mounted": ("digital", "mounted"),
+    "aimc_sim.torch_bridge.training.quantise": ("quantize_input", "quantize_output"),
+    "aimc_sim.torch_bridge.training.ranges": ("initialise_ranges", "initialising_ranges", "ranges_ready"),
+    "aimc_sim.torch_bridge.training.spec": ("Training",),
+    "aimc_sim.torch_bridge.training.steps": ("parameter_groups", "set_step", "shard"),
+    "aimc_sim.weightfile": ("analog_matrices", "is_analog"),
 }
 
 
 def __getattr__(name: str) -> Any:
     for module, names in _HOME.items():
         if name in names:
-            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            value = getattr(importlib.import_module(module), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

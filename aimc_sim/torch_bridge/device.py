@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import NOISE_PLANES, TiledMatrix
 from aimc_sim.kernels import panels
 from aimc_sim.kernels.tile_engine import Reads
+from aimc_sim.tiles.matrix import NOISE_PLANES, TiledMatrix
 
 
 def check_for_device(tiles: TiledMatrix) -> None:
@@ -40,7 +40,7 @@ def check_for_device(tiles: TiledMatrix) -> None:
 def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
     """`kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
     check_for_device(tiles)
-    from aimc_sim.kernels.triton import DeviceTiles
+    from aimc_sim.kernels.triton.tile_product import DeviceTiles
 
     high, low = (
         np.concatenate([plane.ravel() for plane in kind]) for kind in zip(*tiles.planes(), strict=True)

@@ -10,15 +10,16 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import TiledMatrix, tile_matmul
+from aimc_sim.execute import tile_matmul
+from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.torch_bridge.device import device_tiles
 from aimc_sim.torch_bridge.rows import RowNames
 
 if TYPE_CHECKING:
-    from aimc_sim.cell_matrix import MatrixRange
+    from aimc_sim.chip.ranges import MatrixRange
     from aimc_sim.hardware import Hardware
-    from aimc_sim.torch_bridge.training_layer import TrainingLinear
-    from aimc_sim.torch_bridge.training_spec import Training
+    from aimc_sim.torch_bridge.training.layer import TrainingLinear
+    from aimc_sim.torch_bridge.training.spec import Training
 
 
 class AnalogLinear(nn.Module):
@@ -50,7 +51,7 @@ class AnalogLinear(nn.Module):
         training: True for `Training()`; False to run on the chip of ``seed`` instead, without gradient. The rest as in
         `convert`.
         """
-        from aimc_sim.torch_bridge.conversion import layer_from
+        from aimc_sim.torch_bridge.training.conversion import layer_from
 
         return layer_from(linear, hardware, training, name=name, ordinal=ordinal, ranges=ranges, seed=seed)
 

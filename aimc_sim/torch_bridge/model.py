@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,27 +11,15 @@ from aimc_sim.chip import ChipState
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import generation_defaults
-from aimc_sim.models.families import skeleton
+from aimc_sim.models.families import candidates, skeleton
 from aimc_sim.torch_bridge.adapter import LowRank, attach
 from aimc_sim.torch_bridge.half import HalfEmbedding, HalfLinear
 from aimc_sim.torch_bridge.linear import AnalogLinear
 from aimc_sim.torch_bridge.rows import RowNames
-from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile
-from aimc_sim.weightfile_checks import check_model
+from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile, analog_matrices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-def is_analog(matrix: MatrixInfo, hardware: Hardware) -> bool:
-    """Whether the placement puts this matrix into tiles."""
-    return hardware.placement.is_analog(matrix.name, matrix.role)
-
-
-def analog_matrices(weight_file: WeightFile, hardware: Hardware) -> tuple[MatrixInfo, ...]:
-    """Matrices that the hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing."""
-    hardware.placement.check([(matrix.name, matrix.role) for matrix in weight_file.matrices])
-    return tuple(matrix for matrix in weight_file.matrices if is_analog(matrix, hardware))
 
 
 def stored_tensor(stored: Tensor) -> torch.Tensor:
@@ -153,3 +141,41 @@ def _name_rows(model: PreTrainedModel) -> None:
 def _set_generation_defaults(model: PreTrainedModel, weight_file: WeightFile) -> None:
     if weight_file.generation_config:
         model.generation_config = generation_defaults(weight_file.generation_config)
+
+
+def check_model(weight_file: WeightFile, model: Any) -> None:
+    """Compare a weight file with the skeleton of its own configuration, before any weight is put into it.
+
+    model: ``models.skeleton(config)``, untied, with all its modules. Raises BadInput for a parameter that the file
+    lacks, a tensor without a place, another shape, or a list of matrices that is not the model's.
+    """
+    source = {f"{matrix.name}.weight": matrix.tensor for matrix in weight_file.matrices}
+    stored = set(weight_file.tensor_names)
+    used = {name for adapter in weight_file.adapters for name in (adapter.a, adapter.b)}
+    for name, parameter in model.named_parameters():
+        tensor, shape = source.get(name, name), tuple(parameter.shape)
+        if tensor not in stored:
+            raise _misfit(weight_file, name, "the configuration asks for this parameter, the file lacks it")
+        found = weight_file.tensor(tensor).bits.shape
+        if found != shape:
+            raise _misfit(weight_file, name, f"the configuration asks for {shape}, the file stores {found}")
+        used.add(tensor)
+    for name in sorted(stored - used):
+        raise _misfit(weight_file, name, "the configuration has no place for this tensor")
+    ours = [(m.name, m.rows, m.cols, m.layout, m.has_bias) for m in weight_file.matrices]
+    theirs = [(c.name, c.rows, c.cols, c.layout, c.has_bias) for c in candidates(model)]
+    for place in range(max(len(ours), len(theirs))):
+        mine, other = (items[place] if place < len(items) else None for items in (ours, theirs))
+        if mine != other:
+            name = str((mine or other or ("",))[0])
+            why = f"the model has {other} at place {place}, the file's list of matrices {mine}"
+            raise _misfit(weight_file, name, why)
+
+
+def _misfit(weight_file: WeightFile, name: str, why: str) -> BadInput:
+    return BadInput(
+        f"weight file {weight_file.path.name}",
+        got=name,
+        why=why,
+        do="export the checkpoint again; configuration and weights of this file do not belong together",
+    )

@@ -15,11 +15,10 @@ import numpy.typing as npt
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from aimc_sim.aliases import I64
 from aimc_sim.errors import BadInput
 from aimc_sim.randomness import row_ids
 from aimc_sim.torch_bridge.kv_cache import cached_length
-
-I64 = npt.NDArray[np.int64]
 
 
 class RowNames:

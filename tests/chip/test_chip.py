@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from aimc_sim import BadInput, Chip, Hardware, WeightFile, program
-from aimc_sim.calibrate import derive_ranges, static_range
-from aimc_sim.cell_matrix import CellMatrix, MatrixRange
-from aimc_sim.execute import TiledMatrix
+from aimc_sim.calibrate import derive_ranges
+from aimc_sim.calibrate.rules import static_range
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.matrix import CellMatrix
+from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.hardware import StaticRange
 from aimc_sim.kernels import parallel
-from aimc_sim.mapping import tile_map
 from aimc_sim.testing import assert_bits
+from aimc_sim.tiles.matrix import TiledMatrix
 
 DAY = 86_400.0
 

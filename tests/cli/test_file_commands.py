@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from aimc_sim import WeightFile
 from aimc_sim.cli.app import app
 from aimc_sim.hardware import Hardware
-from aimc_sim.sizing.placement_moves import applied, moves_of, placement_file
+from aimc_sim.sizing.partition.moves import applied, moves_of, placement_file
 
 RUN = CliRunner()
 

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from aimc_sim.cli.app import app
+from aimc_sim.finetuning.logs import read_log
 from aimc_sim.hardware import Hardware
-from aimc_sim.train.logs import read_log
 
 RECIPE = 'base = "afm-small"\nsequences = 4\nlength = 16\n[training]\nrange_forwards = 2\n'
 CHIP = """device = "pcm-afm"

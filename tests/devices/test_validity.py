@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aimc_sim import BadInput, Hardware, devices
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.devices import Device
 
 SIGMA = {"pieces": [{"coefficients": [0.1]}]}

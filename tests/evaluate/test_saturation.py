@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from aimc_sim import Hardware, WeightFile
+from aimc_sim.chip.saturation import saturation
 from aimc_sim.evaluate import saturation as module
 from aimc_sim.evaluate.saturation import saturation_of
 from aimc_sim.evaluate.windows import Windows
-from aimc_sim.saturation import saturation
 from aimc_sim.torch_bridge import AnalogLinear, load_model
 
 HARDWARE = {

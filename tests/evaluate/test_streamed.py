@@ -21,10 +21,11 @@ from aimc_sim.evaluate.metrics import Reference, WindowScores, score
 from aimc_sim.evaluate.streamed import HiddenStates
 from aimc_sim.evaluate.sums import WindowSums
 from aimc_sim.evaluate.windows import Windows, cut
-from aimc_sim.execute import TiledMatrix, tile_matmul
+from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.programming import program
 from aimc_sim.testing.models import save_tiny, tiny_weights
+from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.torch_bridge import load_digital, load_model
 from aimc_sim.torch_bridge.streaming import StreamedModel, decoder_layers
 from aimc_sim.weightfile import WeightFile
@@ -41,7 +42,7 @@ def hardware(**changes: Any) -> Hardware:
 
 def exported(folder: Path, family: str, dtype: str, **changes: Any) -> WeightFile:
     save_tiny(folder / "checkpoint", family, dtype, vocab_size=VOCABULARY, **changes)
-    return aimc_sim.export(folder / "checkpoint", folder / "w.h5", hardware(), calibration_tokens=64)
+    return aimc_sim.exporting(folder / "checkpoint", folder / "w.h5", hardware(), calibration_tokens=64)
 
 
 @pytest.fixture(scope="module")

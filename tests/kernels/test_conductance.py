@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimc_sim import devices
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import conductance
 from aimc_sim.kernels.normal import normals

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from aimc_sim.cell_matrix import CellMatrix
-from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
+from aimc_sim.chip.matrix import CellMatrix
+from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import parallel, tile_engine, tile_product
 from aimc_sim.kernels.normal import normals
@@ -25,6 +25,7 @@ from aimc_sim.kernels.reads import OFFSET, POLARITY
 from aimc_sim.kernels.tile_engine import AdcCurve, Noise, Reads, TileProduct
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
+from aimc_sim.tiles.matrix import TiledMatrix
 
 ENGINES = tile_engine.available()
 ROOT = Path(__file__).parents[2]

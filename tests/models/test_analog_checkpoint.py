@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from aimc_sim import WeightFile, program
 from aimc_sim.errors import BadInput
-from aimc_sim.export import export
+from aimc_sim.exporting import export
 from aimc_sim.models import open_checkpoint
 from aimc_sim.models.analog_checkpoint import PRESETS, AnalogReader, load_tensors
 

@@ -52,7 +52,7 @@ def tensors(folder: Path, **changes: torch.Tensor | None) -> None:
 
 
 def export(folder: Path, **options: Any) -> WeightFile:
-    return aimc_sim.export(folder, folder.parent / "w.h5", "ideal", calibration_tokens=0, **options)
+    return aimc_sim.exporting(folder, folder.parent / "w.h5", "ideal", calibration_tokens=0, **options)
 
 
 def test_a_and_b_are_kept_bit_for_bit(folder: Path) -> None:
@@ -166,7 +166,7 @@ def test_files_that_are_missing_or_of_another_model(folder: Path) -> None:
 
 
 def test_training_and_sampling_do_not_leave_it_out(folder: Path) -> None:
-    from aimc_sim.train.models import open_for_training
+    from aimc_sim.finetuning.models import open_for_training
 
     for checkpoint in (folder, open_checkpoint(folder)):
         with pytest.raises(BadInput, match="without the low-rank adapter"):

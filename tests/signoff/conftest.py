@@ -10,11 +10,11 @@ import pytest
 
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.plan import Plan, make_plan
+from aimc_sim.signoff.design.plan import Plan, make_plan
 
 # Ray and the harness are not there for every Python version and system: without them their tests are not collected.
 collect_ignore = [
-    test for name, test in (("ray", "test_ray.py"), ("lm_eval", "test_answers.py"))
+    test for name, test in (("ray", "execution/test_ray.py"), ("lm_eval", "execution/test_answers.py"))
     if not importlib.util.find_spec(name)
 ]  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aimc_sim import devices
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.hardware import Hardware
 from aimc_sim.testing import AlphaLedger, assert_mean_normal, assert_uncorrelated, assert_variance
 

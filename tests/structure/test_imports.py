@@ -1,13 +1,17 @@
-"""Imports run one way (DESIGN: hardware, kernels ← devices ← weightfile ← chip ← bridge ← evaluate ← signoff ← cli)."""
+"""Imports run one way, without circles, and say what they need: `ORDER` is the whole law."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from aimc_sim.sources import imported
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {
@@ -16,58 +20,24 @@ FOLDERS = {
     "aimc_sim.models": ROOT / "models",
 }
 
-# A module may import from ranks below its own, and from its own name. The longest prefix decides.
-RANKS = [
-    {"errors"},
-    {"units", "spec"},
-    {"randomness"},
-    {"kernels"},
-    {"devices", "processes"},
-    {"converters", "imperfections", "transforms", "weights", "fault_map"},
-    {"placement"},
-    {"hardware_checks", "imperfection_checks"},
-    {"hardware"},
-    {"mapping", "wires"},
-    {"models"},
-    {"weightfile", "weightfile_adapters", "weightfile_checks", "weightfile_layout", "weightfile_write"},
-    {"execute", "wires_torch"},
-    {"fault_sites", "temperature", "input_codes"},
-    {"periphery", "cell_wires", "saturation"},
-    {"repair", "compensation"},
-    {"cell_array", "converted_columns"},
-    {"cell_matrix"},
-    {"chip"},
-    {"calibrate_rules"},
-    {
-        "torch_bridge",
-        "programming",
-        "sampling",
-        "calibrate",
-        "calibrate_cache",
-        "calibrate_moments",
-        "export",
-    },
-    {"evaluate"},
-    {"train"},
-    {"report_parts"},
-    {"sizing", "deploy"},
-    {"signoff"},
-    {"explain"},
-    {"cli"},
-]
-ONE_PART = [  # parts of several files, which may import each other
-    {"weightfile", "weightfile_adapters", "weightfile_checks", "weightfile_layout", "weightfile_write"},
-    {
-        "torch_bridge",
-        "programming",
-        "sampling",
-        "calibrate",
-        "calibrate_cache",
-        "calibrate_moments",
-        "export",
-    },
-]
-FREE = {"", "testing"}  # the package itself (lazy) and the public test kit, which only tests import
+# A module imports from its own part and from lines above its own, anywhere in its code. aimc_sim: the package itself.
+ORDER = """
+    errors kernels aliases
+    aimc_sim models units spec randomness
+    sources wires workers devices
+    hardware
+    weightfile tiles
+    execute
+    chip
+    torch_bridge
+    calibrate
+    exporting programming report
+    loading evaluate
+    finetuning sizing signoff
+    attribution testing
+    cli
+"""
+RANKS = {part: rank for rank, line in enumerate(ORDER.strip().splitlines()) for part in line.split()}
 
 
 def modules() -> dict[str, Path]:
@@ -75,71 +45,90 @@ def modules() -> dict[str, Path]:
     for package, folder in FOLDERS.items():
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
-            name = ".".join([package, *(part for part in parts if part != "__init__")])
-            found[name] = path
+            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
     return found
-
-
-def part_of(module: str) -> str:
-    """aimc_sim.devices.pcm → devices; aimc_sim → ''."""
-    return [*module.split("."), ""][1]
-
-
-def imported(module: str, path: Path) -> set[str]:
-    """Every module of ours that this file imports, at any depth of its code, except for type checking only."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            typing_only |= {inner for line in node.body for inner in ast.walk(line)}
-    found: set[str] = set()
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(tree):
-        if node in typing_only:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                up = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*up, base]).rstrip(".")
-            found |= {f"{base}.{alias.name}" for alias in node.names}
-    return {name for name in found if name == "aimc_sim" or name.startswith("aimc_sim.")}
-
-
-def rank(part: str) -> int:
-    for index, parts in enumerate(RANKS):
-        if part in parts:
-            return index
-    raise AssertionError(f"aimc_sim/{part} has no place in the order of imports: give it one in {__file__}")
 
 
 MODULES = modules()
 
 
+def part_of(module: str) -> str:
+    """aimc_sim.devices.catalogue → devices."""
+    return [*module.split("."), "aimc_sim"][1]
+
+
+def targets(module: str) -> Iterator[str]:
+    """The modules that a module imports; a name that is no module belongs to the module that it is in."""
+    for name in imported(MODULES[module], module):
+        target = name if name in MODULES else name.rpartition(".")[0]
+        assert target in MODULES, f"{module} imports {name}, and there is no such module"
+        yield target
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_one_way(module: str) -> None:
     here = part_of(module)
-    if here in FREE:
-        return
-    for name in sorted(imported(module, MODULES[module])):
-        there = part_of(name)
-        if there == "__version__":
-            continue
-        assert there not in FREE, (
-            f"{module} imports {name}: the product does not import its package or test kit"
+    for target in sorted(set(targets(module))):
+        there = part_of(target)
+        assert there == here or RANKS[there] < RANKS[here], (
+            f"{module} imports {target}, which stands above it"
         )
-        own = here != "models" or there in {"models", "errors"}
-        assert own, f"{module} imports {name}: models knows nothing of ours but the errors"
-        together = here == there or any({here, there} <= parts for parts in ONE_PART)
-        assert together or rank(there) < rank(here), f"{module} imports {name}, which stands above it"
 
 
-def test_kernels_import_no_configuration() -> None:
-    for module, path in MODULES.items():
+def test_the_order_is_short_and_names_every_part_once() -> None:
+    assert len(ORDER.strip().splitlines()) <= 15
+    assert sorted(ORDER.split()) == sorted({part_of(module) for module in MODULES})
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    arrows = {module: set(targets(module)) - {module} for module in MODULES}
+    order = TopologicalSorter(arrows)
+    try:
+        order.prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_kernels_import_only_kernels_and_models_nothing_but_errors() -> None:
+    for module in MODULES:
+        parts = {part_of(target) for target in targets(module)}
         if part_of(module) == "kernels":
-            assert {part_of(name) for name in imported(module, path)} <= {"kernels"}, module
+            assert parts <= {"kernels"}, module
+        if part_of(module) == "models":
+            assert parts <= {"models", "errors"}, module
+
+
+def lazy_names(package: str) -> set[str]:
+    """Public names of a package that its file does not import itself: they load on first use."""
+    tree = ast.parse(MODULES[package].read_text(encoding="utf-8"))
+    bound, public = set(), set()
+    for node in tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            bound |= names
+            if "__all__" in names:
+                public = set(ast.literal_eval(node.value))
+    return public - bound
+
+
+def test_product_code_imports_a_name_from_the_module_that_defines_it() -> None:
+    """What a package loads on first use would be an import that nobody can read: `sources` follows imports."""
+    lazy = {name: lazy_names(name) for name, path in MODULES.items() if path.name == "__init__.py"}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module) in lazy:
+                hidden = {alias.name for alias in node.names} & lazy[str(node.module)]
+                assert not hidden, (
+                    f"{module} imports {hidden} from {node.module}, which loads it on first use"
+                )
+
+
+# What only some need and takes long to load, or may be missing: for this alone an import stands inside a function.
+HEAVY = {"torch", "numba", "scipy", "h5py", "transformers"}
 
 
 def run_elsewhere(program: str, folder: Path) -> str:
@@ -188,21 +177,32 @@ print([name for name in ("kernels", "models") if importlib.util.find_spec(name)]
     assert run_elsewhere(program, tmp_path) == "[]\n"
 
 
-def test_every_public_name_loads_on_first_use(tmp_path: Path) -> None:
-    program = """
-import aimc_sim, types
-for name in aimc_sim.__all__:
-    getattr(aimc_sim, name)
-assert not isinstance(aimc_sim.export, types.ModuleType)
-import aimc_sim.export
-assert callable(aimc_sim.export), "the function, after the module of the same name was imported"
-assert set(aimc_sim.__all__) <= set(dir(aimc_sim))
+def test_every_public_name_is_there_after_every_module_was_imported(tmp_path: Path) -> None:
+    """A module of the same name as a public function would take its place as soon as something imports it."""
+    program = f"""
+import importlib, types
+modules = [importlib.import_module(name) for name in {sorted(importable())}]
+for module in modules:
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        assert not isinstance(value, types.ModuleType), (module, name)
+        assert name in dir(module), (module, name)
+import aimc_sim
 try:
     aimc_sim.nothing
 except AttributeError as error:
     print(error)
 """
     assert run_elsewhere(program, tmp_path) == "module 'aimc_sim' has no attribute 'nothing'\n"
+
+
+def importable() -> set[str]:
+    """Every module but those that run when imported, or need what a machine may lack."""
+    return {
+        name
+        for name in MODULES
+        if not name.endswith("__main__") and not name.startswith("aimc_sim.kernels.triton.")
+    } - {"aimc_sim.evaluate.harness", "aimc_sim.testing.pytest_plugin"}
 
 
 def test_nothing_newer_than_python_3_10_is_imported() -> None:

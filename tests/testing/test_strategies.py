@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aimc_sim import devices
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.devices import Device
-from aimc_sim.execute import TiledMatrix, tile_matmul
+from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import row_ids
 from aimc_sim.testing import assert_bits
 from aimc_sim.testing import strategies as some
+from aimc_sim.tiles.matrix import TiledMatrix
 
 few = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

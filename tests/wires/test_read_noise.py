@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aimc_sim import Hardware
-from aimc_sim.cell_matrix import CellMatrix
+from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul
 from aimc_sim.testing import assert_mean_normal, assert_variance
 from aimc_sim.wires import (

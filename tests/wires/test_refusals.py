@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from aimc_sim import BadInput, Hardware, wires
-from aimc_sim.cell_matrix import CellMatrix
-from aimc_sim.explain.effects import effects_of, variant
-from aimc_sim.explain.study import sets_of
+from aimc_sim.attribution.effects import effects_of, variant
+from aimc_sim.attribution.study import sets_of
+from aimc_sim.chip.matrix import CellMatrix
 
 WIRES = {"r_row_ohm": 1.0, "r_col_ohm": 1.0}
 ONE_VOLTAGE: list[dict[str, Any]] = [

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from aimc_sim import wires, wires_torch
+from aimc_sim import wires
 from aimc_sim.errors import BadInput
 from aimc_sim.testing import assert_bits
+from aimc_sim.torch_bridge import wires as wires_torch
 
 G_MAX = 20.7
 R_MIN = 1e6 / G_MAX  # ohms

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aimc_sim.cell_matrix import CellMatrix, MatrixRange
-from aimc_sim.execute import TiledMatrix, tile_matmul, tile_matmul_reference
+from aimc_sim.chip.matrix import CellMatrix
+from aimc_sim.chip.ranges import MatrixRange
+from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import converters, panels
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
+from aimc_sim.tiles.matrix import TiledMatrix
 
 LAMBDA = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 6.0}}
 

@@ -1,0 +1,97 @@
+"""Derived converter ranges in the user's cache folder, one file a (weight file, converters, tiles, placement)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from aimc_sim.aliases import F32
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.ranges import MatrixRange, Ranges
+from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.kernels._jit import cache_root
+from aimc_sim.spec import canonical_json
+from aimc_sim.weightfile import WeightFile
+from aimc_sim.weightfile.analog import analog_matrices
+
+VERSION = 4  # of the method: a change makes cached ranges stale
+TABLES = {"tile", "weights", "dac", "adc", "placement", "transform"}  # of the hardware, that ranges depend on
+
+
+def cache_folder() -> Path:
+    """Where derived ranges are kept: beside the compiler's cache, in the user's cache folder."""
+    return cache_root().parent / "ranges"
+
+
+def name_of(weight_file: WeightFile, hardware: Hardware) -> str:
+    """The name of the file that holds this hardware's ranges for this weight file."""
+    identity = canonical_json({
+        "version": VERSION, "weights": weight_file.id,
+        "hardware": hardware.model_dump(mode="json", include=TABLES),
+        "span_us": [hardware.device.g_min_us, hardware.device.g_max_us],  # the pedestal of single columns
+    })  # fmt: skip
+    return f"{hashlib.sha256(identity.encode()).hexdigest()}.npz"
+
+
+def read(path: Path) -> dict[str, MatrixRange] | None:
+    """Cached ranges; None where there are none or they cannot be read."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            found: dict[str, dict[str, F32]] = {}
+            for key in file.files:
+                kind, _, name = key.partition(":")
+                found.setdefault(name, {})[kind] = file[key]
+    except Exception:  # a damaged archive raises almost anything; it only costs another calibration
+        return None
+    return {
+        name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()
+    }
+
+
+def fits(ranges: Ranges, weight_file: WeightFile, hardware: Hardware) -> bool:
+    """Whether cached ranges are what this calibration would give: every matrix, its shape, finite and positive."""
+    matrices = analog_matrices(weight_file, hardware)
+    if {matrix.name for matrix in matrices} != set(ranges):
+        return False
+    static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
+    fitted = hardware.adc is not None and hardware.adc.full_scale.calibrated
+    for matrix in matrices:
+        tmap, item = tile_map(matrix.rows, matrix.cols, hardware.tile), ranges[matrix.name]
+        rows, cols = tmap.row_bounds.size - 1, tmap.col_bounds.size - 1
+        for value, shape, wanted in (
+            (item.input_range, (rows,), static),
+            (item.full_scale, (rows, cols), fitted),
+        ):
+            if (value is not None) != wanted:
+                return False
+            if value is not None and not _sound(value, shape):
+                return False
+    return True
+
+
+def _sound(value: F32, shape: tuple[int, ...]) -> bool:
+    """Of this shape, or of several parts of it; finite and positive."""
+    return value.shape[-len(shape) :] == shape and bool((np.isfinite(value) & (value > 0)).all())
+
+
+def write(path: Path, ranges: Ranges) -> None:
+    """Atomically; a cache that cannot be written costs time, never a result."""
+    arrays = {}
+    for name, item in ranges.items():
+        for kind in ("input_range", "full_scale"):
+            value = getattr(item, kind)
+            if value is not None:
+                arrays[f"{kind}:{name}"] = value
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(file.name, path)
+    except OSError:
+        with suppress(OSError, NameError):
+            os.unlink(file.name)

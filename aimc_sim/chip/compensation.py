@@ -1,0 +1,135 @@
+"""Drift compensation: digital corrections after the ADC, from readouts at programming and later.
+
+``tile`` and ``column``: α = Σ|readout at programming| / Σ|readout later|, one factor a tile or a column. The readouts
+are the cells' own, wires included, before 1/f noise.
+
+``affine``: gain a and offset b of each tile, the least squares of
+
+    y_programming ≈ a·y_later + b      over all columns of the tile and m calibration vectors,
+
+y the digital results of the tile in codes of its ADCs: with what its DACs and ADCs add, as a chip reads itself,
+averaged over noise. The vectors are normal, 3σ at full range, the same for every chip and time (stream CALIBRATION,
+key 0). In a tile's outputs code → a·(code + b/a). A column that gives nothing is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from aimc_sim.aliases import F32, F64, I64
+from aimc_sim.chip.mapping import TileMap
+from aimc_sim.execute import dac_inputs, tile_outputs
+from aimc_sim.hardware import Hardware
+from aimc_sim.hardware.imperfections import Temperature
+from aimc_sim.kernels.normal import normals
+from aimc_sim.randomness import Stream, key_of, site_word
+from aimc_sim.tiles.matrix import TiledMatrix
+
+VECTORS = 16  # calibration vectors, where a hardware says no other number
+RANGE_SIGMA = np.float32(3)  # σ of a calibration vector at which its range ends
+
+
+def factors(before: I64, after: I64, tile_map: TileMap, per_tile: bool) -> F32:
+    """α (row tiles, N) from Σ|readout| of each column at programming and later; 1 where nothing is read."""
+    alpha = np.ones(before.shape, np.float32)
+    if per_tile:
+        starts, tile = tile_map.col_bounds[:-1], tile_map.column_tile
+        before, after = (np.add.reduceat(sums, starts, axis=1)[:, tile] for sums in (before, after))
+    np.divide(before, after, out=alpha, where=after > 0, casting="unsafe")
+    return alpha
+
+
+def reading_itself(hardware: Hardware) -> Hardware:
+    """A chip of one programming cycle as an affine compensation reads it: uncompensated, averaged over noise."""
+    device = hardware.device.model_copy(update={"flicker": None})
+    change = {"compensation": None, "refresh": None, "read_noise": None, "device": device}
+    return hardware.model_copy(update=change)
+
+
+def when_programmed(hardware: Hardware) -> Hardware:
+    """The chip at the temperature of programming."""
+    change: dict[str, object] = {}
+    if hardware.temperature is not None:
+        program_c = hardware.temperature.program_c
+        change["temperature"] = Temperature(program_c=program_c, read_c=program_c)
+    if hardware.variation is not None:
+        change["variation"] = hardware.variation.model_copy(update={"die_temperature_sigma_c": None})
+    return hardware.model_copy(update=change)
+
+
+def calibration_vectors(count: int, tiles: TiledMatrix, ordinal: int) -> F32:
+    """Inputs (count, K) of one matrix, as its DACs get them: normal, 3σ at the end of a static range."""
+    rows = tiles.rows
+    counter = np.zeros((-(-count // 4), rows, 4), np.uint32)
+    counter[..., 0], counter[..., 1] = np.arange(rows), np.arange(counter.shape[0])[:, None]
+    counter[..., 3] = site_word(Stream.CALIBRATION, ordinal)
+    z = (
+        normals(counter.reshape(-1, 4), key_of(0))
+        .reshape(-1, rows, 4)
+        .transpose(0, 2, 1)
+        .reshape(-1, rows)[:count]
+    )
+    if tiles.input_range is not None:
+        z = z * (np.repeat(tiles.input_range, np.diff(tiles.bounds)) / RANGE_SIGMA)
+    return np.ascontiguousarray(z, np.float32)
+
+
+def _codes(x: F32, tiles: TiledMatrix, unit: F32) -> F64:
+    """(row tiles, vectors, N): what each row tile gives, in units of ``unit`` (row tiles, N) outputs."""
+    quiet = replace(tiles, noise=None, transform=None, parts=())
+    beta = dac_inputs(x, quiet)[1].astype(np.float64)
+    found = []
+    for t, values in enumerate(tile_outputs(x, quiet)):
+        per_code = beta[:, t : t + 1] * np.where(unit[t] == 0, 1, unit[t])
+        found.append(np.where(unit[t] == 0, 0.0, values / np.where(per_code == 0, 1, per_code)))
+    return np.stack(found)
+
+
+def affine_fit(x: F32, programmed: TiledMatrix, later: TiledMatrix, col_bounds: I64) -> tuple[F64, F64]:
+    """Gains and offsets in codes, both (row tiles, column tiles), from inputs x (vectors, K); gain 1 where all is 0."""
+    reference, now = (_codes(x, tiles, later.scale) for tiles in (programmed, later))
+    gains, offsets = (np.empty((reference.shape[0], col_bounds.size - 1)) for _ in range(2))
+    for c in range(col_bounds.size - 1):
+        own = slice(int(col_bounds[c]), int(col_bounds[c + 1]))
+        for t in range(reference.shape[0]):
+            alive = later.scale[t, own] != 0
+            y, r = now[t][:, own][:, alive], reference[t][:, own][:, alive]
+            if np.array_equal(y, r):  # nothing has changed, and nothing is changed
+                gains[t, c], offsets[t, c] = 1.0, 0.0
+                continue
+            spread = y.var()
+            gains[t, c] = np.mean((y - y.mean()) * (r - r.mean())) / spread if spread > 0 else 1.0
+            offsets[t, c] = r.mean() - gains[t, c] * y.mean()
+    return gains, offsets
+
+
+def affine(
+    x: F32, programmed: TiledMatrix, later: TiledMatrix, now: TiledMatrix, col_bounds: I64
+) -> TiledMatrix:
+    """``now``, corrected by what ``later`` says against ``programmed``, each part by itself.
+
+    All three are the same matrix, at the time that is asked for, at the last readout and at programming.
+    """
+    return replace(
+        _corrected(x, programmed, later, now, col_bounds),
+        parts=tuple(
+            _corrected(x, *parts, col_bounds)
+            for parts in zip(programmed.parts, later.parts, now.parts, strict=True)
+        ),
+    )
+
+
+def _corrected(
+    x: F32, programmed: TiledMatrix, later: TiledMatrix, now: TiledMatrix, col_bounds: I64
+) -> TiledMatrix:
+    gain, offset = affine_fit(x, programmed, later, col_bounds)
+    tile = np.repeat(np.arange(col_bounds.size - 1), np.diff(col_bounds))
+    scale = (now.scale * gain[:, tile]).astype(np.float32)
+    if not offset.any():
+        return replace(now, scale=scale)
+    taken_off = np.divide(-offset, gain, out=np.zeros_like(gain), where=gain != 0)[:, tile]
+    if now.constant is not None:
+        taken_off = taken_off + now.constant
+    return replace(now, scale=scale, constant=np.ascontiguousarray(taken_off, np.float32))

@@ -1,0 +1,216 @@
+"""One weight matrix in the cells of one chip: programmed, drifted, read as tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from aimc_sim.aliases import F32
+from aimc_sim.chip import compensation, mapping
+from aimc_sim.chip.array import CellArray, check_finite
+from aimc_sim.chip.columns import ConvertedColumns
+from aimc_sim.chip.mapping import TileMap, tile_map
+from aimc_sim.chip.ranges import NO_RANGES, MatrixRange
+from aimc_sim.errors import BadInput
+from aimc_sim.hardware import Hardware
+from aimc_sim.kernels.conductance import Cells, DeviceTables, SiteKeys
+from aimc_sim.tiles.channel_transform import ChannelTransform
+from aimc_sim.tiles.matrix import TiledMatrix
+
+SIGNS: tuple[Literal[-1, 0, 1], ...] = (1, -1)  # the two columns of a pair …
+WHOLE: tuple[Literal[-1, 0, 1], ...] = (0,)  # … or the pair
+
+
+@dataclass(frozen=True)
+class CellMatrix:
+    """A matrix w (N, K) float32 (out × in) in the cells of the chip that ``seed`` names, at one time.
+
+    ordinal: which matrix of the model it is, a part of its cells' names. epoch: programming cycle. session: which draw
+    of the frozen 1/f noise. ranges: converter ranges, where the hardware needs them.
+    Raises BadInput for weights that are not finite or not a matrix, and for a time that the device does not cover.
+    """
+
+    w: F32
+    hardware: Hardware
+    seed: int
+    t_s: float = 0.0
+    ordinal: int = 0
+    epoch: int = 0
+    session: int = 0
+    ranges: MatrixRange = NO_RANGES
+    name: str = "matrix"
+    transform: ChannelTransform | None = None  # that w went through already, and its inputs have to
+    first_output: int = 0  # of the whole matrix, where w is some of its outputs: see `ChipState.pieces`
+
+    def __post_init__(self) -> None:
+        if self.w.ndim != 2 or self.w.dtype != np.float32 or 0 in self.w.shape:
+            raise BadInput(
+                f"weights of {self.name}",
+                got=(self.w.shape, str(self.w.dtype)),
+                why="a crossbar holds a matrix",
+                do="give (outputs, inputs) float32",
+            )
+        self.hardware.check_time(self.t_s)
+
+    @cached_property
+    def tile_map(self) -> TileMap:
+        """Where the matrix is cut into tiles."""
+        return tile_map(self.w.shape[1], self.w.shape[0], self.hardware.tile)
+
+    @cached_property
+    def _mapped(self) -> tuple[list[CellArray], F32 | None]:
+        """The arrays that hold the matrix, and its scales where they are not each array's own."""
+        cycles, age_s = self.hardware.age(self.t_s)
+        with np.errstate(invalid="ignore"):  # what is not finite is refused below
+            targets, scales = mapping.arrays(self.w, self.tile_map, self.hardware.weights)
+        if scales is not None:
+            check_finite(scales, self.name)
+        names = None
+        if self.first_output:
+            names = np.arange(self.first_output, self.first_output + self.w.shape[0], dtype=np.uint32)
+        arrays = [
+            CellArray(
+                array, self.hardware, self.tile_map, self.seed, self.ordinal, self.epoch + cycles, age_s,
+                self.session, self.name, names=names,
+            )
+            for array in targets
+        ]  # fmt: skip
+        return arrays, scales
+
+    @property
+    def arrays(self) -> list[CellArray]:
+        """The arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
+        return self._mapped[0]
+
+    @property
+    def _tables(self) -> DeviceTables:
+        return self.arrays[0].tables
+
+    @property
+    def _sites(self) -> SiteKeys:
+        return self.arrays[0].sites()
+
+    def cells(self, columns: int | None = None) -> Cells:
+        """Conductances and effective weights of the first ``columns`` columns (None: all), by the readable formula.
+
+        ``programmed`` and ``now`` are (polarities, N, K) µS, the positive one first; ``effective`` is (N, K). Of the
+        first array and of the first device a polarity, without wires.
+        """
+        return self.arrays[0].reference(columns)
+
+    def effective_weights(self) -> F32:
+        """(N, K) float32: every weight as its cells hold it now, relative to the weight that full scale stands for."""
+        if len(self.arrays) > 1:
+            return self._combined(self.arrays, compensated=False, with_total=False)[0]
+        out = np.empty(self.w.shape, np.float32)
+
+        def keep(first: int, last: int, effective: F32, total: F32) -> None:
+            np.multiply(effective, np.float32(self.arrays[0].targets.significance), out=out[first:last])
+
+        self.arrays[0].visit(keep, with_total=False)
+        return out
+
+    def _combined(self, arrays: list[CellArray], *, compensated: bool, with_total: bool) -> tuple[F32, F32]:
+        """Weights (N, K) of arrays added with their significance, in full-scale weights, and (N, K or 0)
+        Σ significance²·(G⁺ + G⁻)/g_max, which read noise follows."""
+        held = np.zeros(self.w.shape, np.float64)
+        noise = np.zeros((self.w.shape[0], self.w.shape[1] if with_total else 0), np.float64)
+        heights = np.diff(self.tile_map.row_bounds)
+        for array in arrays:
+            effective, both = np.empty(held.shape, np.float32), np.empty(noise.shape, np.float32)
+
+            def keep(first: int, last: int, part: F32, total: F32) -> None:
+                effective[first:last], both[first:last] = part, total  # noqa: B023
+
+            _, alpha = array.visit(keep, with_total)
+            factor = array.targets.significance * (alpha if compensated else np.ones_like(alpha)).astype(
+                np.float64
+            )
+            by_row = np.repeat(factor, heights, axis=0).T
+            held += effective * by_row
+            if with_total:
+                noise += both * by_row**2
+        return held.astype(np.float32), noise.astype(np.float32)
+
+    def tiles(self) -> TiledMatrix:
+        """The matrix as `execute.tile_matmul` reads it."""
+        return self._named(self._compensated()) if self.first_output else self._compensated()
+
+    def _named(self, tiles: TiledMatrix) -> TiledMatrix:
+        """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
+        noise = tiles.noise and tiles.noise._replace(first_column=self.first_output)
+        return replace(tiles, noise=noise, parts=tuple(self._named(part) for part in tiles.parts))
+
+    def _compensated(self) -> TiledMatrix:
+        policy = self.hardware.compensation
+        if policy is None or policy.per != "affine":
+            return self._tiles()
+        (cycles, age_s), quiet = self.hardware.age(self.t_s), compensation.reading_itself(self.hardware)
+        cycle, read_out_s = self.epoch + cycles, self.hardware.compensated_at(age_s)
+        now = replace(self, hardware=self.hardware.model_copy(update={"compensation": None}))._tiles()
+        later = replace(self, hardware=quiet, t_s=read_out_s, epoch=cycle)._tiles()
+        programmed = replace(
+            self, hardware=compensation.when_programmed(quiet), t_s=0.0, epoch=cycle
+        )._tiles()
+        x = compensation.calibration_vectors(policy.vectors or compensation.VECTORS, now, self.ordinal)
+        return compensation.affine(x, programmed, later, now, self.tile_map.col_bounds)
+
+    def _tiles(self) -> TiledMatrix:
+        """The same without an affine compensation."""
+        weights, noisy = self.hardware.weights, self.hardware.read_noise is not None
+        arrays, scales = self._mapped
+        parts: list[TiledMatrix] = []
+        if weights.slices > 1 and (self.hardware.adc is None or weights.slice_sum == "analog"):
+            assert scales is not None
+            for copy in range(weights.copies or 1):
+                columns, first = self._columns(copy, copy), copy * weights.slices
+                slices = arrays[first : first + weights.slices]
+                held = self._combined(slices, compensated=True, with_total=noisy)
+                columns.keep(0, self.w.shape[0], *held)
+                parts.append(columns.finish(scales.astype(np.float64)))
+            return self._added(parts)
+        apart = self.hardware.adc is not None and weights.subtract == "digital"
+        for array in arrays:
+            signs, slice_ = SIGNS if apart else WHOLE, array.targets.slice
+            copy = slice_ // weights.slices
+            kept = [self._columns(len(parts) + i, copy, sign, slice_) for i, sign in enumerate(signs)]
+
+            def keep(first: int, last: int, effective: F32, total: F32) -> None:
+                for columns in kept:  # noqa: B023
+                    columns.keep(first, last, effective, total)
+
+            largest, alpha = array.visit(keep, noisy or apart)
+            factor = alpha.astype(np.float64) * array.targets.significance
+            gain = np.asarray((largest if scales is None else scales) * factor, np.float64)
+            parts += [columns.finish(gain) for columns in kept]
+        return self._added(parts)
+
+    def _added(self, parts: list[TiledMatrix]) -> TiledMatrix:
+        first, *others = parts
+        return replace(first, transform=self.transform, parts=tuple(others))
+
+    def _columns(
+        self, part: int, copy: int, polarity: Literal[-1, 0, 1] = 0, slice_: int | None = None
+    ) -> ConvertedColumns:
+        """slice_: whose columns they are; None: those of all slices of the copy, converted once."""
+        mapped = self.arrays[0].faults
+        if mapped is not None:
+            mapped = mapped.of_copy(copy, self.hardware.weights.slices)
+        if mapped is not None and slice_ is not None:
+            mapped = mapped.of_slice(slice_)
+        return ConvertedColumns(
+            self.hardware,
+            self.tile_map,
+            self.ordinal,
+            self.seed,
+            self.ranges,
+            self.name,
+            part,
+            polarity,
+            copy,
+            self.arrays[0].lines,
+            mapped,
+        )

@@ -1,0 +1,141 @@
+"""Repair: which physical column of its tile each output's weights are written to, so that known faults hurt least.
+
+A test knows which cells are stuck and which columns are dead, not how a cell will be programmed. Writing the weights
+w_j of an output into physical column p of a tile then costs
+
+    c(j, p) = s_j² · Σ_rows (error of w_j / s_j that the stuck cells of p cause)²,   all of Σ w_j² where p is dead,
+
+with s_j the weight at full scale. ``assign`` minimises Σ_j c(j, p(j)) over all one-to-one p, spares among the places
+(Kuhn's assignment problem; scipy.optimize.linear_sum_assignment). ``worst`` moves the columns that lose most, one after
+the other, to the spare that serves each best, as long as that helps. The outputs are put back in order digitally, so in
+exact cells a permutation changes nothing.
+
+Columns of a repaired array lie tile by tile, each tile's spares after its own; they are *called* as in the plain array,
+spare s of column tile c by N + c·spares + s, so that every column keeps its draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.aliases import F32, F64, I64, U32, Bools
+from aimc_sim.chip.draws import dead_columns
+from aimc_sim.chip.fault_sites import MappedFaults
+from aimc_sim.chip.mapping import TileMap
+from aimc_sim.hardware.imperfections import Faults, Repair
+from aimc_sim.kernels.conductance import DeviceTables, SiteKeys
+from aimc_sim.kernels.stuck import moving_costs, stuck_states
+
+STAY = 1e-9  # of the largest cost: among equals a column stays where it is
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Columns of an array with spares. names: (N + spares,) what they are called; home: (N,) where output j lies
+    without repair."""
+
+    tile_map: TileMap
+    names: U32
+    home: I64
+
+    def of_lines(self, values: npt.NDArray[np.generic], site: I64) -> npt.NDArray[np.generic]:
+        """Values (row tiles, lines) by name, for outputs that lie at site (row tiles, N)."""
+        return np.asarray(np.take_along_axis(values, self.names[site].astype(np.int64), axis=1))
+
+
+def layout(plain: TileMap, spares: int) -> Layout:
+    """Where the columns of a matrix and ``spares`` more of every tile lie."""
+    bounds, tiles = plain.col_bounds, plain.col_bounds.size - 1
+    total, names = int(bounds[-1]), []
+    for c in range(tiles):
+        names += [
+            np.arange(bounds[c], bounds[c + 1]),
+            np.arange(total + c * spares, total + (c + 1) * spares),
+        ]
+    home = np.arange(total) + spares * plain.column_tile
+    cols = bounds + spares * np.arange(tiles + 1)
+    return Layout(TileMap(plain.row_bounds, cols), np.concatenate(names).astype(np.uint32), home)
+
+
+def plan(
+    w: F32, scale: F32, spec: Repair, places: Layout, plain: TileMap, tables: DeviceTables, sites: SiteKeys, dead: Bools
+) -> I64:  # fmt: skip
+    """(row tiles, N): the physical column of each output in each row tile.
+
+    w: (N, K); scale: (row tiles, N) the weights at full scale; tables, sites: the cells and what they are called, with
+    their faults; dead: (row tiles, lines) dead columns, by name.
+    """
+    rows, cols = plain.row_bounds, plain.col_bounds
+    site = np.tile(places.home, (rows.size - 1, 1))
+    for c in range(cols.size - 1):
+        start, end = int(places.tile_map.col_bounds[c]), int(places.tile_map.col_bounds[c + 1])
+        states = np.empty((2, end - start, w.shape[1]), np.int8)
+        stuck_states(tables, sites, start, end, w.shape[1], states)
+        own = slice(int(cols[c]), int(cols[c + 1]))
+        for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
+            lost = dead[t, places.names[start:end]]
+            if not (states[:, :, a:b].any() or lost.any()):
+                continue
+            full = scale[t, own].astype(np.float64)[:, None]
+            ratio = np.divide(w[own, a:b], full, out=np.zeros((full.size, b - a)), where=full > 0)
+            cost = np.empty((full.size, end - start))
+            moving_costs(
+                np.ascontiguousarray(ratio, np.float32), np.ascontiguousarray(states[:, :, a:b]), lost, cost
+            )
+            cost *= full**2
+            site[t, own] = start + (assigned(cost) if spec.remap == "assign" else worst_moved(cost))
+    return site
+
+
+def assigned(cost: F64) -> I64:
+    """(n,): the column of each output with the least Σ cost, cost (n, m ≥ n); output j at home in column j."""
+    from scipy.optimize import linear_sum_assignment
+
+    away = cost + STAY * cost.max()
+    home = np.arange(cost.shape[0])
+    away[home, home] = cost[home, home]
+    return np.asarray(linear_sum_assignment(away)[1], np.int64)
+
+
+def worst_moved(cost: F64) -> I64:
+    """(n,): the same for outputs that may only stay at home or move to one of the m - n spares, the worst first."""
+    n = cost.shape[0]
+    home = np.arange(n)
+    place, free = home.copy(), list(range(n, cost.shape[1]))
+    for j in np.argsort(-cost[home, home], kind="stable").tolist():
+        if not free or cost[j, j] == 0:
+            break
+        best = min(free, key=lambda p: (cost[j, p], p))
+        if cost[j, best] < cost[j, j]:
+            place[j] = best
+            free.remove(best)
+    return np.asarray(place, np.int64)
+
+
+def dead_lines(
+    faults: Faults, mapped: MappedFaults | None, row_tiles: int, lines: int, ordinal: int, seed: int
+) -> Bools:
+    """(row tiles, lines): columns that give nothing, drawn or named by the fault map."""
+    dead = dead_columns(faults, row_tiles, lines, ordinal, seed)
+    return dead if mapped is None else dead | mapped.dead_columns()
+
+
+def written(w: F32, site: I64, places: Layout) -> F32:
+    """The matrix (physical columns, K) that is programmed, 0 where a column is not used. w: (N, K)."""
+    out = np.zeros((places.names.size, w.shape[1]), np.float32)
+    rows = places.tile_map.row_bounds
+    for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
+        out[site[t], a:b] = w[:, a:b]
+    return out
+
+
+def read_back(held: F32, site: I64, places: Layout) -> F32:
+    """The inverse of `written`: what the outputs' weights (N, K) are in physical columns held (M, K)."""
+    out = np.empty((site.shape[1], held.shape[1]), np.float32)
+    rows = places.tile_map.row_bounds
+    for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
+        out[:, a:b] = held[site[t], a:b]
+    return out

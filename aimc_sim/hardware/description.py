@@ -1,0 +1,175 @@
+"""The description of a chip, Hardware: its device, tiles, converters and imperfections, frozen, in TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, final
+
+from pydantic import model_validator
+from typing_extensions import Self
+
+from aimc_sim import devices
+from aimc_sim.devices import Device
+from aimc_sim.errors import BadInput
+from aimc_sim.hardware.conflicts import conflicts
+from aimc_sim.hardware.fault_map import load as load_fault_map
+from aimc_sim.hardware.tables import Tables
+from aimc_sim.spec import content_id, merge, nearest, read_toml, write_toml
+
+_PRESETS = Path(__file__).parent / "presets"
+TAGGED = (
+    ("dac", "range", "method"),
+    ("adc", "full_scale", "rule"),
+)  # tables whose fields depend on one of them
+
+
+@final
+class Hardware(Tables):
+    """Everything about a chip that decides what its products are: checked, loaded from TOML, known by its content.
+
+    >>> Hardware.load("hermes-256").tile.rows
+    256
+    """
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for conflict in conflicts(self):
+            raise ValueError(conflict)
+        return self
+
+    @property
+    def id(self) -> str:
+        """By content, as of every spec; what the device knows and nothing here asks for is left out."""
+        heated = self.temperature is not None or bool(
+            self.variation and self.variation.die_temperature_sigma_c
+        )
+        return content_id(self.model_copy(update={"device": self.device.without_unused(heated)}))
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
+        """A preset's name, a TOML file, a mapping of its tables, or a Hardware. Raises BadInput for anything else."""
+        if isinstance(source, Hardware):
+            return source
+        if isinstance(source, Mapping):
+            return _from_tables(source, "hardware", Path())
+        if not isinstance(source, (str, Path)):
+            raise BadInput(
+                "hardware",
+                got=source,
+                why="it is neither a name, a path nor a mapping of tables",
+                do=f"give a preset ({', '.join(preset_names())}) or a TOML file",
+            )
+        text = str(source)
+        if text in preset_names():
+            return _preset(text)
+        path = Path(source)
+        if path.suffix == ".toml" or path.exists():
+            return _from_tables(read_toml(path), str(path), path.parent)
+        raise BadInput(
+            "hardware",
+            got=text,
+            why="no preset has that name and no file is there",
+            do=nearest(text, preset_names()),
+        )
+
+    def to_toml(self) -> str:
+        """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
+        return write_toml(self.model_dump(mode="json"))
+
+    def _with(self, **changes: Any) -> Hardware:
+        """A copy with other fields, checked like any other hardware."""
+        return Hardware.parse({**self.model_dump(mode="json"), **changes}, str(changes["name"]))
+
+    def with_ideal_cells(self) -> Hardware:
+        """The same tiles and converters around exact cells that never change: no faults, ideal wires, a nominal die."""
+        ideal = devices.get("ideal").model_dump(mode="json")
+        parts = "compensation refresh read_noise wires faults repair temperature variation"
+        absent = dict.fromkeys(parts.split())
+        return self._with(name=f"{self.name}, ideal cells", device=ideal, **absent)
+
+    def with_device(self, device: str | Device) -> Hardware:
+        """The same tiles and converters with other cells."""
+        chosen = devices.get(device) if isinstance(device, str) else device
+        return self._with(name=f"{self.name}, {chosen.name}", device=chosen.model_dump(mode="json"))
+
+    def with_noise_scale(self, scale: float) -> Hardware:
+        """The same hardware with programming, 1/f and read noise multiplied by ``scale``."""
+        read = None if self.read_noise is None else {"sigma": self.read_noise.sigma * scale}
+        device = self.device.with_noise_scale(scale).model_dump(mode="json")
+        return self._with(name=f"{self.name}, noise*{scale:g}", device=device, read_noise=read)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the hardware that ships with aimc-sim."""
+    return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
+
+
+@cache
+def _preset(name: str) -> Hardware:
+    path = _PRESETS / f"{name}.toml"
+    return _from_tables({"name": name, **read_toml(path)}, f"preset {name!r}", _PRESETS)
+
+
+def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardware:
+    """Tables with defaults filled in; ``base = "hermes-256"`` starts from a preset and lays the rest over it."""
+    data = dict(tables)
+    if "base" in data:
+        name = data.pop("base")
+        if name not in preset_names():
+            raise BadInput(
+                f"{where}: base",
+                got=name,
+                why="no preset has that name",
+                do=nearest(str(name), preset_names()),
+            )
+        device = data.get("device")
+        own = isinstance(device, Mapping) and (
+            "base" in device or "measurements" in device or "name" in device
+        )
+        preset = _preset(str(name)).model_dump(mode="json")
+        if own or isinstance(device, str):
+            preset.pop("device")
+        for converter, key, tag in TAGGED:  # another rule brings its own fields, and none of the preset's
+            table, known = data.get(converter), preset.get(converter)
+            if isinstance(table, Mapping) and isinstance(known, dict) and key in table:
+                new = table[key].get(tag) if isinstance(table[key], Mapping) else table[key]
+                if new is not None and new != known[key][tag]:
+                    known.pop(key)
+        data = merge(preset, {"name": f"{name}, changed", **data})
+    if "device" not in data:
+        raise BadInput(
+            f"{where}: device",
+            why="a chip needs cells",
+            do='add [device] with base = "pcm-hermes-2", or base = "ideal"',
+        )
+    if not isinstance(data["device"], (str, Mapping)):
+        raise BadInput(
+            f"{where}: device",
+            got=data["device"],
+            why="it is neither a name nor a table",
+            do='write device = "pcm-hermes-2" or a [device] table',
+        )
+    device = devices.from_table(data["device"], f"{where}: device", folder)
+    data["device"] = device.model_dump(mode="json")
+    for part in (
+        "dac adc compensation read_noise refresh transform wires faults repair temperature variation".split()
+    ):
+        if data.get(part) is False:
+            data[part] = None
+    faults = data.get("faults")
+    if isinstance(faults, Mapping) and isinstance(faults.get("map"), str):
+        found = load_fault_map((folder / faults["map"]).absolute())
+        data["faults"] = {**faults, "map": {"source": found.path, "sha256": found.sha256}}
+    if isinstance(data.get("transform"), Mapping):
+        data["transform"] = [data["transform"]]
+    placement = data.get("placement")
+    if isinstance(placement, Mapping) and isinstance(placement.get("special"), Mapping):
+        data["placement"] = {**placement, "special": [placement["special"]]}
+    data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")
+    for converter, key, tag in TAGGED:
+        table = data.get(converter)
+        if isinstance(table, Mapping) and isinstance(table.get(key), str):
+            data[converter] = {**table, key: {tag: table[key]}}
+    return Hardware.parse(data, where)

@@ -1,0 +1,210 @@
+"""The bench that a cell is measured on: one model skeleton in one process, re-mounted for every chip and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aimc_sim.aliases import Progress
+from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.streamed import Stream, streams
+from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.design.plan import Cell, Plan
+from aimc_sim.signoff.execution.layers import layers_of, tells_layers
+from aimc_sim.signoff.execution.tasks import CellScores, Json, Runner, open_runner
+
+if TYPE_CHECKING:
+    from aimc_sim.chip.ranges import Ranges
+    from aimc_sim.torch_bridge.coverage import Coverage
+    from aimc_sim.weightfile import WeightFile
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one cell gave. facts: the coverage and converter ranges of a hardware, with its first "converters" cell.
+
+    seconds: by stage; the only part that differs when the cell is run again.
+    """
+
+    scores: CellScores
+    facts: dict[str, Json] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker needs, picklable: plan, path of the weight file, items by task, converter ranges by variant.
+
+    stream: whether models go through memory layer by layer, "auto" where they do not fit; scores do not depend on it.
+    """
+
+    plan: Plan
+    weight_file: Path
+    items: Mapping[str, Json]
+    ranges: Mapping[str, Ranges]
+    stream: Stream = "auto"
+
+
+class Bench(Protocol):
+    """What runs cells."""
+
+    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        """Score one cell; on_step is called after the mount and after every batch."""
+
+
+class ModelBench:
+    """The real bench: a weight file in this process. Digital models are scored when their task first comes up."""
+
+    def __init__(self, setup: Setup, progress: Progress | None = None) -> None:
+        from aimc_sim.weightfile import WeightFile
+
+        self._setup, self._progress = setup, progress
+        self._weights = WeightFile(setup.weight_file)
+        check_same_file(setup.plan, self._weights.id)
+        self._streamed = streams_plan(setup.plan, self._weights, setup.stream)
+        self._runners: dict[str, Runner] = {}
+        self._model: tuple[str, Any] | None = None  # of one variant at a time
+        self._chip: tuple[tuple[str, str, int | None], Any] | None = None
+        self._mounted: object = None
+
+    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        """Mount what the cell names, unless it is there already, then score every item."""
+        with threads(self._setup.plan.threads):
+            return self._run(cell, on_step)
+
+    def _run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
+        runner, start = self._runner(cell.task), time.perf_counter()
+        if cell.kind == "digital":
+            on_step()
+            return Outcome(runner.digital(on_step), {}, {"score": time.perf_counter() - start})
+        model = self._mount(cell)
+        on_step()
+        mounted = time.perf_counter()
+        scores = runner.score(model, on_step)
+        seconds = {"program_and_mount": mounted - start, "score": time.perf_counter() - mounted}
+        told = time.perf_counter()
+        facts = self._facts(cell, runner, model)
+        return Outcome(scores, facts, {**seconds, "facts": time.perf_counter() - told} if facts else seconds)
+
+    def close(self) -> None:
+        """Give back temporary files."""
+        for runner in self._runners.values():
+            runner.close()
+        self._runners = {}
+
+    def _runner(self, task: str) -> Runner:
+        if task not in self._runners:
+            setup = self._setup
+            self._runners[task] = open_runner(
+                setup.plan.task(task), setup.items[task], self._weights, self._progress, self._streamed
+            )
+        return self._runners[task]
+
+    def _mount(self, cell: Cell) -> Any:
+        from aimc_sim.programming import program
+        from aimc_sim.torch_bridge.model import build_model, mount
+        from aimc_sim.torch_bridge.streaming import StreamedModel
+
+        hardware = self._hardware(cell.variant)
+        if self._model is None or self._model[0] != cell.variant:
+            self._model = self._mounted = None
+            self._model = (cell.variant, None if self._streamed else build_model(self._weights, hardware))
+        if self._mounted == cell.mount:
+            return self._model[1]
+        ideal = cell.kind == "converters"
+        key = (cell.kind, cell.variant, cell.seed)
+        if self._chip is None or self._chip[0] != key:
+            design = hardware.with_ideal_cells() if ideal else hardware
+            ranges = self._setup.ranges.get(cell.variant)
+            self._chip = (key, program(self._weights, cell.seed or 0, design, ranges=ranges))
+        self._mounted = None
+        state = self._chip[1].at(cell.time_s or 0.0, self._setup.plan.session)
+        if self._streamed:
+            self._model = (cell.variant, StreamedModel(self._weights, state))
+        else:
+            mount(self._model[1], state)
+        self._mounted = cell.mount
+        return self._model[1]
+
+    def _facts(self, cell: Cell, runner: Runner, model: Any) -> dict[str, Json]:
+        """Coverage and ranges of a hardware: told once, by its "converters" cell of the first task; and its layers."""
+        if tells_layers(cell, self._setup.plan):
+            hardware = self._hardware(cell.variant)
+            found = layers_of(model, self._weights, hardware, runner.example(), cell)
+            return {f"layers/{cell.variant}": found.to_dict()}
+        if cell.kind != "converters" or cell.task != self._setup.plan.tasks[0].label:
+            return {}
+        from aimc_sim.evaluate.account import coverage_of
+
+        assert self._chip is not None
+        covered = coverage_of(model, self._weights, self._hardware(cell.variant), runner.example())
+        return {
+            f"coverage/{cell.variant}": asdict(covered),
+            f"ranges_id/{cell.variant}": self._chip[1].ranges_id,
+        }
+
+    def _hardware(self, variant: str) -> Hardware:
+        return Hardware.load(self._setup.plan.variant(variant).hardware)
+
+
+def streams_plan(plan: Plan, weight_file: WeightFile, choice: Stream) -> bool:
+    """Whether models go through memory layer by layer, for all tasks of a plan alike. Raises BadInput where they shall
+    and a task asks questions, which need a model that fits."""
+    asks = next((task.label for task in plan.tasks if task.kind != "text"), None)
+    if asks is not None and choice == "always":
+        raise BadInput(
+            "--stream",
+            got=choice,
+            why=f"{asks} asks questions, and only texts are scored layer by layer",
+            do="leave --stream out, or score a text",
+        )
+    return asks is None and any(
+        streams(choice, weight_file, Hardware.load(variant.hardware)) for variant in plan.variants
+    )
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within this context torch, and kernels with it, use so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def coverage_from_json(data: Json) -> Coverage:
+    """The coverage in a fact."""
+    from aimc_sim.torch_bridge.coverage import Coverage, CoverageRow
+
+    rows = tuple(CoverageRow(**{**row, "shape": tuple(row["shape"])}) for row in data["rows"])
+    return Coverage(rows, data["tokens"], tuple(data["unused"]))
+
+
+def check_same_file(plan: Plan, weights: str) -> None:
+    """Raise BadInput where a weight file is not the plan's."""
+    if plan.weights != weights:
+        raise BadInput(
+            "weight file",
+            got=weights,
+            why=f"the plan is for {plan.weights}",
+            do="use the weight file that the plan was made for, or make a new plan",
+        )
+
+
+def check_ranges(variant: str, planned: str | None, found: str) -> None:
+    """Raise BadInput where a plan that is complete names other converter ranges than calibration gives."""
+    if planned is not None and planned != found:
+        raise BadInput(
+            f"converter ranges of {variant}",
+            got=found,
+            why=f"the plan is for {planned}",
+            do="make a new plan; calibration has changed since that one was made",
+        )

@@ -1,0 +1,158 @@
+"""The local engine: worker processes on this machine, each with its own bench."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from aimc_sim import workers as processes
+from aimc_sim.signoff.design.plan import Cell
+from aimc_sim.signoff.execution.bench import Bench
+from aimc_sim.signoff.execution.engine import Event
+
+_SMALL_WORK = 1e12  # multiply-accumulates below which starting processes costs more than it saves
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    cell: Cell | None = None
+
+
+class Processes:
+    """A pool of worker processes. make_bench: picklable; called in each worker when its first cell comes."""
+
+    def __init__(
+        self, make_bench: Callable[[], Bench], workers: int, on_step: Callable[[], None] = lambda: None
+    ) -> None:
+        # Not fork: a process with threads, as torch's, must not be forked.
+        self._context = multiprocessing.get_context("spawn")
+        self._make, self._on_step = make_bench, on_step
+        self._workers = {number: self._start() for number in range(workers)}
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.process.pid for worker in self._workers.values()]
+
+    def idle(self) -> list[int]:
+        """Workers without a cell."""
+        return [number for number, worker in self._workers.items() if worker.cell is None]
+
+    def submit(self, worker: int, cell: Cell) -> None:
+        """Send a cell to a worker. One that has died meanwhile is found by `wait`."""
+        self._workers[worker].cell = cell
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._workers[worker].pipe.send(cell)
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """Cells that have ended."""
+        by_pipe = {worker.pipe: number for number, worker in self._workers.items() if worker.cell is not None}
+        events = []
+        for ready in wait(list(by_pipe), timeout_s):
+            event = self._receive(by_pipe[ready])  # type: ignore[index]
+            if event is not None:
+                events.append(event)
+        return events
+
+    def close(self) -> None:
+        """Stop the workers: idle ones go by themselves, others are ended."""
+        for worker in self._workers.values():
+            if worker.cell is not None:
+                worker.process.terminate()
+            worker.pipe.close()
+        for worker in self._workers.values():
+            worker.process.join(10)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers = {}
+
+    def _start(self) -> _Worker:
+        mine, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._make), daemon=True)
+        with _without_interrupts():
+            process.start()
+        theirs.close()  # so that our end sees the worker's death
+        return _Worker(process, mine)
+
+    def _receive(self, number: int) -> Event | None:
+        worker = self._workers[number]
+        cell = worker.cell
+        assert cell is not None
+        try:
+            kind, value = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.pipe.close()
+            worker.process.join(10)
+            self._workers[number] = self._start()
+            return Event(number, cell)
+        if kind == "step":
+            self._on_step()
+            return None
+        worker.cell = None
+        return Event(number, cell, outcome=value) if kind == "done" else Event(number, cell, error=value)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process that is started inside never gets SIGINT: it inherits the mask, before its first line. Ours waits."""
+    # Started first, because it unblocks SIGINT behind itself.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(pipe: Connection, make_bench: Callable[[], Bench]) -> None:
+    """A worker's life: cells in, outcomes out, until the other end closes."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the parent decides; masks are of threads, and this is of all
+    bench: Bench | None = None
+    try:
+        while True:
+            cell = pipe.recv()
+            try:
+                bench = make_bench() if bench is None else bench
+                pipe.send(("done", bench.run(cell, lambda: pipe.send(("step", None)))))
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            except Exception as error:
+                pipe.send(("failed", _portable(error)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        close = getattr(bench, "close", None)
+        if close is not None:
+            close()
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text where it cannot travel."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def default_workers(parameters: int, tokens: int, cells: int, threads: int = 1) -> int:
+    """How many worker processes: as many as there are processors for, and memory; 1, this one itself, for little work.
+
+    parameters: of the model; tokens: scored by one cell; cells: of the plan; threads: of one worker.
+    """
+    if float(parameters) * (tokens + 500) * cells < _SMALL_WORK:
+        return 1
+    # Two bytes a weight in the tiles, and as much again while a matrix is programmed.
+    return max(1, min(processes.that_fit(4 * parameters, threads), cells))

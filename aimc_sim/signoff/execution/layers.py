@@ -1,0 +1,165 @@
+"""Noise and saturation by matrix: of one chip at one time, told by its cell as a fact of its hardware."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.signoff.design.plan import Cell, Plan
+from aimc_sim.signoff.execution.tasks import Json
+
+if TYPE_CHECKING:
+    from aimc_sim.chip.saturation import Saturation
+    from aimc_sim.evaluate.windows import Windows
+    from aimc_sim.hardware import Hardware
+    from aimc_sim.torch_bridge.streaming import StreamedModel
+    from aimc_sim.weightfile import WeightFile
+
+COUNTED = 64  # tokens whose conversions are counted
+DECIMALS = 2
+
+
+@dataclass(frozen=True)
+class MatrixNoise:
+    """One analog matrix. snr_db: of its products, on the inputs that the digital model gives; None without any noise.
+
+    inputs_clipped, conversions_saturated: shares, on the chip's own inputs; None where the hardware has no DAC.
+    """
+
+    name: str
+    layer: int | None
+    role: str
+    snr_db: float | None
+    inputs_clipped: float | None
+    conversions_saturated: float | None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Every analog matrix of one chip at one time. tokens: that products are compared on; counted_tokens: that clipping
+    is counted on."""
+
+    seed: int
+    time_s: float
+    tokens: int
+    counted_tokens: int
+    matrices: tuple[MatrixNoise, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, keys in a fixed order."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Json) -> Layers:
+        """What `to_dict` gave, in whatever order of keys."""
+        matrices = tuple(MatrixNoise(**row) for row in data["matrices"])
+        return cls(**{**data, "matrices": matrices})
+
+
+def tells_layers(cell: Cell, plan: Plan) -> bool:
+    """Whether this cell tells the layers of its hardware: the first chip's, at the last time, with the first task."""
+    told = (plan.seeds[0], plan.times_s[-1], plan.tasks[0].label)
+    return cell.kind == "chip" and (cell.seed, cell.time_s, cell.task) == told
+
+
+def layers_of(
+    model: Any,
+    weight_file: WeightFile,
+    hardware: Hardware,
+    token_ids: npt.NDArray[np.int32],
+    cell: Cell,
+) -> Layers:
+    """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
+
+    Of a streamed model the same figures, layer by layer.
+    """
+    from aimc_sim.evaluate.saturation import saturation_of
+    from aimc_sim.evaluate.snr import probe
+    from aimc_sim.evaluate.windows import Windows
+    from aimc_sim.torch_bridge.model import load_digital
+    from aimc_sim.torch_bridge.streaming import StreamedModel
+
+    text = Windows((np.asarray(token_ids, np.int32),))
+    if isinstance(model, StreamedModel):
+        noise, clips, tokens = _streamed(model, weight_file, hardware, text)
+    else:
+        seen = probe(load_digital(weight_file), weight_file, hardware, text)
+        clips = saturation_of(model, hardware, text, COUNTED)
+        noise, tokens = dict(zip(seen.names, seen.noise(model), strict=True)), len(seen.rows)
+    assert cell.seed is not None
+    assert cell.time_s is not None
+    rows = _rows(weight_file, hardware, noise, clips)
+    return Layers(cell.seed, cell.time_s, tokens, min(COUNTED, len(token_ids)), rows)
+
+
+def _rows(
+    weight_file: WeightFile, hardware: Hardware, noise: Mapping[str, float], clips: Mapping[str, Saturation]
+) -> tuple[MatrixNoise, ...]:
+    from aimc_sim.evaluate.snr import decibels, layer_of
+    from aimc_sim.weightfile.analog import analog_matrices
+
+    rows = []
+    for matrix in analog_matrices(weight_file, hardware):
+        found, ratio = clips.get(matrix.name), float(decibels(np.array(noise[matrix.name])))
+        rows.append(
+            MatrixNoise(
+                matrix.name,
+                layer_of(matrix.name),
+                matrix.role,
+                round(ratio, DECIMALS) if math.isfinite(ratio) else None,
+                None if found is None else found.input_share,
+                None if found is None else found.conversion_share,
+            )
+        )
+    return tuple(rows)
+
+
+def _streamed(
+    model: StreamedModel, weight_file: WeightFile, hardware: Hardware, text: Windows
+) -> tuple[dict[str, float], dict[str, Saturation], int]:
+    """Noise-to-signal ratios, counters, and how many tokens products are compared on: the digital model and the chip go
+    through memory side by side, a layer and then a piece of the head at a time."""
+    from aimc_sim.evaluate.saturation import clips_counted
+    from aimc_sim.evaluate.snr import Probe, noise_to_signal, probed, watched
+    from aimc_sim.evaluate.sums import BLOCK
+    from aimc_sim.torch_bridge.streaming import StreamedModel
+    from aimc_sim.weightfile.analog import analog_matrices
+
+    digital = StreamedModel(weight_file)
+    ids, picked, rows = probed(text)
+    counted = ids[:1, :COUNTED]
+    names = [matrix.name for matrix in analog_matrices(weight_file, hardware)]
+    squares: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
+    clips: dict[str, Saturation] = {}
+    theirs: Any = None  # hidden states of the digital model, and of the chip
+    mine: Any = None
+
+    @contextmanager
+    def seen(here: Sequence[str]) -> Iterator[None]:
+        """A forward of both within this context is measured on the matrices that are here."""
+        probe = Probe(tuple(here), {}, {}, rows)
+        with ExitStack() as stack:
+            stack.enter_context(watched(digital.model, probe, picked))
+            if hardware.dac is not None:
+                stack.enter_context(clips_counted(model.model, hardware, clips))
+            yield
+        for name in here:
+            squares[name].append(probe.squares(model.model, name))
+
+    for layer in range(model.layers):
+        here = [name for name in names if name.startswith(model.prefix_of(layer))]
+        with digital.layer(layer), model.layer(layer), seen(here):
+            theirs, mine = digital.advance(layer, ids, theirs), model.advance(layer, counted, mine)
+    head = [name for name in names if name == model.head_name]
+    for first, last in model.pieces(BLOCK) if head else ():
+        with digital.head(first, last), model.head(first, last), seen(head):
+            digital.logits(ids, theirs)
+            model.logits(counted, mine)
+    sums = {name: [sum(parts) for parts in zip(*found, strict=True)] for name, found in squares.items()}
+    return {name: noise_to_signal(*found) for name, found in sums.items()}, clips, len(picked)

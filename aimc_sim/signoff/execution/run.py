@@ -1,0 +1,375 @@
+"""Runs a plan: every cell on an engine, through the plan's journal, and keeps what it cost apart from what it found."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from aimc_sim.aliases import Progress
+from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.streamed import Stream
+from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.design.plan import Cell, HarnessTask, Plan, TextTask, cells_of
+from aimc_sim.signoff.execution.bench import (
+    Bench,
+    ModelBench,
+    Setup,
+    check_ranges,
+    check_same_file,
+    coverage_from_json,
+    streams_plan,
+    threads,
+)
+from aimc_sim.signoff.execution.engine import InProcess, Pool, Schedule, drive
+from aimc_sim.signoff.execution.journal import Memory, Store, holds_nothing, open_journal
+from aimc_sim.signoff.execution.layers import Layers
+from aimc_sim.signoff.execution.results import Result as Result
+from aimc_sim.signoff.execution.results import result_of
+from aimc_sim.signoff.execution.tasks import CellScores, Json, prepare, steps_of, tokens_of
+from aimc_sim.signoff.statistics import Look, look_at, paired
+
+if TYPE_CHECKING:
+    from aimc_sim.chip.ranges import Ranges
+    from aimc_sim.evaluate.questions import Questions
+    from aimc_sim.weightfile import WeightFile
+
+EngineName = Literal["local", "ray"]
+JOURNAL = "journal.sqlite"
+TextPath = str | Path | Mapping[str, Path] | None  # one file, or one a task by its label
+Mark = Callable[[Cell, CellScores], CellScores]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished plan: one result a task and hardware, in the plan's order. timings: seconds of the whole."""
+
+    plan: Plan
+    results: tuple[Result, ...]
+    timings: dict[str, float] = field(compare=False)
+
+    @property
+    def only(self) -> Result:
+        """The result of a plan with one task and one hardware."""
+        if len(self.results) != 1:
+            raise BadInput(
+                "study", got=f"{len(self.results)} results", why="one was expected", do="go through .results"
+            )
+        return self.results[0]
+
+
+def run_plan(
+    plan: Plan,
+    weight_file: WeightFile,
+    *,
+    text_path: TextPath = None,
+    questions: Mapping[str, Questions] | None = None,
+    progress: Progress | None = None,
+    verified: bool = False,
+    journal: str | Path | None = None,
+    restart: bool = False,
+    engine: EngineName = "local",
+    workers: int | None = 1,
+    address: str | None = None,
+    stream: Stream = "auto",
+) -> Study:
+    """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
+
+    text_path: the file of texts that are one; questions: those of each task of lm-evaluation-harness, by its label.
+    journal: a file that finished cells are written to, and read from when it is there: a run that was killed goes on
+    where it stopped, and several processes share the work; None keeps all in memory. restart: put an old journal
+    aside first. engine: "local" or "ray" (address: of its cluster; None starts one here). workers: processes, 1 for
+    this one, None for as many as pay off. stream: whether models go through memory layer by layer; "auto" where they do
+    not fit; scores do not depend on it. verified: `check_weights` has just been called, so the file is not read for
+    that again.
+
+    Raises BadInput before anything is computed where the weight file is damaged or the plan does not fit it or the
+    text, or where the journal belongs to another plan or to other code.
+    """
+    start = time.perf_counter()
+    check_same_file(plan, weight_file.id)
+    streams_plan(plan, weight_file, stream)
+    with ExitStack() as stack:
+        store: Store = Memory()
+        if journal is not None:
+            from aimc_sim.sources import code_version
+
+            stack.enter_context(_not_left_behind(Path(journal)))
+            store = stack.enter_context(
+                open_journal(Path(journal), plan, code_version(ModelBench.__module__), restart=restart)
+            )
+        if not verified:
+            check_weights(weight_file, progress)
+        if progress is not None:
+            progress("preparing texts and questions", 0, 1)
+        with threads(plan.threads):
+            sources = _sources(plan, text_path, questions or {})
+            items = _items(plan, weight_file, sources, store, progress)
+            mark = _marker(plan, weight_file, questions or {}, items)
+            ranges: dict[str, Ranges] = {}
+            if not {cell.name for cell in cells_of(plan)} <= store.finished():
+                ranges = _ranges(plan, weight_file, store, progress)
+        prepared = time.perf_counter()
+        setup = Setup(plan, weight_file.path.resolve(), items, ranges, stream)
+        pool = partial(_pool, engine, workers, setup, weight_file, progress, address)
+        study = _run(plan, items, store, pool, progress, mark)
+    stages = {"prepare": prepared - start, **study.timings, "total": time.perf_counter() - start}
+    results = tuple(
+        replace(result, timings={**stages, **result.timings, "total": stages["total"]})
+        for result in study.results
+    )
+    return Study(study.plan, results, stages)
+
+
+@contextmanager
+def _not_left_behind(journal: Path) -> Iterator[None]:
+    """A journal that was made here for a study that is then refused goes again: it would refuse the corrected one."""
+    new, new_folder = not journal.exists(), not journal.parent.exists()
+    try:
+        yield
+    except BadInput:
+        if new and journal.exists() and holds_nothing(journal):
+            journal.unlink()
+            if new_folder:
+                with suppress(OSError):  # something else has come to lie there
+                    journal.parent.rmdir()
+        raise
+
+
+def check_weights(weight_file: WeightFile, progress: Progress | None = None) -> None:
+    """Read every byte of the weight file once. Raises BadInput naming a dataset whose bytes have changed."""
+    if progress is not None:
+        progress("checking the file", 0, 1)
+    problems = weight_file.verify()
+    if problems:
+        more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
+        raise BadInput(
+            "weight file",
+            got=str(weight_file.path),
+            why=f"it is damaged, in {problems[0]}{more}",
+            do="copy the file again, or export it again; `aimc-sim verify` lists all the damage",
+        )
+    if progress is not None:
+        progress("checking the file", 1, 1)
+
+
+def run_cells(plan: Plan, bench: Bench, items: Mapping[str, Json], progress: Progress | None = None) -> Study:
+    """Run a plan on a bench in this process, without a journal. items: of each task, as `prepare` gives them."""
+    return _run(plan, items, Memory(), partial(InProcess, bench), progress)
+
+
+@contextmanager
+def _closing(pool: Pool) -> Iterator[Pool]:
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _run(
+    plan: Plan,
+    items: Mapping[str, Json],
+    store: Store,
+    make_pool: Callable[[Callable[[], None]], Pool],
+    progress: Progress | None,
+    mark: Mark = lambda cell, scores: scores,
+) -> Study:
+    steps = {label: 1 + steps_of(plan.task(label), items[label]) for label in items}
+    schedule = Schedule(steps)
+    done = total = 0
+    counted: dict[str, int] = {}
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None and done <= total:
+            progress("chips × times", done, total)
+
+    def finished(cell: Cell) -> None:
+        """A cell that another process, or an earlier run, has computed makes its steps at once."""
+        nonlocal done
+        counted[cell.name] = steps[cell.task]
+        if sum(counted.values()) > done:
+            done = sum(counted.values())
+            if progress is not None:
+                progress("chips × times", done, total)
+
+    open_parts = {(variant.label, task.label) for variant in plan.variants for task in plan.tasks}
+    ends: dict[tuple[str, str], tuple[int, float]] = {}
+    looks: dict[tuple[str, str], list[Look]] = {part: [] for part in open_parts}
+    with ExitStack() as stack:
+        pool: Pool | None = None
+        first = 0
+        for chips, alpha in plan.look_alphas:
+            cells = [
+                cell
+                for cell in cells_of(plan, first, chips)
+                if cell.kind != "chip" or (cell.variant, cell.task) in open_parts
+            ]
+            total += sum(steps[cell.task] for cell in cells)
+            if pool is None and not {cell.name for cell in cells} <= store.finished():
+                pool = stack.enter_context(_closing(make_pool(step)))
+            if pool is not None:
+                drive(cells, schedule, store, pool, finished, mark)
+            first = chips
+            study = _gather(plan, items, store, dict.fromkeys(open_parts, (chips, alpha)))
+            final = chips == len(plan.seeds)
+            for result in study.results:
+                part = (result.variant, result.task)
+                if plan.looks is not None:
+                    looks[part].append(_look(result, alpha, final, plan.look_alphas[-1][1]))
+                if final or looks[part][-1].outcome != "continue":
+                    open_parts.discard(part)
+                    ends[part] = (chips, alpha)
+            if not open_parts:
+                break
+    return _gather(plan, items, store, ends, looks)
+
+
+def _look(result: Result, alpha: float, final: bool, final_alpha: float) -> Look:
+    from aimc_sim.signoff.report.figures import figures_of
+
+    losses, weights = figures_of(result).losses()
+    return look_at(
+        [paired(table, 0.0, weights, marks=weights is None) for table in losses],
+        result.plan.margin,
+        alpha,
+        final=final,
+        final_alpha=final_alpha,
+    )
+
+
+def _gather(
+    plan: Plan,
+    items: Mapping[str, Json],
+    store: Store,
+    ends: Mapping[tuple[str, str], tuple[int, float]],
+    looks: Mapping[tuple[str, str], list[Look]] | None = None,
+) -> Study:
+    """The results of what the store holds: the same whoever computed it, in whatever order."""
+    rows, facts = store.rows(), store.facts()
+    ranges = {label: facts[f"ranges_id/{label}"] for label in (variant.label for variant in plan.variants)}
+    for label, found in ranges.items():
+        check_ranges(label, plan.variant(label).ranges_id, found)
+    completed = plan.with_ranges(ranges)
+    results, seconds = [], dict.fromkeys(("program_and_mount", "score"), 0.0)
+    counted: set[str] = set()
+    for variant in completed.variants:
+        for task in completed.tasks:
+            if (variant.label, task.label) not in ends:
+                continue
+            chips, alpha = ends[variant.label, task.label]
+            scores, timings = {}, {}
+            for cell in cells_of(completed, 0, chips):
+                if cell.task != task.label or cell.variant not in ("", variant.label):
+                    continue
+                row = rows[cell.name]
+                scores[Cell(cell.kind, cell.seed, cell.time_s)] = CellScores.from_json(json.loads(row.scores))
+                timings[cell.name] = sum(row.seconds.values())
+                if cell.name not in counted:
+                    counted.add(cell.name)
+                    for stage, value in row.seconds.items():
+                        seconds[stage] = seconds.get(stage, 0.0) + value
+            shared: dict[str, Any] = {
+                "coverage": coverage_from_json(facts[f"coverage/{variant.label}"]),
+                "timings": timings,
+                "variant": variant.label,
+                "task": task.label,
+                "looks": tuple((looks or {}).get((variant.label, task.label), ())),
+                "layers": _layers(facts.get(f"layers/{variant.label}")),
+            }
+            part = completed.part(variant.label, task.label, chips, alpha)
+            results.append(result_of(part, items[task.label], scores, shared))
+    return Study(completed, tuple(results), seconds)
+
+
+def _layers(fact: Json | None) -> Layers | None:
+    return None if fact is None else Layers.from_json(fact)
+
+
+def _sources(
+    plan: Plan, text_path: TextPath, questions: Mapping[str, Questions]
+) -> dict[str, str | Path | Questions | None]:
+    """Where the items of each task come from."""
+    paths = text_path if isinstance(text_path, Mapping) else {task.label: text_path for task in plan.tasks}
+    return {
+        task.label: (paths if isinstance(task, TextTask) else questions).get(task.label)
+        for task in plan.tasks
+    }
+
+
+def _marker(
+    plan: Plan, weight_file: WeightFile, questions: Mapping[str, Questions], items: Mapping[str, Json]
+) -> Mark:
+    """Marks the answers of every task of questions; scores of texts stay as they are."""
+    marks = {}
+    for task in plan.tasks:
+        if isinstance(task, HarnessTask):
+            from aimc_sim.signoff.execution.answers import marker
+
+            marks[task.label] = marker(task, items[task.label], questions.get(task.label), weight_file)
+    return lambda cell, scores: marks[cell.task](scores) if cell.task in marks else scores
+
+
+def _items(
+    plan: Plan,
+    weight_file: WeightFile,
+    sources: Mapping[str, str | Path | Questions | None],
+    store: Store,
+    progress: Progress | None,
+) -> dict[str, Json]:
+    """Items of every task, from the store where they are there. What comes from outside is compared either way."""
+    there, items = store.facts(), {}
+    for task in plan.tasks:
+        name = f"items/{task.label}"
+        if name not in there or not isinstance(task, TextTask) or task.text.kind == "file":
+            store.state(name, prepare(task, weight_file, sources[task.label], progress))
+    there = store.facts()
+    for task in plan.tasks:
+        items[task.label] = there[f"items/{task.label}"]
+    return items
+
+
+def _ranges(
+    plan: Plan, weight_file: WeightFile, store: Store, progress: Progress | None
+) -> dict[str, Ranges]:
+    """Converter ranges of every variant, derived once for all workers, and held against the plan and the store."""
+    from aimc_sim.programming import program
+
+    found = {}
+    for variant in plan.variants:
+        chip = program(weight_file, plan.seeds[0], Hardware.load(variant.hardware), progress=progress)
+        check_ranges(variant.label, variant.ranges_id, chip.ranges_id)
+        store.state(f"ranges_id/{variant.label}", chip.ranges_id)
+        found[variant.label] = chip.ranges
+    return found
+
+
+def _pool(
+    engine: EngineName,
+    workers: int | None,
+    setup: Setup,
+    weight_file: WeightFile,
+    progress: Progress | None,
+    address: str | None,
+    on_step: Callable[[], None],
+) -> Pool:
+    """The engine's pool of workers."""
+    if engine == "ray":
+        from aimc_sim.signoff.execution.engine_ray import RayPool
+
+        return RayPool(setup, workers, address)
+    from aimc_sim.signoff.execution.engine_local import Processes, default_workers
+
+    if workers is None:
+        parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
+        tokens = max(tokens_of(task, setup.items[task.label]) for task in setup.plan.tasks)
+        workers = default_workers(parameters, tokens, len(cells_of(setup.plan)), setup.plan.threads)
+    if workers == 1:
+        return InProcess(ModelBench(setup, progress), on_step)
+    return Processes(partial(ModelBench, setup), workers, on_step)

@@ -1,0 +1,1 @@
+"""What scores say: figures with intervals, findings, a verdict, and the files that show them."""

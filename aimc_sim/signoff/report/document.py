@@ -1,0 +1,161 @@
+"""The report of a sign-off as one document of plain data (docs/signoff.md); `files` writes it and its pages."""
+
+from __future__ import annotations
+
+import math
+import platform
+from typing import TYPE_CHECKING, Any
+
+from aimc_sim.evaluate.account import arithmetic, notes_on
+from aimc_sim.hardware import Hardware
+from aimc_sim.report.pages import VERSIONS, architecture, version
+from aimc_sim.report.pages import to_json as to_json
+from aimc_sim.signoff.design.margins import note_on
+from aimc_sim.signoff.design.plan import AnswersPart, Cell, Part
+from aimc_sim.signoff.execution.results import Result
+from aimc_sim.signoff.report.figures import Figure
+from aimc_sim.signoff.report.findings import Findings, alone
+from aimc_sim.signoff.report.verdict import AtTime
+from aimc_sim.units import format_duration
+
+if TYPE_CHECKING:
+    from aimc_sim.weightfile import WeightFile
+
+FORMAT, SCHEMA_VERSION = "aimc-sim sign-off", 1
+YIELD_NOTE = (
+    "The chips differ by the noise of their cells only: this hardware has no faults, no errors of converters and no "
+    "variation of dies, so whatever share of chips passes here is a yield of cell noise only."
+)
+
+
+def _yield_note(hardware: Hardware) -> str:
+    """What a share of passing chips stands for on this hardware."""
+    dac, adc = hardware.dac, hardware.adc
+    varies = {
+        "faults": hardware.faults is not None,
+        "errors of converters": any(part is not None and part.errors is not None for part in (dac, adc)),
+        "variation of dies": hardware.variation is not None,
+    }
+    if not any(varies.values()):
+        return YIELD_NOTE
+    there = " and ".join(name for name, on in varies.items() if on)
+    absent = [name for name, on in varies.items() if not on]
+    rest = f"; without {' or '.join(absent)}, which this hardware does not describe" if absent else ""
+    return f"The chips differ by the noise of their cells and by {there}{rest}."
+
+
+def document_of(
+    result: Result,
+    *,
+    weight_file: WeightFile | None = None,
+    command: str = "",
+    findings: Findings | None = None,
+) -> dict[str, Any]:
+    """The report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again.
+
+    findings: of this result among others of its study; by default those of the result alone.
+    """
+    plan = result.plan
+    found = alone(result) if findings is None else findings
+    figures, caveat = found.figures, found.verdict.worst.gate.loss.caveat
+    hardware = Hardware.load(plan.hardware)
+    wide = note_on(plan.margin) if isinstance(plan, AnswersPart) else ""
+    return {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "verdict": _verdict(found),
+        "plan": {"id": plan.id, **plan.model_dump(mode="json")},
+        **figures.about(),
+        "rows": {
+            "digital": figures.row(Cell("digital")),
+            "converters_only": figures.row(Cell("converters")),
+            "times": [_at_time(plan, at) for at in found.times],
+        },
+        "statistics": found.to_dict(),
+        "flips": figures.flips(found.verdict.worst.time_s, found.worst_seed),
+        "previous": None,  # `previous.add_previous` fills it
+        "layers": None if result.layers is None else result.layers.to_dict(),
+        "coverage": result.coverage.to_dict(),
+        "notes": [
+            *([wide] if wide else []),
+            _yield_note(hardware),
+            *([caveat] if caveat else []),
+            *notes_on(hardware),
+        ],
+        "provenance": _provenance(plan, weight_file),
+        "command": command,
+        **figures.by_item(),
+        "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
+    }
+
+
+def _verdict(found: Findings) -> dict[str, Any]:
+    plan, verdict, worst = found.result.plan, found.verdict, found.verdict.worst
+    measure, effect = found.figures.measure, worst.gate.loss
+    return {
+        "pass": found.passed,
+        "outcome": "pass" if found.passed else "fail",
+        "undecided": worst.gate.straddles or (verdict.passed and not found.passed),
+        "summary": found.summary,
+        "metric": plan.metric,
+        "metric_name": plan.metric_name,
+        "unit": plan.unit,
+        "margin": plan.margin,
+        "alpha": plan.alpha,
+        "worst_time": format_duration(worst.time_s),
+        "worst_time_s": worst.time_s,
+        "mean": effect.mean,
+        "interval_95": _bounds(worst.figures[measure.key].interval),
+        "upper_bound": worst.gate.bound,
+        "chips": effect.chips,
+        "items": effect.items,
+        "caveat": effect.caveat,
+    }
+
+
+def _bounds(interval: tuple[float, float]) -> list[float | None]:
+    """Two bounds, or two nulls where one chip on one item gives no interval."""
+    if math.isinf(interval[1]) and interval[0] in (-math.inf, 0.0):  # exp(-inf) is 0
+        return [None, None]
+    return list(interval)
+
+
+def _figure(value: Figure) -> dict[str, Any]:
+    found: dict[str, Any] = {"mean": value.mean, "interval_95": _bounds(value.interval)}
+    if value.components is not None:
+        parts = value.components
+        found["variance"] = {"chip": parts.chip, "item": parts.item, "interaction": parts.interaction}
+    return found
+
+
+def _at_time(plan: Part, at: AtTime) -> dict[str, Any]:
+    return {
+        "time": format_duration(at.time_s),
+        "time_s": at.time_s,
+        "pass": at.gate.passed,
+        "upper_bound": at.gate.bound,
+        **{name: _figure(value) for name, value in at.figures.items()},
+        "chips": [{"seed": seed, **row} for seed, row in zip(plan.seeds, at.chips, strict=True)],
+    }
+
+
+def _provenance(plan: Part, weight_file: WeightFile | None) -> dict[str, Any]:
+    device = plan.hardware.get("device", {})
+    return {
+        "weight_file": None if weight_file is None else weight_file.path.name,
+        "weights": plan.weights,
+        "architecture": None if weight_file is None else architecture(weight_file.config),
+        "source": None if weight_file is None else weight_file.provenance,
+        "hardware": plan.hardware.get("name"),
+        "hardware_id": plan.hardware_id,
+        "ranges_id": plan.ranges_id,
+        "arithmetic": arithmetic(Hardware.load(plan.hardware)),
+        "device": device.get("name") if isinstance(device, dict) else device,
+        "device_source": device.get("source") if isinstance(device, dict) else None,
+        "versions": {
+            "aimc-sim": version("aimc-sim"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in VERSIONS},
+        },
+        "machine": f"{platform.system()} {platform.machine()}",
+    }

@@ -1,0 +1,109 @@
+"""The first screen of a report in words: verdict, margin, effect, yields, lifetime. Every page and table shares it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aimc_sim.signoff.report.figures import measure_of
+from aimc_sim.signoff.report.words import between, sig, spoken
+
+WORDS = {"pass": "Pass", "fail": "Fail", "open": "Not shown"}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a reader sees first. state: "pass", "fail", or "open": a fail that more chips or items could turn.
+
+    Numbers are in the unit in words; interval is empty where there is none.
+    """
+
+    state: str
+    summary: str
+    effect: str
+    unit: str
+    interval: str
+    bound: str
+    margin: str
+    margin_unit: str
+    when: str
+    on_items: str
+    on_items_interval: str
+    population: str
+    population_bound: str
+    lifetime: str
+    lifetime_shown: str
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word."""
+        return WORDS[self.state]
+
+
+def headline_of(document: dict[str, Any]) -> Headline:
+    """The headline of a report's document."""
+    verdict, found = document["verdict"], document["statistics"]
+    measure = measure_of(verdict["metric"])
+
+    def shown(value: float | None) -> str:
+        return sig(None if value is None else measure.scale * value)
+
+    here, everywhere = found["yield_on_these_items"], found["yield_of_the_population"]
+    crossed, still = lifetime_words(found["lifetime"])
+    margin, effect = f"{measure.scale * verdict['margin']:g}", shown(verdict["mean"])
+    return Headline(
+        state=state_of(verdict),
+        summary=verdict["summary"],
+        effect=effect,
+        unit=measure.units(effect),
+        interval=interval_of(verdict["interval_95"], measure.scale),
+        bound=shown(verdict["upper_bound"]),
+        margin=margin,
+        margin_unit=measure.units(margin),
+        when=spoken(verdict["worst_time_s"]),
+        on_items=f"{here['passes']} of {here['chips']} {'chip' if here['chips'] == 1 else 'chips'}",
+        on_items_interval=interval_of(here["interval_95"], 100.0, 0),
+        population=_share(everywhere["share"]),
+        population_bound=_share(everywhere["lower_bound_95"]),
+        lifetime=crossed,
+        lifetime_shown=still,
+    )
+
+
+def state_of(verdict: dict[str, Any]) -> str:
+    """ "pass", "fail" or "open"."""
+    return "pass" if verdict["pass"] else "open" if verdict["undecided"] else "fail"
+
+
+def lifetime_words(found: dict[str, Any]) -> tuple[str, str]:
+    """When the mean loss crosses the margin, and how long it is shown to stay within, of a report's `lifetime`."""
+    first, last = found["first_s"], found["last_s"]
+    crossed, shown = found["crossed_s"], found["shown_s"]
+    end = (
+        f"> {spoken(last)}"
+        if crossed is None
+        else ("none" if first == 0 else f"< {spoken(first)}")
+        if crossed == first
+        else spoken(crossed)
+    )
+    still = "an estimate: none of it is shown" if shown is None else f"shown to {spoken(shown)}"
+    return end, still
+
+
+def interval_of(bounds: Sequence[float | None], scale: float = 1.0, digits: int | None = None) -> str:
+    """Two bounds as a range; empty where one is missing. digits: decimals, by default three significant digits."""
+    low, high = bounds
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return between(
+        *(sig(scale * value) if digits is None else f"{scale * value:.{digits}f}" for value in (low, high))
+    )
+
+
+def _share(share: float | None) -> str:
+    """A share in whole per cent, rounded towards what claims less; empty where it is unknown."""
+    if share is None or not math.isfinite(share):
+        return ""
+    return f"{math.floor(1000 * share + 1e-9) / 10:.3g}\u202f%"

@@ -1,0 +1,249 @@
+"""How busy the cells are: the mean of drive × G/g_max over a matrix, measured on a weight file or assumed Gaussian.
+
+Energy of an array is V²·t·Σ_i d_i·ΣG_i with d = (q/n)² for amplitudes, |q|/n for pulse widths, Σ_k (slice_k/largest)²
+for slices that are read one by one, and ΣG_i the conductances of a row, both polarities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.aliases import F32, F64
+from aimc_sim.errors import BadInput
+from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.kernels.reads import slice_count
+from aimc_sim.sizing.cost.designs import PULSES, Designs, crest
+
+if TYPE_CHECKING:
+    from aimc_sim.weightfile import WeightFile
+
+TOKENS = 256  # of the calibration text that activity is measured on, spread evenly
+_TEXT = 4096  # tokens that a static maximum is taken over, where inputs are assumed Gaussian
+Key = tuple[str, int, int, int]  # matrix, tile rows, DAC bits, slice bits
+
+
+def drive(
+    codes: npt.NDArray[np.int64], levels: int, mode: str, slice_bits: int = 1, offset: bool = False
+) -> F64:
+    """What a code asks of a cell, as a share of one read at full input: d of the module's formula. codes: any shape.
+
+    offset: slices of code + levels + 1 instead of the code's magnitude.
+    """
+    size = np.abs(codes)
+    if mode in PULSES:
+        return np.asarray(size / levels)
+    if mode == "amplitude":
+        return np.asarray((size / levels) ** 2)
+    if offset:
+        size = codes + (levels + 1)
+    count = slice_count(2 * levels + 1 if offset else levels, slice_bits)
+    mask = (1 << slice_bits) - 1
+    parts = [((size >> (slice_bits * k)) & mask) / mask for k in range(count)]
+    return np.asarray(sum(part**2 for part in parts))
+
+
+@lru_cache(maxsize=256)
+def _gaussian_drive(mode: str, bits: int, slice_bits: int, offset: bool) -> tuple[F64, F64]:
+    """Mean drive of Gaussian inputs at crest factors (β in standard deviations) from 1.5 to 40."""
+    levels = 2 ** (bits - 1) - 1
+    codes = np.arange(-levels, levels + 1)
+    value = drive(codes, levels, mode, slice_bits, offset)
+    grid = np.geomspace(1.5, 40, 24)
+    edges = (np.arange(-levels, levels) + 0.5) / levels
+    table = []
+    for c in grid:
+        below = (
+            np.array([0.5 * math.erfc(-edge * c / math.sqrt(2)) for edge in edges])
+            if levels <= 1024
+            else None
+        )
+        if below is None:  # fine codes: the density is enough
+            weight = np.exp(-0.5 * (codes / levels * c) ** 2)
+            table.append(float(value @ weight / weight.sum()))
+        else:
+            table.append(float(value @ np.diff(below, prepend=0.0, append=1.0)))
+    return grid, np.array(table)
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Measured activities by (matrix, tile rows, DAC bits, slice bits); without any, Gaussian weights and inputs."""
+
+    measured: dict[Key, float] = field(default_factory=dict)
+    tokens: int = 0
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, in words."""
+        if self.measured:
+            return f"measured: the weights, and their inputs at {self.tokens} tokens of the calibration text"
+        return "assumed: Gaussian weights and inputs"
+
+    def of(self, designs: Designs, names: Sequence[Sequence[str]], inputs: npt.ArrayLike) -> F64:
+        """(P, M) for matrices that are each the mean over several of the model, 0 of none. inputs: K of each, (M,)."""
+        k = np.asarray(inputs, np.float64).reshape(1, -1)
+        if not self.measured:
+            return gaussian(designs, k)
+        points = np.stack([designs.rows, designs.dac_bits, designs.slice_bits], 1).astype(np.int64)
+        unique, where = np.unique(points, axis=0, return_inverse=True)
+        table = np.empty((len(unique), len(names)))
+        for i, (rows, bits, slices) in enumerate(unique.tolist()):
+            for j, group in enumerate(names):
+                table[i, j] = sum(self._one(name, rows, bits, slices) for name in group) / max(len(group), 1)
+        return np.asarray(table[where.reshape(-1)])
+
+    def _one(self, name: str, rows: int, bits: int, slices: int) -> float:
+        found = self.measured.get((name, rows, bits, slices))
+        if found is None:
+            raise BadInput(
+                "activity", got=f"{name} in tiles of {rows} rows, {bits}-bit inputs",
+                why="it was not measured at these tiles and inputs",
+                do="measure it with all points of the sweep",
+            )  # fmt: skip
+        return found
+
+
+def gaussian(designs: Designs, k: F64) -> F64:
+    """(P, M) activity of Gaussian weights, scaled by their column's maximum, and Gaussian inputs. k: (1, M) inputs."""
+    chip = designs.hardware
+    height = np.minimum(designs.rows[:, None], k)
+    found = chip.dac.range if chip.dac is not None else None
+    if isinstance(found, StaticRange):
+        c = np.full(height.shape, found.kappa) if found.method == "std" else crest(height * _TEXT)
+    else:
+        c = crest(np.broadcast_to(k, height.shape) if found is not None and found.per == "matrix" else height)
+    driven = np.empty(height.shape)
+    kinds = np.stack([designs.dac_bits, designs.slice_bits], 1).astype(np.int64)
+    unique, where = np.unique(kinds, axis=0, return_inverse=True)
+    for i, (bits, slices) in enumerate(unique.tolist()):
+        rows = where.reshape(-1) == i
+        driven[rows] = np.interp(c[rows], *_gaussian_drive(designs.mode, bits, slices, designs.offset_coding))
+    return np.asarray(driven * _mean_conductance(designs, math.sqrt(2 / math.pi) / crest(height)))
+
+
+def _mean_conductance(designs: Designs, magnitude: F64) -> F64:
+    """ΣG/g_max of a weight of that mean magnitude, all slices and both polarities: low digits are half on average."""
+    device, weights = designs.hardware.device, designs.hardware.weights
+    floor = 2 * device.g_min_us / device.g_max_us
+    first = 0.5 if weights.pair == "offset_column" else magnitude
+    return np.asarray(first + 0.5 * (designs.slices[:, None] - 1) + floor)
+
+
+def row_conductance(w: F32, rows: int, chip: Hardware) -> F64:
+    """ΣG_i/g_max of every row, (K,), of weights in one slice, scaled as the hardware says in tiles of ``rows`` rows.
+
+    w: (N, K). A pair holds |w|, and g_min twice; beside an offset column a cell holds (w + 1)/2.
+    """
+    cells, floor = chip.weights, chip.device.g_min_us / chip.device.g_max_us
+    offset = cells.pair == "offset_column"
+    total = np.empty(w.shape[1])
+    for start in range(0, w.shape[1], rows):
+        part = w[:, start : start + rows]
+        size = np.abs(part)
+        top = np.full(len(w), size.max()) if cells.scale == "tile" else size.max(axis=1)
+        scale = np.divide(1.0, top, out=np.zeros(len(w)), where=top > 0)
+        total[start : start + rows] = (scale @ part + len(w)) / 2 if offset else scale @ size
+    return np.asarray(total * (1 - floor) + (1 if offset else 2) * floor * len(w))
+
+
+def input_codes(
+    x: F32, rows: int, levels: int, hardware: Hardware, beta: F32 | None = None
+) -> npt.NDArray[np.int64]:
+    """Codes of inputs (T, K), with the ranges of the hardware's DAC; beta: static ones, (1,) or (row tiles,)."""
+    codes = np.empty(x.shape, np.int64)
+    per_tile = hardware.dac is not None and hardware.dac.range.per == "tile"
+    for tile, start in enumerate(range(0, x.shape[1], rows)):
+        part = x[:, start : start + rows].astype(np.float64)
+        if beta is None:
+            top = np.abs(part if per_tile else x).max(axis=1, keepdims=True)
+        else:
+            top = np.full((len(x), 1), float(beta[min(tile, len(beta) - 1)]))
+        share = np.divide(part, top, out=np.zeros_like(part), where=top > 0)
+        codes[:, start : start + rows] = np.rint(np.clip(share, -1, 1) * levels)
+    return codes
+
+
+def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS) -> Activity:
+    """Activities of every analog matrix at every point, from the file's weights and their inputs on calibration text.
+
+    One forward pass of the digital model (torch and transformers), one pass over the weights for each tile height.
+    Raises BadInput for a file without calibration text, and for weights in several slices.
+    """
+    from aimc_sim.torch_bridge.model import load_digital
+    from aimc_sim.weightfile.analog import analog_matrices
+
+    chip = designs.hardware
+    if chip.weights.slices > 1 or (designs.slices > 1).any():
+        raise BadInput(
+            "activity", got=f"{chip.weights.slices} slices", why="it is measured for weights in one slice",
+            do="size it with assumed activity",
+        )  # fmt: skip
+    points = [
+        (int(r), int(b), int(s))
+        for r, b, s in {*zip(designs.rows, designs.dac_bits, designs.slice_bits, strict=True)}
+    ]
+    betas = _static_ranges(weights, chip, {rows for rows, _, _ in points})
+    found: dict[Key, float] = {}
+    used = 0
+
+    def see(name: str, x: F32) -> None:
+        nonlocal used
+        if (name, *points[0]) in found:
+            return
+        chosen = np.unique(np.linspace(0, len(x) - 1, min(tokens, len(x))).astype(np.int64))
+        used = max(used, len(chosen))
+        w, seen = weights.weight(name), np.ascontiguousarray(x[chosen])
+        conductance = {rows: row_conductance(w, rows, chip) for rows, _, _ in points}
+        for rows, bits, slices in points:
+            levels = 2 ** (bits - 1) - 1
+            codes = input_codes(seen, rows, levels, chip, betas.get((name, rows)))
+            mean = drive(codes, levels, designs.mode, slices, designs.offset_coding).mean(axis=0)
+            found[name, rows, bits, slices] = float(mean @ conductance[rows] / w.size)
+        weights.release(name)
+
+    text = weights.calibration.token_ids
+    _watch(load_digital(weights), [matrix.name for matrix in analog_matrices(weights, chip)], text, see)
+    return Activity(found, used)
+
+
+def _watch(
+    model: Any, names: Sequence[str], text: npt.NDArray[np.int32], see: Callable[[str, F32], None]
+) -> None:
+    """see(name, inputs (tokens, K)) for every product of one forward pass; of the head's, the last positions."""
+    import torch
+
+    from aimc_sim.calibrate.moments import keep_last_position
+
+    def hook(name: str) -> Callable[[Any, Any], None]:
+        return lambda module, args: see(name, args[0].detach().reshape(-1, args[0].shape[-1]).float().numpy())
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in names]
+    handles.append(keep_last_position(model))
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.from_numpy(text.astype(np.int64)), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _static_ranges(weights: WeightFile, chip: Hardware, heights: set[int]) -> dict[tuple[str, int], F32]:
+    """Input ranges β by (matrix, tile rows), where the hardware's are static."""
+    if chip.dac is None or not isinstance(chip.dac.range, StaticRange):
+        return {}
+    from aimc_sim.calibrate import ranges_for
+
+    found = {}
+    for rows in heights:
+        at = chip.model_copy(update={"tile": chip.tile.model_copy(update={"rows": rows})})
+        for name, item in ranges_for(weights, at).items():
+            if item.input_range is not None:
+                found[name, rows] = np.asarray(item.input_range, np.float32)
+    return found

@@ -1,0 +1,288 @@
+"""A model on chips: which layer stands where, what crosses between dies, and what copies of slow steps buy."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aimc_sim.errors import BadInput
+from aimc_sim.sizing.cost.analog import Cost
+from aimc_sim.sizing.cost.workload import Column
+
+BYTES = 2  # of an activation that travels
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tiles of one matrix on one chip; ``experts``: how many of a layer's experts these are, 0 for other matrices."""
+
+    layer: int  # -1: the head
+    name: str
+    tiles: int
+    experts: int = 0
+
+
+@dataclass(frozen=True)
+class Chips:
+    """Where everything stands; hops and bytes: a token's way between dies."""
+
+    tiles_per_chip: int
+    pieces: tuple[tuple[Piece, ...], ...]
+    hops: float
+    bytes: float
+    layers_per_chip: tuple[int, ...]
+    experts: tuple[ExpertPlacement, ...]
+
+    @property
+    def count(self) -> int:
+        """Chips."""
+        return len(self.pieces)
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Tiles that each chip has left."""
+        return tuple(self.tiles_per_chip - sum(piece.tiles for piece in chip) for chip in self.pieces)
+
+
+@dataclass(frozen=True)
+class ExpertPlacement:
+    """The experts of one layer: over how many chips, how many of those a token visits if it may choose any expert."""
+
+    layer: int
+    experts: int
+    active: int
+    chips: int
+    visited: float
+
+
+def place(
+    cost: Cost, point: int = 0, experts: Literal["packed", "spread"] = "packed", whole_layers: bool = True
+) -> Chips:
+    """Matrices in their order on chips of the profile's size; with ``whole_layers``, none that fits a chip is cut.
+
+    experts: ``packed``, beside the rest of their layer; ``spread``, every layer's experts dealt in turn over chips of
+    their own, so that dies are equally busy and each holds some experts of every layer.
+    Traffic is what one token sends between dies: to a next matrix on another chip, and to its experts and back, any
+    expert being as likely as any other.
+    """
+    filling = _Filling(int(cost.tiles_per_chip[point]))
+    later: list[tuple[int, Column, int]] = []
+    spread: list[ExpertPlacement] = []
+    hops = moved = 0.0
+    at = 0
+    for layer, columns in _by_layer(cost):
+        tiled = [(column, round(float(cost.tiles_each[point, i]))) for i, column in columns if column.analog]
+        if experts == "spread":
+            later += [(layer, column, tiles) for column, tiles in tiled if column.count > 1]
+            tiled = [(column, tiles) for column, tiles in tiled if column.count == 1]
+        needed = sum(tiles for _, tiles in tiled)
+        if whole_layers and filling.left < needed <= filling.room:
+            filling.next_chip()
+        for column, tiles in tiled:
+            here = filling.put(layer, column, tiles)
+            if column.count == 1:
+                crossed = sum(1 for chip in here if chip != at)
+                hops += 1 if crossed else 0
+                moved += crossed * column.rows * BYTES
+                at = here[-1]
+            elif column.role in FIRST:
+                held = [sum(p.experts for p in filling.chips[chip] if (p.layer, p.name) == (layer, column.name))
+                        for chip in here]  # fmt: skip
+                spread.append(_visited(layer, column, held))
+    chips = filling.chips
+    if later:
+        dealt, counts = _dealt(later, filling.room)
+        chips = [*chips, *dealt]
+        spread = [
+            _visited(layer, column, counts[layer]) for layer, column, _ in later if column.role in FIRST
+        ]
+    for found, column in zip(spread, [c for _, c in _first_experts(cost)], strict=True):
+        away = found.visited if experts == "spread" else found.visited * (1 - 1 / found.chips)
+        hops += 2 if away else 0
+        moved += 2 * away * column.rows * BYTES
+    pieces = tuple(tuple(chip) for chip in chips if chip)
+    layers = tuple(len({piece.layer for piece in chip}) for chip in pieces)
+    return Chips(filling.room, pieces, hops, moved, layers, tuple(spread))
+
+
+FIRST = ("gate", "gate_up")  # of an expert: where a token enters it
+
+
+class _Filling:
+    """Chips that are filled one after the other."""
+
+    def __init__(self, room: int) -> None:
+        self.room = self.left = room
+        self.chips: list[list[Piece]] = [[]]
+
+    def next_chip(self) -> None:
+        self.chips.append([])
+        self.left = self.room
+
+    def put(self, layer: int, column: Column, tiles: int) -> list[int]:
+        """The chips that take a matrix with all of its copies; one copy is cut only if no chip holds it whole."""
+        used: dict[int, None] = {}
+        for _ in range(column.count):
+            rest = tiles // column.count
+            if self.left < rest <= self.room:
+                self.next_chip()
+            while rest:
+                if not self.left:
+                    self.next_chip()
+                share = min(rest, self.left)
+                _add(self.chips[-1], Piece(layer, column.name, share, 1 if column.count > 1 else 0))
+                used[len(self.chips) - 1] = None
+                self.left -= share
+                rest -= share
+        return list(used)
+
+
+Experts = list[tuple[int, Column, int]]  # (layer, matrix, tiles of all copies)
+
+
+def _dealt(later: Experts, room: int) -> tuple[list[list[Piece]], dict[int, list[int]]]:
+    """Experts dealt over as few chips as hold them, and how many of a layer's each chip has.
+
+    With more experts than chips all layers share the same chips; otherwise so many layers as fit do.
+    """
+    chips: list[list[Piece]] = []
+    counts: dict[int, list[int]] = {}
+    for block in _blocks(later, room):
+        number = max(-(-sum(tiles for _, _, tiles in block) // room), 1)
+        while _fullest(block, number) > room:
+            number += 1
+        found: list[list[Piece]] = [[] for _ in range(number)]
+        for layer, column, tiles in block:
+            counts[layer] = [len(range(chip, column.count, number)) for chip in range(number)]
+            for chip, experts in enumerate(counts[layer]):
+                if experts:
+                    piece = Piece(layer, column.name, experts * (tiles // column.count), experts)
+                    found[chip].append(piece)
+        chips += found
+    return chips, counts
+
+
+def _fullest(block: Experts, chips: int) -> int:
+    """Tiles on the fullest of so many chips."""
+    return sum(-(-column.count // chips) * (tiles // column.count) for _, column, tiles in block)
+
+
+def _blocks(later: Experts, room: int) -> list[Experts]:
+    """As many layers at a time as fit, with an expert of each layer on a chip of its own."""
+    blocks: list[Experts] = []
+    for layer in sorted({layer for layer, _, _ in later}):
+        own = [item for item in later if item[0] == layer]
+        most = max(column.count for _, column, _ in own)
+        if _fullest(own, most) > room:
+            raise BadInput(
+                "experts",
+                got="spread",
+                why=f"one expert takes {_fullest(own, most):,} tiles and a chip has {room:,}",
+                do="use packed, which cuts it",
+            )
+        if blocks and _fullest([*blocks[-1], *own], most) <= room:
+            blocks[-1] += own
+        else:
+            blocks.append(own)
+    return blocks
+
+
+def _first_experts(cost: Cost) -> list[tuple[int, Column]]:
+    """(layer, entry matrix of its experts) of every layer with experts in tiles."""
+    return [
+        (layer, column)
+        for layer, columns in _by_layer(cost)
+        for _, column in columns
+        if column.analog and column.count > 1 and column.role in FIRST
+    ]
+
+
+def _by_layer(cost: Cost) -> list[tuple[int, list[tuple[int, Column]]]]:
+    """(layer, its columns with their index), in the order of the model."""
+    found = []
+    for index, group in enumerate(cost.groups):
+        columns = [(i, column) for i, column in enumerate(cost.matrices) if column.group == index]
+        found += [(layer, columns) for layer in group.layers]
+    return sorted(found, key=lambda pair: math.inf if pair[0] < 0 else pair[0])
+
+
+def _add(chip: list[Piece], piece: Piece) -> None:
+    last = chip[-1] if chip else None
+    if last is not None and (last.layer, last.name) == (piece.layer, piece.name):
+        piece = Piece(piece.layer, piece.name, last.tiles + piece.tiles, last.experts + piece.experts)
+        chip.pop()
+    chip.append(piece)
+
+
+def _visited(layer: int, column: Column, held: list[int]) -> ExpertPlacement:
+    """Expected number of chips with at least one of the experts that a token takes. held: experts of each chip."""
+    all_ways = math.comb(column.count, column.active)
+    visited = sum(1 - math.comb(column.count - here, column.active) / all_ways for here in held)
+    return ExpertPlacement(layer, column.count, column.active, len(held), visited)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies of every step, (group, step) → how many; what they take and what they give."""
+
+    copies: dict[tuple[int, str], int]
+    tiles: int
+    slowest_s: float
+    tokens_per_s: float
+    bound_by: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; of the copies those above one."""
+        more = [
+            {"group": group, "step": name, "copies": count}
+            for (group, name), count in self.copies.items()
+            if count > 1
+        ]
+        return {"tiles": self.tiles, "slowest_s": self.slowest_s, "pipeline_tokens_per_s": self.tokens_per_s,
+                "bound_by": self.bound_by, "copies": more}  # fmt: skip
+
+
+def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) -> Copies:
+    """The fastest pipeline that so many tiles allow: always another copy of the slowest step, which is optimal here.
+
+    For many streams at once: a single stream waits for every step in turn, so copies do not help it. Attention has no
+    tiles; ``attention_units`` says how many of its digital units a layer has. Raises BadInput below one copy of each.
+    """
+    base = int(cost.tiles[point])
+    if attention_units < 1:
+        raise BadInput("attention units", got=attention_units, why="a layer has one", do="use 1 or more")
+    if tiles < base:
+        raise BadInput(
+            "tiles", got=tiles, why=f"one copy of the model takes {base:,}", do=f"give at least {base:,}"
+        )
+    times = cost.step_ns[point]
+    digital = cost.stage_ns["attention"][point] + cost.stage_ns["digital"][point]
+    price: dict[int, float] = {}
+    for at, (group, name) in enumerate(cost.stage_names):
+        roles = name.split("+")
+        members = [
+            i for i, c in enumerate(cost.matrices) if c.group == group and c.analog and c.role in roles
+        ]
+        if members and not digital[at]:
+            price[at] = float(sum(cost.tiles_each[point, i] for i in members)) * len(
+                cost.groups[group].layers
+            )
+    copies = [1] * len(times)
+    own = [float(time) / (attention_units if digital[at] else 1) for at, time in enumerate(times)]
+    heap = [(-time, at) for at, time in enumerate(own)]
+    heapq.heapify(heap)
+    used = float(base)
+    while True:
+        slowest, at = heap[0]
+        if at not in price or used + price[at] > tiles or not slowest:
+            break
+        copies[at] += 1
+        used += price[at]
+        heapq.heapreplace(heap, (-own[at] / copies[at], at))
+    slowest_s = -heap[0][0] * 1e-9
+    return Copies(
+        {cost.stage_names[at]: count for at, count in enumerate(copies)}, int(used), slowest_s,
+        1 / slowest_s, cost.stage_names[heap[0][1]][1],
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""What a chip costs before and between products: programming, programming anew, calibrating, wearing out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aimc_sim.aliases import F64
+from aimc_sim.sizing.cost.analog import Cost
+from aimc_sim.sizing.cost.profile import Constant
+from aimc_sim.units import SECONDS_PER
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Arrays (P,). None: the hardware has no such thing."""
+
+    devices: F64  # that are programmed
+    energy_j: F64  # once, pulses with their verification
+    time_s: F64  # all chips at the same time
+    refresh_w: F64 | None  # mean power of programming every refresh.every_s
+    refresh_share: F64 | None  # of the time
+    lifetime_y: F64 | None  # until the endurance is used up by refreshes
+    calibration_j: F64  # one readout of all tiles for drift compensation
+    calibration_s: F64
+    calibration_w: F64 | None  # mean power, every compensation.every_s
+
+
+def writing(cost: Cost) -> Writing:
+    """Programming: devices × pulses × (energy, time / devices at once a chip); calibration: products of every tile."""
+    d, chip = cost.designs, cost.designs.hardware
+    table = d.profile.writing
+    polarities = 1 if chip.weights.pair == "offset_column" else 2
+    devices = np.zeros(len(d))
+    for column in cost.matrices:
+        if column.analog:
+            held = d.held_by(column.special)
+            one = held.slices * held.copies * np.maximum(held.devices, chip.device.devices_per_polarity)
+            devices += column.rows * column.cols * column.count * column.layers * one * polarities
+    pulses = devices * table.of("number_pulses")
+    energy = pulses * table.of("energy_pulse") * 1e-12
+    time = pulses * table.of("delay_pulse") * 1e-9 / (table.of("number_at_once") * cost.chips)
+    every = None if chip.refresh is None else chip.refresh.every_s
+    lifetime = None
+    if every is not None and isinstance(table.number_endurance, Constant):
+        survives = table.of("number_endurance") / table.of("number_pulses") * every
+        lifetime = np.full(len(d), survives / SECONDS_PER["y"])
+    compensation = chip.compensation
+    given = compensation.vectors if compensation is not None else None
+    vectors = float(given) if given is not None else table.of("number_calibration_products")
+    per_product = np.asarray(sum(
+        (cost.energy_pj_each[name] / np.maximum(_active(cost), 1) * _counts(cost)) @ cost.layers
+        for name in cost.energy_pj_each
+    ))  # fmt: skip
+    calibration = vectors * per_product * 1e-12
+    own = sum(cost.stage_ns[name].max(axis=1) for name in ("array", "adc")) * 1e-9
+    reread = None if compensation is None else compensation.every_s
+    return Writing(
+        devices, energy, time,
+        None if every is None else energy / every, None if every is None else time / every, lifetime,
+        calibration, np.asarray(vectors * own), None if reread is None else calibration / reread,
+    )  # fmt: skip
+
+
+def _active(cost: Cost) -> F64:
+    return np.array([column.active for column in cost.matrices], np.float64)
+
+
+def _counts(cost: Cost) -> F64:
+    return np.array([column.count for column in cost.matrices], np.float64)

@@ -1,0 +1,131 @@
+"""explorer.html: one self-contained interactive page about a sweep, and the tables beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from aimc_sim.errors import BadInput
+from aimc_sim.report.pages import write_together
+from aimc_sim.sizing.sweep.run import Sweep
+from aimc_sim.sizing.sweep.table import breakdowns, columns, matrices, roles, table
+from aimc_sim.spec import finite_json
+from aimc_sim.units import format_duration
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def check_plotly() -> None:
+    """Raises BadInput where plotly is not installed, before hours are spent."""
+    _plotly()
+
+
+def write(sweep: Sweep, folder: Path, command: str) -> list[Path]:
+    """Write points.csv, matrices.csv (where noise was measured) and explorer.html, all or none.
+
+    command: the beginning of the command that sizes one point of the sweep.
+    """
+    pages = {folder / "points.csv": table(sweep)}
+    if sweep.noise:
+        pages[folder / "matrices.csv"] = matrices(sweep)
+    pages[folder / "explorer.html"] = render(sweep, command)
+    write_together(pages)
+    return list(pages)
+
+
+def render(sweep: Sweep, command: str) -> str:
+    """The page. It loads nothing: plotly's script, style and figures are inside."""
+    chips = [designs.hardware for designs in sweep.space.variants]
+    document: dict[str, Any] = {
+        "columns": columns(sweep),
+        "breakdown": breakdowns(sweep),
+        "roles": roles(sweep),
+        "command": command,
+        "axes": list(sweep.plan.axes),
+        "devices": {chip.name: chip.device.name for chip in chips} if len(chips) > 1 else {},
+        "square": "rows" in sweep.plan.axes and "cols" not in sweep.plan.axes,
+    }
+    text = json.dumps(finite_json(document), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    model = sweep.workload.model.name
+    parts = {
+        "@TITLE@": escape(f"Designs for {model}"),
+        "@HEADING@": escape(f"{len(sweep.space):,} designs for {model}"),
+        "@LEAD@": escape(lead(sweep)),
+        "@NOTES@": "\n".join(f'<p class="note">{escape(note)}</p>' for note in notes(sweep)),
+        "@FRONT@": f"Large points are on the front: no other beats them in {'noise, ' if sweep.noise else ''}energy, "
+        "latency and area.",
+        "@FILES@": "All points and all figures are in <code>points.csv</code>"
+        + (", the noise of every matrix in <code>matrices.csv</code>" if sweep.noise else "")
+        + ", beside this page.",
+        "@CSS@": (TEMPLATES / "explorer.css").read_text(encoding="utf-8"),
+        "@DATA@": text.replace("<", "\\u003c"),  # nothing in it may end the script
+        "@PLOTLY@": _plotly(),
+        "@SCRIPT@": (TEMPLATES / "explorer.js").read_text(encoding="utf-8"),
+    }
+    page = (TEMPLATES / "explorer.html").read_text(encoding="utf-8")
+    # One pass: what is put in is not searched again.
+    return re.sub("@[A-Z]+@", lambda found: parts[found[0]], page)
+
+
+def lead(sweep: Sweep) -> str:
+    """What was computed and what was measured, in a sentence or three."""
+    plan, scenario = sweep.plan, sweep.plan.scenario
+    phase = "decoding" if scenario.get("phase", "decode") == "decode" else "reading a prompt"
+    found = [f"Costs in closed forms, {phase} with a context of {scenario.get('context', 1024):,} tokens."]
+    if sweep.noise:
+        found.append(
+            f"Noise of every product of {len(sweep.noise):,} designs on chip {plan.seed}, "
+            f"{format_duration(plan.time_s)} after programming: designs that differ in cost alone share it."
+        )
+    if sweep.losses:
+        found.append(
+            f"Perplexity of {len(sweep.losses):,} designs near the front, on the same chips and text."
+        )
+    return " ".join(found)
+
+
+def notes(sweep: Sweep) -> list[str]:
+    """What must be known before a figure is used."""
+    found = []
+    for profile, device in dict.fromkeys(
+        (designs.profile, designs.hardware.device.name) for designs in sweep.space.variants
+    ):
+        if profile.kind == "bound":
+            found.append(
+                f"{profile.name} is a bound, not an estimate: real converters take 2.7 times its energy and 5.1 times "
+                "its area at the median."
+            )
+        elif profile.kind == "simulation":
+            found.append(f"{profile.name} is a simulation that no silicon has confirmed.")
+        if profile.devices and device not in (*profile.devices, "ideal"):
+            found.append(
+                f"{profile.name} was made for other cells than {device}: its constants are borrowed."
+            )
+        sides = {side for designs in sweep.space.variants for side in (*designs.rows, *designs.cols)}
+        at = profile.calibration
+        if at is not None and sides - {at.rows, at.cols}:
+            found.append(
+                f"{profile.name} was calibrated at {at.rows} × {at.cols}: other tiles are extrapolated."
+            )
+    if not sweep.noise:
+        found.append(
+            "Accuracy was not measured, so few bits and large tiles look good for nothing: it is on no axis."
+        )
+    found += [f"{count:,} points were left out: {why}." for why, count in sweep.space.dropped.items()]
+    return list(dict.fromkeys(found))
+
+
+def _plotly() -> str:
+    """Plotly's own script, about 5 MB."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise BadInput(
+            "plotly", why="the explorer draws with it and it is not installed",
+            do='pip install "aimc-sim[report]"',
+        ) from None  # fmt: skip
+    script: str = get_plotlyjs()
+    return script

@@ -1,0 +1,111 @@
+"""A sweep as columns: one list a figure, one entry a point, and the same as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.sizing.accuracy import decibels
+from aimc_sim.sizing.cost.analog import COMPONENTS
+from aimc_sim.sizing.cost.designs import REAL, WHOLE
+from aimc_sim.sizing.sweep.run import Sweep
+
+ALWAYS = ("rows", "cols", "dac_bits", "adc_bits", "enob", "adcs_per_tile")
+COSTS = ("energy_per_token_j", "latency_per_token_s", "area_total_mm2", "tokens_per_s", "power_w",
+         "tokens_per_s_per_w", "tokens_per_s_per_mm2", "tiles", "utilisation", "conversions", "chips")  # fmt: skip
+
+_RENAMED = {"chips": "dies", "area_total_mm2": "area_mm2"}  # what is simulated are chips, too
+
+
+def columns(sweep: Sweep) -> dict[str, list[Any]]:
+    """Every figure of every point, units in the names; None for what was not measured."""
+    space = sweep.space
+    variant, _ = space.where
+    names = [designs.hardware.name for designs in space.variants]
+    profiles = [designs.profile.name for designs in space.variants]
+    known = [name for name in (*WHOLE, *REAL) if hasattr(space.variants[0], name)]  # t_lsb_ns says t_read_ns
+    varied = [name for name in known if name in sweep.plan.axes or np.ptp(space.values(name)) > 0]
+    chosen = list(dict.fromkeys([*ALWAYS, *varied]))
+    measured = [sweep.losses.get(label) for label in space.accuracy_of]
+    found: dict[str, list[Any]] = {
+        "point": list(range(len(space))),
+        "hardware": [names[i] for i in variant],
+        "profile": [profiles[i] for i in variant],
+        **{name: _numbers(space.values(name)) for name in chosen},
+        "sqnr_db": _numbers(sweep.sqnr_db), "worst_sqnr_db": _numbers(sweep.worst_db),
+        "loss_nats": _numbers(sweep.loss_nats), "perplexity": _numbers(sweep.perplexity),
+        "chips_measured": [0 if loss is None else len(loss.nll) for loss in measured],
+        "windows_measured": [0 if loss is None else loss.nll.shape[1] for loss in measured],
+        **{_RENAMED.get(name, name): _numbers(sweep.cost(name)) for name in COSTS},
+        "on_front": [bool(value) for value in sweep.on_front],
+        "design": list(space.accuracy_of),
+    }  # fmt: skip
+    return found
+
+
+def table(sweep: Sweep) -> str:
+    """``columns`` as CSV, a row a point; what was not measured is empty."""
+    found = columns(sweep)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(found)
+    writer.writerows(zip(*found.values(), strict=True))
+    return text.getvalue()
+
+
+def matrices(sweep: Sweep) -> str:
+    """SQNR of every matrix of every measured design, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("design", "hardware", "matrix", "sqnr_db"))
+    for label, found in sweep.noise.items():
+        name = sweep.space.hardware[label].name
+        for matrix, ratio in found.items():
+            writer.writerow((label, name, matrix, f"{float(decibels(ratio)):.4f}"))
+    return text.getvalue()
+
+
+def breakdowns(sweep: Sweep) -> dict[str, dict[str, list[Any]]]:
+    """Energy (J), time (s) and area (mm²) of every point by component; components that are zero everywhere left out."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for key, name in (("energy", "energy_j"), ("latency", "path_s"), ("area", "area_mm2")):
+        parts = {}
+        for component in COMPONENTS:
+            held = [(getattr(cost, name).get(component, 0.0), len(cost.designs)) for cost in sweep.costs]
+            values = np.concatenate([np.broadcast_to(value, size) for value, size in held])
+            if values.any():
+                parts[component] = _numbers(values, 4)
+        found[key] = parts
+    return found
+
+
+def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
+    """Per measured design the SQNR in dB by role, of the mean noise-to-signal ratio."""
+    if sweep.workload.file is None:
+        return {}
+    role = {matrix.name: matrix.role for matrix in sweep.workload.file.matrices}
+    found: dict[str, dict[str, float]] = {}
+    for label, noise in sweep.noise.items():
+        groups: dict[str, list[float]] = {}
+        for name, ratio in noise.items():
+            groups.setdefault(role[name], []).append(ratio)
+        found[label] = {key: round(float(decibels(np.mean(values))), 2) for key, values in groups.items()}
+    return found
+
+
+def _numbers(values: npt.ArrayLike, digits: int = 6) -> list[Any]:
+    """Plain numbers of so many digits; whole ones as int, those that are not finite as None."""
+    out: list[Any] = []
+    for value in np.asarray(values, np.float64).tolist():
+        if not math.isfinite(value):
+            out.append(None)
+        elif value == int(value) and abs(value) < 1e15:
+            out.append(int(value))
+        else:
+            out.append(float(f"{value:.{digits}g}"))
+    return out

@@ -1,0 +1,273 @@
+"""A linear layer that learns under the noise and the converters of a chip, and runs on a chip when one is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.ranges import MatrixRange
+from aimc_sim.errors import BadInput
+from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.randomness import Stream, event_word, key_of, site_word
+from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.training.op import analog_linear
+from aimc_sim.torch_bridge.training.plan import (
+    EVENT,
+    KEY_LENGTH,
+    ORDINAL,
+    SEED_HIGH,
+    SEED_LOW,
+    STALE,
+    UNCLIPPED,
+    fixed_lambda,
+    plan_for,
+)
+from aimc_sim.torch_bridge.training.spec import Training
+
+Tensor = torch.Tensor
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LIVE: WeakSet[TrainingLinear] = (
+    WeakSet()
+)  # every layer there is: whose weights an optimizer changes is looked up here
+
+
+class InputRange(nn.Module):
+    """Static input ranges β of a layer: ``value`` (tiles,), float32 whatever dtype the model is given.
+
+    A module of its own, so that FSDP can hold it apart from what is in half precision. ``forwards`` (tiles,) int64: how
+    many forwards its first values have been averaged over; 0: there is none yet.
+    """
+
+    forwards: Tensor
+
+    def __init__(self, tiles: int, learn: bool) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(tiles), requires_grad=learn)
+        self.register_buffer("forwards", torch.zeros(tiles, dtype=torch.int64))
+        self.ready = False
+        self.register_load_state_dict_post_hook(_settle)  # type: ignore[no-untyped-call]
+
+    def settle(self) -> None:
+        """Note whether every tile has its range. Outside the graph: a forward only asks for ``ready``."""
+        forwards = self.forwards
+        self.ready = bool(forwards.device.type != "meta" and (forwards > 0).all())
+
+    @torch.no_grad()
+    def mirror(self) -> None:
+        """After an update: a range that was pushed below 0 comes back as its size.
+
+        Below 0 every input is clipped, every output 0, and the gradient pushes the range further away.
+        """
+        self.value.abs_()
+
+    def forward(self) -> Tensor:
+        """(tiles,) float32: a copy, which outlives a sharded parameter."""
+        return self.value.clone()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InputRange:
+        before = self.value.detach()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.value.dtype != torch.float32:
+            self.value.data = before.to(self.value.device)
+        return self
+
+
+def _settle(module: nn.Module, _: object) -> None:
+    assert isinstance(module, InputRange)
+    value = module.value
+    if value.dtype != torch.float32:  # load_state_dict(assign=True) takes what is given
+        module.value = nn.Parameter(value.detach().float(), requires_grad=value.requires_grad)
+    module.settle()
+
+
+class TrainingLinear(AnalogLinear):
+    """y = x·Wᵀ + b as the chip will compute it: weight (out_features, in_features), a parameter like any other.
+
+    x: (…, in_features) float32, bfloat16 or float16; y alike. While it trains: DAC, weights with noise, ADC, as
+    hardware and training say; in eval mode without noise; inside `mounted` on the cells of one chip; inside `digital`
+    as a plain linear layer. Make it with `AnalogLinear.from_linear` or `convert`.
+    """
+
+    full_scale: Tensor | None
+    column_tile: Tensor
+
+    def __init__(
+        self, weight: nn.Parameter, bias: nn.Parameter | None, hardware: Hardware, training: Training, *,
+        name: str = "linear", ordinal: int = 0, ranges: MatrixRange | None = None, seed: int = 0,
+        transposed: bool = False,
+    ) -> None:  # fmt: skip
+        """transposed: the layer was a Conv1D, and `restore` makes it one again."""
+        super().__init__(name, weight.shape[1], weight.shape[0])
+        self.weight, self.bias = weight, bias
+        self.hardware, self.settings, self.ordinal, self.transposed = hardware, training, ordinal, transposed
+        site_word(Stream.TRAINING, ordinal)
+        self.plan = plan_for(self.in_features, self.out_features, hardware, training, name)
+        self.plan_text = self.plan.text
+        quiet = plan_for(self.in_features, self.out_features, hardware, quiet_of(training), name)
+        self.quiet_text = quiet.text
+        self.as_digital = False
+        # On the host, whatever the device: operators read it, and steps change it between graphs.
+        self.state = torch.zeros(KEY_LENGTH, dtype=torch.int64)
+        self._asleep = torch.zeros(KEY_LENGTH, dtype=torch.int64)
+        self.state[ORDINAL] = ordinal
+        self.state[STALE] = int(self.is_noisy)
+        self.set_key(seed=seed)
+        self.input_range = InputRange(self.plan.tiles, training.learn_ranges) if self.has_ranges else None
+        self.register_buffer("full_scale", self._full_scale(ranges))
+        columns = tile_map(self.in_features, self.out_features, hardware.tile).column_tile
+        self.register_buffer("column_tile", torch.from_numpy(columns), persistent=False)
+        if self.input_range is not None and ranges is not None and ranges.input_range is not None:
+            self.put_ranges(torch.from_numpy(np.array(ranges.input_range, np.float32)))
+        LIVE.add(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        LIVE.add(self)  # a copy, which no constructor has seen
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the DAC has a static range for every tile."""
+        return self.hardware.dac is not None and isinstance(self.hardware.dac.range, StaticRange)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether a training forward draws anything."""
+        return self.plan.noise != "none" or self.plan.exact
+
+    @property
+    def clips(self) -> bool:
+        """Whether the weights must be clipped after every update."""
+        return self.settings.clip_sigma is not None and self.in_features > 1
+
+    def set_key(self, step: int | None = None, seed: int | None = None) -> None:
+        """Name the noise of the coming forward: training step (32 bits), chip (64 bits)."""
+        if seed is not None:
+            low, high = key_of(seed)
+            self.state[SEED_LOW], self.state[SEED_HIGH] = int(low), int(high)
+        if step is not None:
+            self.state[EVENT] = event_word(step, "training step")
+            self.state[STALE] = 0
+
+    def note_update(self, clipped: bool) -> None:
+        """An optimizer has changed the weights: name their noise anew, and see that the chip can hold them."""
+        self.note_step()
+        self.state[UNCLIPPED] = int(self.clips and not clipped)
+
+    def note_step(self) -> None:
+        """A step is over: the next one has noise of its own, and `set_key` names it."""
+        self.state[STALE] = int(self.is_noisy)
+
+    def put_ranges(self, value: Tensor) -> None:
+        """Use these static ranges, (tiles,), or one for all, as they are. Raises BadInput for another number."""
+        assert self.input_range is not None
+        value = value.detach().float().reshape(-1)
+        if value.numel() not in (1, self.plan.tiles) or not bool(((value > 0) & value.isfinite()).all()):
+            raise BadInput(
+                f"input ranges of {self.matrix_name}",
+                got=value.tolist(),
+                why=f"the layer has {self.plan.tiles} row tiles, each with a positive, finite range",
+                do="calibrate or train them for this hardware",
+            )
+        with torch.no_grad():
+            self.input_range.value.copy_(value.expand(self.plan.tiles))
+            self.input_range.forwards.fill_(self.settings.range_forwards)
+        self.input_range.settle()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrainingLinear:
+        before = self.full_scale
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if before is not None and self.full_scale is not None and self.full_scale.dtype != torch.float32:
+            self.full_scale = before.to(self.full_scale.device)
+        return self
+
+    def _full_scale(self, ranges: MatrixRange | None) -> Tensor | None:
+        """(tiles, column tiles) of an ADC whose full scales are calibrated."""
+        adc = self.hardware.adc
+        if adc is None or fixed_lambda(adc) is not None:
+            return None
+        if ranges is None or ranges.full_scale is None:
+            raise BadInput(
+                f"ADC full scale of {self.matrix_name}",
+                why=f"the hardware derives it from calibration text ({adc.full_scale.rule}), and none was given",
+                do="give the ADC the rule of lambda, full_scale = {rule = 'lambda', lambda_ = 14}, or pass calibrated "
+                "ranges to convert(model, hardware, ranges=...)",
+            )
+        return torch.from_numpy(np.array(ranges.full_scale, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.tiles is not None:
+            return super().forward(x)
+        if self.as_digital:
+            return functional.linear(x, self.weight, self.bias)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        if x.dtype not in DTYPES or x.shape[-1] != self.in_features:
+            raise BadInput(
+                f"input of {self.matrix_name}",
+                got=(tuple(x.shape), str(x.dtype)),
+                why=f"the layer takes (…, {self.in_features}) float32, bfloat16 or float16",
+                do="convert or reshape the input",
+            )
+        beta = None if self.input_range is None else self._ranges()
+        text, key = (self.plan_text, self.state) if self.training else (self.quiet_text, self._asleep)
+        flat = x.reshape(-1, self.in_features)
+        y: Tensor
+        y, _, _ = analog_linear(flat, self.weight, beta, self._fitted(), key.clone(), self._row_ids(x), text)
+        y = y.reshape(*x.shape[:-1], self.out_features)
+        if self.bias is not None:
+            y += self.bias.to(y.dtype)  # in place: nothing else holds y, and backward does not need it
+        return y
+
+    def _ranges(self) -> Tensor:
+        assert self.input_range is not None
+        if not self.input_range.ready:
+            raise BadInput(
+                f"input range of {self.matrix_name}",
+                why="it has no first value yet, and every input would be clipped to zero",
+                do="run initialise_ranges(model, batches), or the first forwards inside initialising_ranges(model)",
+            )
+        value: Tensor = self.input_range()
+        return value
+
+    def _fitted(self) -> Tensor | None:
+        """Full scales as the operator takes them: a column, or for the exact forward a column tile."""
+        if self.full_scale is None or self.plan.exact:
+            return self.full_scale
+        return self.full_scale[:, self.column_tile]
+
+    def _row_ids(self, x: Tensor) -> Tensor | None:
+        """(rows,) int64 names of the rows, sample and position, which read noise is drawn by."""
+        if not self.plan.exact:
+            return None
+        samples, length = (x.shape[0], x.shape[1]) if x.ndim == 3 else (x.numel() // self.in_features, 1)
+        sample = torch.arange(samples, dtype=torch.int64) << 32
+        return (sample[:, None] + (torch.arange(length, dtype=torch.int64) << 8)).reshape(-1)
+
+    def learned_range(self) -> MatrixRange:
+        """The ranges as inference takes them."""
+        beta = (
+            None if self.input_range is None else whole(self.input_range.value).float().cpu().numpy().copy()
+        )
+        fitted = None if self.full_scale is None else self.full_scale.float().cpu().numpy().copy()
+        return MatrixRange(beta, fitted)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, row tiles={self.plan.tiles}, noise={self.plan.noise}"
+
+
+def quiet_of(training: Training) -> Training:
+    """The same without noise: what a layer computes in eval mode."""
+    return training.model_copy(update={"noise": None})
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A parameter's values; gathered where it is sharded."""
+    gather: Any = getattr(tensor, "full_tensor", None)
+    return tensor.detach() if gather is None else gather().detach()

@@ -1,0 +1,113 @@
+"""Training layers on a simulated chip for a while, or as plain digital layers: how a model is judged as it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from aimc_sim.chip.mapping import tile_map
+from aimc_sim.chip.matrix import CellMatrix
+from aimc_sim.chip.ranges import MatrixRange
+from aimc_sim.errors import BadInput
+from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.kernels.training import fake_quantise_reference
+from aimc_sim.torch_bridge.rows import RowNames
+from aimc_sim.torch_bridge.training.layer import TrainingLinear, whole
+
+
+def mount_seed(
+    layer: TrainingLinear, seed: int, time_s: float, session: int = 0, hardware: Hardware | None = None
+) -> None:
+    """Program the layer's weights, as they are now, into the chip ``seed`` and run on it from now on."""
+    chip = (hardware or layer.hardware).of_matrix(layer.matrix_name)
+    w = np.ascontiguousarray(whole(layer.weight).float().cpu().numpy())
+    if layer.plan.weight_levels:  # noise comes after quantisation
+        w = fake_quantise_reference(w, layer.plan.weight_levels)
+    ranges = _ranges_for(layer, chip)
+    cells = CellMatrix(
+        w, chip, seed, time_s, ordinal=layer.ordinal, session=session, ranges=ranges, name=layer.matrix_name
+    )  # fmt: skip
+    layer.mount(cells.tiles())
+
+
+@torch.no_grad()
+def round_weights(model: nn.Module) -> None:
+    """Put every weight on the steps that its layer trains with (`Training.weight_bits`): what the model then computes
+    is what it computed in training. Layers without such steps stay as they are.
+    """
+    for layer in model.modules():
+        if isinstance(layer, TrainingLinear) and layer.plan.weight_levels:
+            w = np.ascontiguousarray(layer.weight.float().cpu().numpy())
+            layer.weight.copy_(torch.from_numpy(fake_quantise_reference(w, layer.plan.weight_levels)))
+
+
+@contextmanager
+def mounted(
+    model: nn.Module, seed: int, time_s: float = 0.0, session: int = 0,
+    hardware: Hardware | str | Path | dict[str, Any] | None = None,
+) -> Iterator[None]:  # fmt: skip
+    """Inside, every analog layer of the model runs on the cells of one chip, through the whole simulator, no gradient.
+
+    seed: the chip. time_s: seconds since programming. session: the draw of the frozen 1/f noise. hardware: another one
+    than the model was trained for, with as many row tiles or one range a matrix.
+    """
+    chip = None if hardware is None else Hardware.load(hardware)
+    layers = [m for m in model.modules() if isinstance(m, TrainingLinear)]
+    names = RowNames()
+    handle = names.watch(model)
+    try:
+        for layer in layers:
+            mount_seed(layer, seed, time_s, session, chip)
+            layer.row_names = names
+        with torch.no_grad():
+            yield
+    finally:
+        handle.remove()
+        for layer in layers:
+            layer.tiles = layer.row_names = None
+
+
+@contextmanager
+def digital(model: nn.Module) -> Iterator[None]:
+    """Inside, every analog layer is a plain linear one with the same weights; gradients flow."""
+    layers = [m for m in model.modules() if isinstance(m, TrainingLinear)]
+    before = [layer.as_digital for layer in layers]
+    for layer in layers:
+        layer.as_digital = True
+    try:
+        yield
+    finally:
+        for layer, was in zip(layers, before, strict=True):
+            layer.as_digital = was
+
+
+def _ranges_for(layer: TrainingLinear, chip: Hardware) -> MatrixRange:
+    """The layer's ranges on a chip that may cut it differently."""
+    held = layer.learned_range()
+    static = chip.dac is not None and isinstance(chip.dac.range, StaticRange)
+    beta = held.input_range if static else None
+    if static and layer.input_range is not None and not layer.input_range.ready:
+        beta = None
+    if static and beta is None:
+        raise BadInput(
+            f"input range of {layer.matrix_name}",
+            why="the chip's DAC has static ranges, and the layer has learned none yet",
+            do="run initialise_ranges(model, batches), or evaluate on hardware with a range per token",
+        )
+    if beta is not None:
+        tiles = tile_map(layer.in_features, layer.out_features, chip.tile).row_bounds.size - 1
+        if beta.size != tiles and np.unique(beta).size > 1:
+            raise BadInput(
+                f"input ranges of {layer.matrix_name}",
+                got=f"{beta.size} ranges for {tiles} row tiles",
+                why="the chip cuts the matrix differently from what the ranges were learned for",
+                do="evaluate with the tile shape of the training, or calibrate ranges for this one",
+            )
+        beta = np.full(tiles, beta[0], np.float32) if beta.size != tiles else beta
+    return MatrixRange(beta, held.full_scale)

@@ -1,0 +1,76 @@
+"""A plan is a frozen value with an id; what cannot run is refused before anything does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.text import FileText, SelfText
+from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.design.plan import Cell, Plan, cells_of
+
+
+def test_equal_plans_have_equal_ids_and_every_choice_counts(plan_with: Any) -> None:
+    plan = plan_with()
+    assert plan.id == plan_with().id
+    assert Plan.parse(plan.model_dump(mode="json"), "plan") == plan
+    changes: list[dict[str, Any]] = [
+        {"weights": "1" * 64}, {"hardware": Hardware.load("pcm-512")}, {"chips": 5}, {"times_s": (60.0,)}, {"seed": 7},
+        {"margin_nats": 0.61}, {"text": SelfText(sequences=7, length=21)}, {"metric": "loss"}, {"alpha": 0.05},
+        {"session": 1}, {"threads": 2}, {"batch": 2}, {"text": FileText(name="a", sha256="0" * 64)},
+    ]  # fmt: skip
+    ids = {plan.id, *(plan_with(**change).id for change in changes)}
+    assert len(ids) == 1 + len(changes)
+
+
+def test_cells_go_chip_by_chip(plan_with: Any) -> None:
+    cells = cells_of(plan_with(chips=2, seed=5))
+    assert cells == (
+        Cell("digital", task="text"),
+        Cell("converters", None, None, "hermes-256", "text"),
+        Cell("chip", 5, 60.0, "hermes-256", "text"),
+        Cell("chip", 5, 86400.0, "hermes-256", "text"),
+        Cell("chip", 6, 60.0, "hermes-256", "text"),
+        Cell("chip", 6, 86400.0, "hermes-256", "text"),
+    )
+
+
+@pytest.mark.parametrize("labels", [("a b", "a-b"), ("..", "b"), ("a/b", "c"), ("a", "a")])
+def test_labels_name_folders_of_their_own(plan_with: Any, labels: tuple[str, str]) -> None:
+    plan = plan_with()
+    table = plan.model_dump(mode="json")
+    table["tasks"] = [{**table["tasks"][0], "label": label} for label in labels]
+    with pytest.raises(BadInput, match=r"folder|called"):
+        Plan.parse(table, "plan")
+
+
+def test_times_are_sorted_and_counted_once(plan_with: Any) -> None:
+    assert plan_with(times_s=(3600.0, 60.0, 3600.0)).times_s == (60.0, 3600.0)
+
+
+def test_samples_are_scored_whole_and_files_in_windows(plan_with: Any) -> None:
+    assert (plan_with(context=512).tasks[0].context, plan_with().tasks[0].batch) == (21, 48)
+    text = FileText(name="a.txt", sha256="0" * 64)
+    assert plan_with(text=text).tasks[0].context == 1024
+    assert plan_with(text=text, context=512).tasks[0].batch == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"chips": 0}, "chips"),
+        ({"times_s": (1e12,)}, "time for device"),
+        ({"times_s": (-1.0,)}, "time"),
+        ({"times_s": ()}, "times_s"),
+        ({"margin_nats": -0.1}, "margin_nats"),
+        ({"margin_nats": float("nan")}, "plan"),
+        ({"alpha": 0.7}, "alpha"),
+        ({"seed": -1}, "seed"),
+        ({"batch": -2}, "batch"),
+    ],
+)
+def test_what_cannot_run_is_refused(plan_with: Any, changes: dict[str, Any], what: str) -> None:
+    with pytest.raises(BadInput, match=what):
+        plan_with(**changes)

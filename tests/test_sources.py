@@ -1,0 +1,46 @@
+"""The version of the code behind a measurement: what is in it, and what may change without refusing what was kept."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+import aimc_sim
+from aimc_sim import sources
+from aimc_sim.signoff.execution import bench as signoff_bench
+from aimc_sim.sizing import accuracy
+from aimc_sim.sizing.partition import bench as partition_bench
+
+SCORES = set(sources.sources_of(signoff_bench.__name__))
+SWEEP = set(sources.sources_of(accuracy.__name__))
+PARTITION = set(sources.sources_of(partition_bench.__name__))
+ROAD = {
+    "aimc_sim.programming", "aimc_sim.chip.array", "aimc_sim.execute", "aimc_sim.kernels.conductance",
+    "aimc_sim.calibrate.ranges", "aimc_sim.devices.catalogue", "aimc_sim.devices.catalogue/pcm.toml",
+    "aimc_sim.torch_bridge.model",
+}  # fmt: skip
+
+
+def test_scores_depend_on_the_road_from_weight_file_to_scores() -> None:
+    assert ROAD | {"aimc_sim.evaluate.sums", "aimc_sim.signoff.execution.bench"} <= SCORES
+
+
+def test_noise_and_placement_studies_depend_on_the_code_that_measures_them() -> None:
+    assert ROAD | {"aimc_sim.sizing.accuracy", "aimc_sim.evaluate.metrics"} <= SWEEP
+    assert ROAD | {"aimc_sim.sizing.partition.bench", "aimc_sim.evaluate.metrics"} <= PARTITION
+
+
+@pytest.mark.parametrize("kept", [SCORES, SWEEP, PARTITION])
+def test_words_pictures_and_statistics_are_in_none(kept: set[str]) -> None:
+    aside = ("report", "signoff.report", "signoff.statistics", "attribution", "cli", "finetuning", "testing")
+    assert [name for name in kept if name.startswith(tuple(f"aimc_sim.{part}" for part in aside))] == []
+    assert not [name for name in kept if "presets" in name or name.startswith("aimc_sim.sizing.cost")]
+
+
+def test_it_names_what_makes_token_ids_and_sums() -> None:
+    said = sources.code_version(signoff_bench.__name__)
+    for name in ("torch", "numpy", "numba", "transformers", "tokenizers"):
+        assert f", {name} " in said
