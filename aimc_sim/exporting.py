@@ -13,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.aliases import Progress
+from aimc_sim.calibrate.moments import collect_moments
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.models import load_tokenizer, open_checkpoint
 from aimc_sim.randomness import key_of
+from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.torch_bridge.sampling import sample_tokens
+from aimc_sim.torch_bridge.streaming import release_layers
 from aimc_sim.weightfile import Calibration, MatrixInfo, WeightFile
 from aimc_sim.weightfile.manifest import AdapterInfo
 from aimc_sim.weightfile.writer import WeightFileWriter
@@ -53,7 +57,6 @@ def export(
     Nothing appears under ``path`` unless everything succeeded. Raises BadInput for a checkpoint, text or disk that
     cannot serve.
     """
-    from aimc_sim.models import open_checkpoint
 
     spec = Hardware.load(hardware)
     _check_request(calibration_tokens, text, token_ids)
@@ -143,10 +146,6 @@ def _calibrate(
     seed: int,
     progress: Progress | None,
 ) -> None:
-    from aimc_sim.calibrate.moments import collect_moments
-    from aimc_sim.torch_bridge.model import load_digital
-    from aimc_sim.torch_bridge.streaming import release_layers
-
     preview = writer.preview()
     model = load_digital(preview)
     length = min(
@@ -190,8 +189,6 @@ def _given_ids(token_ids: npt.NDArray[Any], config: Any) -> npt.NDArray[np.int32
 
 def _tokenized(text: str, opened: Checkpoint, tokens: int, length: int) -> npt.NDArray[np.int32]:
     """Whole rows of a text, each beginning with BOS where the model has one: (S, length) int32."""
-    from aimc_sim.models import load_tokenizer
-
     tokenizer = load_tokenizer(opened.tokenizer_files, opened.config)
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     words = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

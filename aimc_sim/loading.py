@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.hardware import Hardware
+from aimc_sim.programming import program
 from aimc_sim.torch_bridge.model import build_model, mount
 from aimc_sim.weightfile import WeightFile
 
@@ -27,8 +28,6 @@ def load_model(
     seed: the chip. time_s: seconds since programming. hardware: a preset's name, a TOML file, tables or a Hardware;
     None for the weight file's default. session: which draw of the frozen 1/f noise.
     """
-    from aimc_sim.programming import program
-
     opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
     state = program(opened, seed, hardware).at(time_s, session)
     model = build_model(opened, state.chip.hardware)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import math
 import sys
@@ -15,14 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
 
 from aimc_sim.errors import BadInput
+from aimc_sim.identity import content_id
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-PROSE = frozenset({"name", "description", "source"})
 
 
 class Spec(BaseModel):
@@ -32,11 +29,7 @@ class Spec(BaseModel):
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of the sha256 of what the spec decides: equal specs, equal ids.
-
-        Names, prose and absent effects are left out, so that neither a description nor an effect that is new to the
-        schema and not used changes the id.
-        """
+        """16 hex digits that name what the spec decides: see `identity.content_id`."""
         return content_id(self)
 
     @classmethod
@@ -50,17 +43,6 @@ class Spec(BaseModel):
             raise BadInput(
                 where, why=str(error), do="use numbers, text, true/false, lists and tables"
             ) from None
-
-
-def content_id(spec: Spec) -> str:
-    """`Spec.id` of exactly this value."""
-    text = canonical_json(_decisive(spec.model_dump(mode="json")))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: one text for one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def finite_json(value: Any) -> Any:
@@ -113,12 +95,6 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
-
-
-def _decisive(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _decisive(v) for k, v in value.items() if v is not None and k not in PROSE}
-    return [_decisive(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _likeness(name: str, other: str) -> float:

@@ -284,7 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="rounds of the cost; 0: gradients and loading alone"
     )
-    parser.add_argument("--record", action="store_true", help="write tests/torch_bridge/training/lightning.json anew")
+    parser.add_argument(
+        "--record", action="store_true", help="write tests/torch_bridge/training/lightning.json anew"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)  # our side, as the worker
     options = parser.parse_args(arguments)
     if options.serve:

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from aimc_sim.kernels._jit import njit
-from aimc_sim.kernels.conductance import column_max_reference
+from aimc_sim.kernels.cells import column_max_reference
 from aimc_sim.kernels.elementary import log_uniform, peak_of, sincos_turn
 from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import CHUNK, GROUPS, MINUS_TWO, normals, words_of_groups

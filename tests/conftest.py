@@ -17,21 +17,19 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).parents[1]
 
 
-def _benchmarks() -> None:
-    """The package `benchmarks`, importable without the repository's root on the path, where `kernels` would be too."""
+def _package(name: str, folder: Path) -> None:
+    """Make a package importable without its parent on the path, where `kernels` and others would be found too."""
     spec = importlib.util.spec_from_file_location(
-        "benchmarks",
-        ROOT / "benchmarks" / "__init__.py",
-        submodule_search_locations=[str(ROOT / "benchmarks")],
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None
     assert spec.loader is not None
-    sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["benchmarks"])
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 
-_benchmarks()
-
+_package("benchmarks", ROOT / "benchmarks")
+_package("helpers", ROOT / "tests" / "helpers")
 
 pytest_plugins = ["aimc_sim.testing.pytest_plugin"]
 

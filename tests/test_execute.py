@@ -11,10 +11,10 @@ from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import parallel
-from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
+from helpers import gaussian
 
 LAMBDA = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 6.0}}
 
@@ -25,12 +25,6 @@ def uniform(shape: tuple[int, int], seed: int) -> np.ndarray:
     counter[:, 0] = np.arange(counter.shape[0])
     words = philox4x32(counter, key_of(seed)).ravel()[: shape[0] * shape[1]]
     return ((words.astype(np.float64) + 0.5) / 2**31 - 1).astype(np.float32).reshape(shape)
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros(((shape[0] * shape[1] + 3) // 4, 4), np.uint32)
-    counter[:, 0] = np.arange(counter.shape[0])
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 def cells(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import shutil
-from pathlib import Path
-
 import pytest
 
-import aimc_sim
 from aimc_sim import sources
 from aimc_sim.signoff.execution import bench as signoff_bench
 from aimc_sim.sizing import accuracy

@@ -14,8 +14,8 @@ from aimc_sim.aliases import F32
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.ranges import MatrixRange, Ranges
 from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.identity import canonical, canonical_json
 from aimc_sim.kernels._jit import cache_root
-from aimc_sim.spec import canonical_json
 from aimc_sim.weightfile import WeightFile
 from aimc_sim.weightfile.analog import analog_matrices
 
@@ -32,7 +32,7 @@ def name_of(weight_file: WeightFile, hardware: Hardware) -> str:
     """The name of the file that holds this hardware's ranges for this weight file."""
     identity = canonical_json({
         "version": VERSION, "weights": weight_file.id,
-        "hardware": hardware.model_dump(mode="json", include=TABLES),
+        "hardware": {key: value for key, value in canonical(hardware).items() if key in TABLES},
         "span_us": [hardware.device.g_min_us, hardware.device.g_max_us],  # the pedestal of single columns
     })  # fmt: skip
     return f"{hashlib.sha256(identity.encode()).hexdigest()}.npz"

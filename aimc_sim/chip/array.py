@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.aliases import F32, I64
-from aimc_sim.chip import compensation, repair
+from aimc_sim.aliases import F32, I64, U32
+from aimc_sim.chip import compensation
+from aimc_sim.chip.blocks import Block, Readouts, Scales, Sink
 from aimc_sim.chip.draws import die_of
-from aimc_sim.chip.fault_sites import MappedFaults, mapped_faults
+from aimc_sim.chip.fault_sites import MappedFaults
 from aimc_sim.chip.mapping import Targets, TileMap
 from aimc_sim.chip.temperature import kelvins, warmed
 from aimc_sim.chip.wires import through_wires
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import conductance, panels
-from aimc_sim.kernels.conductance import Cells, DeviceTables, SiteKeys
+from aimc_sim.kernels.cells import (
+    NO_DRIFT,
+    NO_ENDS,
+    NO_FLICKER,
+    NO_LIST,
+    NO_NAMES,
+    READOUT_UNIT,
+    SIGMA,
+    ZERO,
+    Cells,
+    DeviceTables,
+    SiteKeys,
+    effective_weights_reference,
+)
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.randomness import Stream, event_word, key_of, site_word
 
-Use = Callable[[int, int, F32, F32], None]
 POLARITIES = 2
 BLOCK_WEIGHTS = 1 << 15  # weights per block of columns: its effective weights stay in second-level cache
 AT_ONCE = 1 << 24  # cells whose conductances are held at once
@@ -31,7 +43,10 @@ AT_ONCE = 1 << 24  # cells whose conductances are held at once
 
 @dataclass(frozen=True)
 class CellArray:
-    """Cells of the chip that ``seed`` names. cycle: how often it has been programmed, session: see `CellMatrix`."""
+    """Cells of the chip that ``seed`` names, column by column as ``targets`` are programmed.
+
+    cycle: how often the chip has been programmed before; session: the draw of the frozen 1/f noise.
+    """
 
     targets: Targets
     hardware: Hardware
@@ -42,8 +57,8 @@ class CellArray:
     age_s: float
     session: int
     name: str
-    plain: TileMap | None = None  # of a repaired array: the tiles without spares …
-    names: npt.NDArray[np.uint32] | None = None  # … and what its columns are called
+    faults: MappedFaults | None = None  # what the fault map says of this matrix
+    names: U32 | None = None  # what its columns are called; None: by their index
 
     @cached_property
     def tables(self) -> DeviceTables:
@@ -55,7 +70,7 @@ class CellArray:
         tables, faults = self.hardware.device.tables(age_s), self.hardware.faults
         die = die_of(self.hardware.variation, self.seed)
         scale = tables.y_scale.copy()
-        scale[conductance.SIGMA] *= np.float32(die.noise_scale)
+        scale[SIGMA] *= np.float32(die.noise_scale)
         tables = tables._replace(y_scale=scale, nu_shift=np.float32(die.nu_shift))
         hardware = self.hardware
         at = kelvins(hardware.device, hardware.temperature, hardware.variation, self.seed)
@@ -65,37 +80,10 @@ class CellArray:
         low, high = (round(rate * 2**32) for rate in (faults.stuck_low_rate, faults.stuck_high_rate))
         return tables._replace(stuck_low=low, stuck_high=high)
 
-    @cached_property
-    def faults(self) -> MappedFaults | None:
-        """What the fault map says of this matrix."""
-        return mapped_faults(self.hardware, self.plain or self.tile_map, self.name)
-
-    @cached_property
-    def repaired(self) -> tuple[repair.Layout, I64] | None:
-        """Where columns and spares lie, and the physical column of each output (row tiles, N); None: nothing moves."""
-        spec, faults = self.hardware.repair, self.hardware.faults
-        if spec is None or faults is None or self.names is not None:
-            return None
-        places = repair.layout(self.tile_map, spec.spare_columns)
-        bare = replace(self, tile_map=places.tile_map, plain=self.tile_map, names=places.names)
-        scale = self.targets.full_scale
-        if scale is None:
-            scale = conductance.column_max_reference(self.targets.w, self.tile_map.row_bounds)
-        dead = repair.dead_lines(
-            faults, self.faults, self.tile_map.row_bounds.size - 1, places.names.size, self.ordinal, self.seed
-        )
-        site = repair.plan(
-            self.targets.w, scale, spec, places, self.tile_map, self.tables, bare.sites(), dead
-        )
-        return places, site
-
     @property
     def lines(self) -> I64 | None:
         """(row tiles, N) what the column of each output is called; None: by the output's index."""
-        if self.repaired is None:
-            return None
-        places, site = self.repaired
-        return places.names[site].astype(np.int64)
+        return None
 
     def sites(self, device: int = 0) -> SiteKeys:
         """What the draws of one device a polarity are named by."""
@@ -106,7 +94,7 @@ class CellArray:
                 [site_word(stream, self.ordinal, first + plane) for plane in range(POLARITIES)], np.uint32
             )
 
-        listed = (conductance.NO_LIST, conductance.NO_ENDS)
+        listed = (NO_LIST, NO_ENDS)
         if self.faults is not None and device == 0:
             listed = self.faults.cells(self.names, self.targets.slice)
         return SiteKeys(
@@ -117,109 +105,71 @@ class CellArray:
             np.uint32(event_word(self.cycle, "epoch")),
             np.uint32(event_word(self.session)),
             key_of(self.seed),
-            conductance.NO_NAMES if self.names is None else self.names,
+            NO_NAMES if self.names is None else self.names,
             *listed,
         )
 
     def reference(self, columns: int | None = None) -> Cells:
         """The first device's cells by the readable formula, of the first ``columns`` columns (None: all)."""
         full = self.targets.full_scale
-        return conductance.effective_weights_reference(
+        return effective_weights_reference(
             np.ascontiguousarray(self.targets.w[:columns]), self.tile_map.row_bounds, self.tables, self.sites(),
             None if full is None else full[:, :columns])  # fmt: skip
 
-    def visit(self, use: Use, with_total: bool) -> tuple[F32, F32]:
-        """(G⁺ - G⁻)/span and, if asked for, (G⁺ + G⁻)/g_max, columns by columns, to use(first, last, effective (n, K),
-        total (n, K) or (n, 0)), perhaps from several threads; of two devices a polarity, their mean.
+    def program_into(self, sink: Sink) -> Scales:
+        """Push the cells as they are now into a sink, and return the scales of their columns.
 
-        Returns the values that g_max stands for and the drift compensation of each column, both (row tiles, N).
+        Raises BadInput where a weight is not finite.
         """
-        largest, before, after = (self._visited if self.repaired is None else self._visited_repaired)(
-            use, with_total
-        )
-        check_finite(largest, self.name)
-        return largest, self._compensation(before, after)
+        return self.scales_of(self.push(sink), self.tile_map)
 
-    def _visited(self, use: Use, with_total: bool) -> tuple[F32, I64, I64]:
-        """`visit` without the compensation: full scales and the readouts before and after, all (row tiles, N)."""
+    def push(self, sink: Sink) -> Readouts:
+        """Push the cells into a sink, and return what their columns say, unchecked."""
         count, cols = self.tile_map.row_bounds.size - 1, self.targets.w.shape[0]
-        largest = np.empty((count, cols), np.float32)
+        readouts = Readouts(
+            np.empty((count, cols), np.float32), *(np.zeros((count, cols), np.int64) for _ in range(2))
+        )
         if self.targets.full_scale is not None:
-            largest[:] = self.targets.full_scale
-        before, after = (np.zeros((count, cols), np.int64) for _ in range(2))
+            readouts.full_scale[:] = self.targets.full_scale
         simple = (
             self.hardware.wires is None and self.hardware.weights.devices == 1 and self.targets.offset is None
         )
-        (self._in_one_pass if simple else self._by_groups)(use, with_total, largest, before, after)
-        return largest, before, after
+        (self._in_one_pass if simple else self._by_groups)(sink, readouts)
+        return readouts
 
-    def _visited_repaired(self, use: Use, with_total: bool) -> tuple[F32, I64, I64]:
-        """The same where outputs are written to other columns of their tiles, and put back in order here."""
-        assert self.repaired is not None
-        places, site = self.repaired
-        own, scale = self.targets.full_scale, None
-        if own is not None:
-            scale = np.ones((site.shape[0], places.names.size), np.float32)
-            np.put_along_axis(scale, site, own, axis=1)
-        targets = self.targets._replace(w=repair.written(self.targets.w, site, places), full_scale=scale)
-        array = replace(
-            self, targets=targets, tile_map=places.tile_map, plain=self.tile_map, names=places.names
-        )
-        lines, rows = places.names.size, int(self.tile_map.row_bounds[-1])
-        held = np.empty((lines, rows), np.float32)
-        both = np.empty((lines, rows if with_total else 0), np.float32)
-
-        def keep(first: int, last: int, effective: F32, total: F32) -> None:
-            held[first:last], both[first:last] = effective, total
-
-        largest, before, after = array._visited(keep, with_total)
-        back = repair.read_back(held, site, places)
-        use(
-            0,
-            site.shape[1],
-            back,
-            repair.read_back(both, site, places) if with_total else both[: site.shape[1]],
-        )
-        return (
-            np.take_along_axis(largest, site, axis=1),
-            np.take_along_axis(before, site, axis=1),
-            np.take_along_axis(after, site, axis=1),
-        )
-
-    def _compensation(self, before: I64, after: I64) -> F32:
-        """α (row tiles, N): Σ|readout| at programming over Σ|readout| later, a tile or a column."""
-        policy, tmap = self.hardware.compensation, self.tile_map
-        if policy is None or policy.per == "affine":  # which acts on tiles: see `CellMatrix.tiles`
-            return np.ones(before.shape, np.float32)
-        return compensation.factors(before, after, tmap, policy.per == "tile")
+    def scales_of(self, readouts: Readouts, tile_map: TileMap) -> Scales:
+        """Turn readouts into scales: α = Σ|readout| at programming over Σ|readout| later, a tile or a column."""
+        check_finite(readouts.full_scale, self.name)
+        policy = self.hardware.compensation
+        if policy is None or policy.per == "affine":  # which acts on tiles: `compensation.affine_tiles`
+            return Scales(readouts.full_scale, np.ones(readouts.before.shape, np.float32))
+        alpha = compensation.factors(readouts.before, readouts.after, tile_map, policy.per == "tile")
+        return Scales(readouts.full_scale, alpha)
 
     @property
     def _unit(self) -> int:
         """Columns that one thread programs at a time."""
         return int(max(1, BLOCK_WEIGHTS // self.targets.w.shape[1] // panels.HALF)) * panels.HALF
 
-    def _in_one_pass(self, use: Use, with_total: bool, largest: F32, before: I64, after: I64) -> None:
+    def _in_one_pass(self, sink: Sink, readouts: Readouts) -> None:
         """Readouts are summed while the cells are at hand."""
         wanted, read_out_s = self.hardware.compensation, self.hardware.compensated_at(self.age_s)
         earlier = None if wanted is None or read_out_s == self.age_s else self.tables_at(read_out_s)
-        sites = self.sites()
+        w, sites, largest, sums = self.targets.w, self.sites(), readouts.full_scale, readouts[1:]
+        with_total = sink.needs_total
 
         def block(first: int, last: int) -> None:
             if earlier is not None:
-                self.device_cells(
-                    self.targets.w, earlier, sites, first, last, largest, False, (before, after)
-                )
-            sums = (before, after) if wanted is not None and earlier is None else None
-            cells = self.device_cells(
-                self.targets.w, self.tables, sites, first, last, largest, with_total, sums
-            )
-            use(first, last, *cells)
+                self.device_cells(w, earlier, sites, first, last, largest, False, sums)
+            now = sums if wanted is not None and earlier is None else None
+            cells = self.device_cells(w, self.tables, sites, first, last, largest, with_total, now)
+            sink.keep(Block(first, last, *cells))
 
-        run_blocks(block, self.targets.w.shape[0], self._unit)
+        run_blocks(block, w.shape[0], self._unit)
 
     def device_cells(
         self, w: F32, tables: DeviceTables, sites: SiteKeys, first: int, last: int, largest: F32, with_total: bool,
-        sums: tuple[I64, I64] | None,
+        sums: tuple[I64, ...] | None,
     ) -> tuple[F32, F32]:  # fmt: skip
         """Effective weights and total of columns first … last-1 of w; readouts added to sums (row tiles, N)."""
         rows = w.shape[1]
@@ -231,17 +181,15 @@ class CellArray:
             sums is not None, with_total, effective, total, largest, *(sums or (none, none)))  # fmt: skip
         return effective, total
 
-    def _by_groups(self, use: Use, with_total: bool, largest: F32, before: I64, after: I64) -> None:
+    def _by_groups(self, sink: Sink, readouts: Readouts) -> None:
         """Where a readout is more than a sum over cells: groups of column tiles, one state of the cells after another.
 
         Readouts are Σ|weight| at programming and at the age of the compensation, before 1/f noise.
         """
         states = [self.tables]
         if self.hardware.compensation is not None:
-            quiet = self.tables_at(self.hardware.compensated_at(self.age_s))._replace(
-                flicker=conductance.NO_FLICKER
-            )
-            states += [quiet._replace(drift=conductance.NO_DRIFT, heat=conductance.ZERO), quiet]
+            quiet = self.tables_at(self.hardware.compensated_at(self.age_s))._replace(flicker=NO_FLICKER)
+            states += [quiet._replace(drift=NO_DRIFT, heat=ZERO), quiet]
         bounds, rows = self.tile_map.col_bounds, int(self.tile_map.row_bounds[-1])
         first_tile = 0
         while first_tile < bounds.size - 1:
@@ -252,13 +200,13 @@ class CellArray:
                 last_tile += 1
             first, last = int(bounds[first_tile]), int(bounds[last_tile])
             for which, tables in enumerate(states):
-                effective, total = self._state(first_tile, last_tile, tables, largest)
+                effective, total = self._state(first_tile, last_tile, tables, readouts.full_scale)
                 if which:
-                    units = np.rint(np.abs(effective) * conductance.READOUT_UNIT).astype(np.int64)
+                    units = np.rint(np.abs(effective) * READOUT_UNIT).astype(np.int64)
                     sums = np.add.reduceat(units, self.tile_map.row_bounds[:-1], axis=1).T
-                    (before, after)[which - 1][:, first:last] = sums
+                    readouts[which][:, first:last] = sums
                 else:
-                    use(first, last, effective, total if with_total else total[:, :0])
+                    sink.keep(Block(first, last, effective, total if sink.needs_total else total[:, :0]))
             first_tile = last_tile
 
     def _state(self, first_tile: int, last_tile: int, tables: DeviceTables, largest: F32) -> tuple[F32, F32]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.aliases import F32, F64, U8
+from aimc_sim.chip.blocks import Block
 from aimc_sim.chip.fault_sites import MappedFaults
 from aimc_sim.chip.mapping import TileMap
 from aimc_sim.chip.periphery import Periphery
@@ -22,7 +23,7 @@ from aimc_sim.tiles.matrix import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix
 
 
 class ConvertedColumns:
-    """Takes the cells of one array, ``keep`` block by block, and makes the tiles of them.
+    """A sink of cells that makes tiles of them: `keep` takes an array's blocks, `finish` returns the tiles.
 
     part: which of the columns that hold a weight these are (slices; the two columns of a pair that is subtracted
     digitally; copies). polarity: 1 or -1 for one column of such a pair, 0 for both before one conversion. copy, lines,
@@ -52,10 +53,15 @@ class ConvertedColumns:
         self._around = Periphery(hardware, tile_map, ordinal, seed, part, copy, lines, mapped)
         self._pushed = np.zeros((bounds.size - 1, cols))
 
-    def keep(self, first: int, last: int, effective: F32, total: F32) -> None:
-        """Columns first … last-1: (G⁺ - G⁻)/span (n, K), and (G⁺ + G⁻)/g_max (n, K) if read noise or a polarity asks
-        for it. Both are changed unless there is a polarity."""
+    @property
+    def needs_total(self) -> bool:
+        """Read noise follows the sum of a pair, and one column of a pair is half of its sum and difference."""
+        return self._noise is not None or bool(self.polarity)
+
+    def keep(self, block: Block) -> None:
+        """Take some columns through the periphery onto the grid. Without a polarity the block's memory is changed."""
         bounds, device = self.tile_map.row_bounds, self.hardware.device
+        first, last, effective, total = block.first, block.last, block.effective, block.total
         if self.polarity:
             share = np.float32(device.g_max_us / (device.g_max_us - device.g_min_us))
             effective = (total * share + np.float32(self.polarity) * effective) * np.float32(0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -11,12 +12,15 @@ import numpy as np
 from aimc_sim.aliases import F32
 from aimc_sim.chip import compensation, mapping
 from aimc_sim.chip.array import CellArray, check_finite
+from aimc_sim.chip.blocks import Block, Each, Whole
 from aimc_sim.chip.columns import ConvertedColumns
+from aimc_sim.chip.fault_sites import mapped_faults
 from aimc_sim.chip.mapping import TileMap, tile_map
 from aimc_sim.chip.ranges import NO_RANGES, MatrixRange
+from aimc_sim.chip.repair import RepairedArray, repaired
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.kernels.conductance import Cells, DeviceTables, SiteKeys
+from aimc_sim.kernels.cells import Cells, DeviceTables, SiteKeys
 from aimc_sim.tiles.channel_transform import ChannelTransform
 from aimc_sim.tiles.matrix import TiledMatrix
 
@@ -61,7 +65,7 @@ class CellMatrix:
         return tile_map(self.w.shape[1], self.w.shape[0], self.hardware.tile)
 
     @cached_property
-    def _mapped(self) -> tuple[list[CellArray], F32 | None]:
+    def _mapped(self) -> tuple[list[CellArray | RepairedArray], F32 | None]:
         """The arrays that hold the matrix, and its scales where they are not each array's own."""
         cycles, age_s = self.hardware.age(self.t_s)
         with np.errstate(invalid="ignore"):  # what is not finite is refused below
@@ -71,17 +75,18 @@ class CellMatrix:
         names = None
         if self.first_output:
             names = np.arange(self.first_output, self.first_output + self.w.shape[0], dtype=np.uint32)
-        arrays = [
+        faults = mapped_faults(self.hardware, self.tile_map, self.name)
+        plain = [
             CellArray(
                 array, self.hardware, self.tile_map, self.seed, self.ordinal, self.epoch + cycles, age_s,
-                self.session, self.name, names=names,
+                self.session, self.name, faults, names,
             )
             for array in targets
         ]  # fmt: skip
-        return arrays, scales
+        return [repaired(array) for array in plain], scales
 
     @property
-    def arrays(self) -> list[CellArray]:
+    def arrays(self) -> list[CellArray | RepairedArray]:
         """The arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
         return self._mapped[0]
 
@@ -104,63 +109,47 @@ class CellMatrix:
     def effective_weights(self) -> F32:
         """(N, K) float32: every weight as its cells hold it now, relative to the weight that full scale stands for."""
         if len(self.arrays) > 1:
-            return self._combined(self.arrays, compensated=False, with_total=False)[0]
-        out = np.empty(self.w.shape, np.float32)
+            return self._combined(self.arrays, compensated=False, with_total=False).effective
+        array, whole = self.arrays[0], Whole(*self.w.shape, needs_total=False)
+        array.program_into(whole)
+        whole.effective *= np.float32(array.targets.significance)
+        return whole.effective
 
-        def keep(first: int, last: int, effective: F32, total: F32) -> None:
-            np.multiply(effective, np.float32(self.arrays[0].targets.significance), out=out[first:last])
-
-        self.arrays[0].visit(keep, with_total=False)
-        return out
-
-    def _combined(self, arrays: list[CellArray], *, compensated: bool, with_total: bool) -> tuple[F32, F32]:
-        """Weights (N, K) of arrays added with their significance, in full-scale weights, and (N, K or 0)
+    def _combined(
+        self, arrays: Sequence[CellArray | RepairedArray], *, compensated: bool, with_total: bool
+    ) -> Block:
+        """All columns of arrays added with their significance: effective in full-scale weights, total
         Σ significance²·(G⁺ + G⁻)/g_max, which read noise follows."""
         held = np.zeros(self.w.shape, np.float64)
         noise = np.zeros((self.w.shape[0], self.w.shape[1] if with_total else 0), np.float64)
         heights = np.diff(self.tile_map.row_bounds)
         for array in arrays:
-            effective, both = np.empty(held.shape, np.float32), np.empty(noise.shape, np.float32)
-
-            def keep(first: int, last: int, part: F32, total: F32) -> None:
-                effective[first:last], both[first:last] = part, total  # noqa: B023
-
-            _, alpha = array.visit(keep, with_total)
+            whole = Whole(*self.w.shape, needs_total=with_total)
+            alpha = array.program_into(whole).alpha
             factor = array.targets.significance * (alpha if compensated else np.ones_like(alpha)).astype(
                 np.float64
             )
             by_row = np.repeat(factor, heights, axis=0).T
-            held += effective * by_row
+            held += whole.effective * by_row
             if with_total:
-                noise += both * by_row**2
-        return held.astype(np.float32), noise.astype(np.float32)
+                noise += whole.total * by_row**2
+        return Block(0, self.w.shape[0], held.astype(np.float32), noise.astype(np.float32))
 
     def tiles(self) -> TiledMatrix:
         """The matrix as `execute.tile_matmul` reads it."""
-        return self._named(self._compensated()) if self.first_output else self._compensated()
+        policy = self.hardware.compensation
+        affine = policy is not None and policy.per == "affine"
+        tiles = compensation.affine_tiles(self) if affine else self.tiles_as_read()
+        return self._named(tiles) if self.first_output else tiles
 
     def _named(self, tiles: TiledMatrix) -> TiledMatrix:
         """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
         noise = tiles.noise and tiles.noise._replace(first_column=self.first_output)
         return replace(tiles, noise=noise, parts=tuple(self._named(part) for part in tiles.parts))
 
-    def _compensated(self) -> TiledMatrix:
-        policy = self.hardware.compensation
-        if policy is None or policy.per != "affine":
-            return self._tiles()
-        (cycles, age_s), quiet = self.hardware.age(self.t_s), compensation.reading_itself(self.hardware)
-        cycle, read_out_s = self.epoch + cycles, self.hardware.compensated_at(age_s)
-        now = replace(self, hardware=self.hardware.model_copy(update={"compensation": None}))._tiles()
-        later = replace(self, hardware=quiet, t_s=read_out_s, epoch=cycle)._tiles()
-        programmed = replace(
-            self, hardware=compensation.when_programmed(quiet), t_s=0.0, epoch=cycle
-        )._tiles()
-        x = compensation.calibration_vectors(policy.vectors or compensation.VECTORS, now, self.ordinal)
-        return compensation.affine(x, programmed, later, now, self.tile_map.col_bounds)
-
-    def _tiles(self) -> TiledMatrix:
-        """The same without an affine compensation."""
-        weights, noisy = self.hardware.weights, self.hardware.read_noise is not None
+    def tiles_as_read(self) -> TiledMatrix:
+        """The tiles without an affine compensation, which needs such tiles of three times."""
+        weights = self.hardware.weights
         arrays, scales = self._mapped
         parts: list[TiledMatrix] = []
         if weights.slices > 1 and (self.hardware.adc is None or weights.slice_sum == "analog"):
@@ -168,8 +157,7 @@ class CellMatrix:
             for copy in range(weights.copies or 1):
                 columns, first = self._columns(copy, copy), copy * weights.slices
                 slices = arrays[first : first + weights.slices]
-                held = self._combined(slices, compensated=True, with_total=noisy)
-                columns.keep(0, self.w.shape[0], *held)
+                columns.keep(self._combined(slices, compensated=True, with_total=columns.needs_total))
                 parts.append(columns.finish(scales.astype(np.float64)))
             return self._added(parts)
         apart = self.hardware.adc is not None and weights.subtract == "digital"
@@ -177,14 +165,9 @@ class CellMatrix:
             signs, slice_ = SIGNS if apart else WHOLE, array.targets.slice
             copy = slice_ // weights.slices
             kept = [self._columns(len(parts) + i, copy, sign, slice_) for i, sign in enumerate(signs)]
-
-            def keep(first: int, last: int, effective: F32, total: F32) -> None:
-                for columns in kept:  # noqa: B023
-                    columns.keep(first, last, effective, total)
-
-            largest, alpha = array.visit(keep, noisy or apart)
+            full_scale, alpha = array.program_into(Each(kept))
             factor = alpha.astype(np.float64) * array.targets.significance
-            gain = np.asarray((largest if scales is None else scales) * factor, np.float64)
+            gain = np.asarray((full_scale if scales is None else scales) * factor, np.float64)
             parts += [columns.finish(gain) for columns in kept]
         return self._added(parts)
 

@@ -11,22 +11,25 @@ the other, to the spare that serves each best, as long as that helps. The output
 exact cells a permutation changes nothing.
 
 Columns of a repaired array lie tile by tile, each tile's spares after its own; they are *called* as in the plain array,
-spare s of column tile c by N + c·spares + s, so that every column keeps its draws.
+spare s of column tile c by N + c·spares + s, so that every column keeps its draws. `RepairedArray` is a permutation
+around the array of cells, which knows nothing of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aimc_sim.aliases import F32, F64, I64, U32, Bools
+from aimc_sim.chip.array import CellArray
+from aimc_sim.chip.blocks import Block, Readouts, Scales, Sink, Whole
 from aimc_sim.chip.draws import dead_columns
 from aimc_sim.chip.fault_sites import MappedFaults
-from aimc_sim.chip.mapping import TileMap
+from aimc_sim.chip.mapping import Targets, TileMap
 from aimc_sim.hardware.imperfections import Faults, Repair
-from aimc_sim.kernels.conductance import DeviceTables, SiteKeys
+from aimc_sim.kernels.cells import Cells, DeviceTables, SiteKeys, column_max_reference
 from aimc_sim.kernels.stuck import moving_costs, stuck_states
 
 STAY = 1e-9  # of the largest cost: among equals a column stays where it is
@@ -40,10 +43,6 @@ class Layout:
     tile_map: TileMap
     names: U32
     home: I64
-
-    def of_lines(self, values: npt.NDArray[np.generic], site: I64) -> npt.NDArray[np.generic]:
-        """Values (row tiles, lines) by name, for outputs that lie at site (row tiles, N)."""
-        return np.asarray(np.take_along_axis(values, self.names[site].astype(np.int64), axis=1))
 
 
 def layout(plain: TileMap, spares: int) -> Layout:
@@ -123,7 +122,7 @@ def dead_lines(
     return dead if mapped is None else dead | mapped.dead_columns()
 
 
-def written(w: F32, site: I64, places: Layout) -> F32:
+def to_physical(w: F32, site: I64, places: Layout) -> F32:
     """The matrix (physical columns, K) that is programmed, 0 where a column is not used. w: (N, K)."""
     out = np.zeros((places.names.size, w.shape[1]), np.float32)
     rows = places.tile_map.row_bounds
@@ -132,10 +131,90 @@ def written(w: F32, site: I64, places: Layout) -> F32:
     return out
 
 
-def read_back(held: F32, site: I64, places: Layout) -> F32:
-    """The inverse of `written`: what the outputs' weights (N, K) are in physical columns held (M, K)."""
+def to_outputs(held: F32, site: I64, places: Layout) -> F32:
+    """The inverse of `to_physical`: what the outputs' weights (N, K) are in physical columns held (M, K)."""
     out = np.empty((site.shape[1], held.shape[1]), np.float32)
     rows = places.tile_map.row_bounds
     for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
         out[:, a:b] = held[site[t], a:b]
     return out
+
+
+@dataclass(frozen=True)
+class RepairedArray:
+    """An array whose outputs are written to other columns of their tiles, and put back in order digitally.
+
+    array: as it would be without repair. places: where columns and spares lie. site: (row tiles, N) the physical column
+    of each output.
+    """
+
+    array: CellArray
+    places: Layout
+    site: I64
+
+    @property
+    def targets(self) -> Targets:
+        """What the outputs are programmed to, in their order."""
+        return self.array.targets
+
+    @property
+    def faults(self) -> MappedFaults | None:
+        """What the fault map says of this matrix."""
+        return self.array.faults
+
+    @property
+    def tables(self) -> DeviceTables:
+        """The device now."""
+        return self.array.tables
+
+    @property
+    def lines(self) -> I64:
+        """(row tiles, N) what the column of each output is called."""
+        return self.places.names[self.site].astype(np.int64)
+
+    def sites(self, device: int = 0) -> SiteKeys:
+        """What the draws of one device a polarity are named by, without repair."""
+        return self.array.sites(device)
+
+    def reference(self, columns: int | None = None) -> Cells:
+        """The first device's cells by the readable formula, without repair."""
+        return self.array.reference(columns)
+
+    def device_cells(self, *arguments: Any) -> tuple[F32, F32]:
+        """`CellArray.device_cells`, without repair."""
+        return self.array.device_cells(*arguments)
+
+    def program_into(self, sink: Sink) -> Scales:
+        """Push the cells into a sink, in the order of the outputs; see `CellArray.program_into`."""
+        array, site = self.array, self.site
+        own, scale = array.targets.full_scale, None
+        if own is not None:
+            scale = np.ones((site.shape[0], self.places.names.size), np.float32)
+            np.put_along_axis(scale, site, own, axis=1)
+        w = to_physical(array.targets.w, site, self.places)
+        targets = array.targets._replace(w=w, full_scale=scale)
+        physical = replace(array, targets=targets, tile_map=self.places.tile_map, names=self.places.names)
+        held = Whole(*w.shape, needs_total=sink.needs_total)
+        readouts = physical.push(held)
+        total = to_outputs(held.total, site, self.places) if sink.needs_total else held.total[: site.shape[1]]
+        sink.keep(Block(0, site.shape[1], to_outputs(held.effective, site, self.places), total))
+        back = Readouts(*(np.take_along_axis(values, site, axis=1) for values in readouts))
+        return array.scales_of(back, array.tile_map)
+
+
+def repaired(array: CellArray) -> CellArray | RepairedArray:
+    """Move an array's columns away from known faults, as its hardware asks for; the array itself where nothing does."""
+    spec, faults = array.hardware.repair, array.hardware.faults
+    if spec is None or faults is None:
+        return array
+    plain = array.tile_map
+    places = layout(plain, spec.spare_columns)
+    bare = replace(array, tile_map=places.tile_map, names=places.names)
+    scale = array.targets.full_scale
+    if scale is None:
+        scale = column_max_reference(array.targets.w, plain.row_bounds)
+    dead = dead_lines(
+        faults, array.faults, plain.row_bounds.size - 1, places.names.size, array.ordinal, array.seed
+    )
+    site = plan(array.targets.w, scale, spec, places, plain, array.tables, bare.sites(), dead)
+    return RepairedArray(array, places, site)

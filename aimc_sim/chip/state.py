@@ -17,8 +17,8 @@ from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange, Ranges, ranges_id
 from aimc_sim.hardware import Hardware
 from aimc_sim.hardware.transform import chosen
+from aimc_sim.identity import canonical_json
 from aimc_sim.randomness import event_word, key_of
-from aimc_sim.spec import canonical_json
 from aimc_sim.tiles.channel_transform import ChannelTransform, derive
 from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.units import parse_duration

@@ -30,8 +30,7 @@ from aimc_sim.devices import Device, PowerDrift
 from aimc_sim.devices.thermal import BOLTZMANN_EV, KELVIN, Thermal
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware.imperfections import Temperature, Variation
-from aimc_sim.kernels import conductance
-from aimc_sim.kernels.conductance import DeviceTables
+from aimc_sim.kernels.cells import POWER_DRIFT, DeviceTables
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import Stream, key_of, site_word
 
@@ -88,11 +87,7 @@ def warmed(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: floa
     if at is None or device.thermal is None:
         return tables
     thermal, g_max = device.thermal, device.g_max_us
-    if (
-        isinstance(device.drift, PowerDrift)
-        and tables.drift == conductance.POWER_DRIFT
-        and thermal.attempt_time_s
-    ):
+    if isinstance(device.drift, PowerDrift) and tables.drift == POWER_DRIFT and thermal.attempt_time_s:
         t0 = relaxed_t0(device.drift.t0_s, thermal.attempt_time_s, at.program, at.storage)
         tables = tables._replace(log_time=np.float32(at.storage / at.read * math.log1p(age_s / t0)))
     heat = np.float32((1 / at.program - 1 / at.read) / BOLTZMANN_EV)

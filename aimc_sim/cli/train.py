@@ -65,8 +65,8 @@ def command(
             "sharding", got=sharding, why="there is no such one", do=nearest(sharding, ("none", "fsdp2"))
         )
 
+    from aimc_sim.finetuning.options import Options
     from aimc_sim.finetuning.run import run_training  # torch loads here, after the cheap checks
-    from aimc_sim.finetuning.trainer import Options
 
     with progress_bars(quiet=as_json) as report:
         outcome = run_training(

@@ -1,4 +1,4 @@
-"""A device: how a conductance is programmed, drifts and fluctuates, as data. Formulas: kernels/conductance.py."""
+"""A device: how a conductance is programmed, drifts and fluctuates, as data. Formulas: kernels/cells.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aimc_sim.aliases import F32
 from aimc_sim.devices.laws import ZERO, Law
 from aimc_sim.devices.thermal import Thermal, Verify
 from aimc_sim.errors import BadInput
-from aimc_sim.kernels import conductance as kernel
+from aimc_sim.kernels import cells as kernel
 from aimc_sim.kernels.laws import law_reference
 from aimc_sim.spec import Spec
 from aimc_sim.units import format_duration

@@ -17,8 +17,12 @@ from lm_eval.models.huggingface import HFLM
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.continuations import TOKENS, likelihoods, name_of
+from aimc_sim.evaluate.text import load_tokenizer
+from aimc_sim.programming import program
+from aimc_sim.torch_bridge.model import build_model, load_digital, mount
 from aimc_sim.torch_bridge.rows import sequence_names
 from aimc_sim.units import parse_duration
+from aimc_sim.weightfile import WeightFile
 
 if TYPE_CHECKING:
     import torch
@@ -49,11 +53,6 @@ class AimcLM(HFLM):  # type: ignore[misc]
         batch_size: int | str | None = 8,
         **rest: Any,
     ) -> None:
-        from aimc_sim.evaluate.text import load_tokenizer
-        from aimc_sim.programming import program
-        from aimc_sim.torch_bridge.model import build_model, load_digital, mount
-        from aimc_sim.weightfile import WeightFile
-
         for given in ("pretrained", "tokenizer", "backend"):
             if given in rest:
                 raise BadInput(given, got=rest[given], why="the weight file has it", do=f"leave out {given}")

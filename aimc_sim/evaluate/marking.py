@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from aimc_sim.spec import canonical_json
+from aimc_sim.identity import canonical_json
 
 Answer = tuple[float, bool] | str  # (log-probability, most likely) of a continuation, or a text
 # Where rows come from, and names for people: rows themselves count by content.

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import logging
-import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +18,9 @@ import numpy as np
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.marking import Answer, Marking, harness_version
-from aimc_sim.spec import canonical_json, nearest
+from aimc_sim.evaluate.task_manager import quiet, task_manager
+from aimc_sim.identity import canonical_json
+from aimc_sim.spec import nearest
 
 FEWSHOT_SEED = 1234  # the harness's own default
 OWN_TASKS = Path(__file__).with_name("afm_tasks")
@@ -246,7 +245,7 @@ def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> lis
     for where in (folder, OWN_TASKS if name.startswith("afm_") else None, None):
         if where is None and managers and managers[-1][1]:
             break
-        manager = _manager(None if where is None else str(where), None if rows is None else str(rows))
+        manager = task_manager(None if where is None else str(where), None if rows is None else str(rows))
         managers.append((manager, name in manager.task_index))
         if managers[-1][1]:
             break
@@ -280,30 +279,6 @@ def _reasons(name: str) -> Iterator[None]:
                 "the rows have, and process_docs returns the rows"
             )
         raise BadInput(f"task {name}", why=why, do=do) from error
-
-
-@lru_cache(maxsize=8)
-def _stock() -> Any:
-    """Every task of the harness by name: reading the files takes ten seconds."""
-    return _harness().tasks.TaskManager()
-
-
-def _manager(folder: str | None, rows: str | None) -> Any:
-    if folder is None:
-        return _stock()
-    metadata = None if rows is None else {"rows": rows}
-    return _harness().tasks.TaskManager(include_path=folder, include_defaults=False, metadata=metadata)
-
-
-def _harness() -> Any:
-    try:
-        import lm_eval
-        import lm_eval.tasks
-    except ModuleNotFoundError:
-        raise BadInput(
-            "tasks", why="lm-evaluation-harness is not installed", do="pip install 'aimc-sim[eval]'"
-        ) from None
-    return lm_eval
 
 
 def _check(task: Any, name: str) -> None:
@@ -389,19 +364,3 @@ def _meant(name: str, known: Collection[str]) -> str:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:199] + "…"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, the harness neither logs nor draws progress bars: what goes wrong comes as an error."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-        sys.stderr.flush()

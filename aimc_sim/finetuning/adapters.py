@@ -14,6 +14,7 @@ from aimc_sim.finetuning.recipe import Adapter
 from aimc_sim.kernels.normal import normals
 from aimc_sim.models.hf_folder import ADAPTER
 from aimc_sim.randomness import Stream, key_of, site_word
+from aimc_sim.torch_bridge.training.conversion import analog_layers
 
 INIT_PLANE = 2  # of stream TEXT: word 2 the number of the adapter, word 0 four of its entries
 
@@ -22,8 +23,6 @@ def add_adapter(model: Any, spec: Adapter, seed: int) -> None:
     """Freeze a converted model and put an adapter beside each analog layer, in place. B begins at 0, A at N(0, 1/K)."""
     peft = require("peft", "the recipe's adapter")
     from peft.tuners.lora.layer import Linear as LoraLinear
-
-    from aimc_sim.torch_bridge.training.conversion import analog_layers
 
     layers = analog_layers(model)
     model.requires_grad_(False)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from aimc_sim.calibrate import derive_ranges
+from aimc_sim.exporting import export
 from aimc_sim.finetuning.rows import TokenRows
 from aimc_sim.hardware import Hardware, LambdaRule
 from aimc_sim.models import Checkpoint
@@ -19,8 +21,6 @@ def calibrated_ranges(opened: Checkpoint, hardware: Hardware, rows: TokenRows) -
     """Ranges of every analog matrix on the first rows of the data, by name; None where lambda sets the full scale."""
     if hardware.adc is None or isinstance(hardware.adc.full_scale, LambdaRule):
         return None
-    from aimc_sim.calibrate import derive_ranges
-    from aimc_sim.exporting import export
 
     ids = np.stack([rows[i] for i in range(min(ROWS, len(rows)))])
     with tempfile.TemporaryDirectory(prefix="aimc-sim-train-") as folder:

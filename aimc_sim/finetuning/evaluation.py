@@ -16,6 +16,7 @@ from aimc_sim.evaluate.text import bos_of, context_limit, read_text, tokenise
 from aimc_sim.evaluate.windows import Windows, cut, default_batch, from_sequences
 from aimc_sim.finetuning.rows import TokenRows
 from aimc_sim.models import Checkpoint, load_tokenizer
+from aimc_sim.torch_bridge.training.mounted import mounted
 
 HELD_OUT_ROWS = 16
 
@@ -61,8 +62,6 @@ def held_out(rows: TokenRows) -> Windows:
 
 def noisy_loss(model: Any, windows: Windows, chips: int, *, first_seed: int = 0) -> NoisyLoss:
     """Score a converted model without noise, then mounted on ``chips`` chips with seeds from ``first_seed`` on."""
-    from aimc_sim.torch_bridge.training.mounted import mounted
-
     was_training = model.training
     model.eval()
     try:

@@ -14,7 +14,7 @@ from torch import nn
 
 from aimc_sim.errors import BadInput
 from aimc_sim.finetuning.shards import write_atomically
-from aimc_sim.models import Checkpoint, open_checkpoint, skeleton
+from aimc_sim.models import Checkpoint, generation_defaults, open_checkpoint, skeleton, smollm2_path
 from aimc_sim.models.families import without_code
 
 if TYPE_CHECKING:
@@ -57,8 +57,6 @@ def open_for_training(name: str | Path | Checkpoint) -> Checkpoint:
 
 def _opened(name: str | Path) -> Checkpoint:
     if str(name).lower() == "smollm2" and not Path(name).exists():
-        from aimc_sim.models import smollm2_path
-
         return open_checkpoint(smollm2_path())
     return open_checkpoint(name)
 
@@ -77,8 +75,6 @@ def load_plain(opened: Checkpoint, dtype: torch.dtype = torch.float32) -> PreTra
         raise BadInput("checkpoint", got=still[0], why="it holds no such tensor", do="download it again")
     model.to(dtype)
     if opened.generation_config:
-        from aimc_sim.models import generation_defaults
-
         model.generation_config = generation_defaults(opened.generation_config)
     return model
 

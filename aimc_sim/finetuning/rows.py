@@ -13,9 +13,9 @@ import numpy.typing as npt
 from aimc_sim.errors import BadInput
 from aimc_sim.finetuning.data_plan import Tokens
 from aimc_sim.finetuning.shards import read_index, read_shard, shard_path
+from aimc_sim.identity import canonical_json
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import Stream, key_of, site_word
-from aimc_sim.spec import canonical_json
 
 if TYPE_CHECKING:
     import torch

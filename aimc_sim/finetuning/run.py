@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import context_limit
 from aimc_sim.finetuning.evaluation import windows_of_text
 from aimc_sim.finetuning.models import ANALOG_JSON, checkpoint_id, open_for_training
+from aimc_sim.finetuning.options import Options, Outcome
 from aimc_sim.finetuning.recipe import Recipe
 from aimc_sim.finetuning.rows import TokenRows
 from aimc_sim.finetuning.settings import Run
-from aimc_sim.finetuning.trainer import STATES, Options, Outcome, Progress, Trainer
+from aimc_sim.finetuning.trainer import STATES, Trainer
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import Checkpoint
 

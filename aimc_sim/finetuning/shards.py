@@ -22,7 +22,8 @@ import numpy as np
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.finetuning.data_plan import SamplePlan, TextPlan, Tokens
-from aimc_sim.spec import Spec, canonical_json
+from aimc_sim.identity import canonical_json
+from aimc_sim.spec import Spec
 
 INDEX = "tokens.json"
 FORMAT, SCHEMA = "aimc-sim tokens", 1

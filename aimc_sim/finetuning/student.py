@@ -9,9 +9,15 @@ from typing import Any
 
 import torch
 
+from aimc_sim.finetuning.adapters import add_adapter, save_adapter
 from aimc_sim.finetuning.models import load_plain, save_folder
 from aimc_sim.finetuning.settings import Run, chip_of
 from aimc_sim.models import Checkpoint
+from aimc_sim.torch_bridge.training.clipping import clip_weights
+from aimc_sim.torch_bridge.training.conversion import convert, learned_ranges, restore
+from aimc_sim.torch_bridge.training.mounted import round_weights
+from aimc_sim.torch_bridge.training.ranges import initialise_ranges
+from aimc_sim.torch_bridge.training.steps import set_step
 
 # On a CPU the backward pass of torch's fused attention takes 2.4 times as long as plain products on rows of 128 tokens,
 # and half as long on rows of 512 (torch 2.13, heads of 8).
@@ -27,9 +33,6 @@ def build_student(
     ranges: calibrated full scales for hardware that does not use lambda's rule. forwards: of one step, whose gradients
     add up: each has its share of the ranges' decay.
     """
-    from aimc_sim.torch_bridge.training.clipping import clip_weights
-    from aimc_sim.torch_bridge.training.conversion import convert
-
     recipe = run.recipe
     model = load_plain(opened).to(device)
     training = recipe.training.model_copy(update={"range_decay": recipe.training.range_decay / forwards})
@@ -37,8 +40,6 @@ def build_student(
     if device.type == "cpu" and recipe.length <= SHORT_ROWS:
         model.set_attn_implementation("eager")
     if recipe.adapter is not None:
-        from aimc_sim.finetuning.adapters import add_adapter
-
         add_adapter(model, recipe.adapter, run.seed)
     if recipe.training.clip_sigma is not None:
         clip_weights(model)
@@ -50,9 +51,6 @@ def begin_ranges(model: Any, batches: Iterable[torch.Tensor], seed: int) -> None
 
     Each forward has noise of its own, named from the last event downwards: training counts upwards from 1.
     """
-    from aimc_sim.torch_bridge.training.ranges import initialise_ranges
-    from aimc_sim.torch_bridge.training.steps import set_step
-
     events = itertools.count(LAST_EVENT, -1)
 
     def forward(module: Any, ids: torch.Tensor) -> None:
@@ -77,10 +75,6 @@ def save_trained(
     on their steps where the recipe has weight_bits. hardware.toml: the chip with the converters that the recipe trained
     with. With an adapter the base is written as it was, and the adapter in a folder of its own, as peft writes it.
     """
-    from aimc_sim.torch_bridge.training.clipping import clip_weights
-    from aimc_sim.torch_bridge.training.conversion import convert, learned_ranges, restore
-    from aimc_sim.torch_bridge.training.mounted import round_weights
-
     recipe, chip = run.recipe, chip_of(run.recipe, run.hardware)
     plain = convert(load_plain(opened), chip, recipe.training, ranges=ranges)
     if recipe.adapter is None:
@@ -90,8 +84,6 @@ def save_trained(
         round_weights(plain)
         source = plain
     else:
-        from aimc_sim.finetuning.adapters import save_adapter
-
         save_adapter(folder, trained)
         source = trained
     found = {

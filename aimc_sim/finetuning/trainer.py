@@ -11,7 +11,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from aimc_sim.finetuning.evaluation import HELD_OUT_ROWS, NoisyLoss, held_out, n
 from aimc_sim.finetuning.interruption import held_interrupts
 from aimc_sim.finetuning.logs import Log, plot_losses
 from aimc_sim.finetuning.losses import cross_entropy, distillation, distillation_top_k
+from aimc_sim.finetuning.options import Options, Outcome
 from aimc_sim.finetuning.rows import TokenRows
 from aimc_sim.finetuning.schedule import learning_rate_factor
 from aimc_sim.finetuning.settings import Run, chip_of
@@ -35,41 +35,13 @@ from aimc_sim.finetuning.state import State, check_run, gather_weights, load_sta
 from aimc_sim.finetuning.student import begin_ranges, build_student, save_trained
 from aimc_sim.finetuning.teacher import CachedTeacher
 from aimc_sim.models import Checkpoint
+from aimc_sim.torch_bridge.training.clipping import attach_clipping, clip_weights
+from aimc_sim.torch_bridge.training.steps import parameter_groups, set_step, shard
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 STATES = "checkpoints"
-
-
-@dataclass
-class Options:
-    """What does not decide numbers, beside the last bit: how often things are written, and how memory is used.
-
-    micro: rows of one forward of one process; None: all of a step's at once. sharding: "none" (DDP where there are
-    several processes) or "fsdp2". stop_after: leave after so many steps, as if interrupted.
-    """
-
-    log_every: int = 10
-    save_every: int = 0
-    micro: int | None = None
-    sharding: str = "none"
-    compile: bool = False
-    gradient_checkpointing: bool = False
-    tensorboard: bool = True
-    stop_after: int | None = None
-    teacher_cache: Path | None = None
-
-
-@dataclass
-class Outcome:
-    """What a run leaves behind: its folder, the last evaluation, and the losses of the steps that this call made."""
-
-    folder: Path
-    last: NoisyLoss | None
-    losses: list[float] = field(default_factory=list)
-    finished: bool = True
-    speaks: bool = True  # whether this is the process that says so
 
 
 class Trainer:
@@ -184,8 +156,6 @@ class Trainer:
 
     def _step(self, step: int) -> tuple[float, float]:
         """One update → (loss in nats per token, gradient norm before clipping), both over all processes."""
-        from aimc_sim.torch_bridge.training.steps import set_step
-
         factor = learning_rate_factor(step, self.run.steps, self.recipe.optimizer)
         for group, base in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = base * factor
@@ -242,9 +212,6 @@ class Trainer:
     # -- building ---------------------------------------------------------------------------------------------
 
     def _build(self, *, fresh: bool) -> None:
-        from aimc_sim.torch_bridge.training.clipping import attach_clipping
-        from aimc_sim.torch_bridge.training.steps import parameter_groups
-
         recipe = self.recipe
         self.hardware = chip_of(recipe, self.run.hardware)
         self._ranges = calibrated_ranges(self.opened, self.hardware, self.rows)
@@ -256,8 +223,6 @@ class Trainer:
         self._inner: Any = model
         self.model: Any = model
         if self.options.sharding == "fsdp2":
-            from aimc_sim.torch_bridge.training.steps import shard
-
             self.model = shard(model, layers=_decoder_layers(model))
         groups = parameter_groups(model, weight_decay=recipe.optimizer.weight_decay)
         scales = (1.0, recipe.optimizer.range_rate)
@@ -375,7 +340,6 @@ class Trainer:
         """Loss on the text, by the first process; None with sharded weights, which no process has whole."""
         if self.options.sharding == "fsdp2":
             return None
-        from aimc_sim.torch_bridge.training.clipping import clip_weights
 
         self.accelerator.wait_for_everyone()
         found = None

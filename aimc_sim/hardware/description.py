@@ -16,7 +16,8 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware.conflicts import conflicts
 from aimc_sim.hardware.fault_map import load as load_fault_map
 from aimc_sim.hardware.tables import Tables
-from aimc_sim.spec import content_id, merge, nearest, read_toml, write_toml
+from aimc_sim.identity import content_id
+from aimc_sim.spec import merge, nearest, read_toml, write_toml
 
 _PRESETS = Path(__file__).parent / "presets"
 TAGGED = (

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from aimc_sim.sizing.cost.activity import Activity, measure_activity
 from aimc_sim.sizing.cost.adc import adc_survey, enob_of, zigzag_adc, zigzag_dac
-from aimc_sim.sizing.cost.analog import Cost, evaluate, peak
+from aimc_sim.sizing.cost.analog import Cost, evaluate
 from aimc_sim.sizing.cost.designs import Designs
 from aimc_sim.sizing.cost.dies import place, replicate
 from aimc_sim.sizing.cost.document import Sizing, size
+from aimc_sim.sizing.cost.merit import peak
 from aimc_sim.sizing.cost.profile import Constant, Profile, profile_for, profile_names
 from aimc_sim.sizing.cost.silicon import neurram_time_us, neurram_tops, zigzag_macro
 from aimc_sim.sizing.cost.tiles import conversions_per_mac, tiles

@@ -16,10 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.aliases import F32, F64
+from aimc_sim.calibrate import cache
+from aimc_sim.calibrate.moments import keep_last_position
+from aimc_sim.calibrate.ranges import RangeFinder, needs_text, ranges_for
+from aimc_sim.chip import Chip
 from aimc_sim.chip.ranges import MatrixRange, Ranges, needs_ranges
+from aimc_sim.evaluate.metrics import score
+from aimc_sim.evaluate.text import windows_of_file
 from aimc_sim.evaluate.windows import Windows
-from aimc_sim.hardware import Hardware
+from aimc_sim.execute import tile_matmul
+from aimc_sim.hardware import Hardware, LambdaRule
+from aimc_sim.programming import program
+from aimc_sim.randomness import row_ids
+from aimc_sim.torch_bridge.model import build_model, load_digital, mount
 from aimc_sim.weightfile import WeightFile
+from aimc_sim.weightfile.analog import analog_matrices
 
 PROBED = 64  # tokens that products are compared on, spread evenly over the calibration text
 OnStep = Callable[[int, int], None]
@@ -48,10 +59,6 @@ def product_noise(
     derives are kept in the user's cache folder, where every other command finds them. on_step(done, total) counts
     matrices. Raises BadInput for a file without calibration text.
     """
-    from aimc_sim.chip import Chip
-    from aimc_sim.execute import tile_matmul
-    from aimc_sim.randomness import row_ids
-    from aimc_sim.weightfile.analog import analog_matrices
 
     text = weight_file.calibration.token_ids
     ranges = {label: _Ranges(weight_file, hardware) for label, hardware in designs.items()}
@@ -96,9 +103,6 @@ class _Ranges:
     """Converter ranges of one design: from the cache, or derived matrix by matrix as the model runs."""
 
     def __init__(self, weight_file: WeightFile, hardware: Hardware) -> None:
-        from aimc_sim.calibrate import cache, ranges
-        from aimc_sim.hardware import LambdaRule
-
         self._known: Ranges | None = None
         self._needed = needs_ranges(hardware)
         if not self._needed:
@@ -110,10 +114,10 @@ class _Ranges:
             return
         rule = None if hardware.adc is None else hardware.adc.full_scale
         if isinstance(rule, LambdaRule) and rule.derive == "model":  # needs every matrix before the first
-            self._known = ranges.ranges_for(weight_file, hardware)
+            self._known = ranges_for(weight_file, hardware)
             return
-        self._text = ranges.needs_text(hardware)
-        self._finder = ranges.RangeFinder(weight_file, hardware, None)
+        self._text = needs_text(hardware)
+        self._finder = RangeFinder(weight_file, hardware, None)
 
     def of(self, name: str, x: F32) -> MatrixRange:
         """The ranges of a matrix whose inputs on the whole text are x (tokens, K)."""
@@ -126,8 +130,6 @@ class _Ranges:
 
     def keep(self) -> None:
         """Write what was derived into the cache."""
-        from aimc_sim.calibrate import cache
-
         if self._needed and self._known is None:
             cache.write(self._path, self._finder.ranges)
 
@@ -140,9 +142,6 @@ def _watch(
 ) -> None:
     """see(name, inputs (tokens, K)) for every product of one pass of the digital model, once each."""
     import torch
-
-    from aimc_sim.calibrate.moments import keep_last_position
-    from aimc_sim.torch_bridge.model import load_digital
 
     def hook(name: str) -> Callable[[Any, Any], None]:
         return lambda module, args: see(name, args[0].detach().reshape(-1, args[0].shape[-1]).float().numpy())
@@ -166,8 +165,6 @@ class Text:
     def windows(self, weight_file: WeightFile) -> Windows:
         """The windows; the first token of each is context only."""
         if self.path is not None:
-            from aimc_sim.evaluate.text import windows_of_file
-
             return windows_of_file(weight_file, self.path, self.context, self.tokens)
         rows, left = [], self.tokens
         for row in weight_file.calibration.token_ids:
@@ -188,16 +185,10 @@ class LossBench:
 
     def digital(self) -> F64:
         """(windows,) summed negative log-likelihood of the digital model, nats."""
-        from aimc_sim.torch_bridge.model import load_digital
-
         return self._score(load_digital(self._weights), self.windows)
 
     def chip(self, hardware: Hardware, seed: int, time_s: float, windows: int | None = None) -> F64:
         """(windows,) the same of one chip, on the first ``windows`` windows."""
-        from aimc_sim.programming import program
-        from aimc_sim.torch_bridge.model import build_model, mount
-        from aimc_sim.weightfile.analog import analog_matrices
-
         names = tuple(matrix.name for matrix in analog_matrices(self._weights, hardware))
         if self._model is None or self._model[0] != names:
             self._model = None
@@ -206,6 +197,4 @@ class LossBench:
         return self._score(self._model[1], Windows(self.windows.rows[:windows]))
 
     def _score(self, model: Any, windows: Windows) -> F64:
-        from aimc_sim.evaluate.metrics import score
-
         return score(model, windows, self._batch).nll

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aimc_sim.errors import BadInput
-from aimc_sim.spec import canonical_json
+from aimc_sim.identity import canonical_json
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS plan (id TEXT PRIMARY KEY, json TEXT NOT NULL)",

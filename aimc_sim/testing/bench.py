@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from aimc_sim.aliases import F32, F64
 from aimc_sim.devices import AdditiveDrift, Device, PowerDrift
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels.philox import philox4x32
@@ -25,7 +26,7 @@ from aimc_sim.testing.declared import (
     law_value,
     normal_residual,
 )
-from aimc_sim.testing.samplers import F32, F64, ProgrammedCells, Sampler, coordinates, values_of
+from aimc_sim.testing.samplers import ProgrammedCells, Sampler, coordinates, values_of
 
 LEVELS = (0.0, 0.02, 0.06, 0.2, 0.45, 1.0)  # of the way from g_min to g_max
 FLOAT_STEP = 2.0**-23  # of a float32 in 1 … 2

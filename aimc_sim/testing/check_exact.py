@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from aimc_sim.aliases import F64
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.devices import Device
 from aimc_sim.hardware import Compensation, Hardware, Tile
 from aimc_sim.testing.bench import Bench
-from aimc_sim.testing.declared import F64
 from aimc_sim.testing.report import Findings
 from aimc_sim.testing.samplers import DeviceSampler, ProgrammedCells
 

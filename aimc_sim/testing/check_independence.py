@@ -8,9 +8,9 @@ import math
 import numpy as np
 from scipy import special
 
+from aimc_sim.aliases import F64
 from aimc_sim.testing.assertions import assert_variance
 from aimc_sim.testing.bench import STREAMS, Bench
-from aimc_sim.testing.declared import F64
 from aimc_sim.testing.lags import assert_uncorrelated_at_all_lags
 from aimc_sim.testing.report import Findings
 from aimc_sim.testing.samplers import ProgrammedCells, coordinates

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from aimc_sim.aliases import F64
 from aimc_sim.testing.assertions import (
     assert_binomial,
     assert_distribution,
@@ -13,7 +14,6 @@ from aimc_sim.testing.assertions import (
     assert_variance,
 )
 from aimc_sim.testing.bench import Bench, Level
-from aimc_sim.testing.declared import F64
 from aimc_sim.testing.report import Findings
 
 FAR_TAIL = 40  # cells that lie beyond the far tail; that none does has probability 1e-17

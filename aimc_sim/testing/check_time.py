@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
+from aimc_sim.aliases import F64
 from aimc_sim.devices import AdditiveDrift, PowerDrift
 from aimc_sim.testing.assertions import assert_distribution, assert_mean_normal, assert_variance
 from aimc_sim.testing.bench import FLOAT_STEP, RESOLVED, Bench, resolved
 from aimc_sim.testing.check_programming import check_range
-from aimc_sim.testing.declared import CLAMP, F64
+from aimc_sim.testing.declared import CLAMP
 from aimc_sim.testing.report import Findings
 from aimc_sim.testing.samplers import ProgrammedCells
 

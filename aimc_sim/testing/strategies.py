@@ -29,6 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from aimc_sim import devices as library
+from aimc_sim.aliases import F32
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange
@@ -38,7 +39,6 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, StaticRange
 from aimc_sim.hardware.converters import OF_MODE
 from aimc_sim.spec import Spec
-from aimc_sim.testing.samplers import F32
 from aimc_sim.tiles.matrix import TiledMatrix
 
 SMALLEST, LARGEST = 1e-6, 1e3  # of numbers that a spec leaves unbounded

@@ -15,6 +15,7 @@ from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import Stream, key_of, site_word
+from aimc_sim.torch_bridge.kv_cache import forward_cached
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,8 +115,6 @@ def _steps(
     top_k: int | None,
 ) -> Iterator[npt.NDArray[np.int32]]:
     import torch
-
-    from aimc_sim.torch_bridge.kv_cache import forward_cached
 
     column, cache = torch.from_numpy(begin.astype(np.int64)), None
     for position in range(1, length):

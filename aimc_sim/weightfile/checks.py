@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.hardware import Hardware
 
 if TYPE_CHECKING:
     from aimc_sim.hardware import Hardware
@@ -34,7 +35,6 @@ def embedded_hardware(data: bytes) -> Hardware:
         import tomllib
     else:
         import tomli as tomllib
-    from aimc_sim.hardware import Hardware
 
     what, do = "documents/hardware.toml", "export the file again, or pass another hardware"
     try:

@@ -13,9 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from aimc_sim.kernels import conductance as c
+from aimc_sim.kernels import cells as c
 from aimc_sim.kernels import laws
-from aimc_sim.kernels.conductance import DeviceTables, SiteKeys
+from aimc_sim.kernels.cells import DeviceTables, SiteKeys
 from aimc_sim.kernels.triton._launch import LANES, OPTIONS, ROWS_PER_UNIT, require, row_bounds, words
 from aimc_sim.kernels.triton.elementary import clamp, exp, log, rint
 from aimc_sim.kernels.triton.laws import X_FLOOR, evaluate_law

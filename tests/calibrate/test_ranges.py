@@ -331,7 +331,7 @@ def test_a_chip_is_programmed_with_any_rule(rule: str, per: str, file: WeightFil
 
 
 def test_worst_cases_need_no_text(file: WeightFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aimc_sim.calibrate._forward", lambda *_: pytest.fail("the text was read"))
+    monkeypatch.setattr("aimc_sim.calibrate.ranges._forward", lambda *_: pytest.fail("the text was read"))
     assert not calibrate.needs_text(chip_of("worst_case"))
     assert set(calibrate.derive_ranges(file, chip_of("worst_case"))) == {m.name for m in file.matrices}
     static = chip_of("worst_case", range="max")

@@ -13,8 +13,6 @@ from aimc_sim.chip import compensation
 from aimc_sim.chip.mapping import TileMap
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference, tile_outputs
-from aimc_sim.kernels.normal import normals
-from aimc_sim.randomness import key_of
 from aimc_sim.testing import (
     AlphaLedger,
     assert_bits,
@@ -22,16 +20,11 @@ from aimc_sim.testing import (
     assert_uncorrelated,
     assert_variance,
 )
+from helpers import gaussian
 
 ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
 OFF = {**ADC, "errors": {"offset_sigma_lsb": 3.0}}
 AFFINE = {"per": "affine"}
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 W, X = gaussian((70, 200), 1), gaussian((64, 200), 2)

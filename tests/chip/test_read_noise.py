@@ -12,10 +12,9 @@ from aimc_sim import BadInput, Hardware, WeightFile
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.kernels import parallel
-from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.read_noise import to_steps_reference
 from aimc_sim.kernels.reads import SQUARE, noise_weights_reference
-from aimc_sim.randomness import key_of, row_ids
+from aimc_sim.randomness import row_ids
 from aimc_sim.testing import (
     AlphaLedger,
     assert_bits,
@@ -26,15 +25,10 @@ from aimc_sim.testing import (
 from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.torch_bridge import load_model, sequence_names
 from aimc_sim.torch_bridge.kv_cache import forward_cached
+from helpers import gaussian
 
 SIGMA = 0.05
 LAMBDA = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 def matrix(w: np.ndarray, rows: int | None = None, adc: object = False, sigma: float = SIGMA) -> CellMatrix:

@@ -15,21 +15,15 @@ from aimc_sim.chip import repair
 from aimc_sim.chip.draws import adc_lines, dead_columns
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
-from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.kernels.stuck import stuck_states
 from aimc_sim.randomness import key_of, row_ids
 from aimc_sim.testing import assert_bits
+from helpers import gaussian
 
 ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
 FAULTS = {"stuck_low_rate": 0.01, "stuck_high_rate": 0.004, "dead_column_rate": 0.01}
 SPARES = {"spare_columns": 3, "remap": "assign"}
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 W, X = gaussian((70, 100), 1), gaussian((9, 100), 2)
@@ -81,10 +75,10 @@ def test_costs_are_the_errors_of_ideal_cells(spec: dict[str, Any]) -> None:
     for name, m in (("fixed", fixed), ("plain", plain)):
         full = np.repeat(m.cells().column_max.T, np.diff(m.tile_map.row_bounds), axis=1)
         error[name] = float(np.square((m.effective_weights() * full - W).astype(np.float64)).sum())
-    found = fixed.arrays[0].repaired
-    assert found is not None
-    places, site = found
-    array = replace(fixed.arrays[0], tile_map=places.tile_map, plain=fixed.tile_map, names=places.names)
+    moved = fixed.arrays[0]
+    assert isinstance(moved, repair.RepairedArray)
+    places, site = moved.places, moved.site
+    array = replace(moved.array, tile_map=places.tile_map, names=places.names)
     states = np.empty((2, places.names.size, 100), np.int8)
     stuck_states(array.tables, array.sites(), 0, places.names.size, 100, states)
     cost, rows = 0.0, fixed.tile_map.row_bounds
@@ -125,9 +119,9 @@ def test_without_faults_nothing_moves(spec: dict[str, Any]) -> None:
 def test_a_moved_weight_takes_the_draws_of_its_new_site() -> None:
     """Against a plain chip with the columns exchanged by hand; spares are the last columns of a wider matrix."""
     m = matrix("pcm-hermes-2", faults=FAULTS, repair=SPARES)
-    found = m.arrays[0].repaired
-    assert found is not None
-    places, site = found
+    moved = m.arrays[0]
+    assert isinstance(moved, repair.RepairedArray)
+    places, site = moved.places, moved.site
     assert (site != places.home).any()
     effective, names = m.effective_weights(), places.names[site].astype(np.int64)
     wide = np.zeros((70 + 3 * 3, 100), np.float32)

@@ -17,8 +17,7 @@ from aimc_sim.chip.temperature import die_draws, kelvins, supply_factor
 from aimc_sim.devices import PowerDrift
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware.imperfections import Temperature, Variation
-from aimc_sim.kernels.normal import normals
-from aimc_sim.randomness import key_of, row_ids
+from aimc_sim.randomness import row_ids
 from aimc_sim.testing import (
     AlphaLedger,
     assert_bits,
@@ -27,17 +26,12 @@ from aimc_sim.testing import (
     assert_variance,
     must_reject,
 )
+from helpers import gaussian
 
 PER_EV = constants.e / constants.k  # kelvin
 QUIET = {"base": "pcm-hermes-2", "programming": False, "flicker": False}
 ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
 CHIPS = 4000
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 W, X = gaussian((70, 100), 1), gaussian((9, 100), 2)

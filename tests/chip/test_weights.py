@@ -14,7 +14,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.hardware.cells import Weights
-from aimc_sim.kernels import conductance
+from aimc_sim.kernels.cells import effective_weights_reference
 from aimc_sim.kernels.grid_scale import grid_step_reference, grid_steps
 from aimc_sim.testing import AlphaLedger, assert_uncorrelated
 
@@ -127,7 +127,7 @@ def test_slices_and_devices_draw_independently(ledger: AlphaLedger) -> None:
     noise = []
     for array in arrays_:
         for device in (0, 1):
-            held = conductance.effective_weights_reference(
+            held = effective_weights_reference(
                 flat,
                 array.tile_map.row_bounds,
                 array.tables,
@@ -184,7 +184,7 @@ def test_two_devices_are_the_mean_of_their_cells() -> None:
     h = hardware("pcm-hermes-1", weights={"devices": 2})
     array = CellMatrix(W, h, 5, 3600.0).arrays[0]
     one, other = (
-        conductance.effective_weights_reference(
+        effective_weights_reference(
             array.targets.w,
             array.tile_map.row_bounds,
             array.tables,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aimc_sim import BadInput, Hardware, devices
+from aimc_sim.chip.blocks import Whole
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.devices import Device
 
@@ -71,7 +72,7 @@ def test_what_ages_by_a_table_is_compensated_too(tmp_path: Path) -> None:
     w = np.linspace(-1, 1, 400, dtype=np.float32).reshape(4, 100)
     for compensation, gain in (({}, 1.25), (False, 1.0)):
         m = CellMatrix(w, Hardware.load({"device": table, "compensation": compensation}), 0, t_s=3600.0)
-        alpha = m.arrays[0].visit(lambda first, last, effective, total: None, False)[1]
+        alpha = m.arrays[0].program_into(Whole(*m.w.shape, needs_total=False)).alpha
         np.testing.assert_allclose(alpha, gain, rtol=1e-5)
         np.testing.assert_allclose(
             m.effective_weights(), 0.8 * w / np.abs(w).max(1, keepdims=True), rtol=1e-5, atol=1e-7

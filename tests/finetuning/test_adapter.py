@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from aimc_sim.cli.app import app
+from aimc_sim.finetuning.options import Options
 from aimc_sim.finetuning.recipe import Recipe
 from aimc_sim.finetuning.run import run_training
 from aimc_sim.finetuning.shards import sample_shards
-from aimc_sim.finetuning.trainer import Options
 
 CHIP = {"name": "cells", "device": "pcm-afm"}
 

@@ -15,65 +15,9 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.finetuning.evaluation import NoisyLoss
-from aimc_sim.finetuning.logs import Log, read_log
+from aimc_sim.finetuning.logs import read_log
 from aimc_sim.finetuning.recipe import Recipe
-from aimc_sim.finetuning.run import run_training
-from aimc_sim.finetuning.shards import sample_shards
-from aimc_sim.finetuning.trainer import Options, Outcome
-
-CHIP = {
-    "name": "small chip",
-    "device": "pcm-afm",
-    "dac": {"bits": 8, "range": {"method": "std", "kappa": 8.0, "per": "matrix"}},
-    "adc": {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 4.0}},
-}
-SMALL = {"base": "afm-small", "sequences": 4, "length": 16, "training": {"range_forwards": 2}}
-STEP = 64  # tokens
-
-
-def recipe(**changes: Any) -> Recipe:
-    training = {**SMALL["training"], **changes.pop("training", {})}  # type: ignore[dict-item]
-    return Recipe.load({**SMALL, **changes, "training": training})
-
-
-@pytest.fixture(scope="module")
-def data(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from aimc_sim.finetuning.models import load_plain, open_for_training
-    from aimc_sim.finetuning.sampler import plan_for
-
-    model = load_plain(open_for_training(tiny_checkpoint)).eval()
-    folder = tmp_path_factory.mktemp("data")
-    sample_shards(model, folder, plan_for(model, length=16, sequences=24, batch=24), 2)
-    return folder
-
-
-@pytest.fixture
-def train(tiny_checkpoint: Path, data: Path) -> Any:
-    def go(output: Path, chosen: Recipe, steps: int, **more: Any) -> Outcome:
-        options = Options(log_every=1, tensorboard=False, **more.pop("options", {}))
-        return run_training(
-            tiny_checkpoint, output, recipe=chosen, hardware=more.pop("hardware", CHIP), data=more.pop("data", data),
-            tokens=steps * STEP, chips=more.pop("chips", 1), options=options, **more,
-        )  # fmt: skip
-
-    return go
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(folder / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight steps of the small recipe, averaged."""
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    run_training(
-        tiny_checkpoint, folder, recipe=recipe(average=0.9), hardware=CHIP, data=data, tokens=8 * STEP,
-        chips=2, evaluate_every=4, options=Options(log_every=1, tensorboard=False),
-    )  # fmt: skip
-    return folder
+from helpers.runs import STEP, recipe, tensors
 
 
 def test_a_run_that_goes_on_is_the_run_to_the_last_bit(train: Any, trained: Path, tmp_path: Path) -> None:
@@ -198,21 +142,6 @@ def test_the_export_holds_the_learned_ranges(trained: Path, tmp_path: Path) -> N
     assert torch.isfinite(logits).all()
 
 
-def test_a_folder_keeps_one_run(train: Any, tmp_path: Path) -> None:
-    train(tmp_path, recipe(), 2)
-    with pytest.raises(BadInput, match=r"another checkpoint, .* seed, precision or evaluation"):
-        train(tmp_path, recipe(training={"gamma": 0.05}), 2)
-    again = train(tmp_path, recipe(), 2)
-    assert again.losses == [], "a finished run has nothing left to do"
-
-
-def test_a_folder_with_a_model_of_its_own_is_left_alone(train: Any, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(BadInput, match="did not write"):
-        train(tmp_path, recipe(), 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-
-
 def test_without_noise_and_converters_there_is_nothing_to_learn(train: Any, tmp_path: Path) -> None:
     bare = recipe(
         converters="none", training={"noise": None, "clip_sigma": None}, optimizer={"weight_decay": 0.0}
@@ -298,7 +227,8 @@ def test_ranges_begin_row_by_row_under_noise_of_their_own(
         seen.append((step, 0))
         real(model, step, seed=seed)
 
-    monkeypatch.setattr("aimc_sim.torch_bridge.set_step", spy)
+    for caller in ("student", "trainer"):
+        monkeypatch.setattr(f"aimc_sim.finetuning.{caller}.set_step", spy)
     said: list[tuple[str, int, int]] = []
     train(tmp_path, recipe(training={"range_forwards": 3}), 2, progress=lambda *words: said.append(words))
     steps = [step for step, _ in seen]
@@ -356,61 +286,6 @@ def test_only_the_ranges(train: Any, tmp_path: Path, tiny_checkpoint: Path) -> N
     assert all(torch.equal(value, tensors(tmp_path)[name]) for name, value in before.items())
 
 
-def test_rows_that_are_too_short_are_refused(train: Any, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="rows of 16 tokens"):
-        train(tmp_path, recipe(length=32), 1)
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    from aimc_sim.finetuning.models import require
-
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(BadInput, match=r"aimc-sim\[train\]"):
-        require("peft", "the recipe's adapter")
-
-
-def test_only_the_ranges_can_be_asked_for_again(train: Any, tmp_path: Path) -> None:
-    """Such a run leaves no checkpoint; the same command gives the same folder, another one is refused."""
-    ranged = {"base": "range-only", "sequences": 4, "length": 16, "training": {"range_forwards": 1}}
-    train(tmp_path, Recipe.load(ranged), 1)
-    before = (tmp_path / "analog.json").read_bytes()
-    train(tmp_path, Recipe.load(ranged), 1)
-    assert (tmp_path / "analog.json").read_bytes() == before
-    with pytest.raises(BadInput, match="this run did not write"):
-        train(tmp_path, Recipe.load(ranged), 1, seed=1)
-
-
-def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(
-    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    norm = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: norm(*a) * float("nan"))
-    with pytest.raises(BadInput, match="gradient norm nan in step 1"):
-        train(tmp_path, recipe(), 2, options={"save_every": 1})
-    assert not (tmp_path / "checkpoints").exists()
-    assert not (tmp_path / "model.safetensors").exists()
-
-
-def test_a_context_without_a_text_is_refused(train: Any, tmp_path: Path) -> None:
-    """It would cut nothing, and still make another run of the same numbers."""
-    with pytest.raises(BadInput, match="none is given"):
-        train(tmp_path / "new", recipe(), 1, context=16)
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_run_that_is_refused_writes_nothing(train: Any, trained: Path, tmp_path: Path) -> None:
-    """Neither a folder for hardware that is not simulated, nor a teacher's cache beside another run's checkpoints."""
-    with pytest.raises(BadInput, match="does not simulate"):
-        train(tmp_path / "new", recipe(), 1, hardware={**CHIP, "dac": {**CHIP["dac"], "mode": "bit_serial"}})  # type: ignore[dict-item]
-    assert not (tmp_path / "new").exists()
-    before = sorted(trained.iterdir())
-    with pytest.raises(BadInput, match="run of another"):
-        train(trained, recipe(loss={"top_k": 4}), 8)
-    assert sorted(trained.iterdir()) == before
-
-
 def test_the_saved_average_is_the_one_that_was_scored(
     train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,32 +302,3 @@ def test_the_saved_average_is_the_one_that_was_scored(
     train(tmp_path, recipe(average=0.9, training={"clip_sigma": 1.5}), 3)
     for name, value in tensors(tmp_path).items():
         assert torch.equal(value, scored[name]), name
-
-
-def test_a_token_that_the_model_does_not_know_is_found_in_any_shard(
-    train: Any, data: Path, tmp_path: Path
-) -> None:
-    from safetensors.numpy import load_file, save_file
-
-    from aimc_sim.finetuning.rows import TokenRows
-    from aimc_sim.finetuning.shards import shard_path
-
-    copy = tmp_path / "data"
-    shutil.copytree(data, copy)
-    late = shard_path(copy, 1)
-    tokens = load_file(late)["tokens"]
-    tokens[0, 3] = 258
-    save_file({"tokens": tokens}, late)
-    with pytest.raises(BadInput, match="token 258 in tokens-000001"):
-        train(tmp_path / "out", recipe(), 8, data=TokenRows(copy))
-
-
-def test_a_log_begins_anew_where_no_checkpoint_is(tmp_path: Path) -> None:
-    """A run that was killed before its first checkpoint has logged its step 0, and does so again."""
-    for _ in range(2):
-        log = Log(tmp_path, tensorboard=False)
-        log.write(0, noisy_loss=2.0)
-        log.write(1, loss=3.0)
-    assert [row["step"] for row in read_log(tmp_path)] == ["0", "1"]
-    Log(tmp_path, step=1, tensorboard=False).write(2, loss=1.0)
-    assert [row["step"] for row in read_log(tmp_path)] == ["0", "1", "2"]

@@ -16,20 +16,13 @@ from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import fault_map
-from aimc_sim.kernels.normal import normals
-from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
+from helpers import gaussian
 
 HEAD = "matrix,row,column,polarity,state\n"
 CELLS = HEAD + "a,3,5,+,high\na,7,5,-,high\na,90,69,+,low\nb,1,1,+,low\n"
 LINES = HEAD + "a,40,11,,dead_column\na,,12,,dead_column\na,60,50,,dead_row\na,61,,,dead_row\n"
 ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 W, X = gaussian((70, 100), 1), gaussian((9, 100), 2)

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimc_sim import devices
+from aimc_sim.chip.blocks import Whole
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.hardware import Hardware
-from aimc_sim.kernels import conductance
+from aimc_sim.kernels.cells import READOUT_UNIT
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import Stream, cell_counters, key_of
 from aimc_sim.testing import assert_bits
@@ -48,7 +49,7 @@ def test_fused_kernel_equals_the_formula(device: str) -> None:
             m = matrix(device, pattern(cols, rows), t_s, **tile)
             cells = m.cells()
             assert_bits(m.effective_weights(), cells.effective)
-            column_max, alpha = m.arrays[0].visit(lambda first, last, effective, total: None, False)
+            column_max, alpha = m.arrays[0].program_into(Whole(cols, rows, needs_total=False))
             assert_bits(column_max, cells.column_max)
             ratio = cells.readout_programmed.sum(1) / np.maximum(cells.readout_now.sum(1), 1)
             expected = np.where(cells.readout_now.sum(1) > 0, ratio, 1).astype(np.float32)
@@ -149,4 +150,4 @@ def test_readouts_are_integers_that_any_order_adds_up_to() -> None:
     # 1/f noise comes after the readout, so the sums agree with the frozen weights only on average
     assert abs(units.sum() / cells.readout_now.sum() - 1) < 0.05
     assert cells.readout_now.sum() < cells.readout_programmed.sum()
-    assert conductance.READOUT_UNIT == 2**20
+    assert READOUT_UNIT == 2**20

@@ -20,21 +20,15 @@ from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import parallel, tile_engine, tile_product
-from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.reads import OFFSET, POLARITY
 from aimc_sim.kernels.tile_engine import AdcCurve, Noise, Reads, TileProduct
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
 from aimc_sim.tiles.matrix import TiledMatrix
+from helpers import gaussian
 
 ENGINES = tile_engine.available()
 ROOT = Path(__file__).parents[2]
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(counter.shape[0])
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 def tiles_of(n: int, k: int, rows: int | None, read_noise: bool = False) -> TiledMatrix:

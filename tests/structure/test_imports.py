@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ FOLDERS = {
 
 # A module imports from its own part and from lines above its own, anywhere in its code. aimc_sim: the package itself.
 ORDER = """
-    errors kernels aliases
+    errors kernels aliases identity
     aimc_sim models units spec randomness
     sources wires workers devices
     hardware
@@ -127,8 +128,26 @@ def test_product_code_imports_a_name_from_the_module_that_defines_it() -> None:
                 )
 
 
-# What only some need and takes long to load, or may be missing: for this alone an import stands inside a function.
-HEAVY = {"torch", "numba", "scipy", "h5py", "transformers"}
+LATE = re.compile(r"# late[:,]")
+
+
+def test_an_import_inside_a_function_says_that_it_is_for_a_lean_start() -> None:
+    """Commands import what they need when they run (`aimc-sim --help` loads nothing); elsewhere a comment gives the
+    reason. None hides an import upwards: `imported` sees them all."""
+    for module, path in MODULES.items():
+        if part_of(module) == "cli":
+            continue
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for function in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            ours = [
+                node for node in ast.walk(function)
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("aimc_sim")
+            ]  # fmt: skip
+            if ours:
+                first = min(node.lineno for node in ours)
+                assert any(LATE.search(line) for line in lines[max(first - 3, 0) : first]), f"{path}:{first}"
 
 
 def run_elsewhere(program: str, folder: Path) -> str:

@@ -82,10 +82,27 @@ def tracked() -> list[Path]:
 @pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
 def test_product_file(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 450, "too long to hold in the head: split it"
+    assert path.stem != path.parent.name, "the folder says it already"
+    assert not path.stem.startswith(f"{path.parent.name}_"), "the folder says it already"
     assert not RANDOMNESS.search(text), "the only randomness is the keyed Philox"
     assert not UNFINISHED.search(text)
     assert '"""' in "\n".join(text.splitlines()[:3]) or not text.strip(), "a module says what it is for"
+
+
+def test_no_file_of_code_is_too_long_to_hold_in_the_head() -> None:
+    code = [path for path in tracked() if path.suffix in {".py", ".js", ".css", ".html", ".j2"}]
+    assert [path for path in code if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
+VERBS = set(
+    "export program load_model sign_off compare explain size sweep sample train convert recover deploy".split()
+)
+
+
+def test_the_package_has_few_rooms_and_none_takes_the_name_of_a_function() -> None:
+    names = {path.name for path in (ROOT / "aimc_sim").iterdir() if path.name != "__pycache__"}
+    assert len(names) <= 32
+    assert VERBS & {name.removesuffix(".py") for name in names} == set()
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)

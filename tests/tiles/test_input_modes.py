@@ -13,10 +13,9 @@ from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.execute import tile_matmul, tile_matmul_reference, tile_sums
 from aimc_sim.kernels import panels, reads, tile_engine
-from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.reads import LINEAR, OFFSET, POLARITY, SIGNED, SLICED, SQUARE
 from aimc_sim.kernels.tile_product import NAMES
-from aimc_sim.randomness import key_of, row_ids
+from aimc_sim.randomness import row_ids
 from aimc_sim.testing import (
     AlphaLedger,
     assert_bits,
@@ -27,6 +26,7 @@ from aimc_sim.testing import (
 from aimc_sim.tiles.input_codes import offset_constant
 from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.torch_bridge.device import check_for_device
+from helpers import gaussian
 
 ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 8.0}}
 CODES = np.arange(-127, 128).astype(np.int8)
@@ -36,12 +36,6 @@ MODES: list[dict[str, Any]] = [
     *({"mode": "bit_serial", "slice_bits": s, "coding": "offset"} for s in (1, 3, 7)),
     *({"mode": "bit_serial", "slice_bits": s, "accumulate": a} for s in (1, 2, 3, 7) for a in ("digital", "analog")),
 ]  # fmt: skip
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros((-(-shape[0] * shape[1] // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 W, X = gaussian((70, 100), 1), gaussian((37, 100), 2)

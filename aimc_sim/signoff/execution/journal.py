@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aimc_sim.errors import AimcError, BadInput
+from aimc_sim.identity import PROSE, canonical_json
 from aimc_sim.signoff.design.plan import Plan
 from aimc_sim.signoff.execution.owner import is_dead, new_owner
-from aimc_sim.spec import PROSE, canonical_json
 
 LEASE_S = 60.0
 RENEW_S = 15.0

@@ -14,9 +14,11 @@ from aimc_sim.aliases import F64
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing.cost.activity import Activity, measure_activity
-from aimc_sim.sizing.cost.analog import COMPONENTS, Cost, evaluate, peak
+from aimc_sim.sizing.cost.analog import COMPONENTS, Cost, evaluate
+from aimc_sim.sizing.cost.components import timing
 from aimc_sim.sizing.cost.designs import Designs
 from aimc_sim.sizing.cost.dies import Chips, Copies, place, replicate
+from aimc_sim.sizing.cost.merit import peak
 from aimc_sim.sizing.cost.profile import Corner, Profile, profile_for
 from aimc_sim.sizing.cost.warnings import warnings_of
 from aimc_sim.sizing.cost.workload import Scenario, Workload
@@ -180,8 +182,6 @@ def _matrices(cost: Cost, group: int) -> list[dict[str, Any]]:
 
 def _product_parts(held: Designs) -> dict[str, F64]:
     """Component → (P,) ns of one product of matrices that are held so."""
-    from aimc_sim.sizing.cost.components import timing
-
     reading, converting, logic = timing(held)
     return {"array": reading, "adc": converting, "periphery": logic}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from aimc_sim.sizing.cost.analog import COMPONENTS, peak
+from aimc_sim.sizing.cost.analog import COMPONENTS
 from aimc_sim.sizing.cost.components import Converters, product_ns, timing
 from aimc_sim.sizing.cost.digital import attended, cache_bytes
 from aimc_sim.sizing.cost.document import Sizing, convention
+from aimc_sim.sizing.cost.merit import peak
 
 FORMULAS = {
     "sequential": "reads·(t_read + t_logic + rounds·t_adc)",

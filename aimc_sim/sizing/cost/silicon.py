@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.aliases import F64
+from aimc_sim.sizing.cost.adc import zigzag_adc
 
 NEURRAM_PULSE_US, NEURRAM_BIT_US = 0.27, 0.3
 
@@ -69,8 +70,6 @@ def zigzag_macro(rows: npt.ArrayLike, weight_cols: npt.ArrayLike, adc_bits: npt.
     rows; weight_cols: weights side by side; adc_bits: all broadcast. Adders in gates: 6 gate loads a bit of a full
     adder, of which the tree that joins 8 columns has 7·bits + 20 and the accumulator bits + 16 with a register each.
     """
-    from aimc_sim.sizing.cost.adc import zigzag_adc
-
     r, w, b = (np.asarray(value, np.float64) for value in (rows, weight_cols, adc_bits))
     energy, area, delay = zigzag_adc(b, r)
     gate = NAND_PJ * VDD**2

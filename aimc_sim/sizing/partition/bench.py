@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 
 from aimc_sim.aliases import F64
+from aimc_sim.calibrate import ranges_for
+from aimc_sim.chip.ranges import needs_ranges
+from aimc_sim.evaluate.metrics import Reference, score
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
+from aimc_sim.programming import program
+from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.model import build_model, load_digital
 from aimc_sim.weightfile import WeightFile
 
 Held = tuple[str, ...] | dict[str, str]  # analog matrices, or how each of them is held
@@ -39,9 +45,6 @@ class PlacementBench:
         self, weight_file: WeightFile, hardware: Hardware, windows: Windows, time_s: float,
         moves: Mapping[str, Hardware] | None = None,
     ) -> None:  # fmt: skip
-        from aimc_sim.evaluate.metrics import Reference
-        from aimc_sim.torch_bridge.linear import AnalogLinear
-        from aimc_sim.torch_bridge.model import build_model, load_digital
 
         self._weights, self._time_s = weight_file, time_s
         self._ways = {"": hardware, **(moves or {})}
@@ -71,7 +74,6 @@ class PlacementBench:
 
         ideal: the same converters around ideal cells.
         """
-        from aimc_sim.evaluate.metrics import score
 
         chips: dict[str, Any] = {}
         for name in analog:
@@ -96,10 +98,6 @@ class PlacementBench:
         self._reference.close()
 
     def _chip(self, seed: int, ideal: bool, way: str) -> Any:
-        from aimc_sim.calibrate import ranges_for
-        from aimc_sim.chip.ranges import needs_ranges
-        from aimc_sim.programming import program
-
         hardware = self._ways[way]
         ranges = ranges_for(self._weights, hardware) if needs_ranges(hardware) else {}
         chosen = hardware.with_ideal_cells() if ideal else hardware

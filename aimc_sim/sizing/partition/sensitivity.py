@@ -22,12 +22,14 @@ from pydantic import Field
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.identity import canonical
 from aimc_sim.sizing.accuracy import Text, decibels, product_noise
 from aimc_sim.sizing.partition.bench import Held, Task, Worker
 from aimc_sim.sizing.pool import Pool, default_workers
 from aimc_sim.sizing.store import Store
 from aimc_sim.spec import Spec
 from aimc_sim.weightfile import MatrixInfo, WeightFile
+from aimc_sim.weightfile.analog import analog_matrices
 
 Metric = Literal["kl", "loss"]
 STORE = "sensitivity.sqlite"
@@ -222,8 +224,6 @@ def split(forwards: int, chips: int, matrices: int) -> tuple[int, int]:
 
 def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -> Sensitivity:
     """Screen all matrices, run the budget's forward passes, and put both together."""
-    from aimc_sim.weightfile.analog import analog_matrices
-
     plan = measuring.plan
     seeds = range(plan.seed, plan.seed + plan.chips)
     matrices = analog_matrices(weight_file, hardware)
@@ -306,7 +306,7 @@ class Opened:
         windows = text.windows(weight_file)
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         count = default_workers(2 * parameters, 64) if workers is None else workers
-        self._store = Store(folder / STORE, plan.model_dump(mode="json"), plan.id)
+        self._store = Store(folder / STORE, canonical(plan), plan.id)
         make = partial(Worker, weight_file.path.resolve(), hardware, windows, plan.time_s, moves or {})
         self._pool = Pool(make, count)
         tokens = np.array([len(row) - 1 for row in windows.rows], np.float64)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.identity import canonical
 from aimc_sim.sizing.accuracy import LossBench, Text, decibels, product_noise
 from aimc_sim.sizing.cost.activity import Activity, measure_activity
 from aimc_sim.sizing.cost.analog import Cost, evaluate
@@ -143,7 +144,7 @@ def run_sweep(
     sweep = Sweep(plan, space, workload, _costs(plan, space, workload, assumed))
     if weight_file is None or plan.metric == "cost":
         return sweep
-    with Store(folder / STORE, plan.model_dump(mode="json"), plan.id) as store:
+    with Store(folder / STORE, canonical(plan), plan.id) as store:
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         count = default_workers(parameters, len(space.hardware)) if workers is None else workers
         windows = (text or Text()).windows(weight_file)

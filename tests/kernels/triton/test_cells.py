@@ -11,7 +11,8 @@ import pytest
 from aimc_sim import devices
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.hardware import Hardware
-from aimc_sim.kernels import conductance, panels
+from aimc_sim.kernels import panels
+from aimc_sim.kernels.cells import READOUT_UNIT
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
@@ -104,7 +105,7 @@ def test_grid(kernels: Any) -> None:
 
 def test_large_readouts_round_to_even_too(kernels: Any) -> None:
     """A weight far above full scale (a dead column beside an outlier) still has an exact integer readout."""
-    assert conductance.READOUT_UNIT == 2**20
+    assert READOUT_UNIT == 2**20
     device = {"base": "ideal", "g_max_us": 25.0}
     check(kernels, matrix(device, np.array([[3.0, 2.9999998, 1.0 / 3, 0]], np.float32), 0.0))
 

@@ -13,18 +13,11 @@ from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import converters, panels
-from aimc_sim.kernels.normal import normals
-from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
 from aimc_sim.tiles.matrix import TiledMatrix
+from helpers import gaussian
 
 LAMBDA = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 6.0}}
-
-
-def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray:
-    counter = np.zeros(((shape[0] * shape[1] + 3) // 4, 4), np.uint32)
-    counter[:, 0] = np.arange(counter.shape[0])
-    return normals(counter, key_of(seed)).ravel()[: shape[0] * shape[1]].reshape(shape)
 
 
 def tiles_of(w: np.ndarray, ranges: MatrixRange | None = None, **tables: object) -> TiledMatrix:

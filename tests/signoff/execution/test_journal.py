@@ -16,8 +16,8 @@ import pytest
 
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.identity import canonical_json
 from aimc_sim.signoff.execution.journal import Journal, open_journal
-from aimc_sim.spec import canonical_json
 
 
 def opened(path: Path, plan: Any, **options: Any) -> Journal:
