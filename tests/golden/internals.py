@@ -10,8 +10,9 @@ import pytest
 from aimc_sim.calibrate_cache import cache_folder, fits, name_of, read
 from aimc_sim.cell_matrix import ranges_id
 from aimc_sim.signoff.files import write
+from aimc_sim.signoff.tasks import windows_from_json
 
-__all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "write"]
+__all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "windows_from_json", "write"]
 CODE_VERSION = "aimc_sim.signoff.code_version.code_version"  # what commands call, when they need it
 STORE_OF_SWEEP = "aimc_sim.sizing.sweep_store.Store"
 CACHE_FOLDER = "aimc_sim.calibrate.cache_folder"  # where `program` looks for ranges

@@ -6,6 +6,8 @@ They were made once, by version 0.1, and a file that a user of 0.1 has must mean
 again, unless CHANGELOG.md names the change that makes an old id, file or number another one. Then make them again
 together with that change, look through the differences of expected.json one by one, and keep what the change does not
 account for. To add a value, write it with `--add NAME`, which leaves all others as they are.
+
+demo.json and ranges/smollm2.npz come of a run of `make demo`: `--force --demo build/smollm2.h5 build/demo`.
 """
 
 from __future__ import annotations
@@ -53,8 +55,7 @@ def make_files() -> None:
         export(checkpoint, "weights.h5", inputs.hardware("wired"), token_ids=inputs.token_ids(4, 64))
         shutil.copy("weights.h5", HERE / "weights.h5")
     weights = WeightFile(HERE / "weights.h5")
-    shutil.rmtree(HERE / "ranges", ignore_errors=True)
-    (HERE / "ranges").mkdir()
+    (HERE / "ranges").mkdir(exist_ok=True)
     for name in CALIBRATED:
         chip = inputs.hardware(name)
         program(weights, 0, chip)
@@ -129,6 +130,33 @@ def _values() -> dict[str, Callable[[], Any]]:
     }
 
 
+def make_demo(weights: Path, folder: Path) -> None:
+    """Write demo.json and ranges/smollm2.npz from the weight file and the folder of a run of `make demo`."""
+    from golden import internals, stored
+
+    from aimc_sim import Hardware, WeightFile
+
+    kept = HERE / "ranges" / "smollm2.npz"
+    name = internals.name_of(WeightFile(weights), Hardware.load("hermes-256"))
+    kept.write_bytes((internals.cache_folder() / name).read_bytes())
+    journal = folder / "journal.sqlite"
+    facts = {name: json.loads(value) for name, value in stored.rows(journal, "SELECT name, value FROM facts")}
+    scores = stored.rows(journal, "SELECT name, scores FROM cells")
+    verdict = json.loads((folder / "report.json").read_text(encoding="utf-8"))["verdict"]
+    document = {
+        **{name: verdict[name] for name in ("mean", "summary", "upper_bound")},
+        "cells": {name: json.loads(text) for name, text in scores},
+        "command": "aimc-sim signoff build/smollm2.h5 --hardware hermes-256 --chips 5 --times 1m,1h,1d,1y --margin 0.5",
+        "plan_id": dict(stored.rows(journal, "SELECT name, value FROM identity"))["plan_id"],
+        "ranges_id": facts["ranges_id/hermes-256"],
+        "token_ids": internals.windows_from_json(facts["items/text"]).rows[0].tolist(),
+        "weights": WeightFile(weights).id,
+        "window": 0,
+    }
+    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
+    (HERE / "demo.json").write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Make what the options ask for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -136,8 +164,12 @@ def main() -> None:
     parser.add_argument(
         "--add", metavar="NAME", help="compute one value of expected.json that is not there yet"
     )
+    parser.add_argument("--demo", nargs=2, type=Path, metavar=("WEIGHTS", "FOLDER"), help="of `make demo`")
     options = parser.parse_args()
     path = HERE / "expected.json"
+    if options.demo and options.force:
+        make_demo(*options.demo)
+        return
     if options.force:
         make_files()
         make_arrays()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -31,8 +32,6 @@ def code_of_journal() -> str:
 
 def code_of_sweep() -> str:
     """The version of the code that measured the stored sweep."""
-    import json
-
     found: str = json.loads(rows(SWEPT, "SELECT json FROM plan")[0][0])["code"]
     return found
 
@@ -43,15 +42,16 @@ def copied(path: Path, folder: Path) -> Path:
     return Path(shutil.copy(path, folder / path.name))
 
 
-def _with_code(path: Path) -> Path:
+def _with_code(path: Path, code: str) -> Path:
     """The same, as if other code had begun it. SQLite's triggers keep a journal from that: they go first."""
     base = sqlite3.connect(path)
     with base:
         if path.name == JOURNAL.name:
             base.execute("DROP TRIGGER identity_UPDATE")
-            base.execute("UPDATE identity SET value = ? WHERE name = 'code'", (OTHER,))
+            base.execute("UPDATE identity SET value = ? WHERE name = 'code'", (code,))
         else:
-            base.execute("UPDATE plan SET id = '0', json = json_set(json, '$.code', ?)", (OTHER,))
+            plan = json.loads(base.execute("SELECT json FROM plan").fetchone()[0])
+            base.execute("UPDATE plan SET id = '0', json = ?", (json.dumps({**plan, "code": code}),))
     base.close()
     return path
 
@@ -60,7 +60,7 @@ def _refused(*line: object, folder: Path) -> str:
     with inside(HERE):
         done = command(*line, "-o", folder)
     assert done.exit_code == 2, done.output
-    said: str = done.stderr.strip().splitlines()[-1]
+    said = " ".join(done.stderr[done.stderr.index("error: ") :].split())
     return said.replace(str(folder), "FOLDER")
 
 
@@ -74,14 +74,14 @@ def refusals() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         found = {}
-        _with_code(copied(JOURNAL, folder / "a"))
+        _with_code(copied(JOURNAL, folder / "a"), OTHER)
         found["journal of other code"] = _refused(*SIGNOFF, folder=folder / "a")
         copied(JOURNAL, folder / "b")
         other_plan = ["0.5" if part == 0.4 else part for part in SIGNOFF]
         found["journal of another plan"] = _refused(*other_plan, folder=folder / "b")
-        _with_code(copied(SWEPT, folder / "c"))
+        _with_code(copied(SWEPT, folder / "c"), OTHER)
         found["sweep of other code"] = _refused(*SWEEP, folder=folder / "c")
-        copied(SWEPT, folder / "d")
+        _with_code(copied(SWEPT, folder / "d"), running_code())
         found["sweep of another plan"] = _refused(*SWEEP, "--seed", 1, folder=folder / "d")
     return {what: said.replace(running_code(), "CODE") for what, said in found.items()}
 
