@@ -1,0 +1,44 @@
+"""Every import from a place that no document names. A module that moves is followed here, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimc_sim.calibrate_cache import cache_folder, fits, name_of, read
+from aimc_sim.cell_matrix import ranges_id
+from aimc_sim.signoff.files import write
+from aimc_sim.signoff.tasks import windows_from_json
+
+__all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "windows_from_json", "write"]
+CODE_VERSION = "aimc_sim.signoff.code_version.code_version"  # what commands call, when they need it
+STORE_OF_SWEEP = "aimc_sim.sizing.sweep_store.Store"
+CACHE_FOLDER = "aimc_sim.calibrate.cache_folder"  # where `program` looks for ranges
+
+
+def as_code(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Let commands take the code for that of ``line``, the version in a journal or a sweep."""
+    monkeypatch.setattr(CODE_VERSION, lambda: line)
+
+
+def with_ranges_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let `program` keep ranges in a folder of the test."""
+    monkeypatch.setattr(CACHE_FOLDER, lambda: folder)
+
+
+def without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a sweep keeps a measurement: all of them are there already."""
+
+    def keep(self: Any, measured: Any) -> None:
+        raise AssertionError(f"measured again: {sorted(measured)}")
+
+    monkeypatch.setattr(f"{STORE_OF_SWEEP}.keep", keep)
+
+
+def running_code() -> str:
+    """The version of the code that runs."""
+    from aimc_sim.signoff.code_version import code_version
+
+    return code_version()
