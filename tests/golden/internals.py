@@ -7,20 +7,23 @@ from typing import Any
 
 import pytest
 
-from aimc_sim.calibrate_cache import cache_folder, fits, name_of, read
-from aimc_sim.cell_matrix import ranges_id
-from aimc_sim.signoff.files import write
-from aimc_sim.signoff.tasks import windows_from_json
+from aimc_sim.calibrate.cache import cache_folder, fits, name_of, read
+from aimc_sim.chip.ranges import ranges_id
+from aimc_sim.signoff.execution.bench import ModelBench
+from aimc_sim.signoff.execution.tasks import windows_from_json
+from aimc_sim.signoff.report.files import write
+from aimc_sim.sizing import accuracy
+from aimc_sim.sources import code_version
 
 __all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "windows_from_json", "write"]
-CODE_VERSION = "aimc_sim.signoff.code_version.code_version"  # what commands call, when they need it
-STORE_OF_SWEEP = "aimc_sim.sizing.sweep_store.Store"
-CACHE_FOLDER = "aimc_sim.calibrate.cache_folder"  # where `program` looks for ranges
+CODE_VERSION = "aimc_sim.sources.code_version"  # what commands call, when they need it
+STORE_OF_SWEEP = "aimc_sim.sizing.store.Store"
+CACHE_FOLDER = "aimc_sim.calibrate.ranges.cache_folder"  # where `program` looks for ranges
 
 
 def as_code(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """Let commands take the code for that of ``line``, the version in a journal or a sweep."""
-    monkeypatch.setattr(CODE_VERSION, lambda: line)
+    monkeypatch.setattr(CODE_VERSION, lambda *modules: line)
 
 
 def with_ranges_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -37,8 +40,6 @@ def without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{STORE_OF_SWEEP}.keep", keep)
 
 
-def running_code() -> str:
-    """The version of the code that runs."""
-    from aimc_sim.signoff.code_version import code_version
-
-    return code_version()
+def running_code(*, sweep: bool = False) -> str:
+    """The version of the code that scores, or that measures a sweep, as it runs."""
+    return code_version(accuracy.__name__ if sweep else ModelBench.__module__)

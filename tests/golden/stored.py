@@ -81,7 +81,7 @@ def refusals() -> dict[str, str]:
         found["journal of another plan"] = _refused(*other_plan, folder=folder / "b")
         _with_code(copied(SWEPT, folder / "c"), OTHER)
         found["sweep of other code"] = _refused(*SWEEP, folder=folder / "c")
-        _with_code(copied(SWEPT, folder / "d"), running_code())
+        _with_code(copied(SWEPT, folder / "d"), running_code(sweep=True))
         found["sweep of another plan"] = _refused(*SWEEP, "--seed", 1, folder=folder / "d")
     return {what: said.replace(running_code(), "CODE") for what, said in found.items()}
 
