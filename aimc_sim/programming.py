@@ -47,6 +47,7 @@ def program(
             held = chosen.of_matrix(matrix.name)
             mapped_faults(held, tile_map(matrix.rows, matrix.cols, held.tile), matrix.name)
     if ranges is None and needs_ranges(chosen):
+        # late: torch takes seconds to load, and many chips need no calibration
         from aimc_sim.calibrate import ranges_for
 
         ranges = ranges_for(opened, chosen, progress)

@@ -30,6 +30,7 @@ def code_version(*modules: str) -> str:
     """
     import torch
 
+    # late: torch and the kernels take seconds to load, and sources are listed without them
     from aimc_sim import __version__
     from aimc_sim.kernels import tile_engine
 
@@ -60,18 +61,26 @@ def sources_of(*modules: str) -> dict[str, Path]:
             continue
         found[name] = path
         waiting += imported(path, name)
-        waiting += [parent] if parent else []  # importing a module runs its packages
         if name in DATA:
             found |= {f"{name}/{data.name}": data for data in path.parent.glob(DATA[name])}
     return dict(sorted(found.items()))
 
 
-def imported(path: Path, module: str) -> Iterator[str]:
+def imported(path: Path, module: str) -> tuple[str, ...]:
     """Name every module of ours that a file may import, at any depth of its code, not counting TYPE_CHECKING.
 
-    ``from a.b import c`` names a.b.c, which is a module or something in a.b.
+    ``from a.b import c`` names a.b.c, which is a module or something in a.b. That a.b runs too is left out: packages of
+    ours only hand on names.
     """
-    tree = ast.parse(path.read_bytes())
+    return _imported(path.read_bytes(), module)
+
+
+@lru_cache(maxsize=1024)
+def _imported(source: bytes, module: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_imports(ast.parse(source), module)))
+
+
+def _imports(tree: ast.Module, module: str) -> Iterator[str]:
     typing_only: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":

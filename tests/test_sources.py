@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from aimc_sim import sources
@@ -33,6 +35,40 @@ def test_words_pictures_and_statistics_are_in_none(kept: set[str]) -> None:
     aside = ("report", "signoff.report", "signoff.statistics", "attribution", "cli", "finetuning", "testing")
     assert [name for name in kept if name.startswith(tuple(f"aimc_sim.{part}" for part in aside))] == []
     assert not [name for name in kept if "presets" in name or name.startswith("aimc_sim.sizing.cost")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [
+        ("aimc_sim.signoff.report.words", set()),
+        ("aimc_sim.signoff.design.margins", set()),
+        ("aimc_sim.signoff.statistics.crossed", set()),
+        ("aimc_sim.sizing.cost.analog", set()),
+        ("aimc_sim.sizing.accuracy", {"sweep"}),
+        ("aimc_sim.sizing.partition.bench", {"partition"}),
+        ("aimc_sim.signoff.execution.bench", {"scores"}),
+        ("aimc_sim.chip.array", {"scores", "sweep", "partition"}),
+        ("aimc_sim.kernels.conductance", {"scores", "sweep", "partition"}),
+    ],
+)
+def test_a_changed_file_refuses_what_it_computed_and_nothing_else(
+    changed: str, refused: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measures = {"scores": signoff_bench, "sweep": accuracy, "partition": partition_bench}
+    before = {name: sources.code_version(module.__name__) for name, module in measures.items()}
+    real = sources._file_of
+
+    def edited(module: str) -> Path | None:
+        path = real(module)
+        if module != changed or path is None:
+            return path
+        copy = tmp_path / path.name
+        copy.write_bytes(path.read_bytes() + b"# one more line\n")
+        return copy
+
+    monkeypatch.setattr(sources, "_file_of", edited)
+    after = {name: sources.code_version.__wrapped__(module.__name__) for name, module in measures.items()}
+    assert {name for name in measures if after[name] != before[name]} == refused
 
 
 def test_it_names_what_makes_token_ids_and_sums() -> None:

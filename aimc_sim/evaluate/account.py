@@ -20,6 +20,7 @@ COVERAGE_TOKENS = 32
 
 def digital_names(weight_file: WeightFile, hardware: Hardware) -> frozenset[str]:
     """Matrices that the hardware's placement runs digitally by choice."""
+    # late: torch takes seconds to load, and reports are written without it
     from aimc_sim.weightfile.analog import is_analog
 
     return frozenset(matrix.name for matrix in weight_file.matrices if not is_analog(matrix, hardware))
@@ -36,6 +37,7 @@ def coverage_of(
     Of a streamed model, whose tiles are not there all at once, the same forward with products of zeros: which products
     there are does not depend on their values.
     """
+    # late: torch takes seconds to load, and reports are written without it
     from aimc_sim.torch_bridge.coverage import coverage
     from aimc_sim.torch_bridge.streaming import StreamedModel
 
@@ -47,6 +49,7 @@ def coverage_of(
 
 def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
     """The model for a hardware with analog layers that give zeros."""
+    # late: torch takes seconds to load, and reports are written without it
     from aimc_sim.torch_bridge.linear import AnalogLinear
     from aimc_sim.torch_bridge.model import build_model
     from aimc_sim.torch_bridge.streaming import release_layers
@@ -68,6 +71,7 @@ def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
 def arithmetic(hardware: Hardware) -> str:
     """The arithmetic of the tiles' products: exact integers and their engine, or float32 and why."""
     if hardware.uses_integers:
+        # late: torch takes seconds to load, and reports are written without it
         from aimc_sim.kernels import tile_engine
 
         return f"exact integers, engine {tile_engine.name()}"
@@ -82,6 +86,7 @@ def notes_on(hardware: Hardware, ranges: Ranges | None = None) -> list[str]:
     """What a reader of figures from this hardware should know. ranges: those of its chips, for what they derived."""
     rule = None if hardware.adc is None else hardware.adc.full_scale
     if isinstance(rule, LambdaRule) and rule.derive is not None:
+        # late: torch takes seconds to load, and reports are written without it
         from aimc_sim.calibrate import derived_lambdas
 
         values = sorted(set(derived_lambdas(hardware, ranges or {}).values()))
@@ -115,6 +120,7 @@ def account_of(
     ranges: Ranges | None = None
     adc = hardware.adc
     if adc is not None and isinstance(adc.full_scale, LambdaRule) and adc.full_scale.calibrated:
+        # late: torch takes seconds to load, and reports are written without it
         from aimc_sim.calibrate import ranges_for
 
         ranges = ranges_for(weight_file, hardware)  # known already: the chip that is mounted has them

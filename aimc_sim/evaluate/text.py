@@ -87,6 +87,7 @@ def load_tokenizer(weight_file: WeightFile) -> Any:
             why="the weight file holds none, so it cannot read text",
             do="export the checkpoint again from a folder with its tokenizer",
         )
+    # late: transformers takes seconds to load, and plans name texts without it
     from aimc_sim.models import load_tokenizer as build
 
     return build(files, weight_file.config)
@@ -151,6 +152,7 @@ def windows_of_samples(
 
     on_token(stage, done, total) is called with counts of tokens.
     """
+    # late: transformers takes seconds to load, and plans name texts without it
     from aimc_sim.torch_bridge.sampling import sample_tokens
 
     tokens = sample_tokens(

@@ -95,6 +95,7 @@ def sample_shard(
     rows: tuple[int, int] | None = None,
 ) -> Tokens:
     """One shard of the plan, (sequences, length) int32; or of its rows these alone, from the start of a group on."""
+    # late: torch takes seconds to load, and shards are read without it
     from aimc_sim.finetuning.sampler import sample_rows
 
     begin, end = (0, plan.sequences) if rows is None else rows

@@ -176,6 +176,7 @@ def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS
     One forward pass of the digital model (torch and transformers), one pass over the weights for each tile height.
     Raises BadInput for a file without calibration text, and for weights in several slices.
     """
+    # late: torch takes seconds to load, and most sheets assume an activity
     from aimc_sim.torch_bridge.model import load_digital
     from aimc_sim.weightfile.analog import analog_matrices
 
@@ -219,6 +220,7 @@ def _watch(
     """see(name, inputs (tokens, K)) for every product of one forward pass; of the head's, the last positions."""
     import torch
 
+    # late: torch takes seconds to load, and most sheets assume an activity
     from aimc_sim.calibrate.moments import keep_last_position
 
     def hook(name: str) -> Callable[[Any, Any], None]:
@@ -238,6 +240,7 @@ def _static_ranges(weights: WeightFile, chip: Hardware, heights: set[int]) -> di
     """Input ranges β by (matrix, tile rows), where the hardware's are static."""
     if chip.dac is None or not isinstance(chip.dac.range, StaticRange):
         return {}
+    # late: torch takes seconds to load, and most sheets assume an activity
     from aimc_sim.calibrate import ranges_for
 
     found = {}
