@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.aliases import F32, F64, I64, Progress
-from aimc_sim.calibrate import cache as calibrate_cache
+from aimc_sim.calibrate import cache
 from aimc_sim.calibrate.cache import cache_folder
 from aimc_sim.calibrate.moments import keep_last_position
 from aimc_sim.calibrate.rules import LAMBDAS, full_scales, lambda_errors, shape_of, static_range
@@ -51,11 +51,11 @@ def derive_ranges(
 
 def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None) -> Ranges:
     """`derive_ranges`, remembered in the user's cache folder by (weight file, converters, tiles, placement)."""
-    path = cache_folder() / calibrate_cache.name_of(weight_file, hardware)
-    known = calibrate_cache.read(path)
-    if known is None or not calibrate_cache.fits(known, weight_file, hardware):
+    path = cache_folder() / cache.name_of(weight_file, hardware)
+    known = cache.read(path)
+    if known is None or not cache.fits(known, weight_file, hardware):
         known = derive_ranges(weight_file, hardware, progress)
-        calibrate_cache.write(path, known)
+        cache.write(path, known)
     return known
 
 

@@ -206,6 +206,7 @@ def test_many_python_threads_at_once() -> None:
 def test_an_older_processor_makes_the_same_bits() -> None:
     """Compiled for one with AVX2: the plain engine, and the bits of this one's fastest."""
     code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
         "from tests.kernels.test_tile_engine import gaussian, tiles_of, tile_matmul, tile_engine\n"
         "import hashlib\n"
         "tiles = tiles_of(70, 130, 64)\n"

@@ -205,7 +205,7 @@ def test_an_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None
 WRITER_PROCESS = """
 import sys, time
 import numpy as np
-from aimc_sim.weightfile_write import WeightFileWriter
+from aimc_sim.weightfile.writer import WeightFileWriter
 with WeightFileWriter(sys.argv[1]) as writer:
     for index in range(1000):
         writer.add_tensor(f"layer.{index}.weight", np.ones((64, 64), np.float32), "float32")
@@ -249,7 +249,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from aimc_sim.errors import BadInput
-from aimc_sim.weightfile_write import WeightFileWriter
+from aimc_sim.weightfile.writer import WeightFileWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:

@@ -12,7 +12,7 @@ import torch
 from aimc_sim import wires
 from aimc_sim.errors import BadInput
 from aimc_sim.testing import assert_bits
-from aimc_sim.torch_bridge import wires as wires_torch
+from aimc_sim.torch_bridge import wires as batched
 
 G_MAX = 20.7
 R_MIN = 1e6 / G_MAX  # ohms
@@ -37,7 +37,7 @@ def test_it_agrees_with_the_elimination_of_nodes(
     """The bar is 1e-9; it is 1e-11."""
     g = np.stack([cells(rows, cols, zeros=zeros, shift=0.1 * k) for k in range(3)])
     ohms = (ratio * R_MIN, 2 * ratio * R_MIN)
-    ours = wires_torch.effective_conductance(g, *ohms, device="cpu")
+    ours = batched.effective_conductance(g, *ohms, device="cpu")
     assert error(ours, wires.effective_conductance(g, *ohms)) <= 1e-11
 
 
@@ -52,32 +52,32 @@ def test_every_arrangement_of_terminals(
     for rows, cols in ((19, 30), (8, 5), (1, 9), (24, 1)):
         g = cells(rows, cols, zeros=4)
         terminals: Any = {"drive": drive, "sense": sense, "r_driver_ohm": driver, "r_sense_ohm": sensor}
-        ours = wires_torch.effective_conductance(g, row, col, **terminals, device="cpu")
+        ours = batched.effective_conductance(g, row, col, **terminals, device="cpu")
         truth = wires.effective_conductance(g, row, col, **terminals)
         assert error(ours + 1e-9, truth + 1e-9) <= 1e-11
 
 
 def test_a_nodal_solve_agrees(cells: Any, nodal: Any) -> None:
     g = cells(40, 64, zeros=3)
-    ours = wires_torch.effective_conductance(g, 5e-3 * R_MIN, 1e-3 * R_MIN, drive="both", device="cpu")
+    ours = batched.effective_conductance(g, 5e-3 * R_MIN, 1e-3 * R_MIN, drive="both", device="cpu")
     assert error(ours, nodal(g, 5e-3 * R_MIN, 1e-3 * R_MIN, drive="both")) <= 1e-9
 
 
 def test_batches_and_dimensions_in_front_change_nothing(cells: Any) -> None:
     g = np.stack([cells(12, 9, zeros=2, shift=0.1 * k) for k in range(6)]).astype(np.float32)
-    together = wires_torch.effective_conductance(g, 20.0, 20.0, device="cpu")
+    together = batched.effective_conductance(g, 20.0, 20.0, device="cpu")
     assert together.dtype == np.float64
     for size in (1, 4):
-        parts = wires_torch.effective_conductance(g, 20.0, 20.0, device="cpu", at_once=size)
+        parts = batched.effective_conductance(g, 20.0, 20.0, device="cpu", at_once=size)
         assert np.abs(parts - together).max() <= 1e-13 * G_MAX
-    shaped = wires_torch.effective_conductance(g.reshape(2, 3, 12, 9), 20.0, 20.0, device="cpu")
+    shaped = batched.effective_conductance(g.reshape(2, 3, 12, 9), 20.0, 20.0, device="cpu")
     assert_bits(shaped.reshape(6, 12, 9), together)
 
 
 def test_a_tensor_in_a_tensor_out(cells: Any) -> None:
     g = np.stack([cells(7, 11), cells(7, 11, shift=0.3)])
     network = wires.Network(15.0, 5.0, "right", "top", 10.0, 3.0)
-    ours = wires_torch.reduce_arrays(torch.from_numpy(g), network)
+    ours = batched.reduce_arrays(torch.from_numpy(g), network)
     truth = wires.effective_conductance(
         g, 15.0, 5.0, drive="right", sense="top", r_driver_ohm=10.0, r_sense_ohm=3.0
     )
@@ -94,9 +94,9 @@ def test_bad_input_is_named() -> None:
         ((g[0], 1.0, 1.0), "rows"),
     ):
         with pytest.raises(BadInput, match=named):
-            wires_torch.effective_conductance(*arguments, device="cpu")
+            batched.effective_conductance(*arguments, device="cpu")
     for device in ("gpu", "cuda:99"):
         with pytest.raises(BadInput, match="device"):
-            wires_torch.effective_conductance(g, 1.0, 1.0, device=device)
+            batched.effective_conductance(g, 1.0, 1.0, device=device)
     with pytest.raises(BadInput, match="at_once"):
-        wires_torch.effective_conductance(g, 1.0, 1.0, device="cpu", at_once=0)
+        batched.effective_conductance(g, 1.0, 1.0, device="cpu", at_once=0)
