@@ -34,7 +34,7 @@ from aimc_sim.kernels.cells import POWER_DRIFT, DeviceTables
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import Stream, key_of, site_word
 
-TILE_SUPPLY, DIE_CONDITIONS = 1, 2  # planes of the stream DIE; plane 0 is `periphery.die_of`
+TILE_SUPPLY, DIE_CONDITIONS = 1, 2  # planes of the stream DIE; plane 0 is `draws.die_of`
 
 
 class Kelvins(NamedTuple):
