@@ -21,7 +21,7 @@ from aimc_sim.evaluate.saturation import saturation_of
 from aimc_sim.evaluate.snr import Probe, probe
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.execution.run import check_weights
+from aimc_sim.weightfile.integrity import check_weights
 from aimc_sim.weightfile import MatrixInfo, WeightFile
 
 

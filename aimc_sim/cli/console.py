@@ -107,7 +107,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 
 def check_file(weight_file: WeightFile, quiet: bool = False) -> None:
     """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset that is damaged."""
-    from aimc_sim.signoff.execution.run import check_weights
+    from aimc_sim.weightfile.integrity import check_weights
 
     with progress_bars(quiet=quiet) as report:
         check_weights(weight_file, report)

@@ -150,10 +150,11 @@ def command(
         return
 
     from aimc_sim.report.pages import prepare_folder
-    from aimc_sim.signoff.execution.run import JOURNAL, check_weights, run_plan
+    from aimc_sim.signoff.execution.run import JOURNAL, run_plan
     from aimc_sim.signoff.report.document import document_of
     from aimc_sim.signoff.report.files import summary_of, write, write_all
     from aimc_sim.signoff.report.findings import findings_of
+    from aimc_sim.weightfile.integrity import check_weights
 
     with progress_bars(quiet=as_json) as report:
         check_weights(weights, report)

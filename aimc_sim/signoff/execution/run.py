@@ -33,6 +33,7 @@ from aimc_sim.signoff.execution.results import Result as Result
 from aimc_sim.signoff.execution.results import result_of
 from aimc_sim.signoff.execution.tasks import CellScores, Json, prepare, steps_of, tokens_of
 from aimc_sim.signoff.statistics import Look, look_at, paired
+from aimc_sim.weightfile.integrity import check_weights
 
 if TYPE_CHECKING:
     from aimc_sim.chip.ranges import Ranges
@@ -139,23 +140,6 @@ def _not_left_behind(journal: Path) -> Iterator[None]:
                 with suppress(OSError):  # something else has come to lie there
                     journal.parent.rmdir()
         raise
-
-
-def check_weights(weight_file: WeightFile, progress: Progress | None = None) -> None:
-    """Read every byte of the weight file once. Raises BadInput naming a dataset whose bytes have changed."""
-    if progress is not None:
-        progress("checking the file", 0, 1)
-    problems = weight_file.verify()
-    if problems:
-        more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
-        raise BadInput(
-            "weight file",
-            got=str(weight_file.path),
-            why=f"it is damaged, in {problems[0]}{more}",
-            do="copy the file again, or export it again; `aimc-sim verify` lists all the damage",
-        )
-    if progress is not None:
-        progress("checking the file", 1, 1)
 
 
 def run_cells(plan: Plan, bench: Bench, items: Mapping[str, Json], progress: Progress | None = None) -> Study:
