@@ -224,8 +224,8 @@ def _check_no_task_option(of_task: Mapping[str, Any]) -> None:
 
 def _show_plan(resolved: Resolved, asked: Asked, weights: WeightFile, as_json: bool) -> None:
     """What would run, and what the margins need, by what the plan file expects."""
+    from aimc_sim.signoff.design.cells import cells_of
     from aimc_sim.signoff.design.needs import needs_of, spoken_need
-    from aimc_sim.signoff.design.plan import cells_of
 
     plan = resolved.plan
     document: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Whether a weight file is whole: every byte of it, as it was written."""
+"""`check_weights` reads a whole weight file, and refuses one whose bytes have changed."""
 
 from __future__ import annotations
 

@@ -19,12 +19,14 @@ from aimc_sim.evaluate.questions import load_questions
 from aimc_sim.evaluate.text import load_tokenizer
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import to_json
-from aimc_sim.signoff.design.plan import Cell, HarnessTask, cells_of, plan_of
+from aimc_sim.signoff.design.cells import Cell, cells_of
+from aimc_sim.signoff.design.plan import plan_of
+from aimc_sim.signoff.design.tasks import HarnessTask
 from aimc_sim.signoff.execution.answers import items_of, marker
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.results import AnswersResult
 from aimc_sim.signoff.execution.run import run_cells, run_plan
-from aimc_sim.signoff.execution.tasks import CellScores
+from aimc_sim.signoff.execution.scores import CellScores
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.signoff.report.findings import alone, findings_of
 from aimc_sim.signoff.report.html import render

@@ -1,0 +1,37 @@
+"""A part is one task on one hardware of a plan: what a verdict and a report are about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_serializer
+
+from aimc_sim.signoff.design.cells import Variant
+from aimc_sim.signoff.design.tasks import AnyTask
+from aimc_sim.spec import Spec
+
+
+class Part(Spec):
+    """A task on a hardware, over the chips and at the level of the look that ended it; the rest is the plan's."""
+
+    weights: str
+    variant: Variant
+    task: AnyTask = Field(discriminator="kind")
+    seeds: tuple[int, ...]
+    times_s: tuple[float, ...]
+    session: int
+    alpha: float
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        """As a report holds it, and its id is of: hardware and task side by side, and their labels elsewhere."""
+        return {
+            "schema_version": 1,
+            "weights": self.weights,
+            **self.variant.model_dump(mode="json", exclude={"label"}),
+            "seeds": self.seeds,
+            "times_s": self.times_s,
+            "session": self.session,
+            "alpha": self.alpha,
+            **self.task.model_dump(mode="json", exclude={"kind", "label"}),
+        }
