@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import shutil
-from pathlib import Path
-
 import pytest
 
-import aimc_sim
 from aimc_sim import sources
 from aimc_sim.signoff.execution import bench as signoff_bench
 from aimc_sim.sizing import accuracy
@@ -38,6 +33,12 @@ def test_words_pictures_and_statistics_are_in_none(kept: set[str]) -> None:
     aside = ("report", "signoff.report", "signoff.statistics", "attribution", "cli", "finetuning", "testing")
     assert [name for name in kept if name.startswith(tuple(f"aimc_sim.{part}" for part in aside))] == []
     assert not [name for name in kept if "presets" in name or name.startswith("aimc_sim.sizing.cost")]
+
+
+def test_scores_depend_on_tasks_and_cells_and_on_nothing_that_judges_them() -> None:
+    """A bound, a margin's check or a key of the plan file may change, and a journal of finished cells stays good."""
+    design = {name.rpartition(".")[2] for name in SCORES if name.startswith("aimc_sim.signoff.design.")}
+    assert design == {"cells", "tasks"}
 
 
 def test_it_names_what_makes_token_ids_and_sums() -> None:
