@@ -178,7 +178,7 @@ def test_a_study_asks_chips_what_it_asks_the_digital_model(weights: WeightFile, 
     assert sums.digital.values["choice"].tolist() == [-1] * 5
     documents = [document_of(result, weight_file=weights) for result in study.results]
     assert documents[0]["coverage"]["static_share"] == 1.0
-    assert [each.result.task for each in findings_of(study)] == ["sounds", "sums"]
+    assert [each.result.part.task.label for each in findings_of(study)] == ["sounds", "sums"]
 
 
 def test_workers_and_a_journal_give_the_same_bytes(weights: WeightFile, tasks: Path, tmp_path: Path) -> None:
