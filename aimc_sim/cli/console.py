@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.spec import finite_json
 
 if TYPE_CHECKING:
+    from aimc_sim.aliases import Progress  # it brings NumPy, which help needs not
     from aimc_sim.weightfile import WeightFile
 
 LINE_EVERY_S = 15.0
