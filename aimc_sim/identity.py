@@ -17,8 +17,8 @@ PROSE = frozenset({"name", "description", "source"})
 KEYS: dict[str, dict[str, str]] = {}  # {class: {field as it is called now: its key in version 0.1}}
 
 
-def content_id(spec: BaseModel) -> str:
-    """Name a spec by what it decides: the first 16 hex digits of the sha256 of its canonical form, decisive parts only.
+def content_id(spec: Any) -> str:
+    """Name a spec, or JSON values that stand for one, by what it decides: the first 16 hex digits of the sha256 of its canonical form, decisive parts only.
 
     Equal specs have equal ids; neither a description nor an effect that is new to the schema and not used changes one.
     """

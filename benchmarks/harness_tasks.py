@@ -108,7 +108,8 @@ def measure(
     from aimc_sim.evaluate.questions import load_questions
     from aimc_sim.hardware import Hardware
     from aimc_sim.programming import program
-    from aimc_sim.signoff.design.plan import Cell, plan_of
+    from aimc_sim.signoff.design.cells import Cell
+    from aimc_sim.signoff.design.plan import plan_of
     from aimc_sim.signoff.execution.answers import items_of, marker
     from aimc_sim.signoff.execution.bench import ModelBench, Setup
     from aimc_sim.torch_bridge import build_model, load_digital, mount

@@ -20,7 +20,7 @@ from aimc_sim.attribution.study import Study
 from aimc_sim.attribution.waterfall import Figure, Row, Waterfall, waterfall
 from aimc_sim.chip.ranges import needs_ranges
 from aimc_sim.evaluate.snr import layer_of
-from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.hardware import StaticRange
 from aimc_sim.report.pages import VERSIONS, architecture, to_json, version, write_together
 from aimc_sim.signoff.report.words import nats, sig, spoken
 from aimc_sim.units import format_duration
@@ -42,7 +42,7 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
         "format": "aimc-sim explanation",
         "schema_version": SCHEMA_VERSION,
         "summary": _summary(study, falls["kl_nats"]),
-        "hardware": study.hardware["name"],
+        "hardware": study.hardware.name,
         "time": format_duration(study.time_s),
         "time_s": study.time_s,
         "seeds": list(study.seeds),
@@ -241,7 +241,7 @@ def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
 
 def _summary(study: Study, fall: Waterfall) -> str:
     """What costs most, and what an ideal part would win back, in two plain sentences."""
-    total, name = fall.total.mean, study.hardware["name"]
+    total, name = fall.total.mean, study.hardware.name
     when = "at programming" if study.time_s == 0 else f"{spoken(study.time_s)} after programming"
     if total < 5e-4:
         return f"{name} loses less than 0.0005 nats per token {when}: there is little to explain."
@@ -270,7 +270,7 @@ def _in_text(row: Row) -> str:
 
 
 def _notes(result: Result) -> list[str]:
-    study, hardware = result.study, Hardware.load(result.study.hardware)
+    study, hardware = result.study, result.study.hardware
     keys = {effect.key for effect in result.effects}
     notes = [
         "Intervals count how chips differ, on this text; every set of effects is scored on the same chips, so that "
@@ -309,17 +309,17 @@ def _list(names: list[str]) -> str:
 
 
 def _provenance(study: Study, weight_file: WeightFile) -> dict[str, Any]:
-    device = study.hardware["device"]
+    device = study.hardware.device
     return {
         "weight_file": weight_file.path.name,
         "weights": study.weights,
         "architecture": architecture(weight_file.config),
         "source": weight_file.provenance,
-        "hardware": study.hardware["name"],
+        "hardware": study.hardware.name,
         "hardware_id": study.hardware_id,
         "ranges_id": study.ranges_id,
-        "device": device["name"],
-        "device_source": device["source"],
+        "device": device.name,
+        "device_source": device.source,
         "versions": {
             "aimc-sim": version("aimc-sim"),
             "python": platform.python_version(),

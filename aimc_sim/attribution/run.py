@@ -21,8 +21,8 @@ from aimc_sim.evaluate.saturation import saturation_of
 from aimc_sim.evaluate.snr import Probe, probe
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.execution.run import check_weights
 from aimc_sim.weightfile import MatrixInfo, WeightFile
+from aimc_sim.weightfile.integrity import check_weights
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run_study(
 
     start = time.perf_counter()
     tell = progress or (lambda stage, done, total: None)
-    hardware = Hardware.load(study.hardware)
+    hardware = study.hardware
     windows = windows_of(study, weight_file, text_path)
     check_weights(weight_file, progress)
     ranges = _ranges(weight_file, hardware, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, context_limit, file_text, windows_of_file
 from aimc_sim.evaluate.windows import Windows, default_batch
 from aimc_sim.hardware import Hardware
+from aimc_sim.signoff.design.cells import HardwareId
 from aimc_sim.spec import Spec
 from aimc_sim.weightfile import WeightFile
 
@@ -24,15 +25,15 @@ TOKENS = 1024  # of the calibration text that are scored, unless told
 class Study(Spec):
     """Sets of effects × chips on one text.
 
-    weights: id of the weight file. hardware: the resolved tables, hardware_id their id. ranges_id: the converter ranges
-    that every set uses; None until a run has derived them. seeds: one chip each, the same for every set. text: None for
+    weights: id of the weight file. ranges_id: the converter ranges that every set uses; None until a run has derived
+    them. seeds: one chip each, the same for every set. text: None for
     the calibration text in the weight file, its first ``tokens``. context: tokens a window; batch: windows a forward.
     """
 
     schema_version: int = 1
     weights: str
-    hardware: dict[str, Any]
-    hardware_id: str
+    hardware: Hardware
+    hardware_id: HardwareId = ""
     ranges_id: str | None = None
     seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MAX_SEEDS)
     time_s: float = Field(ge=0)
@@ -44,7 +45,7 @@ class Study(Spec):
 
     def effects(self) -> tuple[Effect, ...]:
         """The effects that are told apart, in the order of the signal."""
-        return effects_of(Hardware.load(self.hardware), self.time_s)
+        return effects_of(self.hardware, self.time_s)
 
 
 def make_study(
@@ -83,7 +84,6 @@ def make_study(
         {
             "weights": weight_file.id,
             "hardware": hardware.model_dump(mode="json"),
-            "hardware_id": hardware.id,
             "seeds": list(range(first_seed, first_seed + seeds)),
             "time_s": time_s,
             "session": session,

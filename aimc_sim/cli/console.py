@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.spec import finite_json
 
 if TYPE_CHECKING:
+    from aimc_sim.aliases import Progress  # it brings NumPy, which help needs not
     from aimc_sim.weightfile import WeightFile
 
 LINE_EVERY_S = 15.0
@@ -107,7 +107,7 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 
 def check_file(weight_file: WeightFile, quiet: bool = False) -> None:
     """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset that is damaged."""
-    from aimc_sim.signoff.execution.run import check_weights
+    from aimc_sim.weightfile.integrity import check_weights
 
     with progress_bars(quiet=quiet) as report:
         check_weights(weight_file, report)

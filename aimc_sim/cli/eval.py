@@ -54,7 +54,7 @@ def command(
         chosen.check_time(time_s)
     file_text(text, limit_tokens)  # refuses a bad file before torch is loaded
 
-    from aimc_sim.signoff.execution.run import check_weights
+    from aimc_sim.weightfile.integrity import check_weights
 
     with progress_bars(quiet=as_json) as report:
         check_weights(weights, report)

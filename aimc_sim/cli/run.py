@@ -56,7 +56,7 @@ def command(
     from aimc_sim.evaluate.generate import check_request, stream_text, stream_tokens
     from aimc_sim.evaluate.text import check_vocabulary, context_limit, load_tokenizer
     from aimc_sim.randomness import key_of
-    from aimc_sim.signoff.execution.run import check_weights
+    from aimc_sim.weightfile.integrity import check_weights
 
     tokenizer = load_tokenizer(weights)
     ids = _prompt_ids(tokenizer, prompt, chat)

@@ -150,10 +150,11 @@ def command(
         return
 
     from aimc_sim.report.pages import prepare_folder
-    from aimc_sim.signoff.execution.run import JOURNAL, check_weights, run_plan
+    from aimc_sim.signoff.execution.run import JOURNAL, run_plan
     from aimc_sim.signoff.report.document import document_of
     from aimc_sim.signoff.report.files import summary_of, write, write_all
     from aimc_sim.signoff.report.findings import findings_of
+    from aimc_sim.weightfile.integrity import check_weights
 
     with progress_bars(quiet=as_json) as report:
         check_weights(weights, report)
@@ -223,8 +224,8 @@ def _check_no_task_option(of_task: Mapping[str, Any]) -> None:
 
 def _show_plan(resolved: Resolved, asked: Asked, weights: WeightFile, as_json: bool) -> None:
     """What would run, and what the margins need, by what the plan file expects."""
+    from aimc_sim.signoff.design.cells import cells_of
     from aimc_sim.signoff.design.needs import needs_of, spoken_need
-    from aimc_sim.signoff.design.plan import cells_of
 
     plan = resolved.plan
     document: dict[str, Any] = {

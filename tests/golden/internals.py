@@ -10,7 +10,7 @@ import pytest
 from aimc_sim.calibrate.cache import cache_folder, fits, name_of, read
 from aimc_sim.chip.ranges import ranges_id
 from aimc_sim.signoff.execution.bench import ModelBench
-from aimc_sim.signoff.execution.tasks import windows_from_json
+from aimc_sim.signoff.execution.texts import windows_from_json
 from aimc_sim.signoff.report.files import write
 from aimc_sim.sizing import accuracy
 from aimc_sim.sources import code_version

@@ -11,12 +11,14 @@ import numpy as np
 
 from aimc_sim.evaluate.windows import Windows, from_sequences
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.plan import Cell, Plan, plan_of
+from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.plan import Plan, plan_of
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.layers import Layers, MatrixNoise, tells_layers
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.execution.run import Study, run_cells
-from aimc_sim.signoff.execution.tasks import CellScores, windows_to_json
+from aimc_sim.signoff.execution.scores import CellScores
+from aimc_sim.signoff.execution.texts import windows_to_json
 from aimc_sim.torch_bridge.coverage import ANALOG, ATTENTION, LOOKUP, Coverage, CoverageRow
 
 TOKENS = 20

@@ -7,19 +7,15 @@ from aimc_sim.errors import BadInput
 WIDE = 0.5  # from here on a verdict says little
 
 
-def check_share(margin: float) -> None:
-    """Raise BadInput for a margin that is no share: 2 where 2 points are meant."""
+def check_share(margin: float, what: str = "--margin") -> None:
+    """Raise BadInput for a margin that is no share: 2 where 2 points are meant. what: its name."""
     if margin > 1:
-        why, do = problem_of(margin)
-        raise BadInput("--margin", got=margin, why=why, do=do)
-
-
-def problem_of(margin: float) -> tuple[str, str]:
-    """Reason and remedy for a margin above 1."""
-    return (
-        "it is a share of questions, of which 0.01 is one percentage point",
-        f"for {margin:g} percentage points use {margin / 100:g}" if margin <= 100 else "use 0 to 1",
-    )
+        raise BadInput(
+            what,
+            got=margin,
+            why="it is a share of questions, of which 0.01 is one percentage point",
+            do=f"for {margin:g} percentage points use {margin / 100:g}" if margin <= 100 else "use 0 to 1",
+        )
 
 
 def note_on(margin: float) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.evaluate.text import windows_of_file
-from aimc_sim.signoff.design.plan import AnyTask, TextTask
 from aimc_sim.signoff.design.plan_file import Asked, Expect, Resolved
+from aimc_sim.signoff.design.tasks import AnyTask, TextTask
 from aimc_sim.signoff.statistics import Expected, needed, power
 
 if TYPE_CHECKING:

@@ -1,13 +1,8 @@
-"""The plan of a sign-off: one frozen value that decides every number in its report, with an id by content.
-
-Chips × times × tasks × hardware, crossed: every chip meets every task at every time on every variant of the hardware,
-and a chip is the same seed everywhere (common random numbers), so that differences are paired.
-"""
+"""The plan of a sign-off: one frozen value that decides every number in its report, with an id by content."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -16,152 +11,20 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, SelfText
 from aimc_sim.evaluate.windows import default_batch
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.margins import problem_of
+from aimc_sim.signoff.design.cells import Variant
+from aimc_sim.signoff.design.margins import check_share
+from aimc_sim.signoff.design.part import Part
+from aimc_sim.signoff.design.tasks import AnyTask, Metric
 from aimc_sim.signoff.statistics.sequential import Spending, alpha_of_looks
 from aimc_sim.spec import Spec
 
-Metric = Literal["kl", "loss"]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
 MAX_CHIPS = 4096
-METRICS = {
-    "kl": "KL divergence from the digital model",
-    "loss": "increase of the loss over the digital model",
-}
-
-
-class TextTask(Spec):
-    """A text, scored by the built-in metrics: a screening, not a benchmark.
-
-    context: tokens a window; batch: windows a forward. metric: "kl", the divergence from the digital model, or "loss",
-    the increase of its negative log-likelihood; margin_nats per token.
-    """
-
-    kind: Literal["text"] = "text"
-    label: str = Field(default="text", min_length=1)
-    text: FileText | SelfText = Field(discriminator="kind")
-    context: int = Field(ge=2)
-    batch: int = Field(ge=1)
-    metric: Metric = "kl"
-    margin_nats: float = Field(ge=0)
-
-    @property
-    def margin(self) -> float:
-        """The largest acceptable loss, nats per token."""
-        return self.margin_nats
-
-
-class HarnessTask(Spec):
-    """Questions of a task of lm-evaluation-harness, marked right or wrong by it.
-
-    task: its name there; questions_id: of what is asked and how it is marked, by content, and questions how many;
-    configuration: the harness's version and what it marks by, rows aside, which is in that id too, to name what has
-    changed; limit, num_fewshot: as they were asked for. metric: of the harness, higher being better; margin: the
-    largest loss of it, as a share. batch: tokens a forward.
-    """
-
-    kind: Literal["harness"] = "harness"
-    label: str = Field(min_length=1)
-    task: str = Field(min_length=1)
-    questions_id: str = Field(pattern="^[0-9a-f]{16}$")
-    configuration: str | None = None
-    questions: int = Field(ge=1)
-    limit: int | None = Field(default=None, ge=1)
-    num_fewshot: int | None = Field(default=None, ge=0)
-    metric: str = Field(default="acc", min_length=1)
-    batch: int = Field(default=1024, ge=1)
-    margin: float = Field(ge=0)
-
-    @field_validator("margin")
-    @classmethod
-    def _share(cls, margin: float) -> float:
-        if margin > 1:
-            raise ValueError("; ".join(problem_of(margin)))
-        return margin
-
-
-AnyTask = TextTask | HarnessTask
 
 
 def folder_name(label: str) -> str:
     """What the folder of a task or a hardware is called."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
-
-
-class Variant(Spec):
-    """One hardware of the study. hardware: its resolved tables, hardware_id their id; ranges_id: the converter ranges
-    derived from both; None until a run has derived them, which completes the plan."""
-
-    label: str = Field(min_length=1)
-    hardware: dict[str, Any]
-    hardware_id: str
-    ranges_id: str | None = None
-
-
-class _Part(Spec):
-    """One task on one hardware: what a verdict and a report are about. The fields are those of the plan."""
-
-    schema_version: Literal[1] = 1
-    weights: str
-    hardware: dict[str, Any]
-    hardware_id: str
-    ranges_id: str | None = None
-    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=MAX_CHIPS)
-    times_s: tuple[float, ...] = Field(min_length=1)
-    session: int = Field(default=0, ge=0)
-    alpha: float = Field(default=0.025, gt=0, lt=0.5)
-
-
-class TextPart(_Part):
-    """A text on one hardware."""
-
-    text: FileText | SelfText = Field(discriminator="kind")
-    context: int = Field(ge=2)
-    batch: int = Field(ge=1)
-    metric: Metric = "kl"
-    margin_nats: float = Field(ge=0)
-
-    @property
-    def margin(self) -> float:
-        """The largest acceptable loss, nats per token."""
-        return self.margin_nats
-
-    @property
-    def unit(self) -> str:
-        """Of the margin and of losses."""
-        return "nats per token"
-
-    @property
-    def metric_name(self) -> str:
-        """The loss in words."""
-        return METRICS[self.metric]
-
-
-class AnswersPart(_Part):
-    """Questions on one hardware."""
-
-    task: str
-    questions_id: str
-    configuration: str | None = None
-    questions: int
-    limit: int | None = None
-    num_fewshot: int | None = None
-    metric: str = "acc"
-    batch: int = Field(ge=1)
-    margin: float = Field(ge=0)
-
-    @property
-    def unit(self) -> str:
-        """Of the margin and of losses: 0.02 is two questions in a hundred."""
-        return "share of questions"
-
-    @property
-    def metric_name(self) -> str:
-        """The loss in words."""
-        what = {"acc": "accuracy"}.get(self.metric, self.metric)
-        return f"loss of {what} against the digital model"
-
-
-Part = TextPart | AnswersPart
 
 
 def _problem_of_labels(labels: Sequence[str]) -> tuple[str, str] | None:
@@ -229,19 +92,15 @@ class Plan(Spec):
 
     def part(self, variant: str, task: str, chips: int | None = None, alpha: float | None = None) -> Part:
         """One task on one hardware, over the first `chips` chips (all unless told), at a level of its own."""
-        hardware, what = self.variant(variant), self.task(task)
-        shared: dict[str, Any] = {
-            "weights": self.weights,
-            "hardware": hardware.hardware,
-            "hardware_id": hardware.hardware_id,
-            "ranges_id": hardware.ranges_id,
-            "seeds": self.seeds[:chips],
-            "times_s": self.times_s,
-            "session": self.session,
-            "alpha": self.alpha if alpha is None else alpha,
-        }
-        own = {name: getattr(what, name) for name in type(what).model_fields if name not in ("kind", "label")}
-        return (TextPart if isinstance(what, TextTask) else AnswersPart)(**shared, **own)
+        return Part(
+            weights=self.weights,
+            variant=self.variant(variant),
+            task=self.task(task),
+            seeds=self.seeds[:chips],
+            times_s=self.times_s,
+            session=self.session,
+            alpha=self.alpha if alpha is None else alpha,
+        )
 
     def with_ranges(self, found: dict[str, str]) -> Plan:
         """The plan completed by the converter ranges of its variants (by label)."""
@@ -258,45 +117,6 @@ class Plan(Spec):
             return ((len(self.seeds), self.alpha),)
         alphas = alpha_of_looks(self.looks, self.alpha / len(self.tasks), self.spending)
         return tuple(zip(self.looks, alphas, strict=True))
-
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One thing to score: the unit of work. kind: "digital", "converters" (the same around ideal cells) or "chip"."""
-
-    kind: Literal["digital", "converters", "chip"]
-    seed: int | None = None
-    time_s: float | None = None
-    variant: str = ""
-    task: str = ""
-
-    @property
-    def name(self) -> str:
-        """Its name in a journal: ``chip/hermes-256/text/3/3600.0``."""
-        parts = (self.kind, self.variant, self.task, self.seed, self.time_s)
-        return "/".join(str(part) for part in parts if part not in (None, ""))
-
-    @property
-    def mount(self) -> tuple[str, str, int | None, float | None]:
-        """What has to be in the model to score it: cells that share it go to one worker, which mounts once."""
-        return (self.kind, self.variant, self.seed, self.time_s)
-
-
-def cells_of(plan: Plan, first: int = 0, last: int | None = None) -> tuple[Cell, ...]:
-    """Cells of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that each is
-    programmed once; those without a chip come with the first."""
-    tasks = [task.label for task in plan.tasks]
-    cells = [] if first else [Cell("digital", task=task) for task in tasks]
-    for variant in plan.variants:
-        if not first:
-            cells += [Cell("converters", variant=variant.label, task=task) for task in tasks]
-        cells += [
-            Cell("chip", seed, time, variant.label, task)
-            for seed in plan.seeds[first:last]
-            for time in plan.times_s
-            for task in tasks
-        ]
-    return tuple(cells)
 
 
 def make_plan(
@@ -380,13 +200,13 @@ def plan_of(
         problem = _problem_of_labels(labels)
         if problem is not None:  # here, because the plan would show whole tables as what it got
             raise BadInput(what, got=labels, why=problem[0], do=problem[1])
+    for at, task in enumerate(tasks):
+        if task["kind"] == "harness" and isinstance(task["margin"], (int, float)):
+            check_share(task["margin"], f"sign-off plan: tasks.{at}.harness.margin")
     plan = Plan.parse(
         {
             "weights": weights,
-            "variants": [
-                {"label": each.name, "hardware": each.model_dump(mode="json"), "hardware_id": each.id}
-                for each in hardware
-            ],
+            "variants": [{"label": each.name, "hardware": each.model_dump(mode="json")} for each in hardware],
             "tasks": list(tasks),
             "seeds": list(range(seed, seed + chips)),
             "times_s": sorted(set(times_s)),

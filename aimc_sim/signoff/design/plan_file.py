@@ -14,7 +14,8 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText, file_text
 from aimc_sim.evaluate.windows import default_batch
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.plan import Metric, Plan, plan_of
+from aimc_sim.signoff.design.plan import Plan, plan_of
+from aimc_sim.signoff.design.tasks import Metric
 from aimc_sim.signoff.statistics.sequential import Spending
 from aimc_sim.spec import Spec, nearest, read_toml
 from aimc_sim.units import format_duration, parse_duration, parse_durations

@@ -1,9 +1,9 @@
-"""Questions as cells: requests as token ids, put to a model in any worker, and marked where the plan is driven."""
+"""`AnswersRunner` puts requests, as token ids, to a model in any worker; marks are given where the plan is driven."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,10 @@ from aimc_sim.evaluate.encoding import Encoder
 from aimc_sim.evaluate.marking import Answer
 from aimc_sim.evaluate.questions import Questions
 from aimc_sim.evaluate.text import check_vocabulary, context_limit, load_tokenizer
-from aimc_sim.signoff.design.plan import HarnessTask
-from aimc_sim.signoff.execution.tasks import CellScores, Json, packed, unpacked
-
-if TYPE_CHECKING:
-    from aimc_sim.weightfile import WeightFile
+from aimc_sim.signoff.design.tasks import HarnessTask
+from aimc_sim.signoff.execution.scores import CellScores, Json, packed, unpacked
+from aimc_sim.torch_bridge.model import load_digital
+from aimc_sim.weightfile import WeightFile
 
 POSITIONS = 2048  # of a model whose configuration names no limit, as in the harness
 Mark = Callable[[CellScores], CellScores]
@@ -108,8 +107,6 @@ class AnswersRunner:
 
     def digital(self, on_step: Callable[[], None]) -> CellScores:
         """The digital model's answers."""
-        from aimc_sim.torch_bridge.model import load_digital
-
         return self.score(load_digital(self._weights), on_step)
 
     def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.streamed import Stream, streams
-from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.plan import Cell, Plan
+from aimc_sim.signoff.design.cells import Cell, Scored
 from aimc_sim.signoff.execution.layers import layers_of, tells_layers
-from aimc_sim.signoff.execution.tasks import CellScores, Json, Runner, open_runner
+from aimc_sim.signoff.execution.scores import CellScores, Json, Runner
+from aimc_sim.signoff.execution.tasks import open_runner
 
 if TYPE_CHECKING:
     from aimc_sim.chip.ranges import Ranges
@@ -42,7 +42,7 @@ class Setup:
     stream: whether models go through memory layer by layer, "auto" where they do not fit; scores do not depend on it.
     """
 
-    plan: Plan
+    plan: Scored
     weight_file: Path
     items: Mapping[str, Json]
     ranges: Mapping[str, Ranges]
@@ -109,7 +109,7 @@ class ModelBench:
         from aimc_sim.torch_bridge.model import build_model, mount
         from aimc_sim.torch_bridge.streaming import StreamedModel
 
-        hardware = self._hardware(cell.variant)
+        hardware = self._setup.plan.variant(cell.variant).hardware
         if self._model is None or self._model[0] != cell.variant:
             self._model = self._mounted = None
             self._model = (cell.variant, None if self._streamed else build_model(self._weights, hardware))
@@ -132,8 +132,8 @@ class ModelBench:
 
     def _facts(self, cell: Cell, runner: Runner, model: Any) -> dict[str, Json]:
         """Coverage and ranges of a hardware: told once, by its "converters" cell of the first task; and its layers."""
+        hardware = self._setup.plan.variant(cell.variant).hardware
         if tells_layers(cell, self._setup.plan):
-            hardware = self._hardware(cell.variant)
             found = layers_of(model, self._weights, hardware, runner.example(), cell)
             return {f"layers/{cell.variant}": found.to_dict()}
         if cell.kind != "converters" or cell.task != self._setup.plan.tasks[0].label:
@@ -141,17 +141,14 @@ class ModelBench:
         from aimc_sim.evaluate.account import coverage_of
 
         assert self._chip is not None
-        covered = coverage_of(model, self._weights, self._hardware(cell.variant), runner.example())
+        covered = coverage_of(model, self._weights, hardware, runner.example())
         return {
             f"coverage/{cell.variant}": asdict(covered),
             f"ranges_id/{cell.variant}": self._chip[1].ranges_id,
         }
 
-    def _hardware(self, variant: str) -> Hardware:
-        return Hardware.load(self._setup.plan.variant(variant).hardware)
 
-
-def streams_plan(plan: Plan, weight_file: WeightFile, choice: Stream) -> bool:
+def streams_plan(plan: Scored, weight_file: WeightFile, choice: Stream) -> bool:
     """Whether models go through memory layer by layer, for all tasks of a plan alike. Raises BadInput where they shall
     and a task asks questions, which need a model that fits."""
     asks = next((task.label for task in plan.tasks if task.kind != "text"), None)
@@ -162,9 +159,7 @@ def streams_plan(plan: Plan, weight_file: WeightFile, choice: Stream) -> bool:
             why=f"{asks} asks questions, and only texts are scored layer by layer",
             do="leave --stream out, or score a text",
         )
-    return asks is None and any(
-        streams(choice, weight_file, Hardware.load(variant.hardware)) for variant in plan.variants
-    )
+    return asks is None and any(streams(choice, weight_file, variant.hardware) for variant in plan.variants)
 
 
 @contextmanager
@@ -188,7 +183,7 @@ def coverage_from_json(data: Json) -> Coverage:
     return Coverage(rows, data["tokens"], tuple(data["unused"]))
 
 
-def check_same_file(plan: Plan, weights: str) -> None:
+def check_same_file(plan: Scored, weights: str) -> None:
     """Raise BadInput where a weight file is not the plan's."""
     if plan.weights != weights:
         raise BadInput(

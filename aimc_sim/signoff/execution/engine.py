@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aimc_sim.errors import AimcError
-from aimc_sim.signoff.design.plan import Cell
+from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.execution.bench import Bench, Outcome
 from aimc_sim.signoff.execution.journal import Store
-from aimc_sim.signoff.execution.tasks import CellScores
+from aimc_sim.signoff.execution.scores import CellScores
 
 MAX_ATTEMPTS = 3
 POLL_S = 1.0

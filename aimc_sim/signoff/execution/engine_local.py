@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from aimc_sim import workers as processes
-from aimc_sim.signoff.design.plan import Cell
+from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.execution.bench import Bench
 from aimc_sim.signoff.execution.engine import Event
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from aimc_sim.errors import AimcError, BadInput
-from aimc_sim.signoff.design.plan import Cell
+from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.execution.bench import ModelBench, Outcome, Setup
 from aimc_sim.signoff.execution.engine import Event
 from aimc_sim.sources import code_version

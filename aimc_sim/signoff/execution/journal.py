@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aimc_sim.errors import AimcError, BadInput
-from aimc_sim.identity import PROSE, canonical_json
+from aimc_sim.identity import PROSE, canonical, canonical_json
 from aimc_sim.signoff.design.plan import Plan
 from aimc_sim.signoff.execution.owner import is_dead, new_owner
 
@@ -211,7 +211,7 @@ def open_journal(path: Path, plan: Plan, code: str, *, restart: bool = False) ->
     """
     if restart and path.exists():
         os.replace(path, path.with_name(path.name + ".old"))
-    identity = {"plan": canonical_json(plan.model_dump(mode="json")), "plan_id": plan.id, "code": code}
+    identity = {"plan": canonical_json(canonical(plan)), "plan_id": plan.id, "code": code}
     with _named(path):
         connection = _connect(path)
         try:
@@ -263,7 +263,7 @@ def _make(run: sqlite3.Connection, identity: Mapping[str, str]) -> None:
 def _check(path: Path, found: Mapping[str, str], plan: Plan, code: str) -> None:
     if "plan" not in found or "code" not in found:
         raise _foreign(path)
-    mine = json.loads(canonical_json(plan.model_dump(mode="json")))
+    mine = json.loads(canonical_json(canonical(plan)))
     differences = _differences(json.loads(found["plan"]), mine, "")
     if differences and found.get("plan_id") != plan.id:
         shown = "; ".join(differences[:3]) + (

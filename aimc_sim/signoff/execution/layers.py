@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.signoff.design.plan import Cell, Plan
-from aimc_sim.signoff.execution.tasks import Json
+from aimc_sim.signoff.design.cells import Cell, Scored
+from aimc_sim.signoff.execution.scores import Json
 
 if TYPE_CHECKING:
     from aimc_sim.chip.saturation import Saturation
@@ -62,7 +62,7 @@ class Layers:
         return cls(**{**data, "matrices": matrices})
 
 
-def tells_layers(cell: Cell, plan: Plan) -> bool:
+def tells_layers(cell: Cell, plan: Scored) -> bool:
     """Whether this cell tells the layers of its hardware: the first chip's, at the last time, with the first task."""
     told = (plan.seeds[0], plan.times_s[-1], plan.tasks[0].label)
     return cell.kind == "chip" and (cell.seed, cell.time_s, cell.task) == told

@@ -2,95 +2,121 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
+from aimc_sim.aliases import F64
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.evaluate.windows import Windows
-from aimc_sim.signoff.design.plan import AnswersPart, Cell, Part, TextPart
+from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.part import Part
+from aimc_sim.signoff.design.tasks import HarnessTask
 from aimc_sim.signoff.execution.layers import Layers
-from aimc_sim.signoff.execution.tasks import CellScores, Json, window_scores, windows_from_json
-from aimc_sim.signoff.statistics import Look
+from aimc_sim.signoff.execution.scores import CellScores, Json
+from aimc_sim.signoff.execution.texts import window_scores, windows_from_json
+from aimc_sim.signoff.statistics.sequential import Look
 
 if TYPE_CHECKING:
     from aimc_sim.torch_bridge.coverage import Coverage
 
 
 EXAMPLE_KEYS = ("id", "question", "choices", "answer")
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What any task on one hardware has. timings: seconds, the only part that differs when it is run twice. looks: what
-    each look said, where the plan has several. layers: noise and saturation by matrix (`signoff.layers`), None where no
-    cell has told them."""
-
-    coverage: Coverage
-    timings: dict[str, float] = field(compare=False)
-    variant: str = ""
-    task: str = ""
-    looks: tuple[Look, ...] = ()
-    layers: Layers | None = None
+Scores = TypeVar("Scores", WindowScores, CellScores)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextResult(_Result):
-    """Scores of a text on one hardware; the plan names its converter ranges."""
+class _Result(Generic[Scores]):
+    """What any task on one hardware has. scores: of the digital model, the converters around ideal cells, and chips.
 
-    plan: TextPart
-    windows: Windows
-    scores: dict[Cell, WindowScores]
+    timings: seconds, the only part that differs when it is run twice. looks: what each look said, where the plan has
+    several. layers: noise and saturation by matrix (`execution.layers`), None where no cell has told them.
+    """
+
+    part: Part
+    scores: dict[Cell, Scores]
+    coverage: Coverage
+    timings: dict[str, float] = field(compare=False)
+    looks: tuple[Look, ...] = ()
+    layers: Layers | None = None
 
     @property
-    def digital(self) -> WindowScores:
+    def digital(self) -> Scores:
         """Scores of the digital model."""
         return self.scores[Cell("digital")]
 
     @property
-    def converters(self) -> WindowScores:
+    def converters(self) -> Scores:
         """Scores of the same converters around ideal cells."""
         return self.scores[Cell("converters")]
 
-    def chip(self, seed: int, time_s: float) -> WindowScores:
+    def chip(self, seed: int, time_s: float) -> Scores:
         """Scores of one chip at one time."""
         return self.scores[Cell("chip", seed, time_s)]
 
+    def _of_chips(self, loss: Callable[[Scores], F64]) -> F64:
+        """Stack what chips give at each time: (times, chips, items)."""
+        part = self.part
+        return np.array([[loss(self.chip(seed, time_s)) for seed in part.seeds] for time_s in part.times_s])
+
 
 @dataclass(frozen=True, kw_only=True)
-class AnswersResult(_Result):
-    """Marks of questions on one hardware: arrays over questions, ``acc`` by the plan's metric, ``choice``, and more.
+class TextResult(_Result[WindowScores]):
+    """Scores of a text on one hardware; its part names the converter ranges."""
+
+    windows: Windows
+
+    def losses(self) -> tuple[F64, F64 | None]:
+        """Give losses (times, chips, windows) by the task's metric, nats per token; weights (windows,) of the mean."""
+        key = "kl" if self.part.task.metric == "kl" else "nll"
+        return self._of_chips(lambda chip: self.per_token(chip, key)), self.tokens
+
+    @property
+    def tokens(self) -> F64:
+        """(windows,) how many are scored."""
+        return self.digital.tokens.astype(np.float64)
+
+    def per_token(self, scores: WindowScores, key: str) -> F64:
+        """Divide a score by the windows' tokens: (windows,); of nll what it is above the digital model's."""
+        values = {"kl": scores.kl, "agree": scores.agree, "nll": scores.nll - self.digital.nll}[key]
+        assert values is not None
+        return np.asarray(values / self.tokens, dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersResult(_Result[CellScores]):
+    """Marks of questions on one hardware: arrays over questions, ``acc`` by the task's metric, ``choice``, and more.
 
     examples: the questions as people read them: ``id``, ``question``, ``choices``, ``answer``.
     """
 
-    plan: AnswersPart
     examples: tuple[dict[str, Any], ...]
-    scores: dict[Cell, CellScores]
 
-    @property
-    def digital(self) -> CellScores:
-        """Marks of the digital model."""
-        return self.scores[Cell("digital")]
+    def losses(self) -> tuple[F64, F64 | None]:
+        """Give losses (times, chips, questions) as marks; no weights."""
+        return self._of_chips(self.lost), None
 
-    @property
-    def converters(self) -> CellScores:
-        """Marks of the same converters around ideal cells."""
-        return self.scores[Cell("converters")]
-
-    def chip(self, seed: int, time_s: float) -> CellScores:
-        """Marks of one chip at one time."""
-        return self.scores[Cell("chip", seed, time_s)]
+    def lost(self, scores: CellScores) -> F64:
+        """Take these marks off the digital model's: (questions,)."""
+        return floats(self.digital, "acc") - floats(scores, "acc")
 
 
 Result = TextResult | AnswersResult
 
 
+def floats(scores: CellScores, name: str) -> F64:
+    """Give one of the scores as (items,) float64."""
+    return np.asarray(scores.values[name], dtype=np.float64)
+
+
 def result_of(part: Part, items: Json, scores: dict[Cell, CellScores], shared: dict[str, Any]) -> Result:
     """The result of a part from its items and the scores of its cells. shared: fields that every result has."""
-    if isinstance(part, AnswersPart):
+    if isinstance(part.task, HarnessTask):
         # In this order, whether a journal has sorted the keys or not.
         examples = tuple({key: each[key] for key in EXAMPLE_KEYS} for each in items["examples"])
-        return AnswersResult(plan=part, examples=examples, scores=scores, **shared)
+        return AnswersResult(part=part, examples=examples, scores=scores, **shared)
     windows = windows_from_json(items)
     of_windows = {cell: window_scores(each, windows) for cell, each in scores.items()}
-    return TextResult(plan=part, windows=windows, scores=of_windows, **shared)
+    return TextResult(part=part, windows=windows, scores=of_windows, **shared)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.streamed import Stream
-from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.plan import Cell, HarnessTask, Plan, TextTask, cells_of
+from aimc_sim.signoff.design.cells import Cell, cells_of
+from aimc_sim.signoff.design.plan import Plan
+from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
+from aimc_sim.signoff.execution.answers import marker
 from aimc_sim.signoff.execution.bench import (
     Bench,
     ModelBench,
@@ -29,10 +31,12 @@ from aimc_sim.signoff.execution.bench import (
 from aimc_sim.signoff.execution.engine import InProcess, Pool, Schedule, drive
 from aimc_sim.signoff.execution.journal import Memory, Store, holds_nothing, open_journal
 from aimc_sim.signoff.execution.layers import Layers
-from aimc_sim.signoff.execution.results import Result as Result
-from aimc_sim.signoff.execution.results import result_of
-from aimc_sim.signoff.execution.tasks import CellScores, Json, prepare, steps_of, tokens_of
-from aimc_sim.signoff.statistics import Look, look_at, paired
+from aimc_sim.signoff.execution.results import Result, result_of
+from aimc_sim.signoff.execution.scores import CellScores, Json
+from aimc_sim.signoff.execution.tasks import prepare, steps_of, tokens_of
+from aimc_sim.signoff.statistics.crossed import paired
+from aimc_sim.signoff.statistics.sequential import Look, look_at
+from aimc_sim.weightfile.integrity import check_weights
 
 if TYPE_CHECKING:
     from aimc_sim.chip.ranges import Ranges
@@ -141,23 +145,6 @@ def _not_left_behind(journal: Path) -> Iterator[None]:
         raise
 
 
-def check_weights(weight_file: WeightFile, progress: Progress | None = None) -> None:
-    """Read every byte of the weight file once. Raises BadInput naming a dataset whose bytes have changed."""
-    if progress is not None:
-        progress("checking the file", 0, 1)
-    problems = weight_file.verify()
-    if problems:
-        more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
-        raise BadInput(
-            "weight file",
-            got=str(weight_file.path),
-            why=f"it is damaged, in {problems[0]}{more}",
-            do="copy the file again, or export it again; `aimc-sim verify` lists all the damage",
-        )
-    if progress is not None:
-        progress("checking the file", 1, 1)
-
-
 def run_cells(plan: Plan, bench: Bench, items: Mapping[str, Json], progress: Progress | None = None) -> Study:
     """Run a plan on a bench in this process, without a journal. items: of each task, as `prepare` gives them."""
     return _run(plan, items, Memory(), partial(InProcess, bench), progress)
@@ -220,7 +207,7 @@ def _run(
             study = _gather(plan, items, store, dict.fromkeys(open_parts, (chips, alpha)))
             final = chips == len(plan.seeds)
             for result in study.results:
-                part = (result.variant, result.task)
+                part = (result.part.variant.label, result.part.task.label)
                 if plan.looks is not None:
                     looks[part].append(_look(result, alpha, final, plan.look_alphas[-1][1]))
                 if final or looks[part][-1].outcome != "continue":
@@ -232,12 +219,10 @@ def _run(
 
 
 def _look(result: Result, alpha: float, final: bool, final_alpha: float) -> Look:
-    from aimc_sim.signoff.report.figures import figures_of
-
-    losses, weights = figures_of(result).losses()
+    losses, weights = result.losses()
     return look_at(
         [paired(table, 0.0, weights, marks=weights is None) for table in losses],
-        result.plan.margin,
+        result.part.task.margin,
         alpha,
         final=final,
         final_alpha=final_alpha,
@@ -278,8 +263,6 @@ def _gather(
             shared: dict[str, Any] = {
                 "coverage": coverage_from_json(facts[f"coverage/{variant.label}"]),
                 "timings": timings,
-                "variant": variant.label,
-                "task": task.label,
                 "looks": tuple((looks or {}).get((variant.label, task.label), ())),
                 "layers": _layers(facts.get(f"layers/{variant.label}")),
             }
@@ -310,8 +293,6 @@ def _marker(
     marks = {}
     for task in plan.tasks:
         if isinstance(task, HarnessTask):
-            from aimc_sim.signoff.execution.answers import marker
-
             marks[task.label] = marker(task, items[task.label], questions.get(task.label), weight_file)
     return lambda cell, scores: marks[cell.task](scores) if cell.task in marks else scores
 
@@ -343,7 +324,7 @@ def _ranges(
 
     found = {}
     for variant in plan.variants:
-        chip = program(weight_file, plan.seeds[0], Hardware.load(variant.hardware), progress=progress)
+        chip = program(weight_file, plan.seeds[0], variant.hardware, progress=progress)
         check_ranges(variant.label, variant.ranges_id, chip.ranges_id)
         store.state(f"ranges_id/{variant.label}", chip.ranges_id)
         found[variant.label] = chip.ranges

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.signoff.execution.tasks import CellScores
+from aimc_sim.signoff.execution.scores import CellScores
 from aimc_sim.signoff.statistics import mcnemar
 
 SHOWN = 6  # questions lost that a report quotes

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aimc_sim.errors import BadInput
 from aimc_sim.report.pages import prepare_folder, to_json, write_together
 from aimc_sim.signoff.design.margins import check_share
-from aimc_sim.signoff.execution.tasks import CellScores
+from aimc_sim.signoff.execution.scores import CellScores
 from aimc_sim.signoff.report.answer_flips import flips_of_one
 from aimc_sim.signoff.report.figures import measure_of
 from aimc_sim.signoff.report.headline import interval_of

@@ -10,10 +10,11 @@ from aimc_sim.evaluate.account import arithmetic, notes_on
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import VERSIONS, architecture, version
 from aimc_sim.report.pages import to_json as to_json
+from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.design.margins import note_on
-from aimc_sim.signoff.design.plan import AnswersPart, Cell, Part
+from aimc_sim.signoff.design.part import Part
 from aimc_sim.signoff.execution.results import Result
-from aimc_sim.signoff.report.figures import Figure
+from aimc_sim.signoff.report.figures import Figure, loss_in_words
 from aimc_sim.signoff.report.findings import Findings, alone
 from aimc_sim.signoff.report.verdict import AtTime
 from aimc_sim.units import format_duration
@@ -55,21 +56,20 @@ def document_of(
 
     findings: of this result among others of its study; by default those of the result alone.
     """
-    plan = result.plan
+    part, hardware = result.part, result.part.variant.hardware
     found = alone(result) if findings is None else findings
     figures, caveat = found.figures, found.verdict.worst.gate.loss.caveat
-    hardware = Hardware.load(plan.hardware)
-    wide = note_on(plan.margin) if isinstance(plan, AnswersPart) else ""
+    wide = note_on(part.task.margin) if part.task.kind == "harness" else ""
     return {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "verdict": _verdict(found),
-        "plan": {"id": plan.id, **plan.model_dump(mode="json")},
+        "plan": {"id": part.id, **part.model_dump(mode="json")},
         **figures.about(),
         "rows": {
             "digital": figures.row(Cell("digital")),
             "converters_only": figures.row(Cell("converters")),
-            "times": [_at_time(plan, at) for at in found.times],
+            "times": [_at_time(part, at) for at in found.times],
         },
         "statistics": found.to_dict(),
         "flips": figures.flips(found.verdict.worst.time_s, found.worst_seed),
@@ -82,7 +82,7 @@ def document_of(
             *([caveat] if caveat else []),
             *notes_on(hardware),
         ],
-        "provenance": _provenance(plan, weight_file),
+        "provenance": _provenance(part, weight_file),
         "command": command,
         **figures.by_item(),
         "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
@@ -90,18 +90,18 @@ def document_of(
 
 
 def _verdict(found: Findings) -> dict[str, Any]:
-    plan, verdict, worst = found.result.plan, found.verdict, found.verdict.worst
+    part, verdict, worst = found.result.part, found.verdict, found.verdict.worst
     measure, effect = found.figures.measure, worst.gate.loss
     return {
         "pass": found.passed,
         "outcome": "pass" if found.passed else "fail",
         "undecided": worst.gate.straddles or (verdict.passed and not found.passed),
         "summary": found.summary,
-        "metric": plan.metric,
-        "metric_name": plan.metric_name,
-        "unit": plan.unit,
-        "margin": plan.margin,
-        "alpha": plan.alpha,
+        "metric": part.task.metric,
+        "metric_name": loss_in_words(part.task.metric),
+        "unit": measure.unit,
+        "margin": part.task.margin,
+        "alpha": part.alpha,
         "worst_time": format_duration(worst.time_s),
         "worst_time_s": worst.time_s,
         "mean": effect.mean,
@@ -128,30 +128,30 @@ def _figure(value: Figure) -> dict[str, Any]:
     return found
 
 
-def _at_time(plan: Part, at: AtTime) -> dict[str, Any]:
+def _at_time(part: Part, at: AtTime) -> dict[str, Any]:
     return {
         "time": format_duration(at.time_s),
         "time_s": at.time_s,
         "pass": at.gate.passed,
         "upper_bound": at.gate.bound,
         **{name: _figure(value) for name, value in at.figures.items()},
-        "chips": [{"seed": seed, **row} for seed, row in zip(plan.seeds, at.chips, strict=True)],
+        "chips": [{"seed": seed, **row} for seed, row in zip(part.seeds, at.chips, strict=True)],
     }
 
 
-def _provenance(plan: Part, weight_file: WeightFile | None) -> dict[str, Any]:
-    device = plan.hardware.get("device", {})
+def _provenance(part: Part, weight_file: WeightFile | None) -> dict[str, Any]:
+    variant = part.variant
     return {
         "weight_file": None if weight_file is None else weight_file.path.name,
-        "weights": plan.weights,
+        "weights": part.weights,
         "architecture": None if weight_file is None else architecture(weight_file.config),
         "source": None if weight_file is None else weight_file.provenance,
-        "hardware": plan.hardware.get("name"),
-        "hardware_id": plan.hardware_id,
-        "ranges_id": plan.ranges_id,
-        "arithmetic": arithmetic(Hardware.load(plan.hardware)),
-        "device": device.get("name") if isinstance(device, dict) else device,
-        "device_source": device.get("source") if isinstance(device, dict) else None,
+        "hardware": variant.hardware.name,
+        "hardware_id": variant.hardware_id,
+        "ranges_id": variant.ranges_id,
+        "arithmetic": arithmetic(variant.hardware),
+        "device": variant.hardware.device.name,
+        "device_source": variant.hardware.device.source,
         "versions": {
             "aimc-sim": version("aimc-sim"),
             "python": platform.python_version(),

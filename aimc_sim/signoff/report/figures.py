@@ -11,17 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from aimc_sim.evaluate.metrics import WindowScores
-from aimc_sim.signoff.design.plan import AnswersPart, Cell, Part, TextPart
-from aimc_sim.signoff.execution.results import AnswersResult, Result, TextResult
-from aimc_sim.signoff.execution.tasks import CellScores
+from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
+from aimc_sim.signoff.execution.results import AnswersResult, Result, TextResult, floats
+from aimc_sim.signoff.execution.scores import CellScores
 from aimc_sim.signoff.report.answer_flips import flips_of, flips_of_one, same_answers
 from aimc_sim.signoff.statistics import Components, Estimate, estimate, paired
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Measure:
     """How a loss that a verdict is about is shown.
 
     key: of its figures in the rows of a report. short: its name on an axis. one, many: the unit in words, of which a
-    number in the report's data holds 1 / scale. item: what it is a mean over.
+    number in the report's data holds 1 / scale; unit: of such a number. item: what it is a mean over.
     """
 
     key: str
@@ -37,6 +33,7 @@ class Measure:
     one: str
     many: str
     item: str
+    unit: str
     scale: float = 1.0
 
     def units(self, shown: str | float) -> str:
@@ -53,10 +50,11 @@ class Column:
     kind: str
 
 
-NATS = ("nat per token", "nats per token", "window")
+NATS = ("nat per token", "nats per token", "window", "nats per token")
 KL = Measure("kl_nats", "KL divergence", *NATS)
 LOSS = Measure("loss_increase_nats", "Loss increase", *NATS)
-ACCURACY = Measure("loss", "Loss of accuracy", "percentage point", "percentage points", "question", 100.0)
+POINTS = ("percentage point", "percentage points", "question", "share of questions")
+ACCURACY = Measure("loss", "Loss of accuracy", *POINTS, scale=100.0)
 TEXT_COLUMNS = (
     Column("perplexity", "Perplexity", "perplexity"),
     Column("kl_nats", "KL, nats", "kl"),
@@ -72,6 +70,16 @@ ANSWER_COLUMNS = (
 def measure_of(metric: str) -> Measure:
     """The measure of a metric: "kl", "loss", or any that is right or wrong."""
     return {"kl": KL, "loss": LOSS}.get(metric, ACCURACY)
+
+
+def loss_in_words(metric: str) -> str:
+    """Name a loss by that metric, for a sentence."""
+    mark = "accuracy" if metric == "acc" else metric
+    of_texts = {
+        "kl": "KL divergence from the digital model",
+        "loss": "increase of the loss over the digital model",
+    }
+    return of_texts.get(metric, f"loss of {mark} against the digital model")
 
 
 def columns_of(metric: str) -> tuple[Column, ...]:
@@ -101,9 +109,6 @@ class Figures(Protocol):
 
     measure: Measure
 
-    def losses(self) -> tuple[Floats, Floats | None]:
-        """Losses (times, chips, items) by the plan's metric, in its unit; weights (items,) of their mean, if any."""
-
     def row(self, cell: Cell) -> dict[str, float | None]:
         """Figures of one cell over all items."""
 
@@ -130,14 +135,8 @@ class TextFigures:
     """A text, in windows."""
 
     def __init__(self, result: TextResult) -> None:
-        self.measure, self._result, self._plan = measure_of(result.plan.metric), result, result.plan
-        self._windows = result.windows
-        self._digital = result.digital
-        self._tokens = self._digital.tokens.astype(np.float64)
-
-    def losses(self) -> tuple[Floats, Floats]:
-        key = "kl" if self.measure is KL else "nll"
-        return _table(self._plan, lambda cell: self._per_token(cell, key)), self._tokens
+        self.measure, self._result = measure_of(result.part.task.metric), result
+        self._windows, self._digital = result.windows, result.digital
 
     def row(self, cell: Cell) -> dict[str, float | None]:
         scores = self._result.scores[cell]
@@ -150,11 +149,10 @@ class TextFigures:
         }
 
     def at(self, time_s: float) -> dict[str, Figure]:
-        chips = [Cell("chip", seed, time_s) for seed in self._plan.seeds]
-        kl, loss, agree = (
-            paired(
-                [self._per_token(cell, key) for cell in chips], 0.0, self._tokens
-            )  # real numbers, and no marks
+        result = self._result
+        chips = [result.chip(seed, time_s) for seed in result.part.seeds]
+        kl, loss, agree = (  # real numbers, and no marks
+            paired([result.per_token(chip, key) for chip in chips], 0.0, result.tokens)
             for key in ("kl", "nll", "agree")
         )
         # The interval of the perplexity is about what the chip adds on this text, not about how hard the text is.
@@ -167,12 +165,14 @@ class TextFigures:
         }
 
     def about(self) -> dict[str, Any]:
+        task = self._result.part.task
+        assert isinstance(task, TextTask)
         return {
             "text": {
                 "id": self._windows.id,
                 "windows": len(self._windows),
                 "scored_tokens": self._windows.scored_tokens,
-                "description": describe_text(self._plan),
+                "description": describe_text(task),
             }
         }
 
@@ -187,13 +187,6 @@ class TextFigures:
     def flips(self, time_s: float, seed: int) -> None:
         """A text has no right and wrong answers; how many tokens flip is in the agreement."""
 
-    def _per_token(self, cell: Cell, key: str) -> Floats:
-        """(windows,) of a score a token; of nll what it is above the digital model's."""
-        scores = self._result.scores[cell]
-        values = {"kl": scores.kl, "agree": scores.agree, "nll": scores.nll - self._digital.nll}[key]
-        assert values is not None
-        return np.asarray(values / self._tokens, dtype=np.float64)
-
 
 class AnswerFigures:
     """Questions, marked right or wrong."""
@@ -201,30 +194,24 @@ class AnswerFigures:
     measure = ACCURACY
 
     def __init__(self, result: AnswersResult) -> None:
-        self._result, self._plan = result, result.plan
-        self._digital = _floats(result.digital, "acc")
-
-    def losses(self) -> tuple[Floats, None]:
-        def lost(cell: Cell) -> Floats:
-            return self._digital - _floats(self._result.scores[cell], "acc")
-
-        return _table(self._plan, lost), None
+        self._result = result
 
     def row(self, cell: Cell) -> dict[str, float | None]:
         scores = self._result.scores[cell]
         flips = flips_of_one(scores, self._result.digital)
         return {
-            **{name: float(_floats(scores, name).mean()) for name in self._marks},
-            "loss": float((self._digital - _floats(scores, "acc")).mean()),
+            **{name: float(floats(scores, name).mean()) for name in self._marks},
+            "loss": float(self._result.lost(scores).mean()),
             "agreement": float(same_answers(scores, self._result.digital).mean()),
             **flips,
         }
 
     def at(self, time_s: float) -> dict[str, Figure]:
-        chips = [self._result.scores[Cell("chip", seed, time_s)] for seed in self._plan.seeds]
-        marks = {name: estimate([_floats(chip, name) for chip in chips], marks=True) for name in self._marks}
-        loss = paired([self._digital - _floats(chip, "acc") for chip in chips], 0.0, marks=True)
-        same = estimate([same_answers(chip, self._result.digital) for chip in chips])
+        result = self._result
+        chips = [result.chip(seed, time_s) for seed in result.part.seeds]
+        marks = {name: estimate([floats(chip, name) for chip in chips], marks=True) for name in self._marks}
+        loss = paired([result.lost(chip) for chip in chips], 0.0, marks=True)
+        same = estimate([same_answers(chip, result.digital) for chip in chips])
         return {
             **{name: Figure.of(found) for name, found in marks.items()},
             "loss": Figure.of(loss),
@@ -232,12 +219,13 @@ class AnswerFigures:
         }
 
     def about(self) -> dict[str, Any]:
-        plan = self._plan
+        task = self._result.part.task
+        assert isinstance(task, HarnessTask)
         return {
             "questions": {
-                "id": plan.questions_id,
-                "count": plan.questions,
-                "description": describe_questions(plan),
+                "id": task.questions_id,
+                "count": task.questions,
+                "description": describe_questions(task),
                 "examples": list(self._result.examples),
             }
         }
@@ -246,7 +234,7 @@ class AnswerFigures:
         return {"answers": _by_cell(self._result.scores, CellScores.to_json)}
 
     def flips(self, time_s: float, seed: int) -> dict[str, Any] | None:
-        chips = {each: self._result.scores[Cell("chip", each, time_s)] for each in self._plan.seeds}
+        chips = {each: self._result.chip(each, time_s) for each in self._result.part.seeds}
         return flips_of(self._result.digital, chips, self._result.examples, time_s, seed)
 
     @property
@@ -255,29 +243,24 @@ class AnswerFigures:
         return [name for name in self._result.digital.values if name != "choice"]
 
 
-def describe_questions(plan: AnswersPart) -> str:
+def describe_questions(task: HarnessTask) -> str:
     """What was asked, in words."""
-    shots = "" if plan.num_fewshot is None else f", with {plan.num_fewshot} worked examples each"
-    limit = "" if plan.limit is None else f" (at most {plan.limit:,} of each of its parts)"
-    many = "question" if plan.questions == 1 else "questions"
-    return f"{plan.questions:,} {many} of {plan.task}{limit}{shots}, marked by {plan.metric}"
+    shots = "" if task.num_fewshot is None else f", with {task.num_fewshot} worked examples each"
+    limit = "" if task.limit is None else f" (at most {task.limit:,} of each of its parts)"
+    many = "question" if task.questions == 1 else "questions"
+    return f"{task.questions:,} {many} of {task.task}{limit}{shots}, marked by {task.metric}"
 
 
-def describe_text(plan: TextPart) -> str:
+def describe_text(task: TextTask) -> str:
     """What was scored, in words."""
-    text = plan.text
+    text = task.text
     if text.kind == "self":
         return (
             f"{text.sequences} samples of {text.length} tokens from the digital model itself "
             f"(temperature {text.temperature:g}, seed {text.seed})"
         )
     limit = f", its first {text.limit_tokens:,} tokens" if text.limit_tokens else ""
-    return f"{text.name}{limit}, in windows of {plan.context:,} tokens"
-
-
-def _table(plan: Part, of: Callable[[Cell], Floats]) -> Floats:
-    """(times, chips, items) of what one chip gives at one time."""
-    return np.array([[of(Cell("chip", seed, time_s)) for seed in plan.seeds] for time_s in plan.times_s])
+    return f"{text.name}{limit}, in windows of {task.context:,} tokens"
 
 
 def _by_cell(scores: Mapping[Cell, Any], lists: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -290,10 +273,6 @@ def _by_cell(scores: Mapping[Cell, Any], lists: Callable[[Any], dict[str, Any]])
             if cell.kind == "chip"
         ],
     }
-
-
-def _floats(scores: CellScores, name: str) -> Floats:
-    return np.asarray(scores.values[name], dtype=np.float64)
 
 
 def _exp(value: float) -> float:

@@ -48,17 +48,17 @@ class Findings:
     def summary(self) -> str:
         """The verdict in a sentence."""
         late = self.verdict.passed and not self.passed
-        return among_tasks(self.result.plan, self.verdict) if late else self.verdict.summary
+        return among_tasks(self.result.part, self.verdict) if late else self.verdict.summary
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, keys in a fixed order; None where a number does not exist."""
         here, all_ = self.on_items, self.population
         return {
-            "hardware": self.result.variant,
-            "task": self.result.task,
+            "hardware": self.result.part.variant.label,
+            "task": self.result.part.task.label,
             "pass": self.passed,
             "decision": self.decision,
-            "chips": len(self.result.plan.seeds),
+            "chips": len(self.result.part.seeds),
             "p_value": self.p_value,
             "p_holm": self.p_holm,
             "yield_on_these_items": {
@@ -89,7 +89,7 @@ def findings_of(study: Study) -> tuple[Findings, ...]:
     drafts = [(result, *_judged(result)) for result in study.results]
     adjusted: dict[int, float] = {}
     for variant in study.plan.variants:
-        mine = [i for i, draft in enumerate(drafts) if draft[0].variant == variant.label]
+        mine = [i for i, draft in enumerate(drafts) if draft[0].part.variant.label == variant.label]
         # Looks share the error out among the tasks beforehand (plan.look_alphas), so that nothing is left to correct.
         p_values = [_p_value(drafts[i][2]) for i in mine]
         adjusted |= zip(mine, p_values if study.plan.looks else holm(p_values), strict=True)
@@ -104,9 +104,9 @@ def _p_value(times: tuple[AtTime, ...]) -> float:
 
 def _judged(result: Result) -> tuple[Figures, tuple[AtTime, ...], Verdict]:
     figures = figures_of(result)
-    times = at_times(result.plan, figures)
+    times = at_times(result, figures)
     undecidable = bool(result.looks) and result.looks[-1].outcome == "undecidable"
-    return figures, times, decide(result.plan, times, undecidable)
+    return figures, times, decide(result.part, times, undecidable)
 
 
 def _findings(
@@ -118,9 +118,9 @@ def _findings(
     alpha: float,
     looks: bool,
 ) -> Findings:
-    plan, worst = result.plan, verdict.worst
+    part, margin, worst = result.part, result.part.task.margin, verdict.worst
     means = worst.gate.loss.chip_means
-    losses, weights = figures.losses()
+    losses, weights = result.losses()
     passed = verdict.passed and (looks or p_holm <= alpha)
     return Findings(
         result,
@@ -130,10 +130,10 @@ def _findings(
         passed,
         _p_value(times),
         p_holm,
-        yield_interval(sum(mean <= plan.margin for mean in means), len(means)),
-        population_yield(worst.gate.loss, plan.margin),
-        plan.seeds[max(range(len(means)), key=lambda chip: means[chip])],
-        lifetime(plan.times_s, losses, plan.margin, weights=weights, alpha=plan.alpha, marks=weights is None),
+        yield_interval(sum(mean <= margin for mean in means), len(means)),
+        population_yield(worst.gate.loss, margin),
+        part.seeds[max(range(len(means)), key=lambda chip: means[chip])],
+        lifetime(part.times_s, losses, margin, weights=weights, alpha=part.alpha, marks=weights is None),
         result.looks[-1].outcome if result.looks else "fixed",
     )
 
@@ -141,7 +141,7 @@ def _findings(
 def alone(result: Result) -> Findings:
     """Findings of one result by itself: nothing to correct for."""
     figures, times, verdict = _judged(result)
-    return _findings(result, figures, times, verdict, _p_value(times), result.plan.alpha, bool(result.looks))
+    return _findings(result, figures, times, verdict, _p_value(times), result.part.alpha, bool(result.looks))
 
 
 def lifetime_json(found: Lifetime) -> dict[str, Any]:

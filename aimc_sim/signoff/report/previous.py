@@ -21,7 +21,7 @@ def check_previous(before: Side, plan: Plan) -> None:
                 {
                     "plan": part.model_dump(mode="json"),
                     "statistics": {"hardware": variant.label, "task": task.label},
-                    "verdict": {"metric": part.metric},
+                    "verdict": {"metric": task.metric},
                 }
             )
     pairs, _ = matched(before, Side("this plan", tuple(planned)), None)

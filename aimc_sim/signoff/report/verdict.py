@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aimc_sim.signoff.design.plan import Cell, Part
-from aimc_sim.signoff.report.figures import Figure, Figures, measure_of
+from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.part import Part
+from aimc_sim.signoff.execution.results import Result
+from aimc_sim.signoff.report.figures import Figure, Figures, loss_in_words, measure_of
 from aimc_sim.signoff.report.words import sig, spoken
 from aimc_sim.signoff.statistics import NonInferiority, non_inferior
 
@@ -38,33 +40,33 @@ class Verdict:
     summary: str
 
 
-def at_times(plan: Part, found: Figures) -> tuple[AtTime, ...]:
+def at_times(result: Result, found: Figures) -> tuple[AtTime, ...]:
     """Figures of every listed time, in order."""
-    losses, weights = found.losses()
+    part, (losses, weights) = result.part, result.losses()
     return tuple(
         AtTime(
             time_s,
             found.at(time_s),
-            tuple(found.row(Cell("chip", seed, time_s)) for seed in plan.seeds),
+            tuple(found.row(Cell("chip", seed, time_s)) for seed in part.seeds),
             non_inferior(
                 table,
                 0.0,
-                plan.margin,
-                plan.alpha,
+                part.task.margin,
+                part.alpha,
                 higher_is_better=False,
                 weights=weights,
                 marks=weights is None,
             ),
         )
-        for time_s, table in zip(plan.times_s, losses, strict=True)
+        for time_s, table in zip(part.times_s, losses, strict=True)
     )
 
 
-def decide(plan: Part, times: tuple[AtTime, ...], undecidable: bool = False) -> Verdict:
+def decide(part: Part, times: tuple[AtTime, ...], undecidable: bool = False) -> Verdict:
     """The verdict over all times, decided by the one with the highest bound. undecidable: the looks ended because no
     number of chips can decide."""
     worst = max(times, key=lambda at: (at.gate.bound, at.gate.loss.mean))
-    return Verdict(worst.gate.passed, worst, _summary(plan, times, worst, undecidable))
+    return Verdict(worst.gate.passed, worst, _summary(part, times, worst, undecidable))
 
 
 def what_could_decide(
@@ -79,41 +81,41 @@ def what_could_decide(
     return f"More {chips} or more {more} could still decide."
 
 
-def among_tasks(plan: Part, verdict: Verdict) -> str:
+def among_tasks(part: Part, verdict: Verdict) -> str:
     """The sentence of a verdict that passes by itself, and not with Holm's correction over the tasks."""
-    measure, worst = measure_of(plan.metric), verdict.worst
-    shown = sig(measure.scale * plan.margin)
+    measure, worst = measure_of(part.task.metric), verdict.worst
+    shown = sig(measure.scale * part.task.margin)
     return (
         f"Not shown to be within the margin of {shown} {measure.units(shown)} once the tasks of this hardware are "
-        f"counted together (Holm): after {spoken(worst.time_s)} the mean {plan.metric_name} is "
+        f"counted together (Holm): after {spoken(worst.time_s)} the mean {loss_in_words(part.task.metric)} is "
         f"{sig(measure.scale * worst.gate.loss.mean)}, and alone it would pass. More chips or items could still decide."
     )
 
 
-def _summary(plan: Part, times: tuple[AtTime, ...], worst: AtTime, undecidable: bool) -> str:
+def _summary(part: Part, times: tuple[AtTime, ...], worst: AtTime, undecidable: bool) -> str:
     """One plain sentence that stands on its own."""
-    measure = measure_of(plan.metric)
+    measure, name = measure_of(part.task.metric), loss_in_words(part.task.metric)
     mean, bound = (sig(measure.scale * value) for value in (worst.gate.loss.mean, worst.gate.bound))
-    margin, when = f"{measure.scale * plan.margin:g}", "after " + spoken(worst.time_s)
+    margin, when = f"{measure.scale * part.task.margin:g}", "after " + spoken(worst.time_s)
     not_shown = f"Not shown to be within the margin of {margin} {measure.units(margin)}"
     among = f", the worst of {len(times)} times," if len(times) > 1 else ""
     more = f"{measure.item}s"
     if not math.isfinite(worst.gate.bound):
         return (
-            f"{not_shown}: {when}{among} the {plan.metric_name} is {mean}, from one chip on one {measure.item}, "
+            f"{not_shown}: {when}{among} the {name} is {mean}, from one chip on one {measure.item}, "
             f"which gives no interval. Use more chips or more {more}."
         )
     if worst.gate.passed:
         return (
-            f"{when.capitalize()}{among} the mean {plan.metric_name} is {mean} {measure.units(mean)} and with "
-            f"{100 * (1 - plan.alpha):g} % confidence at most {bound}: within the margin of {margin}."
+            f"{when.capitalize()}{among} the mean {name} is {mean} {measure.units(mean)} and with "
+            f"{100 * (1 - part.alpha):g} % confidence at most {bound}: within the margin of {margin}."
         )
     if worst.gate.straddles:
         return (
-            f"{not_shown}: {when}{among} the mean {plan.metric_name} is {mean}, but it may be as high as {bound}. "
+            f"{not_shown}: {when}{among} the mean {name} is {mean}, but it may be as high as {bound}. "
             + what_could_decide((at.gate for at in times), more, undecidable=undecidable)
         )
     return (
-        f"{when.capitalize()}{among} the mean {plan.metric_name} is {mean} {measure.units(mean)}, beyond the margin of "
+        f"{when.capitalize()}{among} the mean {name} is {mean} {measure.units(mean)}, beyond the margin of "
         f"{margin} even at the low end of its interval."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, SelfText
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.plan import Cell, Plan, cells_of
+from aimc_sim.signoff.design.cells import Cell, cells_of
+from aimc_sim.signoff.design.plan import Plan
 
 
 def test_equal_plans_have_equal_ids_and_every_choice_counts(plan_with: Any) -> None:
@@ -74,3 +77,45 @@ def test_samples_are_scored_whole_and_files_in_windows(plan_with: Any) -> None:
 def test_what_cannot_run_is_refused(plan_with: Any, changes: dict[str, Any], what: str) -> None:
     with pytest.raises(BadInput, match=what):
         plan_with(**changes)
+
+
+def test_a_plan_is_read_back_without_the_files_that_its_hardware_names(
+    plan_with: Any, tmp_path: Path
+) -> None:
+    """As a worker and a journal need it."""
+    faults = tmp_path / "map.csv"
+    faults.write_text("matrix,row,column,polarity,state\nlayer,1,2,+,high\n")
+    mapped = Hardware.load({"base": "hermes-256", "name": "mapped", "faults": {"map": str(faults)}})
+    plan = plan_with(hardware=mapped)
+    faults.unlink()
+    assert pickle.loads(pickle.dumps(plan)) == plan
+    again = Plan.parse(plan.model_dump(mode="json"), "plan")
+    assert (again, again.id) == (plan, plan.id)
+    assert again.variants[0].hardware == mapped
+
+
+def test_the_id_of_a_hardware_is_that_of_its_tables_whatever_is_written(plan_with: Any) -> None:
+    hardware = Hardware.load("hermes-256")
+    table = plan_with().model_dump(mode="json")
+    for said in ({"hardware_id": "0" * 16}, {}):
+        del table["variants"][0]["hardware_id"]
+        table["variants"][0] |= said
+        assert Plan.parse(table, "plan").variants[0].hardware_id == hardware.id
+        table["variants"][0].setdefault("hardware_id", "")
+    table["variants"][0]["hardware"]["tile"] = 7
+    with pytest.raises(BadInput, match=r"variants\.0\.hardware\.tile"):
+        Plan.parse(table, "plan")
+
+
+def test_a_part_is_written_flat_and_its_id_is_of_that(plan_with: Any) -> None:
+    plan = plan_with(alpha=0.05)
+    part = plan.part("hermes-256", "text", chips=2, alpha=0.01)
+    written = part.model_dump(mode="json")
+    assert list(written) == [
+        "schema_version", "weights", "hardware", "hardware_id", "ranges_id", "seeds", "times_s", "session", "alpha",
+        "text", "context", "batch", "metric", "margin_nats",
+    ]  # fmt: skip
+    assert (written["seeds"], written["alpha"], part.task) == ([0, 1], 0.01, plan.tasks[0])
+    assert written["hardware"] == plan.variants[0].hardware.model_dump(mode="json")
+    other = plan.model_copy(update={"tasks": (plan.tasks[0].model_copy(update={"label": "renamed"}),)})
+    assert other.part("hermes-256", "renamed", chips=2, alpha=0.01).id == part.id

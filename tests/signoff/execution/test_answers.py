@@ -19,12 +19,14 @@ from aimc_sim.evaluate.questions import load_questions
 from aimc_sim.evaluate.text import load_tokenizer
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import to_json
-from aimc_sim.signoff.design.plan import Cell, HarnessTask, cells_of, plan_of
+from aimc_sim.signoff.design.cells import Cell, cells_of
+from aimc_sim.signoff.design.plan import plan_of
+from aimc_sim.signoff.design.tasks import HarnessTask
 from aimc_sim.signoff.execution.answers import items_of, marker
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.results import AnswersResult
 from aimc_sim.signoff.execution.run import run_cells, run_plan
-from aimc_sim.signoff.execution.tasks import CellScores
+from aimc_sim.signoff.execution.scores import CellScores
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.signoff.report.findings import alone, findings_of
 from aimc_sim.signoff.report.html import render
@@ -176,7 +178,7 @@ def test_a_study_asks_chips_what_it_asks_the_digital_model(weights: WeightFile, 
     assert sums.digital.values["choice"].tolist() == [-1] * 5
     documents = [document_of(result, weight_file=weights) for result in study.results]
     assert documents[0]["coverage"]["static_share"] == 1.0
-    assert [each.result.task for each in findings_of(study)] == ["sounds", "sums"]
+    assert [each.result.part.task.label for each in findings_of(study)] == ["sounds", "sums"]
 
 
 def test_workers_and_a_journal_give_the_same_bytes(weights: WeightFile, tasks: Path, tmp_path: Path) -> None:

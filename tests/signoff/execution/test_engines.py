@@ -18,13 +18,13 @@ from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import to_json
-from aimc_sim.signoff.design.plan import Cell, cells_of
+from aimc_sim.signoff.design.cells import Cell, cells_of
 from aimc_sim.signoff.execution import engine_local
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.engine import Event, InProcess, Schedule, drive
 from aimc_sim.signoff.execution.journal import Memory
 from aimc_sim.signoff.execution.run import run_cells, run_plan
-from aimc_sim.signoff.execution.tasks import TextRunner
+from aimc_sim.signoff.execution.texts import TextRunner
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.signoff.report.findings import findings_of
 from aimc_sim.signoff.report.headline import lifetime_words
@@ -74,7 +74,7 @@ class Failing:
         assert cell is not None
         ending = self._endings.pop(0) if self._endings else None
         if ending is None:
-            from aimc_sim.signoff.execution.tasks import CellScores
+            from aimc_sim.signoff.execution.scores import CellScores
 
             return [Event(0, cell, Outcome(CellScores({})))]
         return [Event(0, cell, error=ending if isinstance(ending, Exception) else None)]
@@ -124,8 +124,8 @@ def test_looks_stop_parts_one_by_one(plan_with: Any, fake: Any) -> None:
     stopped = study.only.looks[-1].chips
     assert stopped < 20
     assert len([c for c in bench.asked if c.kind == "chip"]) == 2 * stopped
-    assert study.only.plan.seeds == tuple(range(stopped))
-    assert study.only.plan.alpha == dict(plan.look_alphas)[stopped]
+    assert study.only.part.seeds == tuple(range(stopped))
+    assert study.only.part.alpha == dict(plan.look_alphas)[stopped]
     found = findings_of(study)[0]
     assert (found.passed, found.decision) == (True, "pass")
     assert found.to_dict()["looks"][-1]["outcome"] == "pass"
@@ -145,7 +145,7 @@ def test_findings_have_yields_and_a_lifetime(plan_with: Any, fake: Any) -> None:
     assert not found.passed
     several = plan_with(margin_nats=0.7, hardware=[Hardware.load("hermes-256"), Hardware.load("pcm-512")])
     study = run_cells(several, bench, bench.items(several))
-    assert [(r.variant, r.task) for r in study.results] == [("hermes-256", "text"), ("pcm-512", "text")]
+    assert [r.part.variant.label for r in study.results] == ["hermes-256", "pcm-512"]
     assert len(findings_of(study)) == 2
     with pytest.raises(BadInput, match="2 results"):
         _ = study.only

@@ -170,8 +170,8 @@ def test_a_file_that_is_no_journal_is_refused(plan_with: Any, tmp_path: Path) ->
 WORK = """
 import json, sys, time
 from pathlib import Path
-from aimc_sim.signoff.journal import open_journal
-from aimc_sim.signoff.plan import Plan
+from aimc_sim.signoff.design.plan import Plan
+from aimc_sim.signoff.execution.journal import open_journal
 plan = Plan.model_validate_json(Path(sys.argv[2]).read_text())
 with open_journal(Path(sys.argv[1]), plan, "code 1") as journal:
     print("ready", flush=True)

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from aimc_sim.errors import AimcError
-from aimc_sim.signoff.design.plan import Cell
+from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.execution import engine_ray
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.engine import Schedule, drive
 from aimc_sim.signoff.execution.journal import Memory
-from aimc_sim.signoff.execution.tasks import CellScores
+from aimc_sim.signoff.execution.scores import CellScores
 
 STUDY = """
 import json, os, signal, sys, time
@@ -26,10 +26,10 @@ from types import SimpleNamespace
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.questions import load_questions
 from aimc_sim.evaluate.text import SelfText
-from aimc_sim.signoff import engine_ray
-from aimc_sim.signoff.plan import make_plan, plan_of
-from aimc_sim.signoff.report import document_of
-from aimc_sim.signoff.run import run_plan
+from aimc_sim.signoff.design.plan import make_plan, plan_of
+from aimc_sim.signoff.execution import engine_ray
+from aimc_sim.signoff.execution.run import run_plan
+from aimc_sim.signoff.report.document import document_of
 from aimc_sim.weightfile import WeightFile
 
 weights = WeightFile(sys.argv[1])

@@ -12,7 +12,7 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText, file_text
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.plan import cells_of
+from aimc_sim.signoff.design.cells import cells_of
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.signoff.report.findings import alone

@@ -10,7 +10,8 @@ import pytest
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText
-from aimc_sim.signoff.design.plan import HarnessTask, make_plan
+from aimc_sim.signoff.design.plan import make_plan
+from aimc_sim.signoff.design.tasks import HarnessTask
 from aimc_sim.signoff.execution.bench import streams_plan
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.weightfile import WeightFile
@@ -25,7 +26,7 @@ def test_a_sign_off_has_the_same_numbers_streamed(tiny_weights: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     one = run_plan(plan, weights, stream="never").only
     other = run_plan(plan, weights, stream="always", progress=lambda *step: seen.append(step)).only
-    assert (one.plan, one.coverage) == (other.plan, other.coverage)
+    assert (one.part, one.coverage) == (other.part, other.coverage)
     assert one.layers is not None
     assert one.layers == other.layers, "noise and saturation too, layer by layer and the head in pieces"
     assert len(one.scores) == len(other.scores) == 6

@@ -1,0 +1,118 @@
+"""`TextRunner` scores the windows of a text on a mounted model, against the digital model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimc_sim.aliases import Progress
+from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.metrics import Reference, WindowScores, score
+from aimc_sim.evaluate.text import SelfText, file_text, windows_of_file, windows_of_samples
+from aimc_sim.evaluate.windows import Windows
+from aimc_sim.signoff.design.tasks import TextTask
+from aimc_sim.signoff.execution.scores import CellScores, Json, packed, unpacked
+from aimc_sim.torch_bridge.model import load_digital
+from aimc_sim.torch_bridge.streaming import StreamedModel
+from aimc_sim.weightfile import WeightFile
+
+
+class TextRunner:
+    """Windows of a text, against the digital model's logits."""
+
+    def __init__(
+        self,
+        task: TextTask,
+        windows: Windows,
+        weight_file: WeightFile,
+        progress: Progress | None = None,
+        streamed: bool = False,
+    ) -> None:
+        self._task, self.windows = task, windows
+        self.steps = sum(1 for _ in windows.batches(task.batch))
+
+        def scored(done: int, total: int) -> None:
+            if progress is not None:
+                progress("digital model", done, total)
+
+        scored(0, self.steps)  # while the model loads
+        digital = StreamedModel(weight_file) if streamed else load_digital(weight_file)
+        self._reference = Reference(digital, windows, task.batch, on_batch=scored)
+
+    def digital(self, on_step: Callable[[], None]) -> CellScores:
+        """The digital model's, with the divergence from itself: none."""
+        for _ in range(self.steps):
+            on_step()
+        return _of_windows(self._reference.own_scores)
+
+    def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
+        """Every window, against the digital model."""
+        made = 0
+
+        def scored(done: int, total: int) -> None:
+            """A streamed model goes by layers: as many steps in the end."""
+            nonlocal made
+            while made * total < self.steps * done:
+                made += 1
+                on_step()
+
+        reference, batch = self._reference, self._task.batch
+        return _of_windows(score(model, self.windows, batch, reference=reference, on_batch=scored))
+
+    def example(self) -> npt.NDArray[np.int32]:
+        """The first window."""
+        return self.windows.rows[0]
+
+    def close(self) -> None:
+        """Delete the digital model's logits."""
+        self._reference.close()
+
+
+def windows_of(
+    task: TextTask, weight_file: WeightFile, text_path: str | Path | None, progress: Progress | None = None
+) -> Windows:
+    """The task's windows, from its text file or sampled from the digital model. Raises BadInput for another file."""
+    if isinstance(task.text, SelfText):
+        if progress is not None:  # while the model loads
+            progress("sample", 0, task.text.sequences * task.text.length)
+        return windows_of_samples(load_digital(weight_file), task.text, progress)
+    if text_path is None or file_text(text_path).sha256 != task.text.sha256:
+        raise BadInput(
+            "text file",
+            got=str(text_path),
+            why=f"the plan is for {task.text.name} as it was",
+            do="give that file, or make a new plan",
+        )
+    return windows_of_file(weight_file, text_path, task.context, task.text.limit_tokens)
+
+
+def window_scores(scores: CellScores, windows: Windows) -> WindowScores:
+    """Scores of a text's cell as figures of windows."""
+    tokens = np.array([len(row) - 1 for row in windows.rows], dtype=np.int64)
+    values = scores.values
+    return WindowScores(
+        values["nll"].astype(np.float64),
+        tokens,
+        values["kl"].astype(np.float64),
+        values["agree"].astype(np.int64),
+    )
+
+
+def windows_to_json(windows: Windows) -> Json:
+    """Windows as `packed` sequences."""
+    return packed([row.tolist() for row in windows.rows])
+
+
+def windows_from_json(items: Json) -> Windows:
+    """What `windows_to_json` gave."""
+    return Windows(tuple(unpacked(items)))
+
+
+def _of_windows(scores: WindowScores) -> CellScores:
+    assert scores.kl is not None
+    assert scores.agree is not None
+    return CellScores({"nll": scores.nll, "kl": scores.kl, "agree": scores.agree})
