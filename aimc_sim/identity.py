@@ -18,7 +18,9 @@ KEYS: dict[str, dict[str, str]] = {}  # {class: {field as it is called now: its 
 
 
 def content_id(spec: Any) -> str:
-    """Name a spec, or JSON values that stand for one, by what it decides: the first 16 hex digits of the sha256 of its canonical form, decisive parts only.
+    """Name a spec, or JSON values that stand for one, by what it decides.
+
+    The first 16 hex digits of the sha256 of its canonical form, of which names, prose and absent effects are left out.
 
     Equal specs have equal ids; neither a description nor an effect that is new to the schema and not used changes one.
     """
