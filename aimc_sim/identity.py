@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,6 +40,35 @@ def canonical(value: Any) -> Any:
 def canonical_json(value: Any) -> str:
     """Write JSON with sorted keys and no spaces: one text for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def differences_of(old: Any, new: Any, where: str = "", *, beside: Collection[str] = ()) -> list[str]:
+    """List where two canonical forms differ, as ``variants.0.hardware.adc.bits was 9 and is 8``; prose does not count.
+
+    beside: keys that do not count either, at any depth.
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            d
+            for key in dict.fromkeys([*old, *new])
+            if key not in PROSE and key not in beside
+            for d in differences_of(
+                old.get(key), new.get(key), f"{where}.{key}" if where else key, beside=beside
+            )
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) <= 64:
+        return [
+            d
+            for i, (a, b) in enumerate(zip(old, new, strict=True))
+            for d in differences_of(a, b, f"{where}.{i}", beside=beside)
+        ]
+    return [] if old == new else [f"{where} was {shown(old)} and is {shown(new)}"]
+
+
+def shown(value: Any) -> str:
+    """Write a value as JSON of at most 40 letters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "…"
 
 
 def _decisive(value: Any) -> Any:

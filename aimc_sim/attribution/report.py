@@ -92,6 +92,7 @@ def describe_text(study: Study, weight_file: WeightFile) -> str:
 
 def write(document: dict[str, Any], folder: Path) -> tuple[Path, ...]:
     """Write the four files into `folder`: all complete under other names first, then all renamed."""
+    # late: jinja2 is of an extra, and documents are made without pages
     from aimc_sim.attribution.html import render
 
     pages = {

@@ -13,6 +13,7 @@ import numpy as np
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.attribution.effects import Effect, Keys, variant
 from aimc_sim.attribution.study import Study, differs_by_chip, sets_of, windows_of
+from aimc_sim.calibrate import ranges_for
 from aimc_sim.chip.ranges import Ranges, needs_ranges
 from aimc_sim.chip.saturation import Saturation
 from aimc_sim.evaluate.account import account_of
@@ -21,7 +22,10 @@ from aimc_sim.evaluate.saturation import saturation_of
 from aimc_sim.evaluate.snr import Probe, probe
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
+from aimc_sim.programming import program
+from aimc_sim.torch_bridge.model import build_model, load_digital, mount
 from aimc_sim.weightfile import MatrixInfo, WeightFile
+from aimc_sim.weightfile.analog import analog_matrices
 from aimc_sim.weightfile.integrity import check_weights
 
 
@@ -76,9 +80,6 @@ def run_study(
 
     Raises BadInput before anything is computed where the weight file is damaged or the text is not the study's.
     """
-    from aimc_sim.torch_bridge.model import load_digital
-    from aimc_sim.weightfile.analog import analog_matrices
-
     start = time.perf_counter()
     tell = progress or (lambda stage, done, total: None)
     hardware = study.hardware
@@ -116,7 +117,6 @@ class _Bench:
         self, study: Study, weight_file: WeightFile, hardware: Hardware, ranges: Ranges, reference: Reference,
         seen: Probe, tell: Progress,
     ) -> None:  # fmt: skip
-        from aimc_sim.torch_bridge.model import build_model
 
         self._study, self._weights, self._hardware, self._ranges = study, weight_file, hardware, ranges
         self._reference, self._seen, self._tell = reference, seen, tell
@@ -148,9 +148,6 @@ class _Bench:
         return found
 
     def _cell(self, on: Keys, seed: int) -> Cell:
-        from aimc_sim.programming import program
-        from aimc_sim.torch_bridge.model import mount
-
         study, clock = self._study, [time.perf_counter()]
         chosen = variant(self._hardware, self.effects, on)
         chip = program(self._weights, seed, chosen, ranges=self._ranges)
@@ -174,7 +171,6 @@ def _ranges(weight_file: WeightFile, hardware: Hardware, progress: Progress | No
     """The converter ranges of the full hardware, which every set keeps, so that sets differ by their effects alone."""
     if not needs_ranges(hardware):
         return {}
-    from aimc_sim.calibrate import ranges_for
 
     return ranges_for(weight_file, hardware, progress)
 

@@ -16,14 +16,15 @@ from aimc_sim.sizing import accuracy
 from aimc_sim.sources import code_version
 
 __all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "windows_from_json", "write"]
-CODE_VERSION = "aimc_sim.sources.code_version"  # what commands call, when they need it
+CODE_VERSIONS = ("aimc_sim.sources.code_version", "aimc_sim.signoff.execution.run.code_version")  # as they are called
 STORE_OF_SWEEP = "aimc_sim.sizing.store.Store"
 CACHE_FOLDER = "aimc_sim.calibrate.ranges.cache_folder"  # where `program` looks for ranges
 
 
 def as_code(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """Let commands take the code for that of ``line``, the version in a journal or a sweep."""
-    monkeypatch.setattr(CODE_VERSION, lambda *modules: line)
+    for place in CODE_VERSIONS:
+        monkeypatch.setattr(place, lambda *modules: line)
 
 
 def with_ranges_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

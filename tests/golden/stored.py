@@ -43,12 +43,14 @@ def copied(path: Path, folder: Path) -> Path:
 
 
 def _with_code(path: Path, code: str) -> Path:
-    """The same, as if other code had begun it. SQLite's triggers keep a journal from that: they go first."""
+    """The same, as if other code had begun it, and not ended. SQLite's triggers keep a journal from that: they go."""
     base = sqlite3.connect(path)
     with base:
         if path.name == JOURNAL.name:
             base.execute("DROP TRIGGER identity_UPDATE")
             base.execute("UPDATE identity SET value = ? WHERE name = 'code'", (code,))
+            base.execute("DROP TRIGGER cells_DELETE")
+            base.execute("DELETE FROM cells WHERE name = (SELECT max(name) FROM cells)")
         else:
             plan = json.loads(base.execute("SELECT json FROM plan").fetchone()[0])
             base.execute("UPDATE plan SET id = '0', json = ?", (json.dumps({**plan, "code": code}),))

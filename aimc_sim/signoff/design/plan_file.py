@@ -194,6 +194,7 @@ def _check_keys(task: AskedTask) -> None:
 
 
 def _questions_of(asked: Asked, task: AskedTask, folder: Path) -> Questions:
+    # late: lm-evaluation-harness is of an extra, and plans of texts do without it
     from aimc_sim.evaluate.questions import load_questions
 
     def where(name: str | None) -> Path | None:

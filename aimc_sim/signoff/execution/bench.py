@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.account import coverage_of
 from aimc_sim.evaluate.streamed import Stream, streams
+from aimc_sim.programming import program
 from aimc_sim.signoff.design.cells import Cell, Scored
 from aimc_sim.signoff.execution.layers import layers_of, tells_layers
 from aimc_sim.signoff.execution.scores import CellScores, Json, Runner
 from aimc_sim.signoff.execution.tasks import open_runner
+from aimc_sim.torch_bridge.coverage import Coverage, CoverageRow
+from aimc_sim.torch_bridge.model import build_model, mount
+from aimc_sim.torch_bridge.streaming import StreamedModel
+from aimc_sim.weightfile import WeightFile
 
 if TYPE_CHECKING:
     from aimc_sim.chip.ranges import Ranges
@@ -60,8 +66,6 @@ class ModelBench:
     """The real bench: a weight file in this process. Digital models are scored when their task first comes up."""
 
     def __init__(self, setup: Setup, progress: Progress | None = None) -> None:
-        from aimc_sim.weightfile import WeightFile
-
         self._setup, self._progress = setup, progress
         self._weights = WeightFile(setup.weight_file)
         check_same_file(setup.plan, self._weights.id)
@@ -105,10 +109,6 @@ class ModelBench:
         return self._runners[task]
 
     def _mount(self, cell: Cell) -> Any:
-        from aimc_sim.programming import program
-        from aimc_sim.torch_bridge.model import build_model, mount
-        from aimc_sim.torch_bridge.streaming import StreamedModel
-
         hardware = self._setup.plan.variant(cell.variant).hardware
         if self._model is None or self._model[0] != cell.variant:
             self._model = self._mounted = None
@@ -138,7 +138,6 @@ class ModelBench:
             return {f"layers/{cell.variant}": found.to_dict()}
         if cell.kind != "converters" or cell.task != self._setup.plan.tasks[0].label:
             return {}
-        from aimc_sim.evaluate.account import coverage_of
 
         assert self._chip is not None
         covered = coverage_of(model, self._weights, hardware, runner.example())
@@ -177,8 +176,6 @@ def threads(count: int) -> Iterator[None]:
 
 def coverage_from_json(data: Json) -> Coverage:
     """The coverage in a fact."""
-    from aimc_sim.torch_bridge.coverage import Coverage, CoverageRow
-
     rows = tuple(CoverageRow(**{**row, "shape": tuple(row["shape"])}) for row in data["rows"])
     return Coverage(rows, data["tokens"], tuple(data["unused"]))
 

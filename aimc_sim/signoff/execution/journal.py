@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aimc_sim.errors import AimcError, BadInput
-from aimc_sim.identity import PROSE, canonical, canonical_json
+from aimc_sim.identity import canonical, canonical_json, differences_of, shown
 from aimc_sim.signoff.design.plan import Plan
 from aimc_sim.signoff.execution.owner import is_dead, new_owner
 
@@ -59,6 +59,9 @@ class Row:
 class Store(Protocol):
     """Where finished cells go: a `Journal`, or memory."""
 
+    scored_by: str | None  # the code behind its cells, where that is not the code that runs
+
+    def check_resumable(self) -> None: ...
     def rows(self) -> dict[str, Row]: ...
     def finished(self) -> set[str]: ...
     def facts(self) -> dict[str, Any]: ...
@@ -72,9 +75,14 @@ class Store(Protocol):
 class Memory:
     """A store that ends with the process; the methods are those of `Journal`."""
 
+    scored_by = None
+
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
         self._facts: dict[str, Any] = {}
+
+    def check_resumable(self) -> None:
+        """Nothing can speak against it."""
 
     def rows(self) -> dict[str, Row]:
         return dict(self._rows)
@@ -99,15 +107,30 @@ class Memory:
 
 
 class Journal:
-    """An open journal. `open_journal` makes it. Each method is one transaction."""
+    """An open journal. `open_journal` makes it. Each method is one transaction.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    scored_by: the code that scored its cells, where that is not ``code``, the code that runs: then reports can be made
+    of what is there, and nothing may be added.
+    """
+
+    def __init__(self, path: Path, code: str = "", scored_by: str | None = None) -> None:
+        self.path, self.scored_by, self._code = path, scored_by, code
         self.owner = new_owner()
         self._lock = threading.Lock()
         self._connection = _connect(path)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def check_resumable(self) -> None:
+        """Raises BadInput where other code has scored what is there: scores of both must not be mixed."""
+        if self.scored_by is not None:
+            raise BadInput(
+                "journal",
+                got=str(self.path),
+                why=f"its cells were scored by {self.scored_by}, and this is {self._code}; "
+                "scores of both must not be mixed",
+                do=_OTHERWISE,
+            )
 
     def rows(self) -> dict[str, Row]:
         """Every finished cell by name. Raises BadInput for a row that was changed since it was written."""
@@ -205,9 +228,9 @@ class Journal:
 def open_journal(path: Path, plan: Plan, code: str, *, restart: bool = False) -> Journal:
     """The journal of a plan at `path`, made where there is none.
 
-    code: version of what computes scores. restart: an old journal is renamed to ``….old`` first. Raises BadInput where
-    the file is the journal of another plan or of other code, and says what differs, or has a row that was changed;
-    nothing is changed then.
+    code: version of what computes scores; a journal of other code opens, and `Journal.check_resumable` refuses to go
+    on. restart: an old journal is renamed to ``….old`` first. Raises BadInput where the file is the journal of another
+    plan, and says what differs, or has a row that was changed; nothing is changed then.
     """
     if restart and path.exists():
         os.replace(path, path.with_name(path.name + ".old"))
@@ -228,12 +251,13 @@ def open_journal(path: Path, plan: Plan, code: str, *, restart: bool = False) ->
                         why=f"it was begun by another version of aimc-sim (journals of schema {schema}, not {_SCHEMA})",
                         do=_OTHERWISE,
                     )
-                _check(path, dict(run.execute("SELECT name, value FROM identity").fetchall()), plan, code)
+                found = dict(run.execute("SELECT name, value FROM identity").fetchall())
+                _check(path, found, plan)
                 _rows(run, path)
                 _facts(run, path)
         finally:
             connection.close()
-    return Journal(path)
+    return Journal(path, code, None if found["code"] == code else found["code"])
 
 
 def holds_nothing(path: Path) -> bool:
@@ -260,23 +284,16 @@ def _make(run: sqlite3.Connection, identity: Mapping[str, str]) -> None:
     run.execute(f"PRAGMA user_version = {_SCHEMA}")
 
 
-def _check(path: Path, found: Mapping[str, str], plan: Plan, code: str) -> None:
+def _check(path: Path, found: Mapping[str, str], plan: Plan) -> None:
     if "plan" not in found or "code" not in found:
         raise _foreign(path)
     mine = json.loads(canonical_json(canonical(plan)))
-    differences = _differences(json.loads(found["plan"]), mine, "")
+    differences = differences_of(json.loads(found["plan"]), mine, beside={"hardware_id"})
     if differences and found.get("plan_id") != plan.id:
-        shown = "; ".join(differences[:3]) + (
+        listed = "; ".join(differences[:3]) + (
             f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         )
-        raise BadInput("journal", got=str(path), why=f"it belongs to another plan: {shown}", do=_OTHERWISE)
-    if found["code"] != code:
-        raise BadInput(
-            "journal",
-            got=str(path),
-            why=f"its cells were scored by {found['code']}, and this is {code}; scores of both must not be mixed",
-            do=_OTHERWISE,
-        )
+        raise BadInput("journal", got=str(path), why=f"it belongs to another plan: {listed}", do=_OTHERWISE)
 
 
 def _rows(run: sqlite3.Connection, path: Path) -> dict[str, Row]:
@@ -312,29 +329,6 @@ def _changed(path: Path, what: str) -> BadInput:
     )
 
 
-def _differences(old: Any, new: Any, where: str) -> list[str]:
-    """Where two plans differ, as ``variants.0.hardware.adc.bits was 9 and is 8``."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            d
-            for key in dict.fromkeys([*old, *new])
-            if key not in PROSE and key != "hardware_id"
-            for d in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-        ]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) <= 64:
-        return [
-            d
-            for i, (a, b) in enumerate(zip(old, new, strict=True))
-            for d in _differences(a, b, f"{where}.{i}")
-        ]
-    return [] if old == new else [f"{where} was {_short(old)} and is {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "…"
-
-
 def _state(run: sqlite3.Connection, name: str, value: str) -> None:
     there = run.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     if there is None:
@@ -342,8 +336,8 @@ def _state(run: sqlite3.Connection, name: str, value: str) -> None:
     elif there[0] != value:
         raise BadInput(
             f"journal: {name}",
-            got=_short(json.loads(value)),
-            why=f"the journal says {_short(json.loads(there[0]))}, so this is not the same study",
+            got=shown(json.loads(value)),
+            why=f"the journal says {shown(json.loads(there[0]))}, so this is not the same study",
             do="resume on a machine with the same versions and processor features, or choose another folder",
         )
 

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.evaluate.saturation import clips_counted, saturation_of
+from aimc_sim.evaluate.snr import Probe, decibels, layer_of, noise_to_signal, probe, probed, watched
+from aimc_sim.evaluate.sums import BLOCK
+from aimc_sim.evaluate.windows import Windows
 from aimc_sim.signoff.design.cells import Cell, Scored
 from aimc_sim.signoff.execution.scores import Json
+from aimc_sim.torch_bridge.model import load_digital
+from aimc_sim.torch_bridge.streaming import StreamedModel
+from aimc_sim.weightfile.analog import analog_matrices
 
 if TYPE_CHECKING:
     from aimc_sim.chip.saturation import Saturation
@@ -79,12 +86,6 @@ def layers_of(
 
     Of a streamed model the same figures, layer by layer.
     """
-    from aimc_sim.evaluate.saturation import saturation_of
-    from aimc_sim.evaluate.snr import probe
-    from aimc_sim.evaluate.windows import Windows
-    from aimc_sim.torch_bridge.model import load_digital
-    from aimc_sim.torch_bridge.streaming import StreamedModel
-
     text = Windows((np.asarray(token_ids, np.int32),))
     if isinstance(model, StreamedModel):
         noise, clips, tokens = _streamed(model, weight_file, hardware, text)
@@ -101,9 +102,6 @@ def layers_of(
 def _rows(
     weight_file: WeightFile, hardware: Hardware, noise: Mapping[str, float], clips: Mapping[str, Saturation]
 ) -> tuple[MatrixNoise, ...]:
-    from aimc_sim.evaluate.snr import decibels, layer_of
-    from aimc_sim.weightfile.analog import analog_matrices
-
     rows = []
     for matrix in analog_matrices(weight_file, hardware):
         found, ratio = clips.get(matrix.name), float(decibels(np.array(noise[matrix.name])))
@@ -125,12 +123,6 @@ def _streamed(
 ) -> tuple[dict[str, float], dict[str, Saturation], int]:
     """Noise-to-signal ratios, counters, and how many tokens products are compared on: the digital model and the chip go
     through memory side by side, a layer and then a piece of the head at a time."""
-    from aimc_sim.evaluate.saturation import clips_counted
-    from aimc_sim.evaluate.snr import Probe, noise_to_signal, probed, watched
-    from aimc_sim.evaluate.sums import BLOCK
-    from aimc_sim.torch_bridge.streaming import StreamedModel
-    from aimc_sim.weightfile.analog import analog_matrices
-
     digital = StreamedModel(weight_file)
     ids, picked, rows = probed(text)
     counted = ids[:1, :COUNTED]

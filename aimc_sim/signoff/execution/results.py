@@ -33,6 +33,7 @@ class _Result(Generic[Scores]):
 
     timings: seconds, the only part that differs when it is run twice. looks: what each look said, where the plan has
     several. layers: noise and saturation by matrix (`execution.layers`), None where no cell has told them.
+    scored_by: the code behind the scores, where it is not the code that runs.
     """
 
     part: Part
@@ -41,6 +42,7 @@ class _Result(Generic[Scores]):
     timings: dict[str, float] = field(compare=False)
     looks: tuple[Look, ...] = ()
     layers: Layers | None = None
+    scored_by: str | None = None
 
     @property
     def digital(self) -> Scores:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.streamed import Stream
+from aimc_sim.programming import program
 from aimc_sim.signoff.design.cells import Cell, cells_of
 from aimc_sim.signoff.design.plan import Plan
 from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
@@ -29,6 +30,8 @@ from aimc_sim.signoff.execution.bench import (
     threads,
 )
 from aimc_sim.signoff.execution.engine import InProcess, Pool, Schedule, drive
+from aimc_sim.signoff.execution.engine_local import Processes, default_workers
+from aimc_sim.signoff.execution.engine_ray import RayPool
 from aimc_sim.signoff.execution.journal import Memory, Store, holds_nothing, open_journal
 from aimc_sim.signoff.execution.layers import Layers
 from aimc_sim.signoff.execution.results import Result, result_of
@@ -36,6 +39,7 @@ from aimc_sim.signoff.execution.scores import CellScores, Json
 from aimc_sim.signoff.execution.tasks import prepare, steps_of, tokens_of
 from aimc_sim.signoff.statistics.crossed import paired
 from aimc_sim.signoff.statistics.sequential import Look, look_at
+from aimc_sim.sources import code_version
 from aimc_sim.weightfile.integrity import check_weights
 
 if TYPE_CHECKING:
@@ -93,7 +97,7 @@ def run_plan(
     that again.
 
     Raises BadInput before anything is computed where the weight file is damaged or the plan does not fit it or the
-    text, or where the journal belongs to another plan or to other code.
+    text, or where the journal belongs to another plan, or to other code and is not complete.
     """
     start = time.perf_counter()
     check_same_file(plan, weight_file.id)
@@ -101,12 +105,14 @@ def run_plan(
     with ExitStack() as stack:
         store: Store = Memory()
         if journal is not None:
-            from aimc_sim.sources import code_version
-
             stack.enter_context(_not_left_behind(Path(journal)))
             store = stack.enter_context(
                 open_journal(Path(journal), plan, code_version(ModelBench.__module__), restart=restart)
             )
+        if plan.looks is None and not _complete(
+            plan, store
+        ):  # with looks, a plan may have ended before its last cell
+            store.check_resumable()
         if not verified:
             check_weights(weight_file, progress)
         if progress is not None:
@@ -116,7 +122,7 @@ def run_plan(
             items = _items(plan, weight_file, sources, store, progress)
             mark = _marker(plan, weight_file, questions or {}, items)
             ranges: dict[str, Ranges] = {}
-            if not {cell.name for cell in cells_of(plan)} <= store.finished():
+            if store.scored_by is None and not _complete(plan, store):
                 ranges = _ranges(plan, weight_file, store, progress)
         prepared = time.perf_counter()
         setup = Setup(plan, weight_file.path.resolve(), items, ranges, stream)
@@ -128,6 +134,11 @@ def run_plan(
         for result in study.results
     )
     return Study(study.plan, results, stages)
+
+
+def _complete(plan: Plan, store: Store) -> bool:
+    """Whether every cell is there that the plan could ask for."""
+    return {cell.name for cell in cells_of(plan)} <= store.finished()
 
 
 @contextmanager
@@ -200,6 +211,7 @@ def _run(
             ]
             total += sum(steps[cell.task] for cell in cells)
             if pool is None and not {cell.name for cell in cells} <= store.finished():
+                store.check_resumable()
                 pool = stack.enter_context(_closing(make_pool(step)))
             if pool is not None:
                 drive(cells, schedule, store, pool, finished, mark)
@@ -265,6 +277,7 @@ def _gather(
                 "timings": timings,
                 "looks": tuple((looks or {}).get((variant.label, task.label), ())),
                 "layers": _layers(facts.get(f"layers/{variant.label}")),
+                "scored_by": store.scored_by,
             }
             part = completed.part(variant.label, task.label, chips, alpha)
             results.append(result_of(part, items[task.label], scores, shared))
@@ -320,8 +333,6 @@ def _ranges(
     plan: Plan, weight_file: WeightFile, store: Store, progress: Progress | None
 ) -> dict[str, Ranges]:
     """Converter ranges of every variant, derived once for all workers, and held against the plan and the store."""
-    from aimc_sim.programming import program
-
     found = {}
     for variant in plan.variants:
         chip = program(weight_file, plan.seeds[0], variant.hardware, progress=progress)
@@ -342,10 +353,7 @@ def _pool(
 ) -> Pool:
     """The engine's pool of workers."""
     if engine == "ray":
-        from aimc_sim.signoff.execution.engine_ray import RayPool
-
         return RayPool(setup, workers, address)
-    from aimc_sim.signoff.execution.engine_local import Processes, default_workers
 
     if workers is None:
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)

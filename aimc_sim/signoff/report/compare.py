@@ -76,6 +76,7 @@ def compare(
 
 def write(document: Document, folder: Path) -> list[Path]:
     """compare.json, compare.html and compare.md, each under its final name only when all are complete."""
+    # late: jinja2 is of an extra, and documents are made without pages
     from aimc_sim.signoff.report.html import render_compare
     from aimc_sim.signoff.report.markdown import compare_md
 

@@ -22,6 +22,7 @@ from aimc_sim.units import format_duration
 if TYPE_CHECKING:
     from aimc_sim.weightfile import WeightFile
 
+SCORED_BEFORE = "The cells were scored by {}; versions and machine are those that wrote this report."
 FORMAT, SCHEMA_VERSION = "aimc-sim sign-off", 1
 YIELD_NOTE = (
     "The chips differ by the noise of their cells only: this hardware has no faults, no errors of converters and no "
@@ -78,6 +79,7 @@ def document_of(
         "coverage": result.coverage.to_dict(),
         "notes": [
             *([wide] if wide else []),
+            *([SCORED_BEFORE.format(result.scored_by)] if result.scored_by else []),
             _yield_note(hardware),
             *([caveat] if caveat else []),
             *notes_on(hardware),

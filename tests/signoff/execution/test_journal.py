@@ -144,8 +144,10 @@ def test_another_plan_or_other_code_is_refused_and_named(plan_with: Any, tmp_pat
         opened(path, plan_with(hardware=hardware))
     with pytest.raises(BadInput, match=r"tasks.0.margin_nats was 0.6 and is 0.7"):
         opened(path, plan_with(margin_nats=0.7))
-    with pytest.raises(BadInput, match="scored by code 1, and this is code 2"):
-        open_journal(path, plan_with(), "code 2")
+    with open_journal(path, plan_with(), "code 2") as journal:
+        assert journal.scored_by == "code 1"
+        with pytest.raises(BadInput, match="scored by code 1, and this is code 2"):
+            journal.check_resumable()
     assert path.read_bytes() == before
     with opened(path, plan_with(margin_nats=0.7), restart=True) as fresh:
         assert fresh.finished() == set()
