@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
-
-from pydantic import BaseModel
 
 PROSE = frozenset({"name", "description", "source"})
 KEYS: dict[str, dict[str, str]] = {}  # {class: {field as it is called now: its key in version 0.1}}
@@ -29,7 +28,7 @@ def content_id(spec: Any) -> str:
 
 def canonical(value: Any) -> Any:
     """Dump a spec, or what one holds, as plain JSON values under version 0.1's keys, defaults and nulls included."""
-    if isinstance(value, BaseModel):
+    if hasattr(type(value), "model_fields"):  # of pydantic, which takes a while to load
         keys = KEYS.get(type(value).__name__, {})
         return {keys.get(name, name): canonical(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, Mapping):
@@ -40,6 +39,17 @@ def canonical(value: Any) -> Any:
 def canonical_json(value: Any) -> str:
     """Write JSON with sorted keys and no spaces: one text for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def finite_json(value: Any) -> Any:
+    """Put null for what JSON has no word for, NaN and infinity; keys become text, tuples lists."""
+    if isinstance(value, dict):
+        return {str(key): finite_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def differences_of(old: Any, new: Any, where: str = "", *, beside: Collection[str] = ()) -> list[str]:

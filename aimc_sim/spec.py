@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,17 +42,6 @@ class Spec(BaseModel):
             raise BadInput(
                 where, why=str(error), do="use numbers, text, true/false, lists and tables"
             ) from None
-
-
-def finite_json(value: Any) -> Any:
-    """The value with what JSON has no word for, NaN and infinity, as null; keys as text, tuples as lists."""
-    if isinstance(value, dict):
-        return {str(key): finite_json(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite_json(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:

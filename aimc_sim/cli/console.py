@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.errors import BadInput
-from aimc_sim.spec import finite_json
+from aimc_sim.identity import finite_json
 
 if TYPE_CHECKING:
     from aimc_sim.aliases import Progress  # it brings NumPy, which help needs not

@@ -131,7 +131,7 @@ def _write(folder: Path, document: dict[str, Any], lines: list[str]) -> None:
     import io
     import json
 
-    from aimc_sim.spec import finite_json
+    from aimc_sim.identity import finite_json
 
     table = io.StringIO()
     keys = (

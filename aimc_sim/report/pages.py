@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aimc_sim.errors import BadInput
-from aimc_sim.spec import finite_json
+from aimc_sim.identity import finite_json
 
 TEMPLATES = Path(__file__).parent / "templates"  # that pages share
 VERSIONS = ("numpy", "numba", "scipy", "torch", "transformers")  # that figures may depend on

@@ -16,7 +16,10 @@ from aimc_sim.sizing import accuracy
 from aimc_sim.sources import code_version
 
 __all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "windows_from_json", "write"]
-CODE_VERSIONS = ("aimc_sim.sources.code_version", "aimc_sim.signoff.execution.run.code_version")  # as they are called
+CODE_VERSIONS = (
+    "aimc_sim.sources.code_version",
+    "aimc_sim.signoff.execution.run.code_version",
+)  # as they are called
 STORE_OF_SWEEP = "aimc_sim.sizing.store.Store"
 CACHE_FOLDER = "aimc_sim.calibrate.ranges.cache_folder"  # where `program` looks for ranges
 
