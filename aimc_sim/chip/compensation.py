@@ -14,8 +14,8 @@ key 0). In a tile's outputs code → a·(code + b/a). A column that gives nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,9 +28,9 @@ from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import Stream, key_of, site_word
 from aimc_sim.tiles.matrix import TiledMatrix
 
-if TYPE_CHECKING:
-    from aimc_sim.chip.matrix import CellMatrix
-
+ReadAs = Callable[
+    [Hardware, float, int], TiledMatrix
+]  # tiles on a hardware, at a time, in a programming cycle
 VECTORS = 16  # calibration vectors, where a hardware says no other number
 RANGE_SIGMA = np.float32(3)  # σ of a calibration vector at which its range ends
 
@@ -125,21 +125,23 @@ def affine(
     )
 
 
-def affine_tiles(matrix: CellMatrix) -> TiledMatrix:
+def affine_tiles(
+    hardware: Hardware, t_s: float, epoch: int, ordinal: int, col_bounds: I64, read: ReadAs
+) -> TiledMatrix:
     """Tiles of a matrix under an affine compensation: read as they are, corrected by what two other states say.
 
-    The readouts are those of the matrix when it was programmed last, and when the compensation in force was read out.
+    t_s, epoch: the time that is asked for; ordinal, col_bounds: of the matrix. The other states are the matrix when it
+    was programmed last, and when the compensation in force was read out.
     """
-    policy = matrix.hardware.compensation
+    policy = hardware.compensation
     assert policy is not None
-    (cycles, age_s), quiet = matrix.hardware.age(matrix.t_s), reading_itself(matrix.hardware)
-    cycle, read_out_s = matrix.epoch + cycles, matrix.hardware.compensated_at(age_s)
-    bare = matrix.hardware.model_copy(update={"compensation": None})
-    now = replace(matrix, hardware=bare).tiles_as_read()
-    later = replace(matrix, hardware=quiet, t_s=read_out_s, epoch=cycle).tiles_as_read()
-    programmed = replace(matrix, hardware=when_programmed(quiet), t_s=0.0, epoch=cycle).tiles_as_read()
-    x = calibration_vectors(policy.vectors or VECTORS, now, matrix.ordinal)
-    return affine(x, programmed, later, now, matrix.tile_map.col_bounds)
+    (cycles, age_s), quiet = hardware.age(t_s), reading_itself(hardware)
+    cycle, read_out_s = epoch + cycles, hardware.compensated_at(age_s)
+    now = read(hardware.model_copy(update={"compensation": None}), t_s, epoch)
+    later = read(quiet, read_out_s, cycle)
+    programmed = read(when_programmed(quiet), 0.0, cycle)
+    x = calibration_vectors(policy.vectors or VECTORS, now, ordinal)
+    return affine(x, programmed, later, now, col_bounds)
 
 
 def _corrected(

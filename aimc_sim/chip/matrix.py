@@ -138,9 +138,17 @@ class CellMatrix:
     def tiles(self) -> TiledMatrix:
         """The matrix as `execute.tile_matmul` reads it."""
         policy = self.hardware.compensation
-        affine = policy is not None and policy.per == "affine"
-        tiles = compensation.affine_tiles(self) if affine else self.tiles_as_read()
+        if policy is not None and policy.per == "affine":
+            bounds = self.tile_map.col_bounds
+            tiles = compensation.affine_tiles(
+                self.hardware, self.t_s, self.epoch, self.ordinal, bounds, self._read_as
+            )
+        else:
+            tiles = self.tiles_as_read()
         return self._named(tiles) if self.first_output else tiles
+
+    def _read_as(self, hardware: Hardware, t_s: float, epoch: int) -> TiledMatrix:
+        return replace(self, hardware=hardware, t_s=t_s, epoch=epoch).tiles_as_read()
 
     def _named(self, tiles: TiledMatrix) -> TiledMatrix:
         """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
