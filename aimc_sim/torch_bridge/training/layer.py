@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -30,12 +29,10 @@ from aimc_sim.torch_bridge.training.plan import (
     plan_for,
 )
 from aimc_sim.torch_bridge.training.spec import Training
+from aimc_sim.torch_bridge.training.updates import watch
 
 Tensor = torch.Tensor
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-LIVE: WeakSet[TrainingLinear] = (
-    WeakSet()
-)  # every layer there is: whose weights an optimizer changes is looked up here
 
 
 class InputRange(nn.Module):
@@ -125,11 +122,11 @@ class TrainingLinear(AnalogLinear):
         self.register_buffer("column_tile", torch.from_numpy(columns), persistent=False)
         if self.input_range is not None and ranges is not None and ranges.input_range is not None:
             self.put_ranges(torch.from_numpy(np.array(ranges.input_range, np.float32)))
-        LIVE.add(self)
+        watch(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        LIVE.add(self)  # a copy, which no constructor has seen
+        watch(self)  # a copy, which no constructor has seen
 
     @property
     def has_ranges(self) -> bool:
