@@ -42,20 +42,22 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
 def tile_matmul_tensor(x: torch.Tensor, tiles: TiledMatrix, row_ids: I64 | None = None) -> torch.Tensor:
     """Compute `tile_matmul` of a tensor x (B, K) → y (B, N): the same checks, the same bits, no gradient.
 
-    x: float32 on the CPU, its rows side by side in memory. Where the compiled product gives the outputs by itself, no
-    array of NumPy is made: that would cost as much as a small product.
-    Raises BadInput for what `tile_matmul` refuses, and for a tensor that lies otherwise.
+    x: on the CPU, any dtype that converts to float32, any strides. Where the compiled product gives the outputs by
+    itself no array of NumPy is made: that would cost as much as a small product.
+    Raises BadInput for what `tile_matmul` refuses, and for a tensor on another device.
     """
     import torch  # late: torch takes seconds to load
 
     _check_shape(x.shape, tiles)
-    if x.dtype != torch.float32 or not x.is_cpu or not x.is_contiguous() or x.is_neg():
+    if not x.is_cpu or x.is_complex():
         raise BadInput(
             "x",
-            got=(str(x.dtype), str(x.device), x.stride()),
-            why="the product reads a float32 tensor where it lies in memory",
-            do="give it x.cpu().float().resolve_neg().contiguous()",
+            got=(str(x.dtype), str(x.device)),
+            why="the product reads real numbers in this machine's memory",
+            do="give it x.cpu().float()",
         )
+    if x.dtype != torch.float32 or not x.is_contiguous() or x.is_neg():
+        x = x.resolve_neg().to(torch.float32).contiguous()
     if not tiles.is_direct:
         return torch.from_numpy(tile_matmul(x.detach().numpy(), tiles, row_ids))
     out = torch.empty((x.shape[0], tiles.cols))
