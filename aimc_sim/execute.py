@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from aimc_sim.errors import BadInput
 from aimc_sim.kernels import converters, panels, read_noise, reads
 from aimc_sim.kernels.int8_product import int8_product
 from aimc_sim.tiles.matrix import NOISE_PLANES, TiledMatrix
+
+if TYPE_CHECKING:
+    import torch
 
 
 def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
@@ -28,15 +31,50 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     """
     if x.dtype.kind not in "fiub":
         raise BadInput("x", got=str(x.dtype), why="inputs are real numbers", do="convert them to float32")
-    if x.ndim != 2 or x.shape[1] != tiles.rows:
-        raise BadInput(
-            "x", got=x.shape, why=f"this matrix takes (tokens, {tiles.rows})", do="reshape the input"
-        )
+    _check_shape(x.shape, tiles)
     x = _transformed(x, tiles)
     out = _columns(x, tiles, row_ids)
     for part in tiles.parts:
         out += _columns(x, part, row_ids)
     return out
+
+
+def tile_matmul_tensor(x: torch.Tensor, tiles: TiledMatrix, row_ids: I64 | None = None) -> torch.Tensor:
+    """Compute `tile_matmul` of a tensor x (B, K) → y (B, N): the same checks, the same bits, no gradient.
+
+    x: on the CPU, any dtype that converts to float32, any strides. Where the compiled product gives the outputs by
+    itself no array of NumPy is made: that would cost as much as a small product.
+    Raises BadInput for what `tile_matmul` refuses, and for a tensor on another device.
+    """
+    import torch  # late: torch takes seconds to load
+
+    _check_shape(x.shape, tiles)
+    if not x.is_cpu or x.is_complex():
+        raise BadInput(
+            "x",
+            got=(str(x.dtype), str(x.device)),
+            why="the product reads real numbers in this machine's memory",
+            do="give it x.cpu().float()",
+        )
+    if x.dtype != torch.float32 or not x.is_contiguous() or x.is_neg():
+        x = x.resolve_neg().to(torch.float32).contiguous()
+    if not tiles.is_direct:
+        return torch.from_numpy(tile_matmul(x.detach().numpy(), tiles, row_ids))
+    out = torch.empty((x.shape[0], tiles.cols))
+    if tiles.noise is None:
+        tiles.product.run(x.shape[0], x.data_ptr(), out.data_ptr())
+    else:
+        names = _checked(row_ids, x.shape[0])
+        tiles.product.run(x.shape[0], x.data_ptr(), out.data_ptr(), names.ctypes.data)
+    return out
+
+
+def _check_shape(shape: tuple[int, ...], tiles: TiledMatrix) -> None:
+    """Raise BadInput unless inputs of this shape are (tokens, K)."""
+    if len(shape) != 2 or shape[1] != tiles.rows:
+        raise BadInput(
+            "x", got=tuple(shape), why=f"this matrix takes (tokens, {tiles.rows})", do="reshape the input"
+        )
 
 
 def _columns(x: F32, tiles: TiledMatrix, row_ids: I64 | None) -> F32:
@@ -92,7 +130,7 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
             sums = q.sum(axis=1, dtype=np.int32)[:, None]
             yield converters.combine_reference(high, low, sums), (weights[:, None] * beta[:, t]).ravel()
         return
-    import torch
+    import torch  # late: torch takes seconds to load
 
     beta = _ranges_of(x, tiles)
     for t in range(bounds.size - 1):
@@ -166,7 +204,7 @@ def _converted_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate
 
 
 def _float_path(x: F32, tiles: TiledMatrix) -> F32:
-    import torch
+    import torch  # late: torch takes seconds to load
 
     assert tiles.weights is not None
     if not tiles.dac_levels:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
-from aimc_sim.execute import tile_matmul, tile_matmul_reference
+from aimc_sim.execute import tile_matmul, tile_matmul_reference, tile_matmul_tensor
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels import parallel
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
+from aimc_sim.tiles.channel_transform import ChannelTransform, Permute
 from helpers import gaussian
 
 LAMBDA = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 6.0}}
@@ -128,6 +132,48 @@ def test_wrong_input_is_refused() -> None:
         cells(np.ones((3, 10), np.float32), dac={}, adc={}).tiles()
     with pytest.raises(BadInput, match="a crossbar holds a matrix"):
         cells(np.ones(3, np.float32))
+
+
+ROADS: dict[str, dict[str, object]] = {
+    "the product alone": {"dac": {}, "adc": LAMBDA},
+    "read noise": {"dac": {}, "adc": LAMBDA, "read_noise": {}},
+    "no converters": {},
+    "floats": {"dac": {}, "tile": {"weight_grid": "float32"}},
+    "a transform": {"dac": {}, "adc": LAMBDA},
+    "further columns": {"dac": {}, "adc": LAMBDA, "weights": {"bits": 8, "cell_bits": 4}},
+}
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("tokens", [0, 1, 9])
+def test_tensors_go_the_same_road_as_arrays(road: str, tokens: int) -> None:
+    tiles = cells(gaussian((37, 200), 1), **ROADS[road]).tiles()
+    if road == "a transform":
+        tiles = replace(tiles, transform=ChannelTransform(permute=Permute(order=tuple(range(199, -1, -1)))))
+    assert tiles.is_direct == (road in ("the product alone", "read noise"))
+    x, ids = gaussian((tokens, 200), 2), np.arange(tokens, dtype=np.int64) << 32
+    y = tile_matmul_tensor(torch.from_numpy(x), tiles, ids)
+    assert not y.requires_grad
+    assert_bits(y.numpy(), tile_matmul(x, tiles, ids))
+    learning = torch.from_numpy(x).requires_grad_()
+    assert_bits(tile_matmul_tensor(learning, tiles, ids).numpy(), y.numpy())
+
+
+def test_tensors_are_checked_before_their_memory_is_read() -> None:
+    tiles = cells(gaussian((37, 200), 1), dac={}, adc=LAMBDA, read_noise={}).tiles()
+    x, ids = torch.from_numpy(gaussian((4, 200), 2)), np.arange(4, dtype=np.int64)
+    for wrong in (x[:, :199], x[0], x[None]):
+        with pytest.raises(BadInput, match="this matrix takes"):
+            tile_matmul_tensor(wrong, tiles, ids)
+    for elsewhere in (x.to("meta"), x.to(torch.complex64)):
+        with pytest.raises(BadInput, match="in this machine's memory"):
+            tile_matmul_tensor(elsewhere, tiles, ids)
+    y = tile_matmul_tensor(x, tiles, ids).numpy()
+    for same in (x.double(), x.t().contiguous().t(), torch._neg_view(-x)):
+        assert_bits(tile_matmul_tensor(same, tiles, ids).numpy(), y)
+    for names in (None, ids[:3]):
+        with pytest.raises(BadInput, match="row_ids"):
+            tile_matmul_tensor(x, tiles, names)
 
 
 def test_what_is_no_number_comes_out_as_no_number() -> None:

@@ -50,7 +50,7 @@ def coverage_of(
 def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
     """The model for a hardware with analog layers that give zeros."""
     # late: torch takes seconds to load, and reports are written without it
-    from aimc_sim.torch_bridge.linear import AnalogLinear
+    from aimc_sim.torch_bridge.linear import TileLinear
     from aimc_sim.torch_bridge.model import build_model
     from aimc_sim.torch_bridge.streaming import release_layers
     from aimc_sim.weightfile import WeightFile
@@ -63,7 +63,7 @@ def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
         return lambda x: x.new_zeros(*x.shape[:-1], cols)
 
     for module in model.modules():
-        if isinstance(module, AnalogLinear):
+        if isinstance(module, TileLinear):
             module.forward = zeros(module.out_features)  # type: ignore[method-assign]
     return model
 

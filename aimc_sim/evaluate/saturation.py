@@ -13,7 +13,7 @@ from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.saturation import Saturation, saturation
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
-from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.linear import Socket, socket_of
 
 TOKENS = 256  # of the text that are counted, unless told
 AT_ONCE = 64  # rows of a product that are counted at once: bounds memory
@@ -45,21 +45,22 @@ def saturation_of(
 def clips_counted(model: Any, hardware: Hardware, found: dict[str, Saturation]) -> Iterator[None]:
     """Within this context every product of the mounted model adds its counters, and so does a product of a part."""
 
-    def watch(layer: AnalogLinear) -> Any:
-        bounds = tile_map(layer.in_features, layer.out_features, hardware.tile).col_bounds
+    def watch(socket: Socket) -> Any:
+        bounds = tile_map(socket.rows, socket.cols, hardware.tile).col_bounds
 
         def hook(module: Any, args: Any) -> None:
-            x = args[0].detach().reshape(-1, layer.in_features).float().cpu().numpy()
-            assert layer.tiles is not None
+            x = args[0].detach().reshape(-1, socket.rows).float().cpu().numpy()
+            assert socket.tiles is not None
             for first in range(0, len(x), AT_ONCE):
-                counts = saturation(x[first : first + AT_ONCE], layer.tiles, bounds)
-                before = found.get(layer.matrix_name)
-                found[layer.matrix_name] = counts if before is None else before + counts
+                counts = saturation(x[first : first + AT_ONCE], socket.tiles, bounds)
+                before = found.get(socket.name)
+                found[socket.name] = counts if before is None else before + counts
 
         return hook
 
     with ExitStack() as stack:
         for module in model.modules():
-            if isinstance(module, AnalogLinear):
-                stack.callback(module.register_forward_pre_hook(watch(module)).remove)
+            socket = socket_of(module)
+            if socket is not None:
+                stack.callback(module.register_forward_pre_hook(watch(socket)).remove)
         yield

@@ -18,7 +18,7 @@ from aimc_sim.evaluate.windows import Windows
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import row_ids
-from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.linear import TileLinear
 from aimc_sim.weightfile import WeightFile
 from aimc_sim.weightfile.analog import analog_matrices
 
@@ -44,9 +44,7 @@ class Probe:
 
     def squares(self, model: Any, name: str) -> tuple[F64, F64]:
         """(tokens,) ‖error‖² and ‖y‖² of the tiles that are mounted for one matrix, or for outputs of it."""
-        layers = {
-            module.matrix_name: module for module in model.modules() if isinstance(module, AnalogLinear)
-        }
+        layers = {module.matrix_name: module for module in model.modules() if isinstance(module, TileLinear)}
         tiles, y = layers[name].tiles, self.products[name]
         assert tiles is not None
         error = tile_matmul(self.inputs[name], tiles, self.rows if tiles.noise is not None else None)

@@ -73,6 +73,11 @@ class TiledMatrix:
         arrays += [self.capacitors, self.constant]
         return sum(a.nbytes for a in arrays if a is not None) + sum(part.nbytes for part in self.parts)
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether `product` gives the outputs by itself: no float path, no transform before it, no parts to add."""
+        return self.panels is not None and self.transform is None and not self.parts
+
     @cached_property
     def product(self) -> TileProduct:
         """The compiled product with these tiles. Only on the integer path."""

@@ -1,6 +1,6 @@
 """Torch on one side, tiles on the other: models whose static matrix products run on a simulated chip, or train for one.
 
-Names load on first use, so that specs such as `training_spec.Training` come without torch.
+Names load on first use, so that specs such as `training.spec.Training` come without torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aimc_sim.loading import load_model
-    from aimc_sim.torch_bridge.linear import AnalogLinear
+    from aimc_sim.torch_bridge.analog import AnalogLinear
+    from aimc_sim.torch_bridge.linear import TileLinear
     from aimc_sim.torch_bridge.model import build_model, load_digital, mount
     from aimc_sim.torch_bridge.rows import sequence_names
     from aimc_sim.torch_bridge.training.clipping import attach_clipping, clip_weights
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnalogLinear",
+    "TileLinear",
     "Training",
     "TrainingLinear",
     "analog_layers",
@@ -54,7 +56,8 @@ __all__ = [
 
 _HOME = {
     "aimc_sim.loading": ("load_model",),
-    "aimc_sim.torch_bridge.linear": ("AnalogLinear",),
+    "aimc_sim.torch_bridge.analog": ("AnalogLinear",),
+    "aimc_sim.torch_bridge.linear": ("TileLinear",),
     "aimc_sim.torch_bridge.model": ("build_model", "load_digital", "mount"),
     "aimc_sim.torch_bridge.rows": ("sequence_names",),
     "aimc_sim.torch_bridge.training.clipping": ("attach_clipping", "clip_weights"),

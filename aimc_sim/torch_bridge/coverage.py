@@ -1,7 +1,7 @@
 """The coverage report: which matrix products of a model run in the tiles, and which run digitally by choice.
 
 One forward runs under a dispatch mode that sees every operation. Each matrix product that reads a parameter, or
-anything computed from parameters alone (a cast, a gather of experts), must be claimed: by an `AnalogLinear` or by a
+anything computed from parameters alone (a cast, a gather of experts), must be claimed: by an analog layer or by a
 module or parameter that the placement lists as digital. Anything else is an error, so nothing is bypassed in silence.
 """
 
@@ -22,7 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from aimc_sim.errors import BadInput
 from aimc_sim.torch_bridge.adapter import LowRank
 from aimc_sim.torch_bridge.half import HalfLinear
-from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.linear import socket_of
 
 ANALOG = "analog"
 DIGITAL = "digital by choice"
@@ -195,7 +195,8 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
             path for path, module in model.named_modules() if isinstance(module, LowRank)
         }
         self.tally: dict[tuple[str, str, str], _Tally] = {}
-        self.analog = [module.matrix_name for module in model.modules() if isinstance(module, AnalogLinear)]
+        sockets = [socket_of(module) for module in model.modules()]
+        self.analog = [socket.name for socket in sockets if socket is not None]
         self._memory = _Memory.of(model)
         self._made_of: Any = WeakIdKeyDictionary()
         self._modules: list[tuple[str, Any]] = []
@@ -216,12 +217,13 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _enter(self, path: str) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._modules.append((path, module))
-            if not isinstance(module, (AnalogLinear, HalfLinear)):
+            socket = socket_of(module)
+            if socket is None and not isinstance(module, HalfLinear):
                 return
             x = args[0] if args else next(iter(kwargs.values()))
             shape, macs = (module.in_features, module.out_features), x.numel() * module.out_features
-            if isinstance(module, AnalogLinear):
-                self._add(module.matrix_name, ANALOG, "tiles", shape, macs)
+            if socket is not None:
+                self._add(socket.name, ANALOG, "tiles", shape, macs)
             else:
                 self._claim_digital("linear", f"{path}.weight", tuple(module.weight.shape), macs)
             self._inside_ours += 1
@@ -230,7 +232,7 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _leave(self, module: Any, *_: Any) -> None:
         self._modules.pop()
-        if isinstance(module, (AnalogLinear, HalfLinear)):
+        if socket_of(module) is not None or isinstance(module, HalfLinear):
             self._inside_ours -= 1
 
     def _add(self, name: str, kind: str, op: str, shape: tuple[int, ...], macs: int) -> None:

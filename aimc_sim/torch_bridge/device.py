@@ -40,7 +40,7 @@ def check_for_device(tiles: TiledMatrix) -> None:
 def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
     """`kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
     check_for_device(tiles)
-    from aimc_sim.kernels.triton.tile_product import DeviceTiles
+    from aimc_sim.kernels.triton.tile_product import DeviceTiles  # late: needs Triton
 
     high, low = (
         np.concatenate([plane.ravel() for plane in kind]) for kind in zip(*tiles.planes(), strict=True)

@@ -14,7 +14,7 @@ from aimc_sim.models import generation_defaults
 from aimc_sim.models.families import candidates, skeleton
 from aimc_sim.torch_bridge.adapter import LowRank, attach
 from aimc_sim.torch_bridge.half import HalfEmbedding, HalfLinear
-from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.linear import TileLinear
 from aimc_sim.torch_bridge.rows import RowNames
 from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile, analog_matrices
 
@@ -37,7 +37,7 @@ def load_digital(weight_file: WeightFile) -> PreTrainedModel:
 
 
 def build_model(weight_file: WeightFile, hardware: Hardware | None = None) -> PreTrainedModel:
-    """The model with an empty `AnalogLinear` for every matrix that the hardware holds in tiles: see ``mount``."""
+    """The model with an empty `TileLinear` for every matrix that the hardware holds in tiles: see ``mount``."""
     return _build(weight_file, analog_matrices(weight_file, hardware or weight_file.hardware))
 
 
@@ -46,7 +46,7 @@ def mount(model: nn.Module, state: ChipState) -> None:
 
     Raises BadInput where the chip holds other matrices than the model's analog layers: nothing is bypassed in silence.
     """
-    layers = {module.matrix_name: module for module in model.modules() if isinstance(module, AnalogLinear)}
+    layers = {module.matrix_name: module for module in model.modules() if isinstance(module, TileLinear)}
     held = {matrix.name for matrix in analog_matrices(state.chip.weight_file, state.chip.hardware)}
     if held != set(layers):
         odd = sorted(held ^ set(layers))[0]
@@ -62,7 +62,7 @@ def mount(model: nn.Module, state: ChipState) -> None:
             do="build the model for the hardware that the chip was programmed with",
         )
     for name, layer in layers.items():
-        layer.tiles = None  # one chip at a time in memory
+        layer.unmount()  # one chip at a time in memory
         layer.mount(state.tiles(name))
 
 
@@ -100,7 +100,7 @@ def _put_layers(model: PreTrainedModel, weight_file: WeightFile, analog: tuple[M
         if name in in_tiles:
             if matrix.has_bias:
                 bias = stored_tensor(weight_file.digital(f"{name}.bias")).to(torch.float32)
-            _put(model, name, AnalogLinear(name, matrix.rows, matrix.cols, bias))
+            _put(model, name, TileLinear(name, matrix.rows, matrix.cols, bias))
         elif matrix.dtype != "float32" or matrix.role == "head":
             weight = stored_tensor(weight_file.digital(matrix.tensor))
             layer = HalfLinear(weight, transposed=matrix.layout == "in_out", has_bias=matrix.has_bias)
@@ -134,8 +134,8 @@ def _name_rows(model: PreTrainedModel) -> None:
     names.watch(model)
     model.row_names = names
     for module in model.modules():
-        if isinstance(module, AnalogLinear):
-            module.row_names = names
+        if isinstance(module, TileLinear):
+            module.socket.row_names = names
 
 
 def _set_generation_defaults(model: PreTrainedModel, weight_file: WeightFile) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from aimc_sim.errors import BadInput
 from aimc_sim.torch_bridge.adapter import adapter_of, attach
 from aimc_sim.torch_bridge.half import HalfLinear
-from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.linear import TileLinear
 from aimc_sim.torch_bridge.model import build_model, load_digital
 from aimc_sim.weightfile import WeightFile
 
@@ -130,7 +130,7 @@ class StreamedModel:
         mine = [
             module
             for module in self.model.modules()
-            if isinstance(module, AnalogLinear) and module.matrix_name.startswith(prefix)
+            if isinstance(module, TileLinear) and module.matrix_name.startswith(prefix)
         ]
         self._put_head(nn.Identity())
         try:
@@ -140,7 +140,7 @@ class StreamedModel:
             yield
         finally:
             for module in mine:
-                module.tiles = module._copy = None
+                module.unmount()
             forget(self._file, prefix)
             self._put_head(self._head)
 
@@ -154,7 +154,7 @@ class StreamedModel:
     def pieces(self, multiple: int) -> tuple[tuple[int, int], ...]:
         """Outputs (first, last) of the head that can be there at a time, cut at multiples of ``multiple``."""
         name, cols = self._head_info.name, self._head_info.cols
-        if isinstance(self._head, AnalogLinear):
+        if isinstance(self._head, TileLinear):
             assert self._state is not None
             return self._state.pieces(name, multiple)
         cuts = [*range(0, cols, multiple), cols]
@@ -183,8 +183,8 @@ class StreamedModel:
         info, state = self._head_info, self._state
         assert state is not None
         bias = None if self._head.bias is None else self._head.bias.detach()[first:last]
-        part = AnalogLinear(info.name, info.rows, last - first, bias)
-        part.row_names = self._head.row_names
+        part = TileLinear(info.name, info.rows, last - first, bias)
+        part.socket.row_names = self._head.socket.row_names
         part.mount(state.piece(info.name, first, last))
         return part
 

@@ -57,7 +57,7 @@ def far(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_logits_are_those_of_peft(family: str, dtype: str, tmp_path: Path, adapted: ModuleType) -> None:
     """Every kind of layer: analog ones, in half precision, Linear, Conv1D, and a tied head."""
     save_tiny(tmp_path / "model", family, dtype)
-    weights = aimc_sim.exporting(
+    weights = aimc_sim.export(
         adapted.add(tmp_path / "model"), tmp_path / "w.h5", "ideal", calibration_tokens=0
     )
     assert len(weights.adapters) == len(weights.matrices)
@@ -68,7 +68,7 @@ def test_logits_are_those_of_peft(family: str, dtype: str, tmp_path: Path, adapt
     assert far(base, expected) > 0.1, "the test would not see an adapter that is left out"
     assert far(logits(load_digital(weights)), expected) <= 1e-5
     assert far(logits(load_model(weights, hardware="ideal")), expected) <= 1e-4
-    alone = aimc_sim.exporting(
+    alone = aimc_sim.export(
         tmp_path / "model", tmp_path / "base.h5", "ideal", calibration_tokens=0, base_alone=True
     )
     assert far(logits(load_digital(alone)), base) <= 1e-5
@@ -78,7 +78,7 @@ def test_logits_are_those_of_peft(family: str, dtype: str, tmp_path: Path, adapt
 def test_each_adapter_counts(matrix: int, tmp_path: Path, adapted: ModuleType) -> None:
     """Without any single one the logits move: none is shadowed."""
     save_tiny(tmp_path / "model", "llama")
-    weights = aimc_sim.exporting(
+    weights = aimc_sim.export(
         adapted.add(tmp_path / "model"), tmp_path / "w.h5", "ideal", calibration_tokens=0
     )
     model = load_digital(weights)
@@ -98,7 +98,7 @@ def weights(
     family, dtype = request.param
     folder = tmp_path_factory.mktemp(family)
     save_tiny(folder / "model", family, dtype, vocab_size=VOCABULARY)
-    return aimc_sim.exporting(
+    return aimc_sim.export(
         adapted.add(folder / "model", rank=3), folder / "w.h5", chip(), calibration_tokens=64
     )
 
@@ -173,7 +173,7 @@ def test_a_placement_bench_keeps_them_in_both_ways(weights: WeightFile, windows:
 
 def test_a_layer_with_an_adapter_is_not_converted(tmp_path: Path, adapted: ModuleType) -> None:
     save_tiny(tmp_path / "model", "qwen2")
-    weights = aimc_sim.exporting(
+    weights = aimc_sim.export(
         adapted.add(tmp_path / "model"), tmp_path / "w.h5", "ideal", calibration_tokens=0
     )
     model: nn.Module = load_digital(weights)

@@ -13,7 +13,7 @@ import torch
 from aimc_sim import BadInput, Hardware, WeightFile, export, program
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
-from aimc_sim.torch_bridge import AnalogLinear, build_model, load_digital, load_model, mount
+from aimc_sim.torch_bridge import AnalogLinear, TileLinear, build_model, load_digital, load_model, mount
 from aimc_sim.torch_bridge.coverage import coverage
 from aimc_sim.torch_bridge.half import HalfLinear
 
@@ -140,7 +140,7 @@ def test_placement_keeps_matrices_digital_by_choice(file: WeightFile) -> None:
 def test_an_empty_layer_and_a_gradient_are_refused(file: WeightFile) -> None:
     with pytest.raises(BadInput, match="no chip is mounted"):
         logits(build_model(file), IDS)
-    layer = AnalogLinear("x", 4, 3)
+    layer = TileLinear("x", 4, 3)
     with pytest.raises(BadInput, match="the layer is 4 × 3"):
         layer.mount(program(file, 0).at(0).tiles(file.matrices[0].name))
     model = load_model(file)

@@ -16,7 +16,7 @@ from aimc_sim.evaluate.metrics import Reference, score
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
 from aimc_sim.programming import program
-from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.torch_bridge.linear import TileLinear
 from aimc_sim.torch_bridge.model import build_model, load_digital
 from aimc_sim.weightfile import WeightFile
 
@@ -45,12 +45,11 @@ class PlacementBench:
         self, weight_file: WeightFile, hardware: Hardware, windows: Windows, time_s: float,
         moves: Mapping[str, Hardware] | None = None,
     ) -> None:  # fmt: skip
-
         self._weights, self._time_s = weight_file, time_s
         self._ways = {"": hardware, **(moves or {})}
         self._model: Any = build_model(weight_file, hardware)
         self._analog = {
-            module.matrix_name: module for module in self._model.modules() if isinstance(module, AnalogLinear)
+            module.matrix_name: module for module in self._model.modules() if isinstance(module, TileLinear)
         }
         digital: Any = load_digital(weight_file)
         self._digital = {name: digital.get_submodule(name) for name in self._analog}
@@ -83,7 +82,7 @@ class PlacementBench:
             if way not in chips:
                 chips[way] = self._chip(seed, ideal, way)
             self._mounted.pop(name, None)
-            self._analog[name].tiles = None  # one at a time in memory
+            self._analog[name].unmount()  # one at a time in memory
             self._analog[name].mount(chips[way].tiles(name))
             self._mounted[name] = (seed, ideal, way)
         self._arrange(

@@ -1,25 +1,23 @@
-"""Clipping that cannot be forgotten: after every update of an optimizer, W_:,j ← clamp(W_:,j, ±α·std(W_:,j)).
+"""Clipping cannot be forgotten: after every update of an optimizer, W_:,j ← clamp(W_:,j, ±α·std(W_:,j)).
 
-A hook of all optimizers notes which layers an update has changed, and a training forward of a layer that was changed
-and not clipped raises. (Changes that no torch optimizer makes are not seen.) Büchel et al., NeurIPS 2025.
+A layer that an update has changed (`updates`) and nobody has clipped raises in its next training forward.
+Büchel et al., NeurIPS 2025.
 """
 
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from aimc_sim.errors import BadInput
-from aimc_sim.torch_bridge.training.layer import LIVE, TrainingLinear
+from aimc_sim.torch_bridge.training.layer import TrainingLinear
+from aimc_sim.torch_bridge.training.updates import add_clipped, clipped_by, end_clipping, held_by
 
 ROWS_AT_ONCE = 256  # columns of the crossbar whose float32 copy exists at once
-_clipped_by: WeakKeyDictionary[Optimizer, WeakSet[TrainingLinear]] = WeakKeyDictionary()
 
 
 class Clipping:
@@ -31,7 +29,7 @@ class Clipping:
     def remove(self) -> None:
         """No longer clip after the optimizer's steps."""
         self._hook.remove()
-        _clipped_by.pop(self._optimizer, None)
+        end_clipping(self._optimizer)
 
 
 def attach_clipping(model: nn.Module, optimizer: Any) -> Clipping:
@@ -65,11 +63,10 @@ def attach_clipping(model: nn.Module, optimizer: Any) -> Clipping:
             why="it holds none of the model's analog weights, so clipping after its steps would do nothing",
             do="make the optimizer from the converted (and sharded) model's parameters, then attach",
         )
-    held = _clipped_by.setdefault(optimizer, WeakSet())
-    held.update(changed)
+    add_clipped(optimizer, changed)
 
     def clip(stepped: Optimizer, args: Any, kwargs: Any) -> None:
-        for layer in _clipped_by.get(stepped, ()):
+        for layer in clipped_by(stepped):
             clip_layer(layer)
 
     return Clipping(optimizer, optimizer.register_step_post_hook(clip))
@@ -111,27 +108,7 @@ def _own_rows(layer: TrainingLinear) -> torch.Tensor:
     return rows
 
 
-def _held_by(optimizer: Optimizer) -> set[int]:
-    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-
-
 def _changed_by(optimizer: Optimizer, layers: Any) -> list[TrainingLinear]:
     """Layers whose weights the optimizer holds."""
-    held = _held_by(optimizer)
+    held = held_by(optimizer)
     return [layer for layer in layers if id(layer.weight) in held and layer.weight.requires_grad]
-
-
-def _note(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """After a step of any optimizer, and after its own hooks."""
-    clipped, held = _clipped_by.get(optimizer, ()), _held_by(optimizer)
-    for layer in list(LIVE):
-        if layer.input_range is not None and id(layer.input_range.value) in held:
-            layer.input_range.mirror()
-        if not layer.weight.requires_grad:
-            if layer.training:  # a frozen base: what was updated stands beside it
-                layer.note_step()
-        elif id(layer.weight) in held:
-            layer.note_update(clipped=layer in clipped)
-
-
-register_optimizer_step_post_hook(_note)

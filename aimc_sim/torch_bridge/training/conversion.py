@@ -13,7 +13,6 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import candidates
 from aimc_sim.torch_bridge.adapter import adapter_of
-from aimc_sim.torch_bridge.training import clipping  # from here on, updates of what is converted are watched
 from aimc_sim.torch_bridge.training.layer import TrainingLinear
 from aimc_sim.torch_bridge.training.mounted import mount_seed
 from aimc_sim.torch_bridge.training.spec import Training
@@ -21,7 +20,7 @@ from aimc_sim.torch_bridge.training.spec import Training
 Model = TypeVar("Model", bound=nn.Module)
 Source = Hardware | str | Path | dict[str, Any]
 HEAD = "lm_head"
-__all__ = ["analog_layers", "clipping", "convert", "layer_from", "learned_ranges", "restore"]
+__all__ = ["analog_layers", "convert", "layer_from", "learned_ranges", "restore"]
 
 
 def convert(
@@ -74,7 +73,7 @@ def layer_from(
     linear: nn.Module, hardware: Source, training: bool | Training, *, name: str, ordinal: int,
     ranges: MatrixRange | None, seed: int,
 ) -> TrainingLinear:  # fmt: skip
-    """`AnalogLinear.from_linear`."""
+    """Make one layer of `convert`: what `AnalogLinear.from_linear` does, with everything named."""
     chip = Hardware.load(hardware).of_matrix(name)
     transposed = _is_conv1d(linear)
     if not isinstance(linear, nn.Linear) and not transposed:
@@ -124,7 +123,7 @@ def restore(model: nn.Module) -> dict[str, MatrixRange]:
             continue
         weight = layer.weight
         if layer.transposed:
-            from transformers.pytorch_utils import Conv1D
+            from transformers.pytorch_utils import Conv1D  # late: transformers takes seconds to load
 
             plain: nn.Module = Conv1D(layer.out_features, layer.in_features)
             weight = nn.Parameter(weight.detach().t().contiguous(), requires_grad=weight.requires_grad)

@@ -1,6 +1,6 @@
 """A training forward through the whole tile simulator: every effect that inference has, at inference's cost.
 
-The backward pass is that of `training_cpu` with clean or noisy weights, straight through what saturated.
+The backward pass is that of `cpu` with clean or noisy weights, straight through what saturated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def forward(
     x: Tensor, weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor,
     row_ids: Tensor | None, plan: Plan,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `training_cpu.forward`, with full_scale (tiles, column tiles)."""
+    """As `cpu.forward`, with full_scale (tiles, column tiles)."""
     tiles = matrix_of(weight, input_range, full_scale, key, plan).tiles()
     ids = None
     if row_ids is not None and tiles.noise is not None:

@@ -51,7 +51,7 @@ def held_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[
 def forward(
     x: Tensor, weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `training_cpu.forward`."""
+    """As `cpu.forward`."""
     held, target = held_weights(weight, key, plan, noisy=True)
     y, beyond = formula.forward(x.detach(), held, target, input_range, full_scale, plan)
     bits = (
@@ -66,7 +66,7 @@ def backward(
     grad: Tensor, x: Tensor, weight: Tensor, input_range: Tensor | None, key: Tensor, bits: Tensor, saturated: Tensor,
     plan: Plan, need_x: bool, need_w: bool, need_range: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `training_cpu.backward`."""
+    """As `cpu.backward`."""
     through, _ = held_weights(weight, key, plan, noisy=plan.noisy_backward)
     beyond = unpack(bits, plan.cols) if plan.mask_bytes else None
     to_x, to_w, slopes = formula.backward(grad, x.detach(), through, input_range, beyond, plan)

@@ -164,7 +164,7 @@ def export_lightning(model: nn.Module, folder: str | Path) -> None:
     The folder must be new or empty. rpu_config.json holds ``rpu_config`` (`lightning_settings`) and
     ``exclude_modules``, the Linear layers that stay digital. Raises BadInput for what has no counterpart there.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save_file  # late: only an export needs it
 
     where = Path(folder)
     layers = _layers(model)

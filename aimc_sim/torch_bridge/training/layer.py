@@ -1,10 +1,9 @@
-"""A linear layer that learns under the noise and the converters of a chip, and runs on a chip when one is mounted."""
+"""`TrainingLinear` learns under the noise and the converters of a chip, and runs on a chip when one is mounted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, StaticRange
 from aimc_sim.randomness import Stream, event_word, key_of, site_word
-from aimc_sim.torch_bridge.linear import AnalogLinear
+from aimc_sim.tiles.matrix import TiledMatrix
+from aimc_sim.torch_bridge.linear import Socket
 from aimc_sim.torch_bridge.training.op import analog_linear
 from aimc_sim.torch_bridge.training.plan import (
     EVENT,
@@ -30,12 +30,10 @@ from aimc_sim.torch_bridge.training.plan import (
     plan_for,
 )
 from aimc_sim.torch_bridge.training.spec import Training
+from aimc_sim.torch_bridge.training.updates import watch
 
 Tensor = torch.Tensor
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-LIVE: WeakSet[TrainingLinear] = (
-    WeakSet()
-)  # every layer there is: whose weights an optimizer changes is looked up here
 
 
 class InputRange(nn.Module):
@@ -87,8 +85,8 @@ def _settle(module: nn.Module, _: object) -> None:
     module.settle()
 
 
-class TrainingLinear(AnalogLinear):
-    """y = x·Wᵀ + b as the chip will compute it: weight (out_features, in_features), a parameter like any other.
+class TrainingLinear(nn.Module):
+    """TrainingLinear computes y = x·Wᵀ + b as the chip will: weight (out_features, in_features) is a parameter.
 
     x: (…, in_features) float32, bfloat16 or float16; y alike. While it trains: DAC, weights with noise, ADC, as
     hardware and training say; in eval mode without noise; inside `mounted` on the cells of one chip; inside `digital`
@@ -104,8 +102,11 @@ class TrainingLinear(AnalogLinear):
         transposed: bool = False,
     ) -> None:  # fmt: skip
         """transposed: the layer was a Conv1D, and `restore` makes it one again."""
-        super().__init__(name, weight.shape[1], weight.shape[0])
+        super().__init__()
+        self.matrix_name = name
+        self.out_features, self.in_features = (int(size) for size in weight.shape)
         self.weight, self.bias = weight, bias
+        self.socket = Socket(name, self.in_features, self.out_features)
         self.hardware, self.settings, self.ordinal, self.transposed = hardware, training, ordinal, transposed
         site_word(Stream.TRAINING, ordinal)
         self.plan = plan_for(self.in_features, self.out_features, hardware, training, name)
@@ -125,11 +126,24 @@ class TrainingLinear(AnalogLinear):
         self.register_buffer("column_tile", torch.from_numpy(columns), persistent=False)
         if self.input_range is not None and ranges is not None and ranges.input_range is not None:
             self.put_ranges(torch.from_numpy(np.array(ranges.input_range, np.float32)))
-        LIVE.add(self)
+        watch(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        LIVE.add(self)  # a copy, which no constructor has seen
+        watch(self)  # a copy, which no constructor has seen
+
+    @property
+    def tiles(self) -> TiledMatrix | None:
+        """The tiles that are mounted; None: the layer computes with its weights."""
+        return self.socket.tiles
+
+    def mount(self, tiles: TiledMatrix) -> None:
+        """Compute with these tiles, without gradient, from now on. Raises BadInput when they hold another shape."""
+        self.socket.mount(tiles)
+
+    def unmount(self) -> None:
+        """Let go of the tiles, and compute with the weights again."""
+        self.socket.unmount()
 
     @property
     def has_ranges(self) -> bool:
@@ -202,8 +216,8 @@ class TrainingLinear(AnalogLinear):
         return torch.from_numpy(np.array(ranges.full_scale, np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.tiles is not None:
-            return super().forward(x)
+        if self.socket.tiles is not None:
+            return self.socket.linear(x, self.bias)
         if self.as_digital:
             return functional.linear(x, self.weight, self.bias)
         if torch.is_autocast_enabled(x.device.type):
@@ -259,7 +273,8 @@ class TrainingLinear(AnalogLinear):
         return MatrixRange(beta, fitted)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, row tiles={self.plan.tiles}, noise={self.plan.noise}"
+        shape = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{self.matrix_name}, {shape}, row tiles={self.plan.tiles}, noise={self.plan.noise}"
 
 
 def quiet_of(training: Training) -> Training:

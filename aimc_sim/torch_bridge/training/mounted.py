@@ -64,13 +64,14 @@ def mounted(
     try:
         for layer in layers:
             mount_seed(layer, seed, time_s, session, chip)
-            layer.row_names = names
+            layer.socket.row_names = names
         with torch.no_grad():
             yield
     finally:
         handle.remove()
         for layer in layers:
-            layer.tiles = layer.row_names = None
+            layer.unmount()
+            layer.socket.row_names = None
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def analog_linear(
     """x (B, K), weight (N, K) → y (B, N), saturation bits (tiles, B, bytes) uint8, how many saturated (tiles,) int64.
 
     input_range: (tiles,) float32 static β. full_scale: (tiles, N) where no rule of λ gives it. key: int64 of the
-    layout in `training_plan`. row_ids: (B,) int64, for the read noise of the exact forward. plan: `Plan.text`.
+    layout in `plan`. row_ids: (B,) int64, for the read noise of the exact forward. plan: `Plan.text`.
     """
     chosen = plan_of(plan)
     check_state(key)

@@ -12,6 +12,7 @@ from torch import nn
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import StaticRange
 from aimc_sim.torch_bridge.training.layer import TrainingLinear
+from aimc_sim.torch_bridge.training.steps import set_step
 
 Tensor = torch.Tensor
 
@@ -48,7 +49,6 @@ def initialise_ranges(
     run(model, batch): one forward; by default model(**batch) for a mapping, else model(batch). Noise is drawn in the
     model's mode, as in training; steps are named 0, 1, …. Raises BadInput where a layer was never reached.
     """
-    from aimc_sim.torch_bridge.training.steps import set_step
 
     def call(target: Any, batch: Any) -> object:
         return target(**batch) if isinstance(batch, Mapping) else target(batch)

@@ -1,6 +1,6 @@
 """The training product in plain torch operations: the readable formula, in any float dtype and on any device.
 
-What `training_cpu` computes block by block stands here whole, and is what runs where no kernel does. Equations: Büchel
+What `cpu` computes block by block stands here whole, and is what runs where no kernel does. Equations: Büchel
 et al., NeurIPS 2025 (arXiv 2505.09663). n = largest code; every rounding is half to even.
 
     DAC     x_q = (β/n)·code,      code = clamp(round(x·n/β), ±n)                          β per tile, or per token

@@ -39,7 +39,7 @@ def shard(model: Model, layers: Iterable[nn.Module] | None = None, **options: An
 
     options: those of torch's fully_shard, such as mesh and mp_policy, which the ranges are kept out of.
     """
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard  # late: only training on several processes needs it
 
     ranges: list[nn.Module] = [m for m in model.modules() if isinstance(m, InputRange)]
     alone = {name: value for name, value in options.items() if name in ("mesh", "offload_policy")}

@@ -112,7 +112,7 @@ def test_read_noise(kernels: Any, tokens: int, cols: int, adc: object) -> None:
 
 
 def test_a_layer_of_a_model(kernels: Any) -> None:
-    """`AnalogLinear` copies its tiles to the device once and computes there what the processor computes."""
+    """`TileLinear` copies its tiles to the device once and computes there what the processor computes."""
     tiles, x = tiles_of(gaussian((40, 90), 9), tile={"rows": 64}, dac={}, adc=LAMBDA), gaussian((5, 90), 10)
     for y in kernels.analog_linear(x, tiles):
         assert_bits(y, tile_matmul(x, tiles))

@@ -11,7 +11,7 @@ import probe
 import torch
 
 from aimc_sim.kernels import triton as kernels
-from aimc_sim.torch_bridge import AnalogLinear
+from aimc_sim.torch_bridge import TileLinear
 from aimc_sim.torch_bridge.device import device_tiles
 
 DEVICE = sys.argv[1]
@@ -75,10 +75,10 @@ def tile_matmul(x: np.ndarray, tiles: Any, row_ids: np.ndarray | None = None) ->
 
 def analog_linear(x: np.ndarray, tiles: Any, row_ids: np.ndarray | None = None) -> Any:
     """The layer's way to a GPU; in the interpreter, by the method that takes it."""
-    layer = AnalogLinear("layer", tiles.rows, tiles.cols)
+    layer = TileLinear("layer", tiles.rows, tiles.cols)
     layer.mount(tiles)
     if DEVICE == "cpu":
-        return [back(layer._on_gpu(on_device(x), tiles, row_ids)) for _ in range(2)]
+        return [back(layer.socket._on_gpu(on_device(x), tiles, row_ids)) for _ in range(2)]
     return [back(layer(on_device(x))) for _ in range(2)]
 
 

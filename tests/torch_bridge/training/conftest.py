@@ -1,4 +1,4 @@
-"""The module tests/torch_bridge/training/training_models.py, which the tests of training share."""
+"""The module tests/torch_bridge/training/networks.py, which the tests of training share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def small() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "training_models", Path(__file__).with_name("training_models.py")
-    )
+    spec = importlib.util.spec_from_file_location("networks", Path(__file__).with_name("networks.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

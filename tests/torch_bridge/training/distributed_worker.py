@@ -1,4 +1,4 @@
-"""One of two processes of test_training_distributed.py: trains a few steps with DDP or FSDP2 and writes what it got."""
+"""One of two processes of test_distributed.py: trains a few steps with DDP or FSDP2 and writes what it got."""
 
 from __future__ import annotations
 

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from aimc_sim.hardware import Hardware
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.torch_bridge import Training, convert, initialise_ranges, ranges_ready, set_step
 
+LAMBDA = {"rule": "lambda", "lambda_": 14.0}
 HARDWARE: dict[str, Any] = {
     "device": "pcm-ibm2019", "tile": {"rows": 24}, "dac": {"range": {"method": "std", "kappa": 4.0, "per": "tile"}},
-    "adc": {"full_scale": {"rule": "lambda", "lambda_": 14.0}},
+    "adc": {"full_scale": LAMBDA},
 }  # fmt: skip
 
 
@@ -24,6 +26,16 @@ def values(*shape: int, seed: int = 1) -> torch.Tensor:
     counter = np.zeros((-(-count // 4), 4), np.uint32)
     counter[:, 0] = np.arange(len(counter))
     return torch.from_numpy(normals(counter, key_of(seed)).ravel()[:count].reshape(shape).copy())
+
+
+def chip(**changes: Any) -> Hardware:
+    """A small chip with every converter; changes replace tables."""
+    tables = {
+        "device": "pcm-ibm2019",
+        "dac": {"range": {"method": "std", "per": "tile"}},
+        "adc": {"full_scale": LAMBDA},
+    }
+    return Hardware.load({**tables, **changes})
 
 
 def filled(model: Any) -> Any:

@@ -1,0 +1,58 @@
+"""`AnalogLinear` names the layers whose product is analog, whatever class computes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import nn
+
+from aimc_sim.chip.ranges import MatrixRange
+from aimc_sim.hardware import Hardware
+from aimc_sim.tiles.matrix import TiledMatrix
+from aimc_sim.torch_bridge.linear import TileLinear
+from aimc_sim.torch_bridge.training.conversion import layer_from
+from aimc_sim.torch_bridge.training.layer import TrainingLinear
+from aimc_sim.torch_bridge.training.spec import Training
+
+
+class AnalogLinear(ABC):
+    """AnalogLinear is the name of every linear layer whose product is analog; no object is made of it.
+
+    ``isinstance(layer, AnalogLinear)`` is true of a `TileLinear`, which runs on the tiles of a chip, and of a
+    `TrainingLinear`, which trains for one: as in version 0.1, where one was derived from the other. Now neither is
+    derived from this class nor from the other; ask for the one that is meant where it matters.
+    """
+
+    matrix_name: str
+    in_features: int
+    out_features: int
+
+    @property
+    @abstractmethod
+    def tiles(self) -> TiledMatrix | None:
+        """The tiles that are mounted."""
+
+    @abstractmethod
+    def mount(self, tiles: TiledMatrix) -> None:
+        """Compute with these tiles from now on. Raises BadInput when they hold another shape."""
+
+    @abstractmethod
+    def unmount(self) -> None:
+        """Let go of the tiles."""
+
+    @staticmethod
+    def from_linear(
+        linear: nn.Module, hardware: Hardware | str | dict[str, Any], training: bool | Training = True, *,
+        name: str = "linear", ordinal: int = 0, ranges: MatrixRange | None = None, seed: int = 0,
+    ) -> TrainingLinear:  # fmt: skip
+        """Make a layer that trains for the hardware, around the parameters of a Linear or a transformers Conv1D.
+
+        training: True for `Training()`; False to run on the chip of ``seed`` instead, without gradient. The rest as in
+        `convert`.
+        """
+        return layer_from(linear, hardware, training, name=name, ordinal=ordinal, ranges=ranges, seed=seed)
+
+
+AnalogLinear.register(TileLinear)
+AnalogLinear.register(TrainingLinear)
