@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_export_keeps_bits_and_logits(family: str, dtype: str, shard_size: str, tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "checkpoint", family, dtype, shard_size=shard_size)
-    file = aimc_sim.exporting(tmp_path / "checkpoint", tmp_path / "model.aimc", "ideal", calibration_tokens=8)
+    file = aimc_sim.export(tmp_path / "checkpoint", tmp_path / "model.aimc", "ideal", calibration_tokens=8)
     assert file.verify() == []
     state = model.state_dict()
     for name in file.tensor_names:
@@ -62,19 +62,19 @@ def test_export_keeps_bits_and_logits(family: str, dtype: str, shard_size: str, 
 
 def test_shards_and_single_files_give_the_same_id(folder: Path, tmp_path: Path) -> None:
     save_tiny(tmp_path / "sharded", "llama", shard_size="8KB", tokenizer=True)
-    one = aimc_sim.exporting(folder, tmp_path / "one.aimc", "ideal", calibration_tokens=16)
-    two = aimc_sim.exporting(
+    one = aimc_sim.export(folder, tmp_path / "one.aimc", "ideal", calibration_tokens=16)
+    two = aimc_sim.export(
         str(tmp_path / "sharded"), str(tmp_path / "two.aimc"), "ideal", calibration_tokens=16
     )
     assert one.id == two.id
     assert one.provenance["files"] != two.provenance["files"]
-    again = aimc_sim.exporting(folder, tmp_path / "again.aimc", "ideal", calibration_tokens=16)
+    again = aimc_sim.export(folder, tmp_path / "again.aimc", "ideal", calibration_tokens=16)
     assert again.path.read_bytes() == one.path.read_bytes()
 
 
 def test_everything_else_travels_too(folder: Path, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
-    file = aimc_sim.exporting(
+    file = aimc_sim.export(
         folder,
         tmp_path / "model.aimc",
         "ideal",
@@ -96,7 +96,7 @@ def test_everything_else_travels_too(folder: Path, tmp_path: Path) -> None:
 
 
 def test_moments_are_those_of_the_inputs(folder: Path, tmp_path: Path) -> None:
-    file = aimc_sim.exporting(folder, tmp_path / "model.aimc", "ideal", calibration_tokens=320)
+    file = aimc_sim.export(folder, tmp_path / "model.aimc", "ideal", calibration_tokens=320)
     model, seen = load_digital(file), {}
     for matrix in file.matrices:
 
@@ -117,15 +117,15 @@ def test_moments_are_those_of_the_inputs(folder: Path, tmp_path: Path) -> None:
 
 def test_calibration_on_given_text_and_tokens(folder: Path, tmp_path: Path) -> None:
     words = " ".join(f"w{3 + index % 90}" for index in range(300))
-    file = aimc_sim.exporting(folder, tmp_path / "text.aimc", "ideal", calibration_tokens=128, text=words)
+    file = aimc_sim.export(folder, tmp_path / "text.aimc", "ideal", calibration_tokens=128, text=words)
     assert file.calibration.token_ids.shape == (2, 64)
     assert (file.calibration.token_ids[:, 0] == 1).all()
     assert file.calibration.token_ids[0, 1:4].tolist() == [3, 4, 5]
     assert file.calibration.token_ids[1, 1] == 3 + 63
     ids = np.arange(20).reshape(2, 10)
-    given = aimc_sim.exporting(folder, tmp_path / "ids.aimc", "ideal", token_ids=ids)
+    given = aimc_sim.export(folder, tmp_path / "ids.aimc", "ideal", token_ids=ids)
     np.testing.assert_array_equal(given.calibration.token_ids, ids)
-    skipped = aimc_sim.exporting(folder, tmp_path / "none.aimc", "ideal", calibration_tokens=0)
+    skipped = aimc_sim.export(folder, tmp_path / "none.aimc", "ideal", calibration_tokens=0)
     with pytest.raises(BadInput, match="without calibration"):
         _ = skipped.calibration
 
@@ -148,7 +148,7 @@ def test_requests_that_cannot_be_met(
     options: dict[str, Any], what: str, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match=what):
-        aimc_sim.exporting(folder, tmp_path / "model.aimc", **({"hardware": "ideal"} | options))
+        aimc_sim.export(folder, tmp_path / "model.aimc", **({"hardware": "ideal"} | options))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,7 +160,7 @@ def test_weights_that_are_not_finite_leave_no_file(folder: Path, tmp_path: Path)
     (spoilt / "config.json").write_bytes((folder / "config.json").read_bytes())
     save_file(state, spoilt / "model.safetensors")
     with pytest.raises(BadInput, match=r"down_proj\.weight.*\(3, 4\)"):
-        aimc_sim.exporting(spoilt, tmp_path / "model.aimc", "ideal")
+        aimc_sim.export(spoilt, tmp_path / "model.aimc", "ideal")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -171,7 +171,7 @@ def test_an_interrupt_at_any_stage_leaves_no_file(stage: str, folder: Path, tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        aimc_sim.exporting(
+        aimc_sim.export(
             folder, tmp_path / "model.aimc", "ideal", calibration_tokens=32, progress=interrupt
         )
     assert list(tmp_path.iterdir()) == []
@@ -183,7 +183,7 @@ import aimc_sim
 def stop(stage, done, total):
     if stage == sys.argv[3] and 2 * done >= total:
         os.kill(os.getpid(), signal.SIGKILL)
-aimc_sim.exporting(sys.argv[1], sys.argv[2], "ideal", calibration_tokens=32, progress=stop)
+aimc_sim.export(sys.argv[1], sys.argv[2], "ideal", calibration_tokens=32, progress=stop)
 """
 
 
@@ -195,14 +195,14 @@ def test_a_killed_export_leaves_nothing_under_the_final_name(
     assert done.returncode == -9
     assert not (tmp_path / "model.aimc").exists()
     assert all(path.suffix == ".partial" for path in tmp_path.iterdir())
-    file = aimc_sim.exporting(folder, tmp_path / "model.aimc", "ideal", calibration_tokens=16)
+    file = aimc_sim.export(folder, tmp_path / "model.aimc", "ideal", calibration_tokens=16)
     assert WeightFile(file.path).verify() == []
 
 
 def test_an_opened_checkpoint_can_be_exported(tmp_path: Path) -> None:
     save_tiny(tmp_path / "checkpoint", "qwen2")
     opened = open_checkpoint(tmp_path / "checkpoint")
-    file = aimc_sim.exporting(opened, tmp_path / "model.aimc", "ideal", calibration_tokens=0)
+    file = aimc_sim.export(opened, tmp_path / "model.aimc", "ideal", calibration_tokens=0)
     assert not file.tied
     assert file.config["vocab_size"] == tiny_config("qwen2")["vocab_size"]
     assert file.tokenizer() == {}
@@ -210,7 +210,7 @@ def test_an_opened_checkpoint_can_be_exported(tmp_path: Path) -> None:
 
 def test_a_shrunken_gpt2_with_the_tokens_of_the_full_one(tmp_path: Path) -> None:
     save_tiny(tmp_path / "checkpoint", "gpt2", bos_token_id=50256, eos_token_id=50256)
-    file = aimc_sim.exporting(tmp_path / "checkpoint", tmp_path / "model.aimc", "ideal", calibration_tokens=8)
+    file = aimc_sim.export(tmp_path / "checkpoint", tmp_path / "model.aimc", "ideal", calibration_tokens=8)
     assert (file.calibration.token_ids[:, 0] == 0).all()
 
 
@@ -240,8 +240,8 @@ def test_leftovers_of_dead_exports_go_and_those_of_living_ones_stay(folder: Path
 
 def test_a_finished_file_is_never_a_leftover(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.aimc"
-    aimc_sim.exporting(folder, path, "ideal", calibration_tokens=0)
+    aimc_sim.export(folder, path, "ideal", calibration_tokens=0)
     before = path.read_bytes()
-    aimc_sim.exporting(folder, path, "ideal", calibration_tokens=0)
+    aimc_sim.export(folder, path, "ideal", calibration_tokens=0)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

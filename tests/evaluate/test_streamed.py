@@ -42,7 +42,7 @@ def hardware(**changes: Any) -> Hardware:
 
 def exported(folder: Path, family: str, dtype: str, **changes: Any) -> WeightFile:
     save_tiny(folder / "checkpoint", family, dtype, vocab_size=VOCABULARY, **changes)
-    return aimc_sim.exporting(folder / "checkpoint", folder / "w.h5", hardware(), calibration_tokens=64)
+    return aimc_sim.export(folder / "checkpoint", folder / "w.h5", hardware(), calibration_tokens=64)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def tensors(folder: Path, **changes: torch.Tensor | None) -> None:
 
 
 def export(folder: Path, **options: Any) -> WeightFile:
-    return aimc_sim.exporting(folder, folder.parent / "w.h5", "ideal", calibration_tokens=0, **options)
+    return aimc_sim.export(folder, folder.parent / "w.h5", "ideal", calibration_tokens=0, **options)
 
 
 def test_a_and_b_are_kept_bit_for_bit(folder: Path) -> None:

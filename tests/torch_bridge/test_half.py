@@ -78,7 +78,7 @@ def test_an_embedding_widens_what_it_looks_up() -> None:
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WeightFile:
     path: Path = tmp_path_factory.mktemp(request.param)
     save_tiny(path / "checkpoint", request.param, "bfloat16")
-    return aimc_sim.exporting(path / "checkpoint", path / "w.h5", "hermes-256", calibration_tokens=64)
+    return aimc_sim.export(path / "checkpoint", path / "w.h5", "hermes-256", calibration_tokens=64)
 
 
 def test_a_digital_model_holds_its_matrices_as_they_are_stored(exported: WeightFile) -> None:
