@@ -171,9 +171,7 @@ def test_an_interrupt_at_any_stage_leaves_no_file(stage: str, folder: Path, tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        aimc_sim.export(
-            folder, tmp_path / "model.aimc", "ideal", calibration_tokens=32, progress=interrupt
-        )
+        aimc_sim.export(folder, tmp_path / "model.aimc", "ideal", calibration_tokens=32, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -198,7 +198,11 @@ class RepairedArray:
         readouts = physical.push(held)
         total = to_outputs(held.total, site, self.places) if sink.needs_total else held.total[: site.shape[1]]
         sink.keep(Block(0, site.shape[1], to_outputs(held.effective, site, self.places), total))
-        back = Readouts(*(np.take_along_axis(values, site, axis=1) for values in readouts))
+        back = Readouts(
+            np.take_along_axis(readouts.full_scale, site, axis=1),
+            np.take_along_axis(readouts.before, site, axis=1),
+            np.take_along_axis(readouts.after, site, axis=1),
+        )
         return array.scales_of(back, array.tile_map)
 
 

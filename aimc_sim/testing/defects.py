@@ -16,17 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F64
 from aimc_sim.devices import Device, PowerDrift
-from aimc_sim.testing.formula import (
-    DRIFT,
-    F64,
-    FLICKER,
-    PROGRAMMING,
-    Formula,
-    FormulaSampler,
-    Site,
-    normals_of,
-)
+from aimc_sim.testing.formula import DRIFT, FLICKER, PROGRAMMING, Formula, FormulaSampler, Site, normals_of
 
 RHO = 0.05
 

@@ -75,7 +75,7 @@ class Store(Protocol):
 class Memory:
     """A store that ends with the process; the methods are those of `Journal`."""
 
-    scored_by = None
+    scored_by: str | None = None
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
