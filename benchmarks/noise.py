@@ -76,8 +76,8 @@ def measure() -> tuple[list[Row], None]:
         hardware = Hardware.load(
             {"device": {"base": "pcm-hermes-2", **({} if t_s else {"flicker": False})}, "tile": {"rows": 256}}
         )
-        matrix = CellMatrix(w, hardware, seed=1, t_s=t_s)
-        seconds = median_seconds(lambda: matrix._visit(lambda first, last, effective, total: None))  # noqa: B023
+        cells = CellMatrix(w, hardware, seed=1, t_s=t_s).arrays[0]
+        seconds = median_seconds(lambda: cells.visit(lambda first, last, effective, total: None, False))  # noqa: B023
         rows.append(
             Row(f"{name}, two devices a weight", seconds / w.size * 1e9, "ns a weight", 10.0 if t_s else None)
         )

@@ -122,7 +122,7 @@ def make(
             progress("training a small model", step + 1, steps)
     model.eval().save_pretrained(where)
     tokenizer.save_pretrained(where)
-    text.write_text("\n".joinstories(1_000_000, 150, seed) + "\n", "utf-8")
+    text.write_text("\n".join(stories(1_000_000, 150, seed)) + "\n", "utf-8")
     return where, text
 
 
