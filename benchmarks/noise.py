@@ -19,8 +19,9 @@ from aimc_sim.randomness import key_of
 from benchmarks.harness import Row, main, median_seconds, side_by_side
 from benchmarks.tile_product import gaussian
 
-NORMALS = 1 << 24
+NORMALS, SIDE = 1 << 24, 2048
 BLOCK = 1 << 16
+SMALLEST = {"NORMALS": 1 << 12, "SIDE": 256}
 GOAL_RATE = 8 / (
     1 / 21 + 1 / 26
 )  # M weights/s: eight times aihwkit's programming and drift, one after the other
@@ -67,11 +68,11 @@ def measure() -> tuple[list[Row], None]:
     against = side_by_side(normals, words)
     torchs = side_by_side(normals, lambda: held.normal_(), repeats=5)
     rows = [
-        Row("normals, 16 M float32", against.a_s / NORMALS * 1e9, "ns each", 1.2),
+        Row(f"normals, {NORMALS >> 20} M float32", against.a_s / NORMALS * 1e9, "ns each", 1.2),
         Row("normals against bare Philox words", against.ratio, "times", 2.0),
         Row("normals against torch.randn", torchs.ratio, "times"),
     ]
-    w = gaussian((2048, 2048), 3)
+    w = gaussian((SIDE, SIDE), 3)
     for name, t_s in (("programming alone", 0.0), ("programming, drift and 1/f noise", 86_400.0)):
         hardware = Hardware.load(
             {"device": {"base": "pcm-hermes-2", **({} if t_s else {"flicker": False})}, "tile": {"rows": 256}}

@@ -27,6 +27,7 @@ CASES: list[tuple[int, int | None, dict[str, Any], float | None]] = [  # tokens,
     (512, 512, {"noise": "device"}, None),
     (512, None, {"noise": None, "weight_bits": 4}, None),
 ]
+SMALLEST = {"SIZE": 64, "CASES": [(8, rows and 32, settings, goal) for _, rows, settings, goal in CASES]}
 MEMORY_GOAL = 0.15
 
 
