@@ -10,7 +10,6 @@ rows).
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,7 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import export, fidelity, model, noise, scaling, sizing, tile_product, training, wires
-from benchmarks.harness import Row, machine, show, two_threads
+from benchmarks.harness import Row, command_line, machine, missed, show, shrink, two_threads
+from benchmarks.tiny_model import language_model
+
+MODULES = (tile_product, noise, scaling, sizing, training, wires, export, fidelity, model)
 
 
 def title(module: object) -> str:
@@ -27,60 +29,63 @@ def title(module: object) -> str:
     return (module.__doc__ or "").splitlines()[0]
 
 
-def sections(quick: bool) -> Iterator[tuple[str, list[Row]]]:
+def sections(quick: bool, smoke: bool = False) -> Iterator[tuple[str, list[Row]]]:
     """(question, rows) of one benchmark after the other, as they finish."""
     for module in (tile_product, noise, scaling, sizing, training):
         yield title(module), module.measure()[0]
     yield title(wires), wires.measure()
-    checkpoint = None if quick else smollm2()
-    if checkpoint is None:
+    if quick:
         return
     from aimc_sim import export as write
 
-    found = export.measure(checkpoint)
-    yield (
-        title(export),
-        [
-            Row("export of SmolLM2", found["seconds"], "s", export.GOAL_S),
-            Row("    peak memory", found["peak_gb"], "GB", export.GOAL_GB),
-        ],
-    )
     with tempfile.TemporaryDirectory(prefix="aimc-benchmarks-") as folder:
-        file = write(checkpoint, Path(folder) / "model.h5")
-        yield title(fidelity), fidelity.measure(file, 1024)
+        checkpoint = checkpoint_of(smoke, Path(folder))
+        if checkpoint is None:
+            return
+        found = export.measure(checkpoint)
+        yield (
+            title(export),
+            [
+                Row("export of SmolLM2", found["seconds"], "s", export.GOAL_S),
+                Row("    peak memory", found["peak_gb"], "GB", export.GOAL_GB),
+            ],
+        )
+        file = write(checkpoint, Path(folder) / "model.h5", calibration_tokens=export.TOKENS)
+        yield title(fidelity), fidelity.measure(file, fidelity.TOKENS)
         yield title(model), model.measure(file)
 
 
-def smollm2() -> str | None:
-    """The checkpoint of the installed package, or None."""
+def checkpoint_of(smoke: bool, folder: Path) -> str | None:
+    """The checkpoint of the installed package, or None; with --smoke a tiny one."""
     from aimc_sim.errors import BadInput
-    from aimc_sim.models import smollm2_path
 
     try:
-        return str(smollm2_path())
+        return str(language_model(smoke, folder))
     except BadInput:
         return None
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__ or "", globals())
     parser.add_argument("--quick", action="store_true", help="leave out what needs a checkpoint")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
+    if options.smoke:
+        shrink(*(vars(module) for module in MODULES))
     two_threads()
     if options.json:
-        print(json.dumps({name: [asdict(row) for row in rows] for name, rows in sections(options.quick)}))
+        answers = dict(sections(options.quick, options.smoke))
+        print(json.dumps({name: [asdict(row) for row in rows] for name, rows in answers.items()}))
         return
     print(machine())
-    missed = 0
-    for name, rows in sections(options.quick):
+    found: list[Row] = []
+    for name, rows in sections(options.quick, options.smoke):
         show(name, rows)
-        missed += sum(row.met is False for row in rows)
-    print(f"\n{missed} of the goals missed" if missed else "\nall goals met")
-    sys.exit(1 if missed else 0)
+        found += rows
+    count = sum(row.met is False for row in found)
+    print(f"\n{count} of the goals missed" if count else "\nall goals met")
+    sys.exit(1 if missed(found) else 0)
 
 
 if __name__ == "__main__":

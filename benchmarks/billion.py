@@ -29,10 +29,10 @@ from aimc_sim.kernels import normal
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.randomness import key_of
-from benchmarks.harness import Row, machine, show
+from benchmarks.harness import Row, command_line, machine, missed, show
 
 GOAL_GB = 6.0
-TOKENS = 64
+TOKENS, CALIBRATION_TOKENS = 64, 1024
 SEED, DAY = 1, 86_400.0
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "hidden_act": "silu",
@@ -43,6 +43,11 @@ CONFIG: dict[str, Any] = {
     "rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                      "original_max_position_embeddings": 8192},
 }  # fmt: skip
+SMALL = {
+    "vocab_size": 130, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "head_dim": 8,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+SMALLEST = {"CONFIG": CONFIG | SMALL, "TOKENS": 4, "CALIBRATION_TOKENS": 64}
 CHUNK = 1 << 22  # weights made at a time
 LAYERS_PER_SHARD = 4
 
@@ -138,7 +143,9 @@ def step(name: str, folder: Path, layers: int, hardware: str) -> dict[str, Any]:
     if name == "build":
         found = build(folder / "checkpoint", layers)
     elif name == "export":
-        file = export(folder / "checkpoint", folder / "model.h5", hardware)
+        file = export(
+            folder / "checkpoint", folder / "model.h5", hardware, calibration_tokens=CALIBRATION_TOKENS
+        )
         found = {"file_bytes": file.path.stat().st_size}
     elif name == "program":
         file = WeightFile(folder / "model.h5")
@@ -167,13 +174,13 @@ def peak_bytes() -> int:
     return int(peak) * 1024
 
 
-def measure(layers: int, hardware: str, parent: str | None) -> list[dict[str, Any]]:
+def measure(layers: int, hardware: str, parent: str | None, smoke: bool = False) -> list[dict[str, Any]]:
     """Every step in turn, in a folder that is removed afterwards."""
     found = []
     with tempfile.TemporaryDirectory(prefix="aimc-billion-", dir=parent) as folder:
         for name in ("build", "export", "program", "run"):
             command = [sys.executable, "-m", "benchmarks.billion", "--step", name, "--folder", folder]
-            command += ["--layers", str(layers), "--hardware", hardware]
+            command += ["--layers", str(layers), "--hardware", hardware, *["--smoke"] * smoke]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(done.stderr)
@@ -199,9 +206,7 @@ def rows(found: list[dict[str, Any]]) -> list[Row]:
 
 def main() -> None:
     """Print the table, or JSON with --json; exit 1 when a goal is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__ or "", globals())
     parser.add_argument("--layers", type=int, default=CONFIG["num_hidden_layers"], help="fewer: a trial")
     parser.add_argument("--hardware", default="hermes-256", help="a preset, or a TOML file")
     parser.add_argument("--folder", help="where the files go meanwhile")
@@ -211,14 +216,14 @@ def main() -> None:
     if options.step:
         print(json.dumps(step(options.step, Path(options.folder), options.layers, options.hardware)))
         return
-    found = measure(options.layers, options.hardware, options.folder)
+    found = measure(options.layers, options.hardware, options.folder, options.smoke)
     table = rows(found)
     if options.json:
         print(json.dumps(found, indent=2))
     else:
         print(machine())
         show((__doc__ or "").splitlines()[0], table)
-    if any(row.met is False for row in table):
+    if missed(table):
         sys.exit(1)
 
 

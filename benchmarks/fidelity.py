@@ -9,7 +9,6 @@ the same 256 greedy tokens; converters alone at most 0.45 nats; a chip programme
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from dataclasses import asdict
@@ -18,14 +17,15 @@ from typing import Any
 
 import torch
 
-from aimc_sim import Hardware, WeightFile, export, program
-from aimc_sim.models import smollm2_path
+from aimc_sim import Hardware, WeightFile, program
 from aimc_sim.torch_bridge import load_digital, load_model
 from aimc_sim.torch_bridge.sampling import sample_tokens
-from benchmarks.harness import Row, machine, median_seconds, show
+from benchmarks.harness import Row, command_line, machine, median_seconds, show
+from benchmarks.tiny_model import exported
 
-GREEDY = 256
+GREEDY, TOKENS = 256, 1024
 DAY = 86_400.0
+SMALLEST = {"GREEDY": 8, "TOKENS": 128}
 
 
 def measure(file: WeightFile, tokens: int) -> list[Row]:
@@ -120,15 +120,14 @@ def _greedy_agreement(model: Any, digital: Any) -> int:
 
 def main() -> list[Row]:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line((__doc__ or "").splitlines()[0], globals())
     parser.add_argument("checkpoint", nargs="?", help="folder, GGUF file or hub id; default: SmolLM2")
-    parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aimc-fidelity-") as folder:
-        rows = measure(
-            export(options.checkpoint or smollm2_path(), Path(folder) / "model.h5"), options.tokens
-        )
+        file = exported(options.checkpoint, options.smoke, Path(folder))
+        rows = measure(file, options.tokens)
     if options.json:
         print(json.dumps([asdict(row) for row in rows]))
     else:

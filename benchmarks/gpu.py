@@ -15,11 +15,14 @@ import numpy as np
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import key_of, row_ids
+from benchmarks import tile_product
 from benchmarks.harness import Row, main
-from benchmarks.tile_product import CASES, gaussian, layer
+from benchmarks.tile_product import gaussian, layer
 
+CASES = tile_product.CASES
 REPEATS = 31
-NORMALS = 1 << 24
+NORMALS, SIDE = 1 << 24, 2048
+SMALLEST = {"CASES": tile_product.SMALLEST["CASES"], "REPEATS": 1, "NORMALS": 1 << 12, "SIDE": 256}
 
 
 def milliseconds(call: Callable[[], object], rival: Callable[[], object]) -> tuple[float, float]:
@@ -74,17 +77,16 @@ def noise() -> list[Row]:
     counter[:, 0] = torch.arange(NORMALS // 4, device="cuda")
     held = torch.empty(NORMALS, device="cuda")
     ours, theirs = milliseconds(lambda: triton.normals(counter, key), lambda: held.normal_())
-    w = gaussian((2048, 2048), 3)
-    matrix = CellMatrix(
-        w, Hardware.load({"device": "pcm-hermes-2", "tile": {"rows": 256}}), seed=1, t_s=86_400.0
-    )
-    on_device, bounds = torch.from_numpy(w).cuda(), matrix.tile_map.row_bounds
+    w = gaussian((SIDE, SIDE), 3)
+    hardware = Hardware.load({"device": "pcm-hermes-2", "tile": {"rows": 256}})
+    array = CellMatrix(w, hardware, seed=1, t_s=86_400.0).arrays[0]
+    on_device, bounds = torch.from_numpy(w).cuda(), array.tile_map.row_bounds
     cells, _ = milliseconds(
-        lambda: triton.effective_weights(on_device, bounds, matrix._tables, matrix._sites),
+        lambda: triton.effective_weights(on_device, bounds, array.tables, array.sites()),
         lambda: held.normal_(),
     )
     return [
-        Row("normals, 16 M float32", ours / NORMALS * 1e6, "ns each"),
+        Row(f"normals, {NORMALS >> 20} M float32", ours / NORMALS * 1e6, "ns each"),
         Row("normals against torch.randn", ours / theirs, "times"),
         Row("programming, drift and 1/f noise, two devices", cells / w.size * 1e6, "ns a weight"),
     ]

@@ -11,7 +11,6 @@ be nothing beside them). WEIGHT_FILE: by default SmolLM2-135M-Instruct, exported
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -22,16 +21,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aimc_sim import Hardware, WeightFile, export
+from aimc_sim import Hardware, WeightFile
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
-from aimc_sim.models import smollm2_path
 from aimc_sim.torch_bridge import load_digital
-from benchmarks.harness import machine
+from benchmarks.harness import command_line, machine
+from benchmarks.tiny_model import weight_file
 
 TOKENS = 64  # of the calibration text, spread evenly
 SEED, DAY = 1, 86_400.0
 STEPS = 32_767
+SMALLEST = {"TOKENS": 8}
 FIGURES = {"weights_db": "weights", "theory_db": "theory", "outputs_db": "outputs", "cells_db": "cells"}
 F64 = npt.NDArray[np.float64]
 
@@ -114,15 +114,13 @@ def show(found: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Print the table, or JSON with --json: one object a matrix."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__ or "", globals())
     parser.add_argument("file", nargs="?", help="weight file; default: SmolLM2, exported now")
     parser.add_argument("--hardware", default="hermes-256", help="a preset, or a TOML file")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aimc-grid-") as folder:
-        file = WeightFile(options.file) if options.file else export(smollm2_path(), Path(folder) / "model.h5")
+        file = weight_file(options.file, options.smoke, Path(folder))
         found = measure(file, Hardware.load(options.hardware))
     if options.json:
         print(json.dumps(found))

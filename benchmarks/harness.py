@@ -12,9 +12,12 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from types import FunctionType
 from typing import Any
+
+_smoke = False  # whether --smoke was given: see `shrink`
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def side_by_side(
     for _ in range(warmup):
         a()
         b()
-    times: list[tuple[float, float]] = [(seconds(a), seconds(b)) for _ in range(repeats)]
+    times: list[tuple[float, float]] = [(seconds(a), seconds(b)) for _ in range(_times(repeats))]
     return Pair(
         statistics.median(t[0] for t in times),
         statistics.median(t[1] for t in times),
@@ -70,11 +73,57 @@ def median_seconds(call: Callable[[], object], repeats: int = 7, warmup: int = 1
     """Median wall time of a call after a warm-up."""
     for _ in range(warmup):
         call()
-    return statistics.median(seconds(call) for _ in range(repeats))
+    return statistics.median(seconds(call) for _ in range(_times(repeats)))
+
+
+def _times(repeats: int) -> int:
+    return 1 if _smoke else repeats
+
+
+def shrink(*benchmarks: dict[str, Any]) -> None:
+    """Put the smallest sizes of benchmarks in place, each given by its globals; and let everything be timed once.
+
+    A benchmark's ``SMALLEST`` holds new values for constants of its own, by name. Nothing else is different: what is
+    computed and printed is what the usual size computes and prints.
+    """
+    global _smoke
+    _smoke = True
+    for names in benchmarks:
+        smallest = names.get("SMALLEST", {})
+        unknown = sorted(set(smallest) - set(names))
+        if unknown:
+            raise KeyError(f"{names['__name__']}.SMALLEST names what is not there: {', '.join(unknown)}")
+        names.update(smallest)
+
+
+def command_line(
+    description: str, benchmark: dict[str, Any], arguments: Sequence[str] | None = None
+) -> argparse.ArgumentParser:
+    """A parser with --smoke, for the benchmark with these globals.
+
+    Where --smoke is among the arguments, the smallest sizes are in place when this returns, so that defaults of other
+    options may be constants of the benchmark.
+    """
+    if "--smoke" in (sys.argv[1:] if arguments is None else arguments):
+        shrink(benchmark)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="the smallest size: does it run? Exits 0 on missed goals"
+    )
+    return parser
+
+
+def missed(rows: Iterable[Row]) -> bool:
+    """Whether a goal is missed; never with --smoke, whose figures say nothing."""
+    return not _smoke and any(row.met is False for row in rows)
 
 
 def two_threads() -> None:
-    """Goals are stated for two threads, so that is what is measured, whatever the machine has."""
+    """Goals are stated for two threads, so that is what is measured, whatever the machine has; --smoke holds none."""
+    if _smoke:
+        return
     import torch
 
     from aimc_sim.kernels.parallel import set_num_threads
@@ -115,11 +164,9 @@ def show(title: str, rows: Sequence[Row]) -> None:
         print(f"  {row.name:<{width}}  {value:>10} {row.unit}{goal}{verdict}")
 
 
-def main(
-    question: str, measure: Callable[[], tuple[list[Row], Any]], arguments: Sequence[str] | None = None
-) -> list[Row]:
+def main(question: str, measure: FunctionType, arguments: Sequence[str] | None = None) -> list[Row]:
     """Command line of one benchmark: a table, or with --json what `measure` returns second."""
-    parser = argparse.ArgumentParser(description=question)
+    parser = command_line(question, measure.__globals__, arguments)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     two_threads()

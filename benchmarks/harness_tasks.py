@@ -13,7 +13,6 @@ label).
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
@@ -22,17 +21,20 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Row, machine, show, two_threads
+from benchmarks.harness import Row, command_line, machine, show, two_threads
 
 HARDWARE, TIME_S = "hermes-256", 86400.0
 SMOLLM2 = {"arc_easy": (0.510, 0.465), "piqa": (0.640, 0.655)}  # of its GGUF, first 200 questions
 WIKITEXT2 = 24.193  # of the same weights in float16, 32 windows of 1024 tokens
+LIMIT, CELLS = 200, 2
+SMALLEST = {"LIMIT": 3, "CELLS": 1}
 TASKS = {
     "arc_easy": {
         "dataset_kwargs": {"data_files": {"test": "arc_easy/test.jsonl"}},
@@ -235,18 +237,19 @@ def _export(checkpoint: Path, folder: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Command line: a table, or JSON."""
-    parser = argparse.ArgumentParser(
-        description="Tasks through lm-evaluation-harness: equal scores, more cells."
-    )
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = command_line("Tasks through lm-evaluation-harness: equal scores, more cells.", globals(), words)
     parser.add_argument("--rows", type=Path, help="folder with arc_easy/test.jsonl and piqa/validation.jsonl")
     parser.add_argument("--text", type=Path, help="wiki.test.raw: perplexity of the digital model")
     parser.add_argument("--model", type=Path, help="weight file or checkpoint; SmolLM2 unless told")
-    parser.add_argument("--limit", type=int, default=200, help="questions of each task")
-    parser.add_argument("--cells", type=int, default=2, help="chips that are timed")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="questions of each task")
+    parser.add_argument("--cells", type=int, default=CELLS, help="chips that are timed")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
     if options.rows is None and options.text is None:
         parser.error("give --rows DIR, --text FILE, or both")
+    if options.rows is not None and find_spec("lm_eval") is None:
+        parser.error("--rows needs lm-evaluation-harness: pip install 'aimc-sim[eval]'")
     from aimc_sim.models import smollm2_path
 
     two_threads()

@@ -22,7 +22,7 @@ import numpy as np
 
 from aimc_sim.errors import BadInput
 from benchmarks import lightning_cases as cases
-from benchmarks.harness import Row, machine, show, two_threads
+from benchmarks.harness import Row, command_line, machine, show, two_threads
 from benchmarks.lightning_worker import Cost
 from benchmarks.peers import Peer
 from benchmarks.peers_install import Environment, default_folder, environment
@@ -45,6 +45,8 @@ GOALS = {
     (128, 512): 1.6,
     (128, None): 1.6,
 }  # (tokens, rows a tile) × Linear
+SMALLEST = {"SIZE": 64, "TOKENS": (8,), "TILES": (32, None), "GOALS": {(8, 32): 1.6, (8, None): 1.6}, "ROUNDS": 1,
+            "BUDGET_S": 0.0}  # fmt: skip
 EXTRA = 0.15  # of the layer's activations and weights
 ROUNDS, BUDGET_S = 5, 4.0
 
@@ -277,7 +279,7 @@ def record(peer: Peer, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     question = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(description=question)
+    parser = command_line(question, globals(), arguments)
     parser.add_argument(
         "--venv", type=Path, help="folder of the peers' environment; default: below the cache folder"
     )
@@ -295,7 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         serve(ours, sys.stdin, sys.stdout)
         return 0
     try:
-        peers = environment((options.venv or default_folder()).expanduser().absolute())
+        folder = (options.venv or default_folder()).expanduser().absolute()
+        peers = environment(folder, install=not options.smoke)
         if PEER not in peers.versions:
             raise BadInput(
                 PEER, why=peers.reasons.get(PEER, "it is not installed"), do="see its own instructions"

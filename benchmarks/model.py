@@ -8,7 +8,6 @@ exported first. Goals: prefill at least as fast, generation at 0.8 of the speed,
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from dataclasses import asdict
@@ -17,12 +16,13 @@ from typing import Any
 
 import torch
 
-from aimc_sim import WeightFile, export
-from aimc_sim.models import smollm2_path
+from aimc_sim import WeightFile
 from aimc_sim.torch_bridge import AnalogLinear, load_digital, load_model
-from benchmarks.harness import Row, machine, show, side_by_side, two_threads
+from benchmarks.harness import Row, command_line, machine, show, side_by_side, two_threads
+from benchmarks.tiny_model import weight_file
 
 NEW_TOKENS = 24
+SMALLEST = {"NEW_TOKENS": 2}
 
 
 def generate(model: Any, prompt: torch.Tensor) -> None:
@@ -66,13 +66,13 @@ def measure(file: WeightFile) -> list[Row]:
 
 def main() -> list[Row]:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line((__doc__ or "").splitlines()[0], globals())
     parser.add_argument("file", nargs="?", help="weight file; default: SmolLM2, exported now")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     two_threads()
     with tempfile.TemporaryDirectory(prefix="aimc-model-") as folder:
-        file = WeightFile(options.file) if options.file else export(smollm2_path(), Path(folder) / "model.h5")
+        file = weight_file(options.file, options.smoke, Path(folder))
         rows = measure(file)
     if options.json:
         print(json.dumps([asdict(row) for row in rows]))

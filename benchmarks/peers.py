@@ -10,7 +10,6 @@ aihwkit's time.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -32,7 +31,7 @@ from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import row_ids
 from benchmarks import tile_product
-from benchmarks.harness import Row, machine, seconds, show
+from benchmarks.harness import Row, command_line, machine, seconds, show
 from benchmarks.peers_install import Environment, default_folder, environment
 from benchmarks.peers_worker import DAY_S, MAKERS, peak_mib, timed
 
@@ -43,6 +42,14 @@ LAYER = 4096  # programmed and drifted: 64 MiB of float32
 ROUNDS, BUDGET_S, LIMIT_S = 5, 0.5, 600.0
 BUSY = 0.5  # load at which a process of THREADS threads no longer has the machine to itself
 FASTER = 8.0  # than aihwkit, programming and drift one after the other
+SMALLEST = {
+    "SIZE": 64,
+    "CASES": [(3, False), (3, True)],
+    "LAYER": 64,
+    "TILE_ROWS": 32,
+    "ROUNDS": 1,
+    "BUDGET_S": 0.0,
+}
 OURS = "aimc-sim"
 SIMULATORS = (OURS, *MAKERS)
 INSTEAD = {  # of read noise from every cell, which the others have
@@ -331,7 +338,7 @@ def measure(peers: Environment, rounds: int = ROUNDS) -> tuple[list[Row], dict[s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     question = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(description=question)
+    parser = command_line(question, globals(), arguments)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--venv", type=Path, help="folder of the peers' environment; default: below the cache folder"
@@ -348,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.rounds < 1:
             raise BadInput("--rounds", got=options.rounds, why="a median needs a value", do="give 1 or more")
         print(f"The peers' environment: {folder}", file=sys.stderr)
-        peers = environment(folder, options.build)
+        peers = environment(folder, options.build, install=not options.smoke)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2

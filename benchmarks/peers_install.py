@@ -83,8 +83,10 @@ def run(command: Sequence[str], variables: dict[str, str]) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def environment(folder: Path, build: bool = False, run: Run = run) -> Environment:
+def environment(folder: Path, build: bool = False, run: Run = run, install: bool = True) -> Environment:
     """The environment in ``folder``, made or completed where needed. build: newest aihwkit from its sources.
+
+    install: False takes what lies there, and makes and fetches nothing.
 
     Raises BadInput for a folder that holds something else.
     """
@@ -108,6 +110,12 @@ def environment(folder: Path, build: bool = False, run: Run = run) -> Environmen
             return {}
 
     found = installed() if python.exists() else {}
+    if not install:
+        there = {peer: at for peer in PEERS if found.get("torch") and (at := found.get(peer)) is not None}
+        absent = {
+            peer: "it is not there, and --smoke installs nothing" for peer in PEERS if peer not in there
+        }
+        return Environment(python, there, absent, found.get("torch") or "")
     if not found.get("torch"):
         for command in (
             [sys.executable, "-m", "venv", str(folder)],

@@ -11,7 +11,6 @@ chip with a repair over without. Rival: the same chip without the remedy. Explai
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Mapping
@@ -25,11 +24,13 @@ from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
-from benchmarks.harness import machine
+from benchmarks.harness import command_line, machine
 
 F32 = npt.NDArray[np.float32]
 DAY_S = 86_400.0
 OUTPUTS, INPUTS, TOKENS = 768, 1024, 64
+CHIPS, TIMED = 5, 5
+SMALLEST = {"OUTPUTS": 64, "INPUTS": 128, "TOKENS": 4, "CHIPS": 1, "TIMED": 1}
 ADC = {"bits": 8, "full_scale": {"rule": "lambda", "lambda_": 12.0}}
 PLAIN: dict[str, Any] = {
     "device": "pcm-hermes-2", "tile": {"rows": 256, "cols": 256}, "dac": {}, "adc": ADC, "compensation": {},
@@ -106,7 +107,7 @@ def seconds(repair: Mapping[str, Any] | None) -> float:
     if repair is not None:
         tables["repair"] = repair
     hardware, w, taken = Hardware.load({**PLAIN, **tables}), gaussian(OUTPUTS, INPUTS, 0), []
-    for seed in range(6):
+    for seed in range(TIMED + 1):
         start = time.perf_counter()
         CellMatrix(w, hardware, seed, DAY_S).tiles()
         taken.append(time.perf_counter() - start)
@@ -124,8 +125,8 @@ def printed(title: str, table: Mapping[str, Mapping[str, float]]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--chips", type=int, default=5)
+    parser = command_line((__doc__ or "").splitlines()[0], globals())
+    parser.add_argument("--chips", type=int, default=CHIPS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     tables = {

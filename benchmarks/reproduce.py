@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +103,34 @@ class Commands:
         return name, process, log, time.monotonic()
 
 
-def parser_of(experiment: Experiment, description: str, output: str) -> argparse.ArgumentParser:
-    """The options that all experiments have."""
-    parser = argparse.ArgumentParser(description=description)
+def add_options(parser: argparse.ArgumentParser, experiment: Experiment, output: str) -> None:
+    """Add the options that all experiments have."""
     parser.add_argument("--text", help="held-out text of the kind that the model knows")
     parser.add_argument("--tokens", type=int, default=experiment.tokens, help="tokens of the full run")
     parser.add_argument("--sampled", type=int, default=experiment.sampled, help="tokens sampled to train on")
     parser.add_argument("--arms", default="", help="only these, separated by commas")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1) // experiment.threads))
     parser.add_argument("-o", "--output", type=Path, default=Path(output))
-    return parser
+
+
+def smallest(experiment: Experiment) -> Experiment:
+    """An experiment at its smallest size: its first arm, a few steps, on a few chips."""
+    return replace(
+        experiment, arms=experiment.arms[:1], tokens=256, sampled=1024, length=32, chips=3, context=32,
+        calibration=256, limit_tokens=1024, recipe=f"length = 32\nsequences = 2\n{experiment.recipe}",
+    )  # fmt: skip
+
+
+def own_model(folder: Path, smoke: bool = False) -> tuple[str, str]:
+    """Train a small model on a grammar's stories, unless an earlier run has → (model, held-out text)."""
+    model, text = folder / "model", folder / "held-out.txt"
+    if not text.exists():
+        from benchmarks.small_model import make
+
+        folder.mkdir(parents=True, exist_ok=True)
+        size = {"steps": 40, "count": 1000} if smoke else {}
+        make(folder, **size, progress=say)
+    return str(model), str(text)
 
 
 def run(experiment: Experiment, model: str, text: str, options: Any, started: float) -> dict[str, Any]:

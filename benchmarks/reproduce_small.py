@@ -11,9 +11,9 @@ Without --model a small Llama is first trained on stories from a grammar (`bench
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-from benchmarks.reproduce import Arm, Experiment, parser_of, run, say
+from benchmarks.harness import command_line
+from benchmarks.reproduce import Arm, Experiment, add_options, own_model, run, smallest
 
 # λ of the published recipe was found for up to 8192 rows; this model has 64 to 172, and κ = 10, λ = 2 is where the
 # untrained model loses least to 8-bit converters (0.002 nats): docs/results/afm-small.md.
@@ -49,10 +49,13 @@ EXPERIMENT = Experiment(
     goal=0.40,
     train=("--chips", "1"),
 )  # fmt: skip
+SMALLEST = {"EXPERIMENT": smallest(EXPERIMENT)}
 
 
 def main() -> None:
-    parser = parser_of(EXPERIMENT, EXPERIMENT.title, "build/reproduce-small")
+    """Command line."""
+    parser = command_line(EXPERIMENT.title, globals())
+    add_options(parser, EXPERIMENT, "build/reproduce-small")
     parser.add_argument("--model", help="a Hugging Face folder of a small model; none: train one first")
     options = parser.parse_args()
     if bool(options.model) != bool(options.text):
@@ -60,18 +63,8 @@ def main() -> None:
     started = time.monotonic()
     model, text = options.model, options.text
     if model is None:
-        model, text = _own_model(options.output)
+        model, text = own_model(options.output, options.smoke)
     run(EXPERIMENT, model, text, options, started)
-
-
-def _own_model(folder: Path) -> tuple[str, str]:
-    model, text = folder / "model", folder / "held-out.txt"
-    if not text.exists():
-        from benchmarks.small_model import make
-
-        folder.mkdir(parents=True, exist_ok=True)
-        make(folder, progress=say)
-    return str(model), str(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.reproduce import Arm, Experiment, parser_of, run
+from benchmarks.harness import command_line
+from benchmarks.reproduce import Arm, Experiment, add_options, own_model, run, smallest
 
 CHIP = """name = "smollm2-chip"
 description = "pcm-afm cells, untiled, 8-bit converters on both sides, input ranges per token."
@@ -54,15 +55,21 @@ EXPERIMENT = Experiment(
     train=("--chips", "1", "--precision", "bf16"),
     limit_tokens=4096,
 )
+SMALLEST = {"EXPERIMENT": smallest(EXPERIMENT)}
 
 
 def main() -> None:
-    parser = parser_of(EXPERIMENT, EXPERIMENT.title, "build/reproduce-smollm2")
+    """Command line."""
+    parser = command_line(EXPERIMENT.title, globals())
+    add_options(parser, EXPERIMENT, "build/reproduce-smollm2")
     parser.add_argument("--model", default="smollm2", help="another checkpoint of its size")
     options = parser.parse_args()
+    started = time.monotonic()
+    if options.smoke:
+        options.model, options.text = own_model(options.output, smoke=True)
     if options.text is None:
         parser.error("--text is needed: held-out text that the model knows, such as a page of WikiText-2")
-    run(EXPERIMENT, options.model, options.text, options, time.monotonic())
+    run(EXPERIMENT, options.model, options.text, options, started)
 
 
 if __name__ == "__main__":

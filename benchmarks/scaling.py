@@ -29,6 +29,11 @@ SIDES = (512, 1024, 1536, 2048, 3072, 4096)  # square matrices: 0.26 to 17 milli
 WEIGHTS = tuple(side * side for side in SIDES)
 TOKENS = (128, 256, 512, 1024, 2048)
 CHIPS = (1, 2, 4, 8, 16)
+SIDE = 2048  # of the matrix that meets more and more tokens
+SMALLEST = {
+    "ROUNDS": 1, "SIDES": (32, 64, 96, 128), "WEIGHTS": (32**2, 64**2, 96**2, 128**2), "TOKENS": (1, 2, 4, 8),
+    "CHIPS": (1, 2, 3, 4), "SIDE": 64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ def measure() -> tuple[list[Row], list[dict[str, Any]]]:
         for seed in range(count):
             CellMatrix(w, spec, seed, t_s=DAY).tiles()
 
-    tiles = CellMatrix(gaussian((2048, 2048), 1), spec, seed=1, t_s=DAY).tiles()
-    inputs = [gaussian((count, 2048), 2) for count in TOKENS]
+    tiles = CellMatrix(gaussian((SIDE, SIDE), 1), spec, seed=1, t_s=DAY).tiles()
+    inputs = [gaussian((count, SIDE), 2) for count in TOKENS]
     fits = [
         fit(
             "programming and drift, by weights",
@@ -99,13 +104,13 @@ def measure() -> tuple[list[Row], list[dict[str, Any]]]:
             timed([lambda w=w: chip(w) for w in matrices], WEIGHTS),  # type: ignore[misc]
         ),
         fit(
-            "product with 2048 × 2048, by tokens",
+            f"product with {SIDE} × {SIDE}, by tokens",
             "tokens",
             TOKENS,
             timed([lambda x=x: tile_matmul(x, tiles) for x in inputs], TOKENS),  # type: ignore[misc]
         ),
         fit(
-            "1024 × 1024 weights on chip after chip",
+            f"{SIDES[1]} × {SIDES[1]} weights on chip after chip",
             "chips",
             CHIPS,
             timed([lambda n=n: chip(matrices[1], n) for n in CHIPS], CHIPS),  # type: ignore[misc]

@@ -8,7 +8,6 @@ over that of the naive one (mean ± t·se over chips alone, the published practi
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -31,10 +30,11 @@ from aimc_sim.signoff.statistics import (
     population_yield,
 )
 from aimc_sim.signoff.statistics.sequential import LOOKS
-from benchmarks.harness import Row, show
+from benchmarks.harness import Row, command_line, show
 
 Floats = npt.NDArray[np.float64]
 STUDIES = 20_000
+SMALLEST = {"STUDIES": 2}
 _BLOCK = 500
 
 
@@ -324,10 +324,11 @@ def measure(studies: int = STUDIES) -> list[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Command line: a table, or JSON; --studies for a quick look."""
-    parser = argparse.ArgumentParser(description="Calibration of the sign-off's statistics by simulation.")
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = command_line("Calibration of the sign-off's statistics by simulation.", globals(), words)
     parser.add_argument("--studies", type=int, default=STUDIES)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
     rows = measure(options.studies)
     if options.json:
         print(json.dumps([asdict(row) for row in rows]))

@@ -7,7 +7,6 @@ Needs `pip install "aimc-sim[report]"`. Prints the figures that the page quotes.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from aimc_sim.sizing import Designs, Scenario, Workload, evaluate
 from aimc_sim.sizing.cost.analog import Cost
+from benchmarks.harness import command_line
 
 MODEL, HARDWARE, RATE, WATTS = "Llama-3.2-1B", "hermes-256", 100.0, 1.0
 SIDES, BITS, SHARES = (128, 256, 512, 1024), (6, 7, 8), (1, 4, 16)
@@ -141,9 +141,7 @@ def _idle(study: Study, axes: Any) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__ or "", globals())
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     study = Study.run()

@@ -12,6 +12,7 @@ from aimc_sim.sizing import Designs, Workload, evaluate
 from benchmarks.harness import Row, main, median_seconds
 
 POINTS = 10_000
+SMALLEST = {"POINTS": 16}
 
 
 def totals(designs: Designs, workload: Workload) -> float:

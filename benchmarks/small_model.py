@@ -44,6 +44,8 @@ SEEKS = "looked searched waited asked cried".split()
 ENDS = ("They were friends forever .", "It was a good day .", "Then it was time to sleep .", "The end .")
 LENGTH, SEQUENCES, STEPS, RATE = 128, 16, 900, 3e-3
 DRAWS = 40  # at most in one story
+STORIES = 20_000
+STORIES = 20_000
 
 
 def stories(first: int, count: int, seed: int) -> list[str]:
@@ -90,13 +92,13 @@ def _story(row: npt.NDArray[np.float64]) -> str:
 
 
 def make(
-    folder: Path, *, seed: int = 0, steps: int = STEPS, progress: Progress | None = None
+    folder: Path, *, seed: int = 0, steps: int = STEPS, count: int = STORIES, progress: Progress | None = None
 ) -> tuple[Path, Path]:
     """Train the model and write it as a Hugging Face folder, with stories it has not seen → (model, text)."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     where, text = folder / "model", folder / "held-out.txt"
-    texts = stories(0, 20_000, seed)
+    texts = stories(0, count, seed)
     words = sorted({word for line in texts for word in line.split()})
     tokenizer = _tokenizer(words)
     config = LlamaConfig(
@@ -122,7 +124,7 @@ def make(
             progress("training a small model", step + 1, steps)
     model.eval().save_pretrained(where)
     tokenizer.save_pretrained(where)
-    text.write_text("\n".joinstories(1_000_000, 150, seed) + "\n", "utf-8")
+    text.write_text("\n".join(stories(1_000_000, 150, seed)) + "\n", "utf-8")
     return where, text
 
 

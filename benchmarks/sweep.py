@@ -9,7 +9,6 @@ placement has to win back half of the loss beyond converters with 90 % of the we
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aimc_sim.kernels._jit import cache_root
-from benchmarks.harness import Row, machine, seconds, show
+from benchmarks.harness import Row, command_line, machine, seconds, show
 
 GOAL_S = 1800.0
 AXES = (
@@ -34,6 +33,7 @@ AXES = (
     "--adcs-per-tile",
     "1:256",
 )  # 60 designs
+SMALLEST = {"AXES": ("--rows", "128", "--adc-bits", "7:8")}
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,7 @@ def measure(file: Path, hardware: str, folder: Path, step: str) -> list[Row]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__ or "", globals())
     parser.add_argument("file", type=Path, help="a weight file")
     parser.add_argument("--hardware", default="hermes-256")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a folder, fresh for a fair time")

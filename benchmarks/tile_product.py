@@ -26,6 +26,7 @@ CASES = [  # batch, K, N, rows per tile, read noise, goal
     (1, 2048, 2048, 512, False, 0.70),
     (512, 2048, 2048, 512, True, 1.30),
 ]
+SMALLEST = {"CASES": [(4, 64, 64, 32, False, 0.55), (1, 64, 64, 32, True, 1.30)]}
 
 
 def gaussian(shape: tuple[int, int], seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -11,7 +11,6 @@ exactly and fast.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -30,12 +29,16 @@ from aimc_sim import WeightFile, wires
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.hardware import Tile
 from aimc_sim.kernels.parallel import num_threads
-from benchmarks.harness import Row, machine, show, side_by_side
+from benchmarks.harness import Row, command_line, machine, show, side_by_side
 
 F64 = npt.NDArray[np.float64]
 G_MAX_US, SEGMENT_OHM = 20.7, 4.8  # r/R_min = 1e-4
 FULL_TILES = 2052  # of SmolLM2, counted in weights
 BATCH = 8
+SIDES = (256, 512)  # of the exact arrays, and of what a row of G_eff and a pair of tiles are compared on
+SIDE, LU_SIDE, ROWS_SIDE = 256, 64, 128
+REPEATS = 7
+SMALLEST = {"BATCH": 1, "SIDES": (8, 16), "SIDE": 16, "LU_SIDE": 8, "ROWS_SIDE": 8, "REPEATS": 1}
 
 
 def cells(*shape: int) -> F64:
@@ -48,7 +51,7 @@ def timed(call: Callable[[], object], repeats: int = 7) -> tuple[float, float]:
     """Median seconds and median CPU seconds after a warm-up."""
     call()
     walls, cpus = [], []
-    for _ in range(repeats):
+    for _ in range(min(repeats, REPEATS)):
         wall, cpu = time.perf_counter(), time.process_time()
         call()
         walls.append(time.perf_counter() - wall)
@@ -81,7 +84,7 @@ def measure() -> list[Row]:
     """Every figure that needs no weights."""
     ohm = SEGMENT_OHM
     rows = []
-    for side, goal in ((256, 0.4), (512, 5.0)):
+    for side, goal in zip(SIDES, (0.4, 5.0), strict=True):
         g = cells(side, side)
         wall, cpu = timed(lambda: wires.effective_conductance(g, ohm, ohm))  # noqa: B023
         rows += [
@@ -90,17 +93,24 @@ def measure() -> list[Row]:
         ]
         both, _ = timed(lambda: wires.effective_conductance(g, ohm, ohm, drive="both", sense="both"))  # noqa: B023
         rows.append(Row("    both ends driven and sensed", both, "s"))
-    g = cells(64, 64)
+    g = cells(LU_SIDE, LU_SIDE)
     apart = np.abs(wires.effective_conductance(g, ohm, ohm) / nodal(g, ohm) - 1).max()
-    rows.append(Row("64 × 64 cells, largest relative difference from a sparse LU", float(apart), "", 1e-9))
-    g = cells(128, 128)
+    rows.append(
+        Row(
+            f"{LU_SIDE} × {LU_SIDE} cells, largest relative difference from a sparse LU",
+            float(apart),
+            "",
+            1e-9,
+        )
+    )
+    g = cells(ROWS_SIDE, ROWS_SIDE)
     pair = side_by_side(
-        lambda: wires.column_currents(g, np.eye(128), ohm, ohm),
+        lambda: wires.column_currents(g, np.eye(ROWS_SIDE), ohm, ohm),
         lambda: wires.effective_conductance(g, ohm, ohm),
         repeats=5,
     )
-    rows.append(Row("128 × 128 cells, speed over row by row", pair.ratio, "times"))
-    g, volts = cells(256, 256), np.cos(np.arange(256.0))
+    rows.append(Row(f"{ROWS_SIDE} × {ROWS_SIDE} cells, speed over row by row", pair.ratio, "times"))
+    g, volts = cells(SIDE, SIDE), np.cos(np.arange(float(SIDE)))
     one, _ = timed(lambda: wires.column_currents(g, volts, ohm, ohm))
     currents, product = (
         wires.column_currents(g, volts, ohm, ohm),
@@ -108,10 +118,10 @@ def measure() -> list[Row]:
     )
     error = float(np.abs(currents - product).max() / np.abs(product).max())
     rows += [
-        Row("256 × 256, one input vector by conjugate gradients", one * 1e3, "ms"),
+        Row(f"{SIDE} × {SIDE}, one input vector by conjugate gradients", one * 1e3, "ms"),
         Row("    relative difference from the elimination", error, "", 1e-9),
     ]
-    plus, minus = cells(2, BATCH, 256, 256)
+    plus, minus = cells(2, BATCH, SIDE, SIDE)
     models = (
         ("exact", wires.differential_effective_conductance, 900.0),
         ("fast", wires.differential_effective_conductance_fast, 60.0),
@@ -119,7 +129,11 @@ def measure() -> list[Row]:
     for name, model, goal in models:
         wall, cpu = timed(lambda: model(plus, minus, ohm, ohm), repeats=5)  # noqa: B023
         rows += [
-            Row(f"256 × 256 pairs (256 × 512 cells), {name}, each of {BATCH}", wall / BATCH * 1e3, "ms"),
+            Row(
+                f"{SIDE} × {SIDE} pairs ({SIDE} × {2 * SIDE} cells), {name}, each of {BATCH}",
+                wall / BATCH * 1e3,
+                "ms",
+            ),
             Row("    CPU", cpu / BATCH * 1e3, "ms"),
             Row("    × 2,052, a SmolLM2", wall / BATCH * FULL_TILES, "s", goal),
             Row(
@@ -176,7 +190,7 @@ def _errors(tiles: Sequence[tuple[F64, F64]], ohm: float) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line((__doc__ or "").splitlines()[0], globals())
     parser.add_argument("weights", nargs="?", type=Path, help="a weight file: every tile of it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()

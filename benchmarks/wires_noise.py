@@ -9,7 +9,6 @@ and G_eff of each solved anew. Inputs: all on; every other one on; signs in turn
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,12 +19,15 @@ import numpy.typing as npt
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.wires import effective_conductance, fluctuating_conductance
+from benchmarks.harness import command_line
 
 F64 = npt.NDArray[np.float64]
 G_MAX_US = 20.7
 SIGMA = 0.0175  # of g_max at g_max, fresh in every product (aihwkit's PCM_READ)
 RATIOS = (1e-5, 1e-4, 1e-3, 5e-3)  # r / R_min, R_min = 1 / g_max
 SIZES = ((16, 16), (32, 32), (24, 48))
+DRAWS = 2000
+SMALLEST = {"SIZES": ((4, 4), (4, 6)), "RATIOS": (1e-4,), "DRAWS": 8}
 STEP = 1e-4  # µS, of the central differences
 
 
@@ -76,7 +78,7 @@ def fluctuating(g_us: F64, ohm: float, draws: int, seed: int = 1) -> F64:
     return effective_conductance(moved, ohm, ohm)
 
 
-def measure(draws: int = 2000) -> Iterator[dict[str, Any]]:
+def measure(draws: int = DRAWS) -> Iterator[dict[str, Any]]:
     """One record an array, a resistance and an input."""
     for rows, cols in SIZES:
         g = cells(rows, cols)
@@ -98,8 +100,8 @@ def measure(draws: int = 2000) -> Iterator[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--draws", type=int, default=2000)
+    parser = command_line((__doc__ or "").splitlines()[0], globals(), arguments)
+    parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     found = list(measure(given.draws))
