@@ -28,7 +28,7 @@ SMALLEST = {"TOKENS": 64}
 _PROGRAM = """
 import json, re, sys, time
 start = time.perf_counter()
-from aimc_sim.export import export
+from aimc_sim.exporting import export
 stages = {"import": time.perf_counter() - start}
 first = {}
 def progress(stage, done, total):

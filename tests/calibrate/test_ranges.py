@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimc_sim import BadInput, Hardware, WeightFile, calibrate, program
+from aimc_sim import BadInput, Hardware, WeightFile, program
+from aimc_sim.calibrate import ranges as calibrate
 from aimc_sim.calibrate.rules import LAMBDAS, conversions, full_scales, lambda_errors, static_range
 from aimc_sim.chip.mapping import TileMap, tile_map
 from aimc_sim.chip.matrix import CellMatrix

@@ -9,8 +9,8 @@ import pytest
 
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing import Designs, Profile, Scenario, Workload, evaluate
-from aimc_sim.sizing.cost import writing
 from aimc_sim.sizing.cost.components import Use, components
+from aimc_sim.sizing.cost.writing import writing
 
 LLAMA = Workload.of("Llama-3.2-1B")
 

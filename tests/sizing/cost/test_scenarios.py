@@ -22,8 +22,8 @@ from aimc_sim.sizing import (
     evaluate,
     peak,
 )
-from aimc_sim.sizing.cost import writing
 from aimc_sim.sizing.cost.components import TILE_PARTS
+from aimc_sim.sizing.cost.writing import writing
 
 LLAMA = Workload.of("Llama-3.2-1B")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from aimc_sim import Hardware, WeightFile, calibrate, export
+from aimc_sim import Hardware, WeightFile, export
+from aimc_sim.calibrate import ranges as calibrate
 from aimc_sim.calibrate.moments import collect_moments
 from aimc_sim.testing import assert_bits
 from aimc_sim.testing.models import save_tiny

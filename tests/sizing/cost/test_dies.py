@@ -9,7 +9,7 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing import Cost, Designs, Profile, Scenario, Workload, evaluate, place, replicate
-from aimc_sim.sizing.cost import writing
+from aimc_sim.sizing.cost.writing import writing
 
 SMALL = Profile.load({"base": "hermes-14nm", "chip": {"tiles": 512}})
 

@@ -209,7 +209,7 @@ def test_halving_keeps_the_best(tiny_weights: Path, tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from aimc_sim.sizing.sweep_store import Store
+from aimc_sim.sizing.store import Store
 keep = Store.keep
 def once(self, measured):
     keep(self, measured)
