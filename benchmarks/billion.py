@@ -134,11 +134,12 @@ def build(folder: Path, layers: int, config: dict[str, Any] | None = None) -> di
 
 def step(name: str, folder: Path, layers: int, hardware: str) -> dict[str, Any]:
     """Run one step here; what it found, its seconds without imports, and the peak of this process in bytes."""
-    from aimc_sim import WeightFile, calibrate, export, program
+    from aimc_sim import WeightFile, export, program
+    from aimc_sim.calibrate import ranges
     from aimc_sim.torch_bridge import load_model
 
     # Ranges of an earlier run in the user's cache would hide what a first programming takes.
-    calibrate.cache_folder = lambda: folder / "ranges"
+    ranges.cache_folder = lambda: folder / "ranges"
     start = time.perf_counter()
     if name == "build":
         found = build(folder / "checkpoint", layers)

@@ -49,13 +49,14 @@ def token_ids(sequences: int, length: int, seed: int) -> npt.NDArray[np.int32]:
 
 def step(name: str, folder: Path, layers: int, tokens: int, hardware: str) -> dict[str, Any]:
     """Run one step here; what it found, its seconds without imports, and the peak of this process in bytes."""
-    from aimc_sim import WeightFile, calibrate, export, program
+    from aimc_sim import WeightFile, export, program
+    from aimc_sim.calibrate import ranges
     from aimc_sim.evaluate.metrics import Reference, score
     from aimc_sim.evaluate.windows import from_sequences
     from aimc_sim.torch_bridge.streaming import StreamedModel
 
     # Ranges of an earlier run in the user's cache would hide what a first programming takes.
-    calibrate.cache_folder = lambda: folder / "ranges"
+    ranges.cache_folder = lambda: folder / "ranges"
     start = time.perf_counter()
     found: dict[str, Any]
     if name == "build":

@@ -75,7 +75,7 @@ def test_the_shapes_are_those_of_a_billion_parameters(bench: Any) -> None:
 
 def test_every_step_runs(billion: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "aimc_sim.calibrate.cache.cache_folder", lambda: tmp_path
+        "aimc_sim.calibrate.ranges.cache_folder", lambda: tmp_path
     )  # put back what a step changes
     found = [billion.step(name, tmp_path, 1, "hermes-256") for name in ("build", "export", "program", "run")]
     assert [item["step"] for item in found] == ["build", "export", "program", "run"]
@@ -93,7 +93,7 @@ def test_three_billion_parameters_in_small(
     assert sum(int(np.prod(shape)) for shard in shapes for shape in shard.values()) == 3_212_749_824
     monkeypatch.setattr(streaming, "CONFIG", streaming.CONFIG | SMALL)
     monkeypatch.setattr(
-        "aimc_sim.calibrate.cache.cache_folder", lambda: tmp_path
+        "aimc_sim.calibrate.ranges.cache_folder", lambda: tmp_path
     )  # put back what a step changes
     found = [streaming.step(name, tmp_path, 1, 70, "hermes-256") for name in ("build", "export", "score")]
     assert not (tmp_path / "checkpoint").exists()

@@ -270,7 +270,7 @@ def test_without_the_peer_the_benchmark_says_why(
     lightning: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     nothing = lightning.Environment(tmp_path / "python", reasons={"aihwkit-lightning": "no network"})
-    monkeypatch.setattr(lightning, "environment", lambda folder: nothing)
+    monkeypatch.setattr(lightning, "environment", lambda folder, **options: nothing)
     assert lightning.main(["--venv", str(tmp_path)]) == 2
     assert "aihwkit-lightning. no network" in capsys.readouterr().err
 
