@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,14 @@ class Tally:
     lost: int = 0
 
 
+def command(weights: Path, folder: Path) -> list[str]:
+    """The words behind aimc-sim."""
+    return ["signoff", str(weights), *PLAN, "-o", str(folder)]
+
+
 def start(weights: Path, folder: Path) -> subprocess.Popen[bytes]:
     """The command, in a process of its own."""
-    line = [sys.executable, "-m", "aimc_sim.cli.app", "signoff", str(weights), *PLAN, "-o", str(folder)]
+    line = [sys.executable, "-m", "aimc_sim.cli.app", *command(weights, folder)]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -127,11 +133,21 @@ def killed(weights: Path, folder: Path, delay: float) -> bool:
     return process.returncode == -signal.SIGKILL
 
 
-def study(weights: Path, folder: Path, delays: list[float], all_cells: int, tally: Tally) -> bool:
-    """One study, killed after each of the delays, and then left to end. False where one came too late."""
+def study(
+    weights: Path,
+    folder: Path,
+    moments: list[float],
+    all_cells: int,
+    tally: Tally,
+    kill: Callable[[Path, Path, float], bool] = killed,
+) -> bool:
+    """One study, killed at each of the moments, and then left to end. False where one came too late.
+
+    kill: runs it until a moment, which is a delay in seconds for `killed`, and says whether that came.
+    """
     there = 0
-    for delay in delays:
-        if not killed(weights, folder, delay):
+    for moment in moments:
+        if not kill(weights, folder, moment):
             tally.studies += 1
             return False
         cells = finished(folder)

@@ -185,6 +185,7 @@ aimc_sim.export(sys.argv[1], sys.argv[2], "ideal", calibration_tokens=32, progre
 """
 
 
+@pytest.mark.under_load
 @pytest.mark.parametrize("stage", ["tensors", "calibrate"])
 def test_a_killed_export_leaves_nothing_under_the_final_name(
     stage: str, folder: Path, tmp_path: Path
@@ -212,6 +213,7 @@ def test_a_shrunken_gpt2_with_the_tokens_of_the_full_one(tmp_path: Path) -> None
     assert (file.calibration.token_ids[:, 0] == 0).all()
 
 
+@pytest.mark.under_load
 def test_leftovers_of_dead_exports_go_and_those_of_living_ones_stay(folder: Path, tmp_path: Path) -> None:
     from aimc_sim.weightfile.writer import WeightFileWriter, remove_leftovers
 

@@ -146,11 +146,12 @@ def test_the_worker_answers_every_line(bench: Any, tmp_path: Path, monkeypatch: 
     assert said[3]["failed"].startswith("ModuleNotFoundError")
 
 
+@pytest.mark.under_load
 @pytest.mark.parametrize(
     ("program", "limit_s", "answer"),
     [
-        ("print(input())", 60.0, {"do": "prepare", "batch": 1}),
-        ("input(); raise SystemExit(7)", 60.0, {"failed": "its process ended with code 7"}),
+        ("print(input())", 300.0, {"do": "prepare", "batch": 1}),
+        ("input(); raise SystemExit(7)", 300.0, {"failed": "its process ended with code 7"}),
         ("import time; time.sleep(600)", 0.5, {"failed": "its process ended with code -9"}),
     ],
 )

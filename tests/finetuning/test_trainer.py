@@ -42,6 +42,7 @@ def test_a_run_that_goes_on_is_the_run_to_the_last_bit(train: Any, trained: Path
     assert ranges[0] == ranges[1]
 
 
+@pytest.mark.under_load
 def test_an_interrupted_run_keeps_the_step_that_ran(train: Any, tmp_path: Path) -> None:
     """Ctrl-C in the third step: it is finished and kept, and the run that goes on is the one that was not disturbed."""
     chosen, seen = recipe(), []

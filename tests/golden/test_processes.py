@@ -53,6 +53,7 @@ def test_hardware_and_errors_survive_pickling(protocol: int) -> None:
         assert same(pickle.loads(pickle.dumps(old, protocol)), old)
 
 
+@pytest.mark.under_load
 def test_hardware_and_errors_come_back_from_a_spawned_process(expected: dict[str, Any]) -> None:
     chips = [inputs.hardware(name) for name in NAMES]
     with multiprocessing.get_context("spawn").Pool(1) as pool:

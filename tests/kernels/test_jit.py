@@ -38,6 +38,7 @@ def test_a_changed_callee_changes_the_key(tmp_path: Path) -> None:
     assert _jit.cache_key(copy) != key
 
 
+@pytest.mark.under_load
 def test_stale_code_is_not_served(tmp_path: Path) -> None:
     """End to end: a caller whose callee changed in another file computes with the new callee."""
     package = tmp_path / "src" / "toy"
@@ -71,6 +72,7 @@ def test_stale_code_is_not_served(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "aimc-sim" / "numba").iterdir())) == 2
 
 
+@pytest.mark.under_load
 def test_the_first_compilation_is_announced_once(tmp_path: Path) -> None:
     """A new user would otherwise see nothing for the longest minute; later runs are silent."""
     (tmp_path / "program.py").write_text(
@@ -154,6 +156,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.under_load
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_cache_is_compiled_again(tmp_path: Path, suffix: str, damage: str) -> None:

@@ -6,7 +6,8 @@ import contextlib
 import multiprocessing
 import pickle
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -18,13 +19,17 @@ from aimc_sim.signoff.execution.bench import Bench
 from aimc_sim.signoff.execution.engine import Event
 
 _SMALL_WORK = 1e12  # multiply-accumulates below which starting processes costs more than it saves
+END_S = 300.0  # in which a worker that can end has ended, however busy the machine is
 
 
 @dataclass
 class _Worker:
+    """used: a cell was given to it, so that it may have a bench, which has files to give back."""
+
     process: Any
     pipe: Connection
     cell: Cell | None = None
+    used: bool = False
 
 
 class Processes:
@@ -49,7 +54,7 @@ class Processes:
 
     def submit(self, worker: int, cell: Cell) -> None:
         """Send a cell to a worker. One that has died meanwhile is found by `wait`."""
-        self._workers[worker].cell = cell
+        self._workers[worker].cell, self._workers[worker].used = cell, True
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._workers[worker].pipe.send(cell)
 
@@ -64,17 +69,14 @@ class Processes:
         return events
 
     def close(self) -> None:
-        """Stop the workers: idle ones go by themselves, others are ended."""
-        for worker in self._workers.values():
-            if worker.cell is not None:
+        """Stop the workers: idle ones go by themselves, others are told to; a second interrupt kills what is left."""
+        workers, self._workers = list(self._workers.values()), {}
+        for worker in workers:
+            # One that still imports torch would see the closed pipe only afterwards, and has nothing to give back.
+            if worker.cell is not None or not worker.used:
                 worker.process.terminate()
             worker.pipe.close()
-        for worker in self._workers.values():
-            worker.process.join(10)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-        self._workers = {}
+        _wait_for_end([worker.process for worker in workers])
 
     def _start(self) -> _Worker:
         mine, theirs = self._context.Pipe()
@@ -92,7 +94,7 @@ class Processes:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
             worker.pipe.close()
-            worker.process.join(10)
+            _wait_for_end([worker.process])
             self._workers[number] = self._start()
             return Event(number, cell)
         if kind == "step":
@@ -100,6 +102,19 @@ class Processes:
             return None
         worker.cell = None
         return Event(number, cell, outcome=value) if kind == "done" else Event(number, cell, error=value)
+
+
+def _wait_for_end(processes: Sequence[Any]) -> None:
+    """Wait for the end of processes that end by themselves; kill those that hang, at once where the wait is broken."""
+    until = time.monotonic() + END_S
+    try:
+        for process in processes:
+            process.join(max(until - time.monotonic(), 0.0))
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
 
 
 @contextlib.contextmanager
@@ -115,10 +130,10 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, make_bench: Callable[[], Bench]) -> None:
-    """A worker's life: cells in, outcomes out, until the other end closes."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the parent decides; masks are of threads, and this is of all
+    """A worker's life: cells in, outcomes out, until the other end closes or SIGTERM comes."""
+    # The parent decides; masks are of threads, and this is of all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
     bench: Bench | None = None
     try:
         while True:
@@ -136,6 +151,12 @@ def _serve(pipe: Connection, make_bench: Callable[[], Bench]) -> None:
         close = getattr(bench, "close", None)
         if close is not None:
             close()
+
+
+def _leave(number: int, frame: Any) -> None:
+    """End, so that the bench gives back its temporary files; a second signal ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(0)
 
 
 def _portable(error: Exception) -> Exception:

@@ -154,8 +154,8 @@ class Journal:
 
     def claim(self, name: str) -> bool:
         """Take a cell, for as long as this process lives and renews its lease. False: finished, or another's."""
-        now = time.time()
         with self._transaction() as run:
+            now = time.time()  # waiting for the transaction can take longer than a lease
             if run.execute("SELECT 1 FROM cells WHERE name = ?", (name,)).fetchone():
                 return False
             held = run.execute("SELECT owner, expires FROM claims WHERE name = ?", (name,)).fetchone()

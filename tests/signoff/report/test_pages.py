@@ -213,4 +213,4 @@ def chromium(folder: Path, option: str, page: Path) -> str:
         "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,900",
         "--virtual-time-budget=5000", f"--user-data-dir={folder / 'profile'}", option, page.as_uri(),
     ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout

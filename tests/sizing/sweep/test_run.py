@@ -221,6 +221,7 @@ main()
 """
 
 
+@pytest.mark.under_load
 def test_a_killed_sweep_goes_on(tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = [
         "size",
@@ -260,6 +261,7 @@ def test_a_killed_sweep_goes_on(tiny_weights: Path, tmp_path: Path, monkeypatch:
     assert "its seed differs" in other.output
 
 
+@pytest.mark.under_load
 def test_workers_give_the_same(tiny_weights: Path, tmp_path: Path) -> None:
     axes = {"adc_bits": (5.0, 8.0)}
     space, work = space_of([HERMES], [None], axes), Workload.of(tiny_weights)

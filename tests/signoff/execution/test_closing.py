@@ -1,0 +1,126 @@
+"""Worker processes end when they are told to, give back their files, and are killed only where they hang."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.execution import engine_local
+from aimc_sim.signoff.execution.engine_local import Processes
+
+pytestmark = pytest.mark.under_load
+HANG_S = 300  # only a hang takes so long
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """obstinate.Bench, which workers find too: they start with our path."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return import_module("obstinate").Bench
+
+
+def cell(task: str) -> Cell:
+    return Cell("chip", 0, 60.0, "v", task)
+
+
+def test_workers_that_are_starting_leave_an_interrupt_to_their_parent() -> None:
+    """Ctrl-C goes to the whole group, also while a worker still imports torch: here until both have answered."""
+    program = (
+        "import os, signal\n"
+        "from aimc_sim.signoff.design.cells import Cell\n"
+        "from aimc_sim.signoff.execution.engine_local import Processes\n"
+        "seen, errors = [], []\n"
+        "signal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
+        "pool = Processes(dict, 2)\n"
+        "assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()), 'ours is as it was'\n"
+        "processes = [worker.process for worker in pool._workers.values()]\n"
+        "for worker in (0, 1):\n    pool.submit(worker, Cell('chip', worker, 60.0, 'v', 'text'))\n"
+        "while len(errors) < 2:\n"
+        "    os.killpg(0, signal.SIGINT)\n"
+        "    errors += [type(event.error).__name__ for event in pool.wait(0.05)]\n"
+        "pool.close()\n"
+        "print(bool(seen), *errors, *(process.exitcode for process in processes))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=HANG_S,
+    )
+    said = "True AttributeError AttributeError 0 0\n"
+    assert (done.stdout, done.stderr) == (said, ""), "a dict runs no cell"
+
+
+def test_closing_tells_workers_that_are_starting_to_end() -> None:
+    """They would see that their pipe is closed only when torch is imported. By then SIGTERM is a way to end well."""
+    pool = Processes(dict, 2)
+    processes = [worker.process for worker in pool._workers.values()]
+    pool.close()
+    assert {process.exitcode for process in processes} <= {-signal.SIGTERM, 0}
+    assert pool.pids == []
+
+
+@pytest.mark.parametrize("task", ["endless", "short"])
+def test_a_worker_gives_back_its_files_whether_it_has_a_cell_or_not(
+    task: str, bench: Any, tmp_path: Path
+) -> None:
+    """An interrupted study would otherwise leave the digital model's logits, gigabytes of them."""
+    begun: list[Path] = []
+    pool = Processes(partial(bench, tmp_path / "file"), 1, lambda: begun.extend(tmp_path.iterdir()))
+    (process,) = (worker.process for worker in pool._workers.values())
+    pool.submit(0, cell(task))
+    ended: list[object] = []
+    for _ in range(HANG_S):
+        if begun and (ended or task == "endless"):
+            break
+        ended += pool.wait(1.0)
+    assert begun == [tmp_path / "file"]
+    assert len(ended) == (task == "short")
+    pool.close()
+    assert process.exitcode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_hangs_is_killed(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Processes(partial(bench, tmp_path / "file", hangs=True), 1)
+    (process,) = (worker.process for worker in pool._workers.values())
+    pool.submit(0, cell("short"))
+    for _ in range(HANG_S):
+        if pool.wait(1.0):
+            break
+    monkeypatch.setattr(engine_local, "END_S", 0.1)
+    pool.close()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_second_interrupt_waits_for_nobody(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Processes(partial(bench, tmp_path / "file", hangs=True), 1)
+    (process,) = (worker.process for worker in pool._workers.values())
+    pool.submit(0, cell("short"))
+    for _ in range(HANG_S):
+        if pool.wait(1.0):
+            break
+    join, asked = process.join, []
+
+    def interrupted(timeout: float | None = None) -> None:
+        asked.append(timeout)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        join(timeout)
+
+    monkeypatch.setattr(process, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    assert process.exitcode == -signal.SIGKILL
+    assert asked[0] == pytest.approx(engine_local.END_S, rel=0.5), "time for a machine that is busy"
