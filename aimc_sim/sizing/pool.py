@@ -11,8 +11,8 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.util import Finalize
 from typing import Any
 
-from aimc_sim import workers as processes
 from aimc_sim.errors import AimcError
+from aimc_sim.workers import that_fit
 
 Work = Callable[[Any], Any]
 _work: Work | None = None  # of this worker process
@@ -63,7 +63,7 @@ class Pool:
 def default_workers(parameters: int, tasks: int) -> int:
     """One a processor, as far as memory and tasks go. parameters: of the model."""
     # The file is mapped and shared; a worker holds two bytes a weight, and twice that while a matrix is programmed.
-    return max(1, min(processes.that_fit(6 * parameters), tasks))
+    return max(1, min(that_fit(6 * parameters), tasks))
 
 
 def _start(make: Callable[[], Work]) -> None:

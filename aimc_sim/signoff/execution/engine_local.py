@@ -13,10 +13,10 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from aimc_sim import workers as processes
 from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.execution.bench import Bench
 from aimc_sim.signoff.execution.engine import Event
+from aimc_sim.workers import that_fit
 
 _SMALL_WORK = 1e12  # multiply-accumulates below which starting processes costs more than it saves
 END_S = 300.0  # in which a worker that can end has ended, however busy the machine is
@@ -176,4 +176,4 @@ def default_workers(parameters: int, tokens: int, cells: int, threads: int = 1) 
     if float(parameters) * (tokens + 500) * cells < _SMALL_WORK:
         return 1
     # Two bytes a weight in the tiles, and as much again while a matrix is programmed.
-    return max(1, min(processes.that_fit(4 * parameters, threads), cells))
+    return max(1, min(that_fit(4 * parameters, threads), cells))

@@ -4,7 +4,7 @@ Forward: the inputs' codes of some row tiles, then block of columns by block of 
 much as fits a thread's cache), their product and the ADC. Backward: the two products of an ordinary layer; quantised
 inputs lie where their gradient will, and where gradients go through noisy weights, those are drawn again by their key.
 Threads meet as rarely as they can: on a machine that others use too, every meeting costs.
-Formulas: `kernels.training`, and in whole `training_reference`.
+Formulas: `kernels.training`, and in whole `reference`.
 """
 
 from __future__ import annotations

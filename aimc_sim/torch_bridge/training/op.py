@@ -11,9 +11,7 @@ from typing import Any
 import torch
 
 from aimc_sim.errors import BadInput
-from aimc_sim.torch_bridge.training import cpu as training_cpu
-from aimc_sim.torch_bridge.training import exact as training_exact
-from aimc_sim.torch_bridge.training import gpu as training_gpu
+from aimc_sim.torch_bridge.training import cpu, exact, gpu
 from aimc_sim.torch_bridge.training.plan import STALE, UNCLIPPED, Plan, plan_of
 
 Tensor = torch.Tensor
@@ -38,10 +36,10 @@ def analog_linear(
     chosen = plan_of(plan)
     check_state(key)
     if chosen.exact:
-        return training_exact.forward(x, weight, input_range, full_scale, key, row_ids, chosen)
+        return exact.forward(x, weight, input_range, full_scale, key, row_ids, chosen)
     if x.device.type == "cpu":
-        return training_cpu.forward(x, weight, input_range, full_scale, key, chosen)
-    return training_gpu.forward(x, weight, input_range, full_scale, key, chosen)
+        return cpu.forward(x, weight, input_range, full_scale, key, chosen)
+    return gpu.forward(x, weight, input_range, full_scale, key, chosen)
 
 
 @analog_linear.register_fake
@@ -74,7 +72,7 @@ def analog_linear_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to x, weight and input_range; empty (0,) where none is needed."""
     chosen = plan_of(plan)
-    run = training_cpu.backward if x.device.type == "cpu" else training_gpu.backward
+    run = cpu.backward if x.device.type == "cpu" else gpu.backward
     return run(grad, x, weight, input_range, key, bits, saturated, chosen, need_x, need_w, need_range)
 
 

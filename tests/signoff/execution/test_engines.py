@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from aimc_sim import workers as processes
+from aimc_sim import workers
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
@@ -193,7 +193,7 @@ def test_cells_run_with_the_threads_of_the_plan_and_give_them_back(
 
 def test_small_work_stays_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine_local.default_workers(10_000, 100, 50) == 1
-    monkeypatch.setattr(processes, "free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(workers, "free_bytes", lambda: 1 << 40)
     assert engine_local.default_workers(10**9, 10_000, 50) >= 1
-    monkeypatch.setattr(processes, "free_bytes", lambda: 5 << 30)
+    monkeypatch.setattr(workers, "free_bytes", lambda: 5 << 30)
     assert engine_local.default_workers(10**9, 10_000, 50) == 1, "a second copy would not fit"
