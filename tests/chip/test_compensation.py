@@ -10,6 +10,7 @@ import pytest
 
 from aimc_sim import BadInput, Hardware
 from aimc_sim.chip import compensation
+from aimc_sim.chip.blocks import Whole
 from aimc_sim.chip.mapping import TileMap
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference, tile_outputs
@@ -123,6 +124,43 @@ def test_it_is_read_out_every_so_often_and_is_one_trajectory() -> None:
     again = matrix(t_s=5600.0, compensation=policy, refresh={"every_s": 5000.0})
     without = matrix(t_s=5600.0, refresh={"every_s": 5000.0})
     assert_bits(again.tiles().scale, without.tiles().scale)  # programmed anew 600 s ago, not yet read out
+
+
+def test_an_affine_fit_sees_nothing_of_the_frozen_noise() -> None:
+    """Two sessions of one chip differ in their 1/f noise alone, and are corrected alike."""
+    at = matrix(adc=OFF, compensation=AFFINE)
+    one, two = (replace(at, session=session).tiles() for session in (0, 1))
+    assert (one.panels != two.panels).any(), "this device's 1/f noise must show"
+    assert (one.scale != matrix(adc=OFF).tiles().scale).all()
+    assert one.constant is not None
+    assert_bits(one.scale, two.scale)
+    assert_bits(one.constant, two.constant)
+
+
+WIRES = {"r_row_ohm": 1.0, "r_col_ohm": 1.0}
+
+
+@pytest.mark.parametrize("per", ["tile", "column"])
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {},
+        {"wires": WIRES},
+        {"weights": {"devices": 2}},
+        {"weights": {"devices": 2, "share": "fill"}, "wires": WIRES},
+        {"weights": {"bits": 8, "cell_bits": 4, "pair": "offset_column"}},
+    ],
+    ids=str,
+)
+def test_factors_see_nothing_of_the_frozen_noise(tables: dict[str, Any], per: str) -> None:
+    """Of cells that are read in one pass, and of those whose readout is more than a sum over cells."""
+    at = matrix("pcm-hermes-1", compensation={"per": per}, **tables)
+    for pair in zip(*(replace(at, session=session).arrays for session in (0, 1)), strict=True):
+        held = [Whole(*W.shape, needs_total=False) for _ in pair]
+        one, two = (array.program_into(sink).alpha for array, sink in zip(pair, held, strict=True))
+        assert (held[0].effective != held[1].effective).any(), "this device's 1/f noise must show"
+        assert (one != 1).all()
+        assert_bits(one, two)
 
 
 def test_slices_and_noise_go_with_it() -> None:

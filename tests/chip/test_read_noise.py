@@ -102,6 +102,22 @@ def test_without_sigma_it_is_the_quiet_product_bit_for_bit() -> None:
     )
 
 
+@pytest.mark.parametrize("share", ["equal", "fill"])
+@pytest.mark.parametrize("adc", [False, LAMBDA])
+def test_two_devices_a_polarity_halve_the_variance_to_the_bit(share: str, adc: object) -> None:
+    """Ideal cells, so that the mean of the two conducts what one does: only their number is left."""
+    tables = {"device": "ideal", "tile": {"rows": 64}, "dac": {}, "adc": adc, "read_noise": {"sigma": SIGMA}}
+    one, two = (
+        CellMatrix(gaussian((37, 150), 1), Hardware.load({**tables, "weights": weights}), seed=4).tiles()
+        for weights in ({"bits": 8}, {"bits": 8, "devices": 2, "share": share})
+    )
+    assert one.noise is not None
+    assert two.noise is not None
+    assert_bits(two.noise.steps, one.noise.steps)
+    assert_bits(two.noise.scale, one.noise.scale / np.float32(2))
+    assert (one.noise.scale > 0).all()
+
+
 def test_the_grids_of_the_variance() -> None:
     codes = np.arange(-127, 128).astype(np.int8)
     high, low = noise_weights_reference(codes, SQUARE, 127, 0)

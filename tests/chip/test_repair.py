@@ -12,6 +12,7 @@ import pytest
 
 from aimc_sim import BadInput, Hardware
 from aimc_sim.chip import repair
+from aimc_sim.chip.blocks import Whole
 from aimc_sim.chip.draws import adc_lines, dead_columns
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference
@@ -202,6 +203,37 @@ def test_repair_goes_with_everything_else_and_is_one_chip(more: dict[str, Any]) 
     worse = matrix("pcm-hermes-2", faults=FAULTS, **{"dac": {}, "adc": ADC, **more})
     exact = X @ W.T
     assert np.abs(y - exact).mean() < np.abs(tile_matmul(X, worse.tiles(), ids) - exact).mean()
+
+
+@pytest.mark.parametrize("remap", ["worst", "assign"])
+@pytest.mark.parametrize("state", [",{column},,dead_column", "0,{column},+,low"])
+def test_the_larger_weights_get_the_only_spare(state: str, remap: str, tmp_path: Path) -> None:
+    """Two broken columns: relative to its full scale the small one loses more, in weights the large one does."""
+    w = np.array([[0.01, 0.01, 0.01], [-1.0, 1.0, 0.0]], np.float32)
+    if "low" in state:
+        w[1] = 0.9, 1.0, 0.0
+    path, lines = tmp_path / "map.csv", ["matrix,row,column,polarity,state"]
+    path.write_text("\n".join([*lines, *(f"matrix,{state.format(column=column)}" for column in (0, 1))]))
+    m = matrix(w=w, faults={"map": str(path)}, repair={"spare_columns": 1, "remap": remap})
+    assert isinstance(m.arrays[0], repair.RepairedArray)
+    assert m.arrays[0].site.tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize("per", ["tile", "column"])
+@pytest.mark.parametrize("spec", [{"spare_columns": 3}, SPARES])
+def test_a_repaired_array_in_which_nothing_moves_is_the_array_itself(spec: dict[str, Any], per: str) -> None:
+    m = matrix("pcm-hermes-2", faults={}, repair=spec, compensation={"per": per})
+    moved = m.arrays[0]
+    assert isinstance(moved, repair.RepairedArray)
+    assert_bits(moved.site, np.tile(moved.places.home, (4, 1)))
+    for needs_total in (True, False):
+        there, here = (Whole(*W.shape, needs_total=needs_total) for _ in range(2))
+        scales, plain = moved.program_into(there), moved.array.program_into(here)
+        assert_bits(there.effective, here.effective)
+        assert_bits(there.total, here.total)
+        assert_bits(scales.full_scale, plain.full_scale)
+        assert_bits(scales.alpha, plain.alpha)
+        assert (plain.alpha != 1).all()
 
 
 def test_faults_of_a_map_are_repaired(tmp_path: Path) -> None:

@@ -228,6 +228,30 @@ def test_spreading_gives_every_tile_its_share() -> None:
     assert (np.diff(tiles, axis=1) > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("how", "rotated", "order"),
+    [
+        ("group", True, (4, 5, 6, 7, 0, 1, 2, 3)),
+        ("group", False, (0, 4, 5, 6, 1, 2, 3, 7)),
+        ("spread", True, (0, 2, 4, 6, 1, 3, 5, 7)),
+        ("spread", False, (0, 1, 2, 3, 4, 5, 6, 7)),
+    ],
+)
+@pytest.mark.parametrize("rescaled", [True, False])
+def test_channels_are_permuted_by_their_sizes_after_the_rotation(
+    how: str, rotated: bool, order: tuple[int, ...], rescaled: bool
+) -> None:
+    """The one large channel is shared out over its block of four, 4.5 each, and then the other block has more."""
+    size, w = np.array([9, 0, 0, 0, 5, 5, 5, 5], np.float32), np.ones((2, 8), np.float32)
+    steps: dict[str, Any] = {"rotate": "hadamard", "rotate_block": 4} if rotated else {}
+    if rescaled:  # weights that make these sizes of inputs that are all alike
+        steps["rescale_lambda"] = 0.0
+        size, w = np.ones_like(size), w * np.maximum(size, 1e-5)
+    found = derive(Transform(permute=how, **steps), w, Sizes(size, size**2), np.array([0, 4, 8]))  # type: ignore[arg-type]
+    assert found.permute is not None
+    assert found.permute.order == order
+
+
 def test_a_permutation_moves_channels_and_nothing_else() -> None:
     permute = Permute(order=(2, 0, 1))
     x = np.array([[10, 11, 12]], np.float32)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -59,6 +63,32 @@ def test_experts_of_their_own_dies_are_visited_as_chance_says() -> None:
         visited += len({expert % spread.chips for expert in pair}) / len(pairs)
     assert sum(held) == 8
     assert spread.visited == pytest.approx(visited)
+
+
+@pytest.mark.parametrize(
+    ("experts", "held", "visited", "away", "dense"),
+    [
+        ("packed", [10, 10, 9], Fraction(40, 28), Fraction(20, 28), 1),  # gates of 6 experts, and of 2
+        ("spread", [5, 9, 9, 6], Fraction(49, 28), Fraction(49, 28), 0),  # dies of 3, 3 and 2 experts
+    ],
+)
+def test_what_an_expert_is_sent_it_sends_back(
+    experts: Literal["packed", "spread"], held: list[int], visited: Fraction, away: Fraction, dense: int,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """One layer of eight experts, two at work, 256 channels of two bytes; every matrix and every expert's is a tile."""
+    config = {
+        "model_type": "mixtral", "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "num_local_experts": 8, "num_experts_per_tok": 2,
+        "vocab_size": 256,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    small = Profile.load({"base": "hermes-14nm", "chip": {"tiles": 10}})
+    chips = place(cost_of(str(tmp_path / "config.json"), small), experts=experts)
+    assert [sum(piece.tiles for piece in chip) for chip in chips.pieces] == held
+    assert [found.visited for found in chips.experts] == [pytest.approx(float(visited))]
+    assert chips.hops == dense + 2
+    assert chips.bytes == pytest.approx(float(dense + 2 * away) * 256 * 2)
 
 
 def test_one_chip_needs_no_links() -> None:
