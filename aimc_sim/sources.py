@@ -1,9 +1,10 @@
 """The code that computes a measurement: its version, kept with what was measured. Two versions are never mixed.
 
-The sources of a measurement are the module that measures and every module of ours that it imports, wherever in its
-code, with their data. What it does not import (the words of a report, say) may change without a stored figure losing
-its worth. That needs imports that can be read: product code imports from the module that defines a name
-(`tests/structure/test_imports.py`).
+The sources of a measurement are the modules that measure and every module of ours that they import, wherever in their
+code, with their data; a name that a package hands on leads to the module that defines it. What they do not import (the
+words of a report, say) may change without a stored figure losing its worth; sentences of errors count, for they stand
+in the same files. That needs imports that can be read: product code imports from the module that defines a name, or
+from a package that does so plainly (`tests/structure/test_imports.py`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from pathlib import Path
 
 PACKAGE = __name__.partition(".")[0]
 DATA = {f"{PACKAGE}.devices.catalogue": "*.toml"}  # files beside a module that decide what it computes
-VERSIONS = ("torch", "numpy", "numba", "transformers", "tokenizers")
+VERSIONS = ("torch", "numpy", "numba", "scipy", "transformers", "tokenizers")
 
 
 @lru_cache(maxsize=8)
 def code_version(*modules: str) -> str:
     """Name the code behind what these modules measure, and what decides token ids and the last bits of its sums.
 
-    ``aimc-sim 0.1.0 (sources 0123456789ab), torch …, numpy …, transformers …, AVX512``
+    ``aimc-sim 0.1.0 (sources 0123456789ab), torch …, numpy …, scipy …, transformers …, AVX512``
     """
     import torch
 
@@ -56,8 +57,8 @@ def sources_of(*modules: str) -> dict[str, Path]:
             continue
         parent = name.rpartition(".")[0]
         path = _file_of(name)
-        if path is None:  # a name that a module defines
-            waiting.append(parent)
+        if path is None:  # a name that a module defines, or a package hands on
+            waiting.append(_home_of(name) or parent)
             continue
         found[name] = path
         waiting += imported(path, name)
@@ -95,6 +96,19 @@ def _imports(tree: ast.Module, module: str) -> Iterator[str]:
             assert not node.level, f"{module}: our imports are absolute"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         yield from (name for name in names if name.partition(".")[0] == PACKAGE)
+
+
+@cache
+def _home_of(name: str) -> str | None:
+    """Where a name comes from that a package's face hands on; None where it is none."""
+    package, _, leaf = name.rpartition(".")
+    path = _file_of(package)
+    if path is None or path.name != "__init__.py":
+        return None
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.ImportFrom) and leaf in {each.asname or each.name for each in node.names}:
+            return f"{node.module}.{leaf}"
+    return None
 
 
 @cache

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from pydantic import Field
 
 from aimc_sim import devices, identity
+from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware, preset_names
 from aimc_sim.identity import canonical, content_id
+from aimc_sim.signoff.design.plan import make_plan
+from aimc_sim.signoff.execution.journal import open_journal
+from aimc_sim.sizing.partition.sensitivity import SensitivityPlan
+from aimc_sim.sizing.sweep.plan import SweepPlan
 from aimc_sim.spec import Spec
 from aimc_sim.testing import strategies as some
+
+TEXT = SelfText(sequences=2, length=16)
 
 
 class Adc(Spec):
@@ -62,3 +72,47 @@ def test_canonical_form_of_any_hardware_is_its_json_today(hardware: Hardware) ->
 @pytest.mark.parametrize("name", devices.names())
 def test_canonical_form_of_a_device_is_its_json_today(name: str) -> None:
     assert canonical(devices.get(name)) == devices.get(name).model_dump(mode="json")
+
+
+def identities(hardware: Hardware, folder: Path) -> dict[str, str]:
+    """Every id and stored text that a hardware has a part in."""
+    plan = make_plan(
+        weights="0" * 64, hardware=hardware, chips=2, times_s=(60.0,), margin_nats=0.5, text=TEXT
+    )
+    tables = hardware.model_dump(mode="json")
+    sweep = SweepPlan.parse(
+        {
+            "model": "m",
+            "code": "",
+            "hardware": [tables],
+            "profiles": ["p"],
+            "axes": {},
+            "scenario": {},
+            "metric": "cost",
+        },
+        "sweep",
+    )
+    profile = SensitivityPlan.parse({"weights": "w", "code": "", "hardware": tables}, "sensitivity")
+    path = folder / f"{len(list(folder.iterdir()))}.sqlite"
+    open_journal(path, plan, "code").close()
+    with sqlite3.connect(path) as base:
+        stored = dict(base.execute("SELECT name, value FROM identity"))
+    return {
+        "hardware": hardware.id,
+        "its file": hardware.to_toml(),
+        "plan": plan.id,
+        "part": plan.part(hardware.name, "text").id,
+        "journal": stored["plan"],
+        "sweep": sweep.id,
+        "sweep's store": str(canonical(sweep)),
+        "placement study": profile.id,
+    }
+
+
+def test_every_identity_goes_through_the_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another key for a field changes them all: so a field that is renamed, with its old key there, changes none."""
+    hardware = Hardware.load({"base": "hermes-256", "name": "mine", "read_noise": {"spectrum": "slow"}})
+    before = identities(hardware, tmp_path)
+    monkeypatch.setitem(identity.KEYS, "ReadNoise", {"spectrum": "colour"})
+    after = identities(hardware, tmp_path)
+    assert [name for name in before if after[name] == before[name]] == []

@@ -10,6 +10,7 @@ from aimc_sim import sources
 from aimc_sim.signoff.execution import bench as signoff_bench
 from aimc_sim.sizing import accuracy
 from aimc_sim.sizing.partition import bench as partition_bench
+from aimc_sim.sizing.partition import moves, sensitivity
 
 SCORES = set(sources.sources_of(signoff_bench.__name__))
 SWEEP = set(sources.sources_of(accuracy.__name__))
@@ -44,8 +45,13 @@ def test_words_pictures_and_statistics_are_in_none(kept: set[str]) -> None:
         ("aimc_sim.signoff.design.margins", set()),
         ("aimc_sim.signoff.statistics.crossed", set()),
         ("aimc_sim.sizing.cost.analog", set()),
-        ("aimc_sim.sizing.accuracy", {"sweep"}),
+        ("aimc_sim.sizing.accuracy", {"sweep", "partition"}),
         ("aimc_sim.sizing.partition.bench", {"partition"}),
+        ("aimc_sim.sizing.partition.moves", {"partition"}),
+        ("aimc_sim.sizing.partition.sensitivity", {"partition"}),
+        ("aimc_sim.models.gguf", set()),
+        ("aimc_sim.weightfile.writer", set()),
+        ("aimc_sim.devices.measured", {"scores", "sweep", "partition"}),
         ("aimc_sim.signoff.execution.bench", {"scores"}),
         ("aimc_sim.chip.array", {"scores", "sweep", "partition"}),
         ("aimc_sim.kernels.conductance", {"scores", "sweep", "partition"}),
@@ -54,8 +60,13 @@ def test_words_pictures_and_statistics_are_in_none(kept: set[str]) -> None:
 def test_a_changed_file_refuses_what_it_computed_and_nothing_else(
     changed: str, refused: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    measures = {"scores": signoff_bench, "sweep": accuracy, "partition": partition_bench}
-    before = {name: sources.code_version(module.__name__) for name, module in measures.items()}
+    studies = (accuracy, partition_bench, moves, sensitivity)
+    measures = {
+        "scores": (signoff_bench.__name__,),
+        "sweep": (accuracy.__name__,),
+        "partition": tuple(module.__name__ for module in studies),
+    }
+    before = {name: sources.code_version(*modules) for name, modules in measures.items()}
     real = sources._file_of
 
     def edited(module: str) -> Path | None:
@@ -67,7 +78,7 @@ def test_a_changed_file_refuses_what_it_computed_and_nothing_else(
         return copy
 
     monkeypatch.setattr(sources, "_file_of", edited)
-    after = {name: sources.code_version.__wrapped__(module.__name__) for name, module in measures.items()}
+    after = {name: sources.code_version.__wrapped__(*modules) for name, modules in measures.items()}
     assert {name for name in measures if after[name] != before[name]} == refused
 
 
@@ -79,5 +90,5 @@ def test_scores_depend_on_tasks_and_cells_and_on_nothing_that_judges_them() -> N
 
 def test_it_names_what_makes_token_ids_and_sums() -> None:
     said = sources.code_version(signoff_bench.__name__)
-    for name in ("torch", "numpy", "numba", "transformers", "tokenizers"):
+    for name in ("torch", "numpy", "numba", "scipy", "transformers", "tokenizers"):
         assert f", {name} " in said

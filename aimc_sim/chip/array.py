@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.aliases import F32, I64, U32
-from aimc_sim.chip import compensation
 from aimc_sim.chip.blocks import Block, Readouts, Scales, Sink
 from aimc_sim.chip.draws import die_of
 from aimc_sim.chip.fault_sites import MappedFaults
@@ -143,7 +142,7 @@ class CellArray:
         policy = self.hardware.compensation
         if policy is None or policy.per == "affine":  # which acts on tiles: `compensation.affine_tiles`
             return Scales(readouts.full_scale, np.ones(readouts.before.shape, np.float32))
-        alpha = compensation.factors(readouts.before, readouts.after, tile_map, policy.per == "tile")
+        alpha = readouts.factors(tile_map, policy.per == "tile")
         return Scales(readouts.full_scale, alpha)
 
     @property

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from aimc_sim.aliases import F32, I64
+from aimc_sim.chip.mapping import TileMap
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class Readouts(NamedTuple):
     full_scale: F32  # the weight that g_max stands for
     before: I64  # Σ|readout| at programming, in `cells.READOUT_UNIT`; 0 where nothing asks for it
     after: I64  # … and when the compensation was last read out
+
+    def factors(self, tile_map: TileMap, per_tile: bool) -> F32:
+        """α (row tiles, N): Σ|readout| at programming over that later, a tile or a column; 1 where nothing is read."""
+        before, after, alpha = self.before, self.after, np.ones(self.before.shape, np.float32)
+        if per_tile:
+            starts, tile = tile_map.col_bounds[:-1], tile_map.column_tile
+            before, after = (np.add.reduceat(sums, starts, axis=1)[:, tile] for sums in (before, after))
+        np.divide(before, after, out=alpha, where=after > 0, casting="unsafe")
+        return alpha
 
 
 class Scales(NamedTuple):

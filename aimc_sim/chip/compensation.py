@@ -20,7 +20,6 @@ from dataclasses import replace
 import numpy as np
 
 from aimc_sim.aliases import F32, F64, I64
-from aimc_sim.chip.mapping import TileMap
 from aimc_sim.execute import dac_inputs, tile_outputs
 from aimc_sim.hardware import Hardware
 from aimc_sim.hardware.imperfections import Temperature
@@ -33,16 +32,6 @@ ReadAs = Callable[
 ]  # tiles on a hardware, at a time, in a programming cycle
 VECTORS = 16  # calibration vectors, where a hardware says no other number
 RANGE_SIGMA = np.float32(3)  # σ of a calibration vector at which its range ends
-
-
-def factors(before: I64, after: I64, tile_map: TileMap, per_tile: bool) -> F32:
-    """α (row tiles, N) from Σ|readout| of each column at programming and later; 1 where nothing is read."""
-    alpha = np.ones(before.shape, np.float32)
-    if per_tile:
-        starts, tile = tile_map.col_bounds[:-1], tile_map.column_tile
-        before, after = (np.add.reduceat(sums, starts, axis=1)[:, tile] for sums in (before, after))
-    np.divide(before, after, out=alpha, where=after > 0, casting="unsafe")
-    return alpha
 
 
 def reading_itself(hardware: Hardware) -> Hardware:

@@ -173,7 +173,7 @@ class CellMatrix:
             signs, slice_ = SIGNS if apart else WHOLE, array.targets.slice
             copy = slice_ // weights.slices
             kept = [self._columns(len(parts) + i, copy, sign, slice_) for i, sign in enumerate(signs)]
-            full_scale, alpha = array.program_into(Each(kept))
+            full_scale, alpha = array.program_into(Each(kept) if apart else kept[0])
             factor = alpha.astype(np.float64) * array.targets.significance
             gain = np.asarray((full_scale if scales is None else scales) * factor, np.float64)
             parts += [columns.finish(gain) for columns in kept]

@@ -61,7 +61,8 @@ def prepared(
     from aimc_sim.report.pages import prepare_folder
     from aimc_sim.sizing import accuracy
     from aimc_sim.sizing.accuracy import Text
-    from aimc_sim.sizing.partition import bench
+    from aimc_sim.sizing.partition import bench, moves
+    from aimc_sim.sizing.partition import sensitivity as profiles
     from aimc_sim.sizing.partition.sensitivity import SensitivityPlan
     from aimc_sim.sources import code_version
     from aimc_sim.units import parse_duration
@@ -73,9 +74,10 @@ def prepared(
     chip = weight_file.hardware if hardware is None else Hardware.load(hardware)
     time_s = parse_duration(time)
     chip.check_time(time_s)
+    code = code_version(*(module.__name__ for module in (accuracy, bench, moves, profiles)))
     plan = SensitivityPlan.parse(
         {
-            "weights": weight_file.id, "code": code_version(accuracy.__name__, bench.__name__),
+            "weights": weight_file.id, "code": code,
             "hardware": chip.model_dump(mode="json"),
             "seed": seed, "chips": chips, "time_s": time_s, "forwards": forwards, "tokens": tokens,
             "text": None if text is None else file_text(text).sha256, "metric": metric,

@@ -12,6 +12,7 @@ def main() -> None:
     try:
         from lm_eval.__main__ import cli_evaluate
 
+        # late: lm-evaluation-harness is of an extra
         import aimc_sim.evaluate.harness  # noqa: F401  (registers the model)
     except ModuleNotFoundError as error:
         sys.stderr.write(f"error: {error.name} is not installed\nnext: pip install 'aimc-sim[llm,eval]'\n")

@@ -16,7 +16,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware.conflicts import conflicts
 from aimc_sim.hardware.fault_map import load as load_fault_map
 from aimc_sim.hardware.tables import Tables
-from aimc_sim.identity import content_id
+from aimc_sim.identity import canonical, content_id
 from aimc_sim.spec import merge, nearest, read_toml, write_toml
 
 _PRESETS = Path(__file__).parent / "presets"
@@ -77,7 +77,7 @@ class Hardware(Tables):
 
     def to_toml(self) -> str:
         """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
-        return write_toml(self.model_dump(mode="json"))
+        return write_toml(canonical(self))
 
     def _with(self, **changes: Any) -> Hardware:
         """A copy with other fields, checked like any other hardware."""

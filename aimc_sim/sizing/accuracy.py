@@ -198,3 +198,32 @@ class LossBench:
 
     def _score(self, model: Any, windows: Windows) -> F64:
         return score(model, windows, self._batch).nll
+
+
+def measuring(
+    path: Path, hardware: Mapping[str, Hardware], seed: int, time_s: float, windows: Windows
+) -> Callable[[list[str]], dict[str, Any]]:
+    """Make what one process of a sweep does: names of measurements in, measurements out.
+
+    hardware: by label. noise/LABEL: `product_noise` of the chip ``seed``, time_s seconds after programming;
+    loss/LABEL/CHIP/WINDOWS: summed nats of the first windows; digital: those of the digital model.
+    """
+    weight_file = WeightFile(path)
+    bench: LossBench | None = None
+
+    def work(names: list[str]) -> dict[str, Any]:
+        nonlocal bench
+        if names[0].startswith("noise/"):
+            designs = {name: hardware[name.removeprefix("noise/")] for name in names}
+            return dict(product_noise(weight_file, designs, seed=seed, time_s=time_s))
+        bench = bench or LossBench(weight_file, windows)
+        found = {}
+        for name in names:
+            if name == "digital":
+                found[name] = bench.digital().tolist()
+                continue
+            _, label, chip, count = name.split("/")
+            found[name] = bench.chip(hardware[label], int(chip), time_s, int(count)).tolist()
+        return found
+
+    return work

@@ -17,7 +17,6 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 
 if TYPE_CHECKING:
-    from aimc_sim.hardware import Hardware
     from aimc_sim.weightfile.manifest import MatrixInfo
 
 _AGAIN = "copy or export the file again"

@@ -10,7 +10,7 @@ import pytest
 
 from aimc_sim import BadInput, Hardware
 from aimc_sim.chip import compensation
-from aimc_sim.chip.blocks import Whole
+from aimc_sim.chip.blocks import Readouts, Whole
 from aimc_sim.chip.mapping import TileMap
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.execute import tile_matmul, tile_matmul_reference, tile_outputs
@@ -44,8 +44,8 @@ def test_factors_are_ratios_of_sums() -> None:
     tmap = TileMap(np.array([0, 5, 9]), np.array([0, 2, 6]))
     before, after = np.arange(1, 13).reshape(2, 6) * 7, np.arange(2, 14).reshape(2, 6)
     after[1, 2:] = 0
-    column = compensation.factors(before, after, tmap, False)
-    tile = compensation.factors(before, after, tmap, True)
+    column = Readouts(before.astype(np.float32), before, after).factors(tmap, False)
+    tile = Readouts(before.astype(np.float32), before, after).factors(tmap, True)
     for t in range(2):
         for j in range(6):
             own = slice(0, 2) if j < 2 else slice(2, 6)

@@ -26,8 +26,8 @@ CACHE_FOLDER = "aimc_sim.calibrate.ranges.cache_folder"  # where `program` looks
 
 def as_code(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """Let commands take the code for that of ``line``, the version in a journal or a sweep."""
-    for place in CODE_VERSIONS:
-        monkeypatch.setattr(place, lambda *modules: line)
+    for module in USERS_OF_CODE_VERSION:
+        monkeypatch.setattr(module, "code_version", lambda *modules: line)
 
 
 def with_ranges_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -139,11 +139,12 @@ def test_an_import_inside_a_function_says_that_it_is_for_a_lean_start() -> None:
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
         for function in ast.walk(ast.parse("\n".join(lines))):
-            if not isinstance(function, ast.FunctionDef):
+            if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
             ours = [
                 node for node in ast.walk(function)
-                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("aimc_sim")
+                if (isinstance(node, ast.ImportFrom) and str(node.module).startswith("aimc_sim"))
+                or (isinstance(node, ast.Import) and any(a.name.startswith("aimc_sim") for a in node.names))
             ]  # fmt: skip
             if ours:
                 first = min(node.lineno for node in ours)

@@ -44,8 +44,8 @@ def test_the_wheel_built_from_the_sdist_is_complete(built: Path) -> None:
             ("kernels", "aimc_sim/kernels"),
             ("models", "aimc_sim/models"),
         )
-        for pattern in ("*.py", "*.toml", "*.html", "py.typed")
-        for path in (ROOT / folder).rglob(pattern)
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert sources <= names, sorted(sources - names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"aimc_sim"}

@@ -25,8 +25,6 @@ from aimc_sim.weightfile import WeightFile
 
 if TYPE_CHECKING:
     from aimc_sim.chip.ranges import Ranges
-    from aimc_sim.torch_bridge.coverage import Coverage
-    from aimc_sim.weightfile import WeightFile
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,7 @@ from aimc_sim.weightfile.analog import analog_matrices
 
 if TYPE_CHECKING:
     from aimc_sim.chip.saturation import Saturation
-    from aimc_sim.evaluate.windows import Windows
     from aimc_sim.hardware import Hardware
-    from aimc_sim.torch_bridge.streaming import StreamedModel
     from aimc_sim.weightfile import WeightFile
 
 COUNTED = 64  # tokens whose conversions are counted

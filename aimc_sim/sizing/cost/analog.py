@@ -149,7 +149,7 @@ class Cost:
     def link_bytes(self) -> F64:
         """(P,) bytes that a token sends from die to die: its vector, once to every die that works for it but the first.
 
-        A closed form for sweeps; `chips.place` counts what a placement really moves.
+        A closed form for sweeps; `dies.place` counts what a placement really moves.
         """
         counts = np.array([c.active / c.count for c in self.matrices]) * self.layers
         working = np.ceil(self.tiles_each @ counts / self.tiles_per_chip)

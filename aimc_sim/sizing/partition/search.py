@@ -1,8 +1,8 @@
 """Which matrices stay digital, or are held better than the rest, to meet an accuracy bar at least energy.
 
-`placement_moves` says what can be done to a matrix of a hardware. A move
+`moves` says what can be done to a matrix of a hardware. A move
 takes off as much of a matrix's share of the loss (`sensitivity`) as it takes off the noise of its product; digital
-takes all of it. `placement_choice` chooses. Shares do not really add up, so placements are scored by forward passes,
+takes all of it. `choice` chooses. Shares do not really add up, so placements are scored by forward passes,
 and the bar of the additive model moved until the measured loss meets the real one.
 """
 

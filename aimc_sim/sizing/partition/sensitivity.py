@@ -45,7 +45,7 @@ class SensitivityPlan(Spec):
     schema_version: Literal[1] = 1
     weights: str
     code: str
-    hardware: dict[str, Any]
+    hardware: Hardware
     seed: int = Field(default=0, ge=0)
     chips: int = Field(default=2, ge=1, le=256)
     time_s: float = Field(default=86400.0, ge=0)

@@ -79,7 +79,7 @@ class SweepPlan(Spec):
     schema_version: Literal[1] = 1
     model: str
     code: str
-    hardware: tuple[dict[str, Any], ...] = Field(min_length=1)
+    hardware: tuple[Hardware, ...] = Field(min_length=1)
     profiles: tuple[str, ...]
     axes: dict[str, tuple[float, ...]]
     scenario: dict[str, Any]

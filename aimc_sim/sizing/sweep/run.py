@@ -9,7 +9,7 @@ same text (common random numbers), so that differences between designs are their
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware import Hardware
 from aimc_sim.identity import canonical
-from aimc_sim.sizing.accuracy import LossBench, Text, decibels, product_noise
+from aimc_sim.sizing.accuracy import Text, decibels, measuring
 from aimc_sim.sizing.cost.activity import Activity, measure_activity
 from aimc_sim.sizing.cost.analog import Cost, evaluate
 from aimc_sim.sizing.cost.workload import Scenario, Workload
@@ -30,7 +29,6 @@ from aimc_sim.sizing.pool import Pool, default_workers
 from aimc_sim.sizing.store import Store
 from aimc_sim.sizing.sweep.pareto import front, nearest_to_front
 from aimc_sim.sizing.sweep.plan import Space, SweepPlan
-from aimc_sim.weightfile import WeightFile
 
 STORE = "sweep.sqlite"
 FIGURES = ("energy_per_token_j", "latency_per_token_s", "area_total_mm2")
@@ -148,7 +146,7 @@ def run_sweep(
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         count = default_workers(parameters, len(space.hardware)) if workers is None else workers
         windows = (text or Text()).windows(weight_file)
-        make = partial(_worker, weight_file.path.resolve(), space.hardware, plan, windows)
+        make = partial(measuring, weight_file.path.resolve(), space.hardware, plan.seed, plan.time_s, windows)
         with Pool(make, count) as pool:
             run = _Run(plan, store, pool, tell, count)
             sweep = replace(sweep, noise=run.noise(list(space.hardware)))
@@ -245,28 +243,3 @@ def _costs(plan: SweepPlan, space: Space, workload: Workload, assumed: bool) -> 
             activity = measure_activity(workload.file, designs)
         costs.append(evaluate(designs, work, Scenario(**plan.scenario), activity))
     return tuple(costs)
-
-
-def _worker(
-    path: Path, hardware: Mapping[str, Hardware], plan: SweepPlan, windows: Any
-) -> Callable[[list[str]], dict[str, Any]]:
-    """What one process does: names of measurements in, measurements out."""
-    weight_file = WeightFile(path)
-    bench: LossBench | None = None
-
-    def work(names: list[str]) -> dict[str, Any]:
-        nonlocal bench
-        if names[0].startswith("noise/"):
-            designs = {name: hardware[name.removeprefix("noise/")] for name in names}
-            return dict(product_noise(weight_file, designs, seed=plan.seed, time_s=plan.time_s))
-        bench = bench or LossBench(weight_file, windows)
-        found = {}
-        for name in names:
-            if name == "digital":
-                found[name] = bench.digital().tolist()
-                continue
-            _, label, seed, count = name.split("/")
-            found[name] = bench.chip(hardware[label], int(seed), plan.time_s, int(count)).tolist()
-        return found
-
-    return work

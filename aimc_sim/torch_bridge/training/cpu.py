@@ -125,8 +125,9 @@ def backward(
         if plan.range_kind == "static":
             assert input_range is not None
             to_x, to_range = _to_inputs(to_x, xs, inputs, input_range, plan)
-    nothing = torch.empty(0)
-    return to_x if need_x else nothing.to(x.dtype), to_w, to_range if need_range else nothing
+    # Outputs of one operator must not be one tensor, so each that is not needed is an empty one of its own.
+    none_x, none_range = torch.empty(0, dtype=x.dtype), torch.empty(0)
+    return to_x if need_x else none_x, to_w, to_range if need_range else none_range
 
 
 def _values(

@@ -18,7 +18,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Adc, Dac, Hardware, LambdaRule, StaticRange
 from aimc_sim.torch_bridge.training.spec import Training
 
-# What the counter of a cell and an exact product's row names need of a layer; see `key_tensor` in layer.py.
+# What the counter of a cell and an exact product's row names need of a layer: places in its key, `layer.state`.
 SEED_LOW, SEED_HIGH, EVENT, ORDINAL, UNCLIPPED, STALE = range(6)
 KEY_LENGTH = 6
 # Parts of the hardware that the fast forward computes, or that change nothing right after programming.
