@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from aimc_sim import sources
 from aimc_sim.calibrate.cache import cache_folder, fits, name_of, read
 from aimc_sim.chip.ranges import ranges_id
+from aimc_sim.signoff.execution import run
 from aimc_sim.signoff.execution.bench import ModelBench
 from aimc_sim.signoff.execution.texts import windows_from_json
 from aimc_sim.signoff.report.files import write
@@ -16,10 +18,10 @@ from aimc_sim.sizing import accuracy
 from aimc_sim.sources import code_version
 
 __all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "windows_from_json", "write"]
-CODE_VERSIONS = (
-    "aimc_sim.sources.code_version",
-    "aimc_sim.signoff.execution.run.code_version",
-)  # as they are called
+USERS_OF_CODE_VERSION = (
+    sources,
+    run,
+)  # loaded before they are patched: one takes the function from the other
 STORE_OF_SWEEP = "aimc_sim.sizing.store.Store"
 CACHE_FOLDER = "aimc_sim.calibrate.ranges.cache_folder"  # where `program` looks for ranges
 

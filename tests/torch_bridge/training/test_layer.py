@@ -40,6 +40,21 @@ def layer_for(
     return layer.train()
 
 
+@pytest.mark.parametrize("beta", [None, 2.0])
+def test_a_layer_that_is_fed_with_data_has_the_gradient_of_its_weights(
+    small: Any, beta: float | None
+) -> None:
+    """Inputs that need no gradient, as a model's first layer has them: the weights' is that of inputs that do."""
+    dac = {} if beta is None else {"range": {"method": "std", "kappa": 8.0, "per": "matrix"}}
+    hardware = Hardware.load({"device": "gaussian", "dac": dac})
+    grads = []
+    for needed in (False, True):
+        layer = layer_for(small, hardware, Training(), beta)
+        layer(small.values(TOKENS, K, seed=3).requires_grad_(needed)).sum().backward()
+        grads.append(layer.weight.grad.numpy())
+    assert_bits(*grads)
+
+
 def test_names_of_rows_do_not_run_into_the_next_step() -> None:
     from aimc_sim.torch_bridge.training.exact import names
 
