@@ -116,7 +116,7 @@ def add_options(parser: argparse.ArgumentParser, experiment: Experiment, output:
 def smallest(experiment: Experiment) -> Experiment:
     """An experiment at its smallest size: its first arm, a few steps, on a few chips."""
     return replace(
-        experiment, arms=experiment.arms[:1], tokens=64, sampled=1024, length=32, chips=3, context=32,
+        experiment, arms=experiment.arms[:1], tokens=64, sampled=1024, length=32, chips=5, context=32,
         calibration=64, limit_tokens=1536, recipe=f"length = 32\nsequences = 2\n{experiment.recipe}",
     )  # fmt: skip
 
