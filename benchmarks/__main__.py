@@ -42,7 +42,7 @@ def sections(quick: bool, smoke: bool = False) -> Iterator[tuple[str, list[Row]]
         checkpoint = checkpoint_of(smoke, Path(folder))
         if checkpoint is None:
             return
-        found = export.measure(checkpoint)
+        found = export.measure(checkpoint, smoke)
         yield (
             title(export),
             [

@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from aimc_sim.kernels import normal
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.randomness import key_of
-from benchmarks.harness import Row, command_line, machine, missed, show
+from benchmarks.harness import Row, command_line, machine, missed, python, show
 
 GOAL_GB = 6.0
 TOKENS, CALIBRATION_TOKENS = 64, 1024
@@ -132,14 +132,28 @@ def build(folder: Path, layers: int, config: dict[str, Any] | None = None) -> di
 # -- the steps, each in a process of its own ----------------------------------------------------------------------
 
 
+@contextmanager
+def fresh_ranges(folder: Path) -> Iterator[None]:
+    """Keep converter ranges in this folder: an earlier run's would hide what a first programming takes."""
+    from aimc_sim.calibrate import ranges
+
+    usual, ranges.cache_folder = ranges.cache_folder, lambda: folder / "ranges"
+    try:
+        yield
+    finally:
+        ranges.cache_folder = usual
+
+
 def step(name: str, folder: Path, layers: int, hardware: str) -> dict[str, Any]:
     """Run one step here; what it found, its seconds without imports, and the peak of this process in bytes."""
+    with fresh_ranges(folder):
+        return _step(name, folder, layers, hardware)
+
+
+def _step(name: str, folder: Path, layers: int, hardware: str) -> dict[str, Any]:
     from aimc_sim import WeightFile, export, program
-    from aimc_sim.calibrate import ranges
     from aimc_sim.torch_bridge import load_model
 
-    # Ranges of an earlier run in the user's cache would hide what a first programming takes.
-    ranges.cache_folder = lambda: folder / "ranges"
     start = time.perf_counter()
     if name == "build":
         found = build(folder / "checkpoint", layers)
@@ -180,9 +194,8 @@ def measure(layers: int, hardware: str, parent: str | None, smoke: bool = False)
     found = []
     with tempfile.TemporaryDirectory(prefix="aimc-billion-", dir=parent) as folder:
         for name in ("build", "export", "program", "run"):
-            command = [sys.executable, "-m", "benchmarks.billion", "--step", name, "--folder", folder]
-            command += ["--layers", str(layers), "--hardware", hardware, *["--smoke"] * smoke]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            words = ["--step", name, "--folder", folder, "--layers", str(layers), "--hardware", hardware]
+            done = python("benchmarks.billion", [*words, *["--smoke"] * smoke])
             if done.returncode:
                 sys.exit(done.stderr)
             found.append(json.loads(done.stdout) | {"goal_bytes": GOAL_GB * 1e9})

@@ -6,16 +6,21 @@ On a shared machine seconds drift, but both sides of a pair drift together. A ro
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from types import FunctionType
-from typing import Any
+from typing import IO, Any
 
 _smoke = False  # whether --smoke was given: see `shrink`
 
@@ -84,7 +89,7 @@ def shrink(*benchmarks: dict[str, Any]) -> None:
     """Put the smallest sizes of benchmarks in place, each given by its globals; and let everything be timed once.
 
     A benchmark's ``SMALLEST`` holds new values for constants of its own, by name. Nothing else is different: what is
-    computed and printed is what the usual size computes and prints.
+    computed and printed is what the usual size computes and prints; but `python` and `start` start no process.
     """
     global _smoke
     _smoke = True
@@ -120,6 +125,79 @@ def missed(rows: Iterable[Row]) -> bool:
     return not _smoke and any(row.met is False for row in rows)
 
 
+def python(
+    module: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None, *, stderr: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m module arguments`` with variables beside those that there are → its code, stdout and stderr.
+
+    stderr: whether it is kept, and not shown while the module runs.
+    With --smoke the module's ``main`` runs here instead: a new process would spend seconds on imports.
+    """
+    if _smoke:
+        out, err = io.StringIO(), io.StringIO()
+        code = _here(module, arguments, variables or {}, out, err if stderr else sys.stderr)
+        return subprocess.CompletedProcess([module, *arguments], code, out.getvalue(), err.getvalue())
+    line, environment = [sys.executable, "-m", module, *arguments], {**os.environ, **(variables or {})}
+    pipe = subprocess.PIPE
+    return subprocess.run(
+        line, stdout=pipe, stderr=pipe if stderr else None, text=True, check=False, env=environment
+    )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Stands for a process that has ended."""
+
+    returncode: int
+
+    def poll(self) -> int:
+        """Return the code that it ended with."""
+        return self.returncode
+
+    def wait(self) -> int:
+        """Return the code that it ended with."""
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Do nothing: it has ended."""
+
+
+def start(
+    module: str, arguments: Sequence[str], log: IO[str], variables: Mapping[str, str]
+) -> subprocess.Popen[str] | Ended:
+    """Start ``python -m module arguments``, which writes to the log; with --smoke run it here, as `python` does."""
+    if _smoke:
+        return Ended(_here(module, arguments, variables, log, log))
+    return process(module, arguments, log, variables)
+
+
+def process(
+    module: str, arguments: Sequence[str], log: IO[str], variables: Mapping[str, str]
+) -> subprocess.Popen[str]:
+    """Start ``python -m module arguments``, which writes to the log, in a process whatever the size."""
+    line, environment = [sys.executable, "-m", module, *arguments], {**os.environ, **variables}
+    return subprocess.Popen(line, stdout=log, stderr=log, text=True, env=environment)
+
+
+def _here(
+    module: str, arguments: Sequence[str], variables: Mapping[str, str], out: IO[str], err: IO[str]
+) -> int:
+    """Run a module's ``main`` with the words and variables of a process → the code that it would end with."""
+    words, environment = sys.argv, dict(os.environ)
+    sys.argv = [module, *arguments]
+    os.environ.update(variables)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            import_module(module).main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.argv = words
+        os.environ.clear()
+        os.environ.update(environment)
+    return 0
+
+
 def two_threads() -> None:
     """Goals are stated for two threads, so that is what is measured, whatever the machine has; --smoke holds none."""
     if _smoke:
@@ -130,6 +208,14 @@ def two_threads() -> None:
 
     torch.set_num_threads(2)
     set_num_threads(2)
+
+
+def torch_threads(count: int) -> None:
+    """Let torch compute with so many threads; with --smoke with those that it has: more would wait for each other."""
+    if not _smoke:
+        import torch
+
+        torch.set_num_threads(count)
 
 
 def machine() -> str:

@@ -33,8 +33,8 @@ from benchmarks.harness import Row, command_line, machine, show, two_threads
 HARDWARE, TIME_S = "hermes-256", 86400.0
 SMOLLM2 = {"arc_easy": (0.510, 0.465), "piqa": (0.640, 0.655)}  # of its GGUF, first 200 questions
 WIKITEXT2 = 24.193  # of the same weights in float16, 32 windows of 1024 tokens
-LIMIT, CELLS = 200, 2
-SMALLEST = {"LIMIT": 3, "CELLS": 1}
+LIMIT, CELLS, THREADS = 200, 2, 2
+SMALLEST = {"LIMIT": 1, "CELLS": 1, "THREADS": 1}
 TASKS = {
     "arc_easy": {
         "dataset_kwargs": {"data_files": {"test": "arc_easy/test.jsonl"}},
@@ -84,7 +84,7 @@ def plain(lm: Any, folder: Path, limit: int) -> tuple[dict[str, tuple[float, flo
     with redirect_stderr(StringIO()):
         tasks = list(manager.load([f"bench_{name}" for name in TASKS])["tasks"].values())
         start = time.perf_counter()
-        found = lm_eval.simple_evaluate(lm, tasks=tasks, limit=limit, bootstrap_iters=0)
+        found = lm_eval.simple_evaluate(lm, tasks=tasks, limit=limit, bootstrap_iters=0, task_manager=manager)
         seconds = time.perf_counter() - start
     results = found["results"]
     return {
@@ -124,7 +124,7 @@ def measure(
         weights = WeightFile(checkpoint if checkpoint.suffix == ".h5" else _export(checkpoint, folder))
         questions = {task: load_questions(f"bench_{task}", folder=folder, limit=limit) for task in TASKS}
         plan = plan_of(
-            weights=weights.id, hardware=[Hardware.load(HARDWARE)], chips=cells, times_s=(TIME_S,), threads=2,
+            weights=weights.id, hardware=[Hardware.load(HARDWARE)], chips=cells, times_s=(TIME_S,), threads=THREADS,
             tasks=[
                 {"kind": "harness", "label": task, "task": task, "questions_id": each.id,
                  "questions": len(each.items), "margin": 0.02}

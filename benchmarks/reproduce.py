@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import start, torch_threads
 from benchmarks.recovery import Recovery, recovery
 
 CELLS = """name = "pcm-afm cells, no converters"
@@ -72,7 +72,7 @@ class Commands:
 
     def __init__(self, folder: Path, workers: int, threads: int) -> None:
         self._folder, self._workers = folder, workers
-        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
+        self._environment = {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
         self.seconds: dict[str, float] = {}
 
     def run(self, commands: Sequence[tuple[str, list[str]]]) -> None:
@@ -97,10 +97,10 @@ class Commands:
 
     def _start(self, name: str, arguments: list[str]) -> Any:
         log = (self._folder / f"{name}.log").open("w", encoding="utf-8")
-        command = [sys.executable, "-m", "aimc_sim.cli.app", *arguments]
         print(f"$ aimc-sim {shlex.join(arguments)}", flush=True)
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
-        return name, process, log, time.monotonic()
+        started = time.monotonic()
+        process = start("aimc_sim.cli.app", arguments, log, self._environment)
+        return name, process, log, started
 
 
 def add_options(parser: argparse.ArgumentParser, experiment: Experiment, output: str) -> None:
@@ -116,8 +116,8 @@ def add_options(parser: argparse.ArgumentParser, experiment: Experiment, output:
 def smallest(experiment: Experiment) -> Experiment:
     """An experiment at its smallest size: its first arm, a few steps, on a few chips."""
     return replace(
-        experiment, arms=experiment.arms[:1], tokens=256, sampled=1024, length=32, chips=3, context=32,
-        calibration=256, limit_tokens=1024, recipe=f"length = 32\nsequences = 2\n{experiment.recipe}",
+        experiment, arms=experiment.arms[:1], tokens=64, sampled=1024, length=32, chips=5, context=32,
+        calibration=64, limit_tokens=1536, recipe=f"length = 32\nsequences = 2\n{experiment.recipe}",
     )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def own_model(folder: Path, smoke: bool = False) -> tuple[str, str]:
         from benchmarks.small_model import make
 
         folder.mkdir(parents=True, exist_ok=True)
-        size = {"steps": 40, "count": 1000} if smoke else {}
+        size = {"steps": 40, "sequences": 4, "count": 200} if smoke else {}
         make(folder, **size, progress=say)
     return str(model), str(text)
 
@@ -186,8 +186,6 @@ def evaluate(
     options: Any,
 ) -> dict[str, Any]:
     """Losses on the chips of the original and of every arm, and recoveries in both senses."""
-    import torch
-
     from aimc_sim.cli.export import find_checkpoint
     from aimc_sim.evaluate.metrics import score
     from aimc_sim.evaluate.text import windows_of_file
@@ -196,7 +194,7 @@ def evaluate(
     from aimc_sim.programming import program
     from aimc_sim.torch_bridge import build_model, load_digital, mount
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch_threads(os.cpu_count() or 1)
     (model, text), folder = model_and_text, options.output
     chip, cells = (Hardware.load(path) for path in hardware)
 
@@ -222,7 +220,12 @@ def evaluate(
     )
     rows: list[dict[str, Any]] = []
     for arm in arms:
-        weights = export(folder / arm.name, folder / f"{arm.name}.h5", chip, calibration_tokens=1024)
+        weights = export(
+            folder / arm.name,
+            folder / f"{arm.name}.h5",
+            chip,
+            calibration_tokens=min(1024, experiment.calibration),
+        )
         trained = losses(weights, chip, arm.name)
         rows.append({
             "arm": arm.name,

@@ -14,16 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from aimc_sim.signoff.execution.run import JOURNAL
 from aimc_sim.torch_bridge.sampling import uniforms
-from benchmarks.harness import Row, main, missed
+from benchmarks.harness import Row, main, missed, process, start
 from benchmarks.tiny_model import weights as tiny_weights
 
 KILLS, SEED = 20, 6
@@ -60,22 +60,31 @@ class Tally:
     lost: int = 0
 
 
+Starts = Callable[
+    [str, Sequence[str], IO[str], Mapping[str, str]], Any
+]  # `process`, or `start` of the harness
+
+
 def command(weights: Path, folder: Path) -> list[str]:
-    """The words behind aimc-sim."""
+    """List the words behind aimc-sim."""
     return ["signoff", str(weights), *PLAN, "-o", str(folder)]
 
 
-def start(weights: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """The command, in a process of its own."""
-    line = [sys.executable, "-m", "aimc_sim.cli.app", *command(weights, folder)]
-    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def begin(starts: Starts, weights: Path, folder: Path) -> Any:
+    """Start the command, in a process of its own unless it need not be killed and the size is the smallest."""
+    with _log(folder).open("w", encoding="utf-8") as log:
+        return starts("aimc_sim.cli.app", command(weights, folder), log, {})
 
 
-def ended(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the end of a run that is not killed: pass or fail, but no error."""
-    _, said = process.communicate()
-    if process.returncode not in (0, 1):
-        raise RuntimeError(f"aimc-sim signoff ended with {process.returncode}: {said.decode()[-2000:]}")
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+def ended(run: Any, folder: Path, codes: tuple[int, ...] = (0, 1)) -> None:
+    """Wait for the end of a run: pass or fail, but no error."""
+    if run.wait() not in codes:
+        said = _log(folder).read_text("utf-8")[-2000:]
+        raise RuntimeError(f"aimc-sim signoff ended with {run.returncode}: {said}")
 
 
 def compared(folder: Path) -> bytes:
@@ -104,33 +113,31 @@ def written(folder: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def begun(weights: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """The command once it writes to its journal, before which there is nothing to lose; or ended."""
+def begun(starts: Starts, weights: Path, folder: Path) -> Any:
+    """Start the command and wait until it writes to its journal, before which there is nothing to lose, or ends."""
     before = written(folder)
-    process = start(weights, folder)
-    while written(folder) == before and process.poll() is None:
+    run = begin(starts, weights, folder)
+    while written(folder) == before and run.poll() is None:
         time.sleep(POLL_S)
-    return process
+    return run
 
 
 def whole(weights: Path, folder: Path) -> float:
-    """A run without a kill. Returns the seconds from its journal to its end."""
-    process, since = begun(weights, folder), time.perf_counter()
-    ended(process)
+    """Run without a kill → the seconds from its journal to its end; none where there was no process to watch."""
+    run, since = begun(start, weights, folder), time.perf_counter()
+    ended(run, folder)
     return time.perf_counter() - since
 
 
 def killed(weights: Path, folder: Path, delay: float) -> bool:
     """Run until so many seconds after the first write to the journal, then kill. False where it had ended before."""
-    process, said = begun(weights, folder), b""
+    run = begun(process, weights, folder)
     try:
-        _, said = process.communicate(timeout=delay)
+        run.wait(timeout=delay)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    if process.returncode not in (0, 1, -signal.SIGKILL):
-        raise RuntimeError(f"aimc-sim signoff ended with {process.returncode}: {said.decode()[-2000:]}")
-    return process.returncode == -signal.SIGKILL
+        run.send_signal(signal.SIGKILL)
+    ended(run, folder, (0, 1, -signal.SIGKILL))
+    return bool(run.returncode == -signal.SIGKILL)
 
 
 def study(
@@ -155,7 +162,7 @@ def study(
         tally.while_scoring += 0 < cells < all_cells
         tally.lost += max(there - cells, 0)
         there = cells
-    ended(start(weights, folder))
+    ended(begin(start, weights, folder), folder)
     tally.studies += 1
     return True
 

@@ -45,7 +45,6 @@ ENDS = ("They were friends forever .", "It was a good day .", "Then it was time 
 LENGTH, SEQUENCES, STEPS, RATE = 128, 16, 900, 3e-3
 DRAWS = 40  # at most in one story
 STORIES = 20_000
-STORIES = 20_000
 
 
 def stories(first: int, count: int, seed: int) -> list[str]:
@@ -92,7 +91,13 @@ def _story(row: npt.NDArray[np.float64]) -> str:
 
 
 def make(
-    folder: Path, *, seed: int = 0, steps: int = STEPS, count: int = STORIES, progress: Progress | None = None
+    folder: Path,
+    *,
+    seed: int = 0,
+    steps: int = STEPS,
+    sequences: int = SEQUENCES,
+    count: int = STORIES,
+    progress: Progress | None = None,
 ) -> tuple[Path, Path]:
     """Train the model and write it as a Hugging Face folder, with stories it has not seen → (model, text)."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -110,10 +115,11 @@ def make(
     _initialise(model, seed)
     ids = _rows(tokenizer, texts)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    warmup = min(50, -(-steps // 4))
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
-        rows = ids[np.arange(step * SEQUENCES, (step + 1) * SEQUENCES) % len(ids)]
+            group["lr"] = RATE * min(1.0, (step + 1) / warmup) * (1 - step / steps)
+        rows = ids[np.arange(step * sequences, (step + 1) * sequences) % len(ids)]
         batch = torch.from_numpy(rows.astype(np.int64))
         logits = model(input_ids=batch, use_cache=False).logits
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())

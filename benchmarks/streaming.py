@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy.typing as npt
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import key_of
 from benchmarks import billion
-from benchmarks.harness import Row, command_line, machine, missed, show
+from benchmarks.harness import Row, command_line, machine, missed, python, show
 
 GOAL_GB = 3.0
 SEED, DAY = 1, 86_400.0
@@ -49,14 +48,16 @@ def token_ids(sequences: int, length: int, seed: int) -> npt.NDArray[np.int32]:
 
 def step(name: str, folder: Path, layers: int, tokens: int, hardware: str) -> dict[str, Any]:
     """Run one step here; what it found, its seconds without imports, and the peak of this process in bytes."""
+    with billion.fresh_ranges(folder):
+        return _step(name, folder, layers, tokens, hardware)
+
+
+def _step(name: str, folder: Path, layers: int, tokens: int, hardware: str) -> dict[str, Any]:
     from aimc_sim import WeightFile, export, program
-    from aimc_sim.calibrate import ranges
     from aimc_sim.evaluate.metrics import Reference, score
     from aimc_sim.evaluate.windows import from_sequences
     from aimc_sim.torch_bridge.streaming import StreamedModel
 
-    # Ranges of an earlier run in the user's cache would hide what a first programming takes.
-    ranges.cache_folder = lambda: folder / "ranges"
     start = time.perf_counter()
     found: dict[str, Any]
     if name == "build":
@@ -115,17 +116,9 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     names = ("score",) if (folder / "model.h5").exists() else ("build", "export", "score")
     for name in names:
-        command = [sys.executable, "-m", "benchmarks.streaming", "--step", name, "-o", str(folder)]
-        command += [
-            "--layers",
-            str(options.layers),
-            "--tokens",
-            str(options.tokens),
-            "--hardware",
-            options.hardware,
-            *["--smoke"] * options.smoke,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        words = ["--step", name, "-o", str(folder), "--layers", str(options.layers)]
+        words += ["--tokens", str(options.tokens), "--hardware", options.hardware]
+        done = python("benchmarks.streaming", [*words, *["--smoke"] * options.smoke])
         if done.returncode:
             sys.exit(done.stderr)
         found.append(json.loads(done.stdout) | {"goal_bytes": GOAL_GB * 1e9 if name == "score" else None})

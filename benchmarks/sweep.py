@@ -10,17 +10,15 @@ placement has to win back half of the loss beyond converters with 90 % of the we
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aimc_sim.kernels._jit import cache_root
-from benchmarks.harness import Row, command_line, machine, seconds, show
+from benchmarks.harness import Row, command_line, machine, python, seconds, show
 
 GOAL_S = 1800.0
 AXES = (
@@ -33,7 +31,14 @@ AXES = (
     "--adcs-per-tile",
     "1:256",
 )  # 60 designs
-SMALLEST = {"AXES": ("--rows", "128", "--adc-bits", "7:8")}
+SWEPT: tuple[str, ...] = ()  # more options of each step: none at the usual size
+PROFILED: tuple[str, ...] = ()
+PLACED: tuple[str, ...] = ()
+_FEW = ("--workers", "1", "--tokens", "32", "--chips", "1")
+SMALLEST = {
+    "AXES": ("--rows", "128", "--adc-bits", "7:8"), "SWEPT": (*_FEW, "--points", "1"),
+    "PROFILED": (*_FEW, "--forwards", "20"), "PLACED": (*_FEW, "--forwards", "20", "--unseen", "1"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,20 @@ class Ran:
 
 
 def command(arguments: list[str], cache: Path) -> Ran:
-    """A command in a process of its own, with an empty cache of converter ranges."""
+    """Run a command in a process of its own, with an empty cache of converter ranges."""
     shared = cache / "aimc-sim" / "numba"  # compiled kernels are an installation's, not a sweep's
     shared.parent.mkdir(exist_ok=True)
     if not shared.exists():
         shared.symlink_to(cache_root())
     out: list[subprocess.CompletedProcess[str]] = []
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    line = [sys.executable, "-m", "aimc_sim.cli.app", *arguments, "--json"]
     before = _busy()
     took = seconds(
-        lambda: out.append(subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True))
+        lambda: out.append(
+            python("aimc_sim.cli.app", [*arguments, "--json"], {"XDG_CACHE_HOME": str(cache)}, stderr=False)
+        )
     )
     if out[0].returncode not in (0, 1):
-        raise SystemExit(f"{' '.join(line)} failed")
+        raise SystemExit(f"aimc-sim {' '.join(arguments)} failed")
     return Ran(took, _busy() - before, json.loads(out[0].stdout))
 
 
@@ -80,7 +85,7 @@ def measure(file: Path, hardware: str, folder: Path, step: str) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="aimc-ranges-") as cache:
         if step in ("sweep", "all"):
             ran = command(
-                ["size", *common, *AXES, "--metric", "ppl", "-o", str(folder / "sweep")], Path(cache)
+                ["size", *common, *AXES, "--metric", "ppl", *SWEPT, "-o", str(folder / "sweep")], Path(cache)
             )
             found = ran.found
             rows += [
@@ -90,7 +95,7 @@ def measure(file: Path, hardware: str, folder: Path, step: str) -> list[Row]:
                 Row("    designs with perplexity", found["designs_with_perplexity"], "", 10, at_least=True),
             ]
         if step in ("sensitivity", "all"):
-            ran = command(["sensitivity", *common, "-o", str(folder / "place")], Path(cache))
+            ran = command(["sensitivity", *common, *PROFILED, "-o", str(folder / "place")], Path(cache))
             found = ran.found
             rows += [
                 *ran.rows("sensitivity"),
@@ -98,7 +103,9 @@ def measure(file: Path, hardware: str, folder: Path, step: str) -> list[Row]:
                 Row("    matrices measured", sum(m["measured"] for m in found["matrices"]), ""),
             ]
         if step in ("place", "all"):
-            ran = command(["place", *common, "--budget", "40%", "-o", str(folder / "place")], Path(cache))
+            ran = command(
+                ["place", *common, "--budget", "40%", *PLACED, "-o", str(folder / "place")], Path(cache)
+            )
             found = ran.found
             by_loss, gap = 100 * found["recovered_by_metric"]["loss"], found["gap_share"]
             rows += [
