@@ -39,7 +39,7 @@ DAY = 86400.0
 
 def plan_for(weights: Path, **changes: Any) -> SensitivityPlan:
     base: dict[str, Any] = {
-        "weights": WeightFile(weights).id, "code": "test", "hardware": HERMES.model_dump(mode="json"), "chips": 2,
+        "weights": WeightFile(weights).id, "code": "test", "hardware": HERMES, "chips": 2,
         "tokens": 64, "time_s": DAY, "forwards": 64,
     }  # fmt: skip
     return SensitivityPlan(**{**base, **changes})

@@ -30,7 +30,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     hermes = Hardware.load("hermes-256")
     space = space_of([hermes], [None], AXES)
     plan = SweepPlan(
-        model="SmolLM2-135M", code="", hardware=(hermes.model_dump(mode="json"),), profiles=("p",), axes=AXES,
+        model="SmolLM2-135M", code="", hardware=(hermes,), profiles=("p",), axes=AXES,
         scenario={"context": 256}, metric="cost",
     )  # fmt: skip
     swept = run_sweep(plan, space, Workload.of("SmolLM2-135M"), tmp_path_factory.mktemp("sweep"))

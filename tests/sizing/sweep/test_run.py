@@ -36,7 +36,7 @@ AXES = {"rows": (32.0, 64.0), "adc_bits": (4.0, 8.0), "adcs_per_tile": (8.0, 16.
 def plan_for(weights: Path | None, **changes: Any) -> SweepPlan:
     base: dict[str, Any] = {
         "model": "tiny" if weights is None else WeightFile(weights).id, "code": "test",
-        "hardware": (HERMES.model_dump(mode="json"),), "profiles": ("p",), "axes": AXES, "scenario": {"context": 64},
+        "hardware": (HERMES,), "profiles": ("p",), "axes": AXES, "scenario": {"context": 64},
         "metric": "ppl", "chips": 2, "points": 1, "tokens": 64,
     }  # fmt: skip
     return SweepPlan(**{**base, **changes})
@@ -248,7 +248,7 @@ def test_a_killed_sweep_goes_on(tiny_weights: Path, tmp_path: Path, monkeypatch:
         asked.extend(designs)
         return product_noise(weights, designs, **rest)
 
-    monkeypatch.setattr("aimc_sim.sizing.sweep.run.product_noise", counted)
+    monkeypatch.setattr("aimc_sim.sizing.accuracy.product_noise", counted)
     runner = CliRunner()
     again = runner.invoke(app, [*options, "-o", str(out)])
     assert again.exit_code == 0, again.output
