@@ -7,49 +7,23 @@ Importing this package is cheap: names below load their module, and with it torc
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aimc_sim.errors import AimcError, BadInput
+from aimc_sim.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from aimc_sim.chip import Chip, ChipState
-    from aimc_sim.exporting import export
-    from aimc_sim.hardware import Hardware
-    from aimc_sim.programming import program
-    from aimc_sim.weightfile import WeightFile
+    from aimc_sim.chip import Chip as Chip
+    from aimc_sim.chip import ChipState as ChipState
+    from aimc_sim.devices import Device as Device
+    from aimc_sim.exporting import export as export
+    from aimc_sim.hardware import Hardware as Hardware
+    from aimc_sim.programming import load_model as load_model
+    from aimc_sim.programming import program as program
+    from aimc_sim.sizing.cost.document import size as size
+    from aimc_sim.torch_bridge.training.conversion import convert as convert
+    from aimc_sim.weightfile import WeightFile as WeightFile
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "AimcError",
-    "BadInput",
-    "Chip",
-    "ChipState",
-    "Hardware",
-    "WeightFile",
-    "__version__",
-    "export",
-    "program",
-]
-
-_HOME = {
-    "Chip": "chip",
-    "ChipState": "chip",
-    "Hardware": "hardware",
-    "WeightFile": "weightfile",
-    "export": "exporting",
-    "program": "programming",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(__name__)
+__all__ += ["AimcError", "BadInput", "__version__"]

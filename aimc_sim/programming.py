@@ -1,19 +1,27 @@
-"""From weight file and seed to a chip: calibrate the converters if the hardware asks for it, then program."""
+"""From weight file and seed to a chip, and to a model that runs on it.
+
+Converters are calibrated first where the hardware asks for it.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aimc_sim.aliases import Progress
 from aimc_sim.chip import Chip
 from aimc_sim.chip.fault_sites import mapped_faults
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.ranges import Ranges, needs_ranges
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, fault_map
+from aimc_sim.renames import renamed_arguments
 from aimc_sim.weightfile import WeightFile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def program(
@@ -22,7 +30,7 @@ def program(
     hardware: Hardware | str | Path | Mapping[str, Any] | None = None,
     *,
     ranges: Ranges | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Chip:
     """Program a chip: a pure function of (weight file, hardware, seed).
 
@@ -52,3 +60,29 @@ def program(
 
         ranges = ranges_for(opened, chosen, progress)
     return Chip(opened, chosen, seed, ranges or {})
+
+
+@renamed_arguments(time_s="time")
+def load_model(
+    weight_file: WeightFile | str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    time: float | str = 0.0,
+    hardware: Hardware | str | Path | Mapping[str, Any] | None = None,
+    session: int = 0,
+    ranges: Ranges | None = None,
+    progress: Progress | None = None,
+) -> PreTrainedModel:
+    """Load a transformers causal language model whose static matrix products run on one chip at one time.
+
+    time: since programming, seconds or a text such as "1d". session: which draw of the frozen 1/f noise. seed,
+    hardware, ranges and progress are those of `program`.
+    """
+    # late: torch takes seconds to load, and chips are programmed without it
+    from aimc_sim.torch_bridge.model import build_model, mount
+
+    opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
+    state = program(opened, seed, hardware, ranges=ranges, progress=progress).at(time, session)
+    model = build_model(opened, state.chip.hardware)
+    mount(model, state)
+    return model

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aimc_sim.lazy import lazy_names
 
 if TYPE_CHECKING:
     from aimc_sim.finetuning.data_plan import SamplePlan as SamplePlan
@@ -13,23 +14,4 @@ if TYPE_CHECKING:
     from aimc_sim.finetuning.shards import sample_shards as sample_shards
     from aimc_sim.finetuning.trainer import Trainer as Trainer
 
-_HOMES = {
-    "RECIPES": "recipe",
-    "Recipe": "recipe",
-    "SamplePlan": "data_plan",
-    "run_training": "run",
-    "sample_shards": "shards",
-    "Trainer": "trainer",
-}
-__all__ = ["RECIPES", "Recipe", "SamplePlan", "Trainer", "run_training", "sample_shards"]
-
-
-def __getattr__(name: str) -> Any:
-    """Load on first use: a recipe can be read without torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(__name__)  # a recipe can be read without torch

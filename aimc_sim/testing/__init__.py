@@ -9,9 +9,9 @@ Hypothesis are in `aimc_sim.testing.strategies`.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from aimc_sim.lazy import lazy_names
 from aimc_sim.testing.assertions import (
     assert_binomial,
     assert_bits,
@@ -28,9 +28,12 @@ from aimc_sim.testing.records import POWER, Record, StatisticalFailure, must_rej
 from aimc_sim.testing.report import Finding, NonConformance, Report
 
 if TYPE_CHECKING:
-    from aimc_sim.testing.conformance import assert_device_conforms, check_device
-    from aimc_sim.testing.defects import planted_defects
+    from aimc_sim.testing.conformance import assert_device_conforms as assert_device_conforms
+    from aimc_sim.testing.conformance import check_device as check_device
+    from aimc_sim.testing.defects import planted_defects as planted_defects
 
+# Conformance brings the simulator with it, which a test of anything else need not wait for.
+__getattr__, __dir__, _late = lazy_names(__name__)
 __all__ = [
     "POWER",
     "Alpha",
@@ -43,32 +46,13 @@ __all__ = [
     "StatisticalFailure",
     "assert_binomial",
     "assert_bits",
-    "assert_device_conforms",
     "assert_distribution",
     "assert_mean_normal",
     "assert_uncorrelated",
     "assert_uncorrelated_at_all_lags",
     "assert_variance",
-    "check_device",
     "detectable_sigma",
     "must_reject",
-    "planted_defects",
     "sample_size_for_sigma",
 ]
-
-_LATER = {
-    "assert_device_conforms": "conformance",
-    "check_device": "conformance",
-    "planted_defects": "defects",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Conformance brings the simulator with it, which a test of anything else need not wait for."""
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ += _late

@@ -5,81 +5,37 @@ Names load on first use, so that specs such as `training.spec.Training` come wit
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aimc_sim.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from aimc_sim.loading import load_model
-    from aimc_sim.torch_bridge.analog import AnalogLinear
-    from aimc_sim.torch_bridge.linear import TileLinear
-    from aimc_sim.torch_bridge.model import build_model, load_digital, mount
-    from aimc_sim.torch_bridge.rows import sequence_names
-    from aimc_sim.torch_bridge.training.clipping import attach_clipping, clip_weights
-    from aimc_sim.torch_bridge.training.conversion import analog_layers, convert, learned_ranges, restore
-    from aimc_sim.torch_bridge.training.layer import TrainingLinear
-    from aimc_sim.torch_bridge.training.mounted import digital, mounted
-    from aimc_sim.torch_bridge.training.quantise import quantize_input, quantize_output
-    from aimc_sim.torch_bridge.training.ranges import initialise_ranges, initialising_ranges, ranges_ready
-    from aimc_sim.torch_bridge.training.spec import Training
-    from aimc_sim.torch_bridge.training.steps import parameter_groups, set_step, shard
-    from aimc_sim.weightfile.analog import analog_matrices, is_analog
+    from aimc_sim.programming import load_model as load_model
+    from aimc_sim.torch_bridge.analog import AnalogLinear as AnalogLinear
+    from aimc_sim.torch_bridge.linear import TileLinear as TileLinear
+    from aimc_sim.torch_bridge.model import build_model as build_model
+    from aimc_sim.torch_bridge.model import load_digital as load_digital
+    from aimc_sim.torch_bridge.model import mount as mount
+    from aimc_sim.torch_bridge.rows import sequence_names as sequence_names
+    from aimc_sim.torch_bridge.training.clipping import attach_clipping as attach_clipping
+    from aimc_sim.torch_bridge.training.clipping import clip_weights as clip_weights
+    from aimc_sim.torch_bridge.training.conversion import analog_layers as analog_layers
+    from aimc_sim.torch_bridge.training.conversion import convert as convert
+    from aimc_sim.torch_bridge.training.conversion import learned_ranges as learned_ranges
+    from aimc_sim.torch_bridge.training.conversion import restore as restore
+    from aimc_sim.torch_bridge.training.layer import TrainingLinear as TrainingLinear
+    from aimc_sim.torch_bridge.training.mounted import digital as digital
+    from aimc_sim.torch_bridge.training.mounted import mounted as mounted
+    from aimc_sim.torch_bridge.training.quantise import quantize_input as quantize_input
+    from aimc_sim.torch_bridge.training.quantise import quantize_output as quantize_output
+    from aimc_sim.torch_bridge.training.ranges import initialise_ranges as initialise_ranges
+    from aimc_sim.torch_bridge.training.ranges import initialising_ranges as initialising_ranges
+    from aimc_sim.torch_bridge.training.ranges import ranges_ready as ranges_ready
+    from aimc_sim.torch_bridge.training.spec import Training as Training
+    from aimc_sim.torch_bridge.training.steps import parameter_groups as parameter_groups
+    from aimc_sim.torch_bridge.training.steps import set_step as set_step
+    from aimc_sim.torch_bridge.training.steps import shard as shard
+    from aimc_sim.weightfile.analog import analog_matrices as analog_matrices
+    from aimc_sim.weightfile.analog import is_analog as is_analog
 
-__all__ = [
-    "AnalogLinear",
-    "TileLinear",
-    "Training",
-    "TrainingLinear",
-    "analog_layers",
-    "analog_matrices",
-    "attach_clipping",
-    "build_model",
-    "clip_weights",
-    "convert",
-    "digital",
-    "initialise_ranges",
-    "initialising_ranges",
-    "is_analog",
-    "learned_ranges",
-    "load_digital",
-    "load_model",
-    "mount",
-    "mounted",
-    "parameter_groups",
-    "quantize_input",
-    "quantize_output",
-    "ranges_ready",
-    "restore",
-    "sequence_names",
-    "set_step",
-    "shard",
-]
-
-_HOME = {
-    "aimc_sim.loading": ("load_model",),
-    "aimc_sim.torch_bridge.analog": ("AnalogLinear",),
-    "aimc_sim.torch_bridge.linear": ("TileLinear",),
-    "aimc_sim.torch_bridge.model": ("build_model", "load_digital", "mount"),
-    "aimc_sim.torch_bridge.rows": ("sequence_names",),
-    "aimc_sim.torch_bridge.training.clipping": ("attach_clipping", "clip_weights"),
-    "aimc_sim.torch_bridge.training.conversion": ("analog_layers", "convert", "learned_ranges", "restore"),
-    "aimc_sim.torch_bridge.training.layer": ("TrainingLinear",),
-    "aimc_sim.torch_bridge.training.mounted": ("digital", "mounted"),
-    "aimc_sim.torch_bridge.training.quantise": ("quantize_input", "quantize_output"),
-    "aimc_sim.torch_bridge.training.ranges": ("initialise_ranges", "initialising_ranges", "ranges_ready"),
-    "aimc_sim.torch_bridge.training.spec": ("Training",),
-    "aimc_sim.torch_bridge.training.steps": ("parameter_groups", "set_step", "shard"),
-    "aimc_sim.weightfile": ("analog_matrices", "is_analog"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOME.items():
-        if name in names:
-            value = getattr(importlib.import_module(module), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -7,43 +7,25 @@ triton is imported), which is how they are tested without a GPU.
 
 from __future__ import annotations
 
-import importlib
 import os
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aimc_sim.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from aimc_sim.kernels.triton.conductance import EffectiveWeights, effective_weights
-    from aimc_sim.kernels.triton.converters import dac, to_grid
-    from aimc_sim.kernels.triton.normal import normals
-    from aimc_sim.kernels.triton.philox import philox4x32
-    from aimc_sim.kernels.triton.tile_product import DeviceTiles, tile_matmul
-    from aimc_sim.kernels.triton.training import noisy_weights
+    from aimc_sim.kernels.triton.conductance import EffectiveWeights as EffectiveWeights
+    from aimc_sim.kernels.triton.conductance import effective_weights as effective_weights
+    from aimc_sim.kernels.triton.converters import dac as dac
+    from aimc_sim.kernels.triton.converters import to_grid as to_grid
+    from aimc_sim.kernels.triton.normal import normals as normals
+    from aimc_sim.kernels.triton.philox import philox4x32 as philox4x32
+    from aimc_sim.kernels.triton.tile_product import DeviceTiles as DeviceTiles
+    from aimc_sim.kernels.triton.tile_product import tile_matmul as tile_matmul
+    from aimc_sim.kernels.triton.training import noisy_weights as noisy_weights
 
-__all__ = [
-    "DeviceTiles",
-    "EffectiveWeights",
-    "available",
-    "dac",
-    "effective_weights",
-    "noisy_weights",
-    "normals",
-    "philox4x32",
-    "tile_matmul",
-    "to_grid",
-]
-
-_HOME = {
-    "DeviceTiles": "tile_product",
-    "EffectiveWeights": "conductance",
-    "dac": "converters",
-    "effective_weights": "conductance",
-    "noisy_weights": "training",
-    "normals": "normal",
-    "philox4x32": "philox",
-    "tile_matmul": "tile_product",
-    "to_grid": "converters",
-}
+__getattr__, __dir__, __all__ = lazy_names(__name__)
+__all__ += ["available"]
 
 
 def available(device: str = "cuda") -> bool:
@@ -57,11 +39,3 @@ def available(device: str = "cuda") -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
