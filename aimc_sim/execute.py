@@ -18,9 +18,12 @@ from aimc_sim.tiles.matrix import NOISE_PLANES, TiledMatrix
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["tile_matmul", "tile_matmul_reference", "tile_matmul_tensor"]
+
 
 def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
-    """x (B, K) → y (B, N), both float32, through DAC, tiles and ADC. Each row's result depends on that row alone.
+    """Multiply x (B, K) → y (B, N), both float32, through DAC, tiles and ADC. Each row's result depends on that row
+    alone.
 
     x: any dtype that converts to float32, any strides; NaN comes out as NaN. B may be 0.
     row_ids: (B,) int64, what each row is called; rows of one name draw the same read noise. Only needed for that.
@@ -28,6 +31,15 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     any processor. Off it the sums are a library's, in float32, which may add in another order for another B: then
     outputs differ in their last bits, or, where a sum lies on the edge of one, by a code of an ADC.
     Raises BadInput for another shape, or for row ids that are missing.
+
+    >>> import numpy as np
+    >>> from aimc_sim import Hardware
+    >>> from aimc_sim.chip import CellMatrix
+    >>> from aimc_sim.execute import tile_matmul
+    >>> w = np.float32([[0.5, -0.25, 1.0]])  # one output of three inputs
+    >>> tiles = CellMatrix(w, Hardware.load("ideal"), seed=0, t_s=0.0).tiles()
+    >>> tile_matmul(np.float32([[1.0, 2.0, 3.0]]), tiles).tolist()
+    [[3.0]]
     """
     if x.dtype.kind not in "fiub":
         raise BadInput("x", got=str(x.dtype), why="inputs are real numbers", do="convert them to float32")
@@ -45,6 +57,14 @@ def tile_matmul_tensor(x: torch.Tensor, tiles: TiledMatrix, row_ids: I64 | None 
     x: on the CPU, any dtype that converts to float32, any strides. Where the compiled product gives the outputs by
     itself no array of NumPy is made: that would cost as much as a small product.
     Raises BadInput for what `tile_matmul` refuses, and for a tensor on another device.
+
+    >>> import numpy as np, torch
+    >>> from aimc_sim import Hardware
+    >>> from aimc_sim.chip import CellMatrix
+    >>> from aimc_sim.execute import tile_matmul_tensor
+    >>> tiles = CellMatrix(np.float32([[0.5, -0.25, 1.0]]), Hardware.load("ideal"), seed=0, t_s=0.0).tiles()
+    >>> tile_matmul_tensor(torch.tensor([[1.0, 2.0, 3.0]]), tiles).tolist()
+    [[3.0]]
     """
     import torch  # late: torch takes seconds to load
 
@@ -216,7 +236,16 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
 
 
 def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
-    """`tile_matmul` of the integer path in plain NumPy, with integers of 64 bits: bit for bit the same result."""
+    """Compute `tile_matmul` of the integer path in plain NumPy, with integers of 64 bits: bit for bit the same result.
+
+    >>> import numpy as np
+    >>> from aimc_sim import Hardware
+    >>> from aimc_sim.chip import CellMatrix
+    >>> from aimc_sim.execute import tile_matmul_reference
+    >>> tiles = CellMatrix(np.float32([[0.5, -0.25, 1.0]]), Hardware.load("ideal"), seed=0, t_s=0.0).tiles()
+    >>> tile_matmul_reference(np.float32([[1.0, 2.0, 3.0]]), tiles).tolist()
+    [[3.0]]
+    """
     bounds, (x, beta) = tiles.bounds, dac_inputs(x, tiles)
     if tiles.parts:
         first, *others = (replace(part, parts=(), transform=None) for part in (tiles, *tiles.parts))

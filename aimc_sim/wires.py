@@ -21,6 +21,12 @@ from aimc_sim.errors import BadInput
 from aimc_sim.kernels import wires as kernel
 from aimc_sim.kernels import wires_gradient
 
+__all__ = [
+    "SpotCheck", "column_currents", "differential_effective_conductance", "differential_effective_conductance_fast",
+    "effective_conductance", "effective_conductance_fast", "fluctuating_conductance", "pair_columns", "split_columns",
+    "spot_check",
+]  # fmt: skip
+
 Drive = Literal["left", "right", "both"]
 Sense = Literal["bottom", "top", "both"]
 Layout = Literal["interleaved", "side_by_side"]
@@ -35,7 +41,12 @@ _TOLERANCE, _STEPS = 1e-12, 10_000  # of `column_currents`
 
 @dataclass(frozen=True)
 class SpotCheck:
-    """Fast results against exact ones. Errors in units of the tile's largest exact G_eff."""
+    """A spot check compares fast results with exact ones. Errors in units of the tile's largest exact G_eff.
+
+    >>> from aimc_sim.wires import SpotCheck
+    >>> SpotCheck(tiles=(0,), worst=1e-6, bound=1e-5).holds
+    True
+    """
 
     tiles: tuple[int, ...]  # that were computed exactly
     worst: float  # largest error of an entry of theirs
@@ -111,7 +122,7 @@ def effective_conductance(
     g_us: npt.ArrayLike, r_row_ohm: float, r_col_ohm: float, *, drive: Drive = "left", sense: Sense = "bottom",
     r_driver_ohm: float = 0.0, r_sense_ohm: float = 0.0,
 ) -> F64:  # fmt: skip
-    """G_eff (rows, cols) float64 µS of cells g_us (rows, cols) µS between resistive wires; I = G_effᵀ·V.
+    """Compute G_eff (rows, cols) float64 µS of cells g_us (rows, cols) µS between resistive wires; I = G_effᵀ·V.
 
     g_us may have tiles in front: (…, rows, cols), each computed alone, on all threads. drive: the end of the word lines
     that is driven, or both ends with the same voltage; sense: the end of the bit lines whose current counts, or the sum
@@ -119,6 +130,10 @@ def effective_conductance(
 
     Exact: star-mesh elimination in float64, without subtractions, agrees with a sparse nodal solve to about 1e-13.
     Raises BadInput for conductances and resistances that are negative or not finite, and for too large an array.
+
+    >>> from aimc_sim.wires import effective_conductance
+    >>> float(effective_conductance([[10.0]], 1000.0, 1000.0)[0, 0])  # 10 µS behind 2 kΩ: 1/(1/10 + 0.002) µS
+    9.80392156862745
     """
     network = Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
     return network.reduce(checked_cells(g_us, "g_us"), np.float64)
@@ -128,11 +143,16 @@ def effective_conductance_fast(
     g_us: npt.ArrayLike, r_row_ohm: float, r_col_ohm: float, *, drive: Drive = "left", sense: Sense = "bottom",
     r_driver_ohm: float = 0.0, r_sense_ohm: float = 0.0,
 ) -> tuple[F32, F64]:  # fmt: skip
-    """G_eff (…, rows, cols) float32 µS and a bound (…,) µS: no entry of a tile is farther from the exact one.
+    """Compute G_eff (…, rows, cols) float32 µS and a bound (…,) µS: no entry of a tile is farther from the exact one.
 
     The same elimination in float32: no physics is left out, the error is rounding only. The bound is
     2⁻²³·(rows + cols + 2) of the tile's largest G_eff (256 × 512: 9.2e-5): measured with a margin of two or more, not
     proven, so check some tiles with `spot_check`. Arguments and errors as for `effective_conductance`.
+
+    >>> from aimc_sim.wires import effective_conductance_fast
+    >>> effective, bound = effective_conductance_fast([[10.0, 5.0], [2.0, 1.0]], 1.0, 1.0)
+    >>> effective.shape, bool(bound < 1e-5)
+    ((2, 2), True)
     """
     network = Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
     effective = network.reduce(checked_cells(g_us, "g_us"), np.float32)
@@ -144,10 +164,15 @@ def differential_effective_conductance(
     layout: Layout = "interleaved", drive: Drive = "left", sense: Sense = "bottom", r_driver_ohm: float = 0.0,
     r_sense_ohm: float = 0.0,
 ) -> tuple[F64, F64]:  # fmt: skip
-    """G_eff⁺ and G_eff⁻, (…, rows, cols) float64 µS each, of column pairs that share their word lines.
+    """Compute G_eff⁺ and G_eff⁻, (…, rows, cols) float64 µS each, of column pairs that share their word lines.
 
     layout: ``interleaved``, 0⁺ 0⁻ 1⁺ 1⁻ …, or ``side_by_side``, all positive columns (nearer the left), then all
     negative ones. Either way an array of 2·cols bit lines. The rest as for `effective_conductance`.
+
+    >>> from aimc_sim.wires import differential_effective_conductance
+    >>> plus, minus = differential_effective_conductance([[10.0]], [[5.0]], 1.0, 1.0)
+    >>> plus.shape == minus.shape == (1, 1)
+    True
     """
     cells = pair_columns(g_plus_us, g_minus_us, layout)
     effective = effective_conductance(
@@ -161,7 +186,12 @@ def differential_effective_conductance_fast(
     layout: Layout = "interleaved", drive: Drive = "left", sense: Sense = "bottom", r_driver_ohm: float = 0.0,
     r_sense_ohm: float = 0.0,
 ) -> tuple[F32, F32, F64]:  # fmt: skip
-    """As `differential_effective_conductance` by the fast model: G_eff⁺ and G_eff⁻ float32, bound (…,) µS."""
+    """Compute `differential_effective_conductance` by the fast model: G_eff⁺ and G_eff⁻ float32, bound (…,) µS.
+
+    >>> from aimc_sim.wires import differential_effective_conductance_fast
+    >>> [part.dtype.name for part in differential_effective_conductance_fast([[10.0]], [[5.0]], 1.0, 1.0)]
+    ['float32', 'float32', 'float64']
+    """
     cells = pair_columns(g_plus_us, g_minus_us, layout)
     effective, bound = effective_conductance_fast(
         cells, r_row_ohm, r_col_ohm, drive=drive, sense=sense, r_driver_ohm=r_driver_ohm, r_sense_ohm=r_sense_ohm
@@ -170,7 +200,12 @@ def differential_effective_conductance_fast(
 
 
 def pair_columns(g_plus_us: npt.ArrayLike, g_minus_us: npt.ArrayLike, layout: Layout) -> npt.NDArray[Any]:
-    """The array (…, rows, 2·cols) that holds pairs of columns (…, rows, cols)."""
+    """Put pairs of columns (…, rows, cols) together into one array (…, rows, 2·cols).
+
+    >>> from aimc_sim.wires import pair_columns
+    >>> pair_columns([[1.0, 2.0]], [[3.0, 4.0]], "interleaved").tolist()
+    [[1.0, 3.0, 2.0, 4.0]]
+    """
     _one_of("layout", layout, ("interleaved", "side_by_side"))
     plus, minus = checked_cells(g_plus_us, "g_plus_us"), checked_cells(g_minus_us, "g_minus_us")
     if plus.shape != minus.shape:
@@ -186,7 +221,13 @@ def pair_columns(g_plus_us: npt.ArrayLike, g_minus_us: npt.ArrayLike, layout: La
 
 
 def split_columns(array: npt.NDArray[Any], layout: Layout) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Positive and negative columns, (…, rows, cols) each, of what `pair_columns` put together."""
+    """Take apart what `pair_columns` put together: positive and negative columns, (…, rows, cols) each.
+
+    >>> from aimc_sim.wires import pair_columns, split_columns
+    >>> plus, minus = split_columns(pair_columns([[1.0, 2.0]], [[3.0, 4.0]], "interleaved"), "interleaved")
+    >>> plus.tolist()
+    [[1.0, 2.0]]
+    """
     if layout == "side_by_side":
         half = array.shape[-1] // 2
         return np.ascontiguousarray(array[..., :half]), np.ascontiguousarray(array[..., half:])
@@ -194,12 +235,18 @@ def split_columns(array: npt.NDArray[Any], layout: Layout) -> tuple[npt.NDArray[
 
 
 def fluctuating_conductance(g_us: npt.NDArray[Any], g_eff_us: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """G_eff²/G (…) µS: what read noise sees of cells g_us (…) µS through wires; 0 where there is no conductance.
+    """Compute G_eff²/G (…) µS: what read noise sees of cells g_us (…) µS through wires; 0 where there is no
+    conductance.
 
     A cell's fluctuation δG reaches its bit line as δG·(G_eff/G)·V, so a variance proportional to G becomes one that is
     proportional to G_eff²/G. First order, and without what other rows' currents take from the cell's voltage: the σ of
     a column is never too small by more than rounding, and too large by less than its share of lost current says
     (docs/how-to/wires.md; measured by ``python -m benchmarks.wires_noise``).
+
+    >>> import numpy as np
+    >>> from aimc_sim.wires import fluctuating_conductance
+    >>> fluctuating_conductance(np.float64([10.0, 0.0]), np.float64([8.0, 0.0])).tolist()
+    [6.4, 0.0]
     """
     share = np.divide(g_eff_us, g_us, out=np.zeros_like(g_eff_us), where=g_us > 0)
     return np.asarray(g_eff_us * np.minimum(share, 1))
@@ -209,11 +256,17 @@ def column_currents(
     g_us: npt.ArrayLike, volts: npt.ArrayLike, r_row_ohm: float, r_col_ohm: float, *, drive: Drive = "left",
     sense: Sense = "bottom", r_driver_ohm: float = 0.0, r_sense_ohm: float = 0.0,
 ) -> F64:  # fmt: skip
-    """Currents (…, cols) float64 µA of one array g_us (rows, cols) µS for inputs volts (…, rows), without G_eff.
+    """Compute the currents (…, cols) float64 µA of one array g_us (rows, cols) µS for inputs volts (…, rows), without
+    G_eff.
 
     Preconditioned conjugate gradients, every vector alone, until its residual is 1e-12 of its own start; about 1e-13
     from the elimination, by a method that shares nothing with it. Pays for few vectors on a large array.
     Raises BadInput as `effective_conductance`, and where the wires lose so much that 10,000 steps do not do.
+
+    >>> from aimc_sim.wires import column_currents
+    >>> currents = column_currents([[10.0], [5.0]], [1.0, 1.0], 1.0, 1.0)
+    >>> currents.shape, bool(14.99 < currents[0] < 15)
+    ((1,), True)
     """
     network = Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
     cells, inputs = checked_cells(g_us, "g_us"), _numbers(volts, "volts")
@@ -247,9 +300,15 @@ def spot_check(
     g_us: npt.ArrayLike, g_eff_us: npt.ArrayLike, r_row_ohm: float, r_col_ohm: float, *, tiles: int = 8,
     drive: Drive = "left", sense: Sense = "bottom", r_driver_ohm: float = 0.0, r_sense_ohm: float = 0.0,
 ) -> SpotCheck:  # fmt: skip
-    """Fast results g_eff_us (tiles, rows, cols) µS of cells g_us against exact ones: ``tiles`` of them, evenly spread.
+    """Check fast results g_eff_us (tiles, rows, cols) µS of cells g_us against exact ones: ``tiles`` of them, evenly
+    spread.
 
     For column pairs, give what `pair_columns` makes of the cells and of the results.
+
+    >>> from aimc_sim.wires import effective_conductance_fast, spot_check
+    >>> cells = [[[10.0, 5.0], [2.0, 1.0]]]
+    >>> spot_check(cells, effective_conductance_fast(cells, 1.0, 1.0)[0], 1.0, 1.0).holds
+    True
     """
     cells, fast = checked_cells(g_us, "g_us"), _numbers(g_eff_us, "g_eff_us")
     if cells.shape != fast.shape or cells.ndim != 3:

@@ -17,6 +17,8 @@ from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.philox import philox4x32, philox_words
 
 MINUS_TWO = np.float32(-2.0)
+__all__ = ["normals"]
+
 CHUNK = 1024  # rows per pass of `fill_normals`: words and normals of a pass stay in the first-level cache
 GROUPS = CHUNK // 4
 
@@ -32,7 +34,14 @@ def normals_of_words(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
 
 
 def normals(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
-    """Standard normals (n, 4) float32 of counters (n, 4) uint32 and a key (2,) uint32."""
+    """Draw standard normals (n, 4) float32 of counters (n, 4) uint32 and a key (2,) uint32, by Box and Muller's method.
+
+    >>> import numpy as np
+    >>> from aimc_sim.kernels.normal import normals
+    >>> z = normals(np.uint32([[0, 0, 0, 0], [1, 0, 0, 0]]), np.uint32([7, 0]))
+    >>> z.shape, z.dtype.name
+    ((2, 4), 'float32')
+    """
     return normals_of_words(philox4x32(counter, key))
 
 

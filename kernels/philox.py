@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from aimc_sim.kernels._jit import njit
 
+__all__ = ["philox4x32"]
+
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # Weyl increments of the key
 ROUNDS = 10
@@ -22,7 +24,13 @@ _SHIFT = np.uint64(32)
 
 
 def philox4x32(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """Ten rounds of Philox4x32: counter (n, 4) uint32, key (2,) uint32 → words (n, 4) uint32."""
+    """Compute ten rounds of Philox4x32: counter (n, 4) uint32, key (2,) uint32 → words (n, 4) uint32.
+
+    >>> import numpy as np
+    >>> from aimc_sim.kernels.philox import philox4x32
+    >>> philox4x32(np.zeros((1, 4), np.uint32), np.zeros(2, np.uint32)).tolist()  # Random123's known answer
+    [[1713891541, 3781805453, 3159862348, 2600524760]]
+    """
     counter = np.ascontiguousarray(counter, dtype=np.uint32)
     key = np.asarray(key, dtype=np.uint32)
     if counter.ndim != 2 or counter.shape[1] != 4 or key.shape != (2,):

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from aimc_sim.attribution.effect_table import EFFECTS, NONE, Keys
 from aimc_sim.hardware import Hardware
 
-__all__ = ["NONE", "Effect", "Keys", "context", "dependents", "effects_of", "variant"]
-
 
 @dataclass(frozen=True)
 class Effect:

@@ -25,12 +25,22 @@ def _library() -> dict[str, Device]:
 
 
 def names() -> tuple[str, ...]:
-    """Names of the devices that ship with aimc-sim."""
+    """Return the names of the devices that ship with aimc-sim.
+
+    >>> from aimc_sim import devices
+    >>> "pcm-hermes-2" in devices.names()
+    True
+    """
     return tuple(sorted(_library()))
 
 
 def get(name: str) -> Device:
-    """The device of that name. Raises BadInput with the nearest known name."""
+    """Return the device of that name. Raises BadInput with the nearest known name.
+
+    >>> from aimc_sim import devices
+    >>> devices.get("pcm-hermes-2").g_max_us
+    25.0
+    """
     try:
         return _library()[name]
     except KeyError:
@@ -38,11 +48,16 @@ def get(name: str) -> Device:
 
 
 def from_table(table: Mapping[str, Any] | str, where: str, folder: Path = Path()) -> Device:
-    """A device from a name or a TOML table.
+    """Return the device that a name or a TOML table describes. Raises BadInput for what it cannot be.
 
     ``base = "pcm-hermes-2"`` starts from a device that ships and lays the other keys over it; ``drift = false`` or
     ``flicker = false`` switch an effect off; ``drift = "pcm-ibm2019"`` borrows another device's law;
     ``measurements = "cells.csv"`` (beside the file) reads a table of measurements.
+
+    >>> from aimc_sim import devices
+    >>> cold = devices.from_table({"base": "pcm-hermes-2", "drift": False}, "an example")
+    >>> cold.drift is None, cold.programming == devices.get("pcm-hermes-2").programming
+    (True, True)
     """
     if isinstance(table, str):
         return get(table)

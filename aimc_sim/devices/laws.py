@@ -17,7 +17,12 @@ BASES = {"linear": kernel.LINEAR, "log": kernel.LOG, "exp_log": kernel.EXP_LOG}
 
 
 class Piece(Spec):
-    """One polynomial: Σ c_k·v^k with v = x (linear), ln x (log); ``exp_log`` is e^(Σ c_k·(ln x)^k)."""
+    """A piece is one polynomial of a law: Σ c_k·v^k with v = x (linear), ln x (log); ``exp_log`` is e^(Σ c_k·(ln x)^k).
+
+    >>> from aimc_sim.devices import Law, Piece
+    >>> Law(pieces=(Piece(coefficients=(0.1, 0.2), up_to=0.5), Piece(coefficients=(0.2,)))).table().shape
+    (2, 10)
+    """
 
     coefficients: tuple[float, ...] = Field(min_length=1, max_length=kernel.COEFFICIENTS)
     basis: Literal["linear", "log", "exp_log"] = "linear"
@@ -49,9 +54,15 @@ class Piece(Spec):
 
 
 class Law(Spec):
-    """A function of conductance. ``of`` names the variable x: ``g_us`` microsiemens (weight domain: the weight on the
-    device's own scale), or ``g_rel`` = g / g_max. ``measured_g_max_us``: where the source's data end; the law holds for
-    that g_max only (of ``g_us``: up to it), unless ``scales``: then its value is proportional to the device's g_max.
+    """A law gives a quantity of a cell as a function of its conductance. ``of`` names the variable x: ``g_us``
+    microsiemens (weight domain: the weight on the device's own scale), or ``g_rel`` = g / g_max. ``measured_g_max_us``:
+    where the source's data end; the law holds for that g_max only (of ``g_us``: up to it), unless ``scales``: then its
+    value is proportional to the device's g_max.
+
+    >>> from aimc_sim.devices import Law
+    >>> rising = Law.polynomial(0.1, 0.4)  # 0.1 + 0.4·g / g_max
+    >>> rising.of, rising.pieces[0].coefficients
+    ('g_rel', (0.1, 0.4))
     """
 
     of: Literal["g_us", "g_rel"] = "g_rel"

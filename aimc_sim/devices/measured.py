@@ -18,12 +18,19 @@ GRID = 65  # points on which a function is tabulated, from g_min to g_max
 
 
 def from_csv(path: str | Path, name: str | None = None) -> Device:
-    """A device from a table of measurements, any age its own rows.
+    r"""Make a device from a table of measurements, any age its own rows.
 
     Columns: ``conductance_us`` (target, µS, rising within an age), ``mean_error_us``, ``sigma_us`` (≥ 0) and, if the
     cells were measured at a known age, ``age_s``. Between the points the statistics are straight lines; between ages
     they are interpolated in ln t; outside the measured conductances and ages they are refused. Time 0 means the first
     reading.
+
+    >>> import tempfile, pathlib
+    >>> from aimc_sim import devices
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "cells.csv"
+    >>> _ = file.write_text("conductance_us,mean_error_us,sigma_us\n0,0,0.3\n10,0.1,0.6\n20,0.2,0.5\n")
+    >>> devices.from_csv(file).g_max_us
+    20.0
     """
     path = Path(path)
     ages = _read(path)
@@ -62,7 +69,13 @@ def from_functions(
     g_min_us: float = 0.0,
     source: str = "",
 ) -> Device:
-    """A device from functions of the target conductance in µS, tabulated at 65 even points from g_min to g_max."""
+    """Make a device from functions of the target conductance in µS, tabulated at 65 even points from g_min to g_max.
+
+    >>> from aimc_sim import devices
+    >>> mine = devices.from_functions("mine", 25.0, sigma_us=lambda g: 0.3 + 0.02 * g)
+    >>> mine.programming.sigma.of
+    'g_us'
+    """
     if not 0 <= g_min_us < g_max_us < math.inf:
         raise BadInput(
             "g_max_us",

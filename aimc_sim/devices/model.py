@@ -24,7 +24,12 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class AgedLaw(Spec):
-    """σ and mean error as measured at one age of the cells."""
+    """An aged law holds σ and mean error as measured at one age of the cells.
+
+    >>> from aimc_sim.devices import AgedLaw, Law
+    >>> AgedLaw(age_s=60.0, sigma=Law.polynomial(0.5)).shift is None
+    True
+    """
 
     age_s: NonNegative
     sigma: Law
@@ -32,11 +37,16 @@ class AgedLaw(Spec):
 
 
 class Programming(Spec):
-    """G = max(G_target + shift(G_target) + scale·σ(G_target)·z, 0), with one z per device and epoch.
+    """Programming writes G = max(G_target + shift(G_target) + scale·σ(G_target)·z, 0), one z per device and programming
+    cycle.
 
     ``sigma`` holds at any age; or ``by_age`` lists the laws at measured ages, interpolated in ln t between them.
     ``dead_zone`` (weight domain): a target closer to zero than this becomes exactly zero. ``iterations``: rounds of
     program-and-verify, which scale σ as ``verify`` measured it; None: as the laws were measured.
+
+    >>> from aimc_sim.devices import Law, Programming
+    >>> Programming(sigma=Law.polynomial(0.5), scale=2.0).factor
+    2.0
     """
 
     sigma: Law | None = None
@@ -96,7 +106,12 @@ class Programming(Spec):
 
 
 class PowerDrift(Spec):
-    """G(t) = G·((t + t0)/t0)^-ν, ν = |mean(g_target) + std(g_target)·z|, one z per device and epoch."""
+    """Power drift makes G(t) = G·((t + t0)/t0)^-ν, ν = |mean(g_target) + std(g_target)·z|, one z per device and cycle.
+
+    >>> from aimc_sim import devices
+    >>> devices.get("pcm-hermes-2").drift.t0_s > 0
+    True
+    """
 
     kind: Literal["power"] = "power"
     t0_s: Positive
@@ -105,7 +120,13 @@ class PowerDrift(Spec):
 
 
 class AdditiveDrift(Spec):
-    """G(t) = G + mean_slope·ln t + (std_slope·ln t + std_offset)·z µS for t ≥ 1 s, in [g_min, g_max]; none at 0."""
+    """Additive drift makes G(t) = G + mean_slope·ln t + (std_slope·ln t + std_offset)·z µS for t ≥ 1 s, in [g_min,
+    g_max]; none at 0.
+
+    >>> from aimc_sim.devices import AdditiveDrift
+    >>> AdditiveDrift(kind="additive", mean_slope_us=-0.1, std_slope_us=0.05, std_offset_us=0.2).std_offset_us
+    0.2
+    """
 
     kind: Literal["additive"]
     mean_slope_us: float
@@ -114,9 +135,14 @@ class AdditiveDrift(Spec):
 
 
 class Flicker(Spec):
-    """1/f noise accumulated since programming, frozen in a session: G + G·Q(g)·√ln((t+t0+t_read)/(2 t_read))·z.
+    """Flicker is 1/f noise, accumulated since programming, frozen in a session:
+    G + G·Q(g)·√ln((t+t0+t_read)/(2 t_read))·z.
 
     ``relative = false`` leaves the factor G out (Q then in µS). g is the programmed conductance.
+
+    >>> from aimc_sim import devices
+    >>> devices.get("pcm-hermes-2").flicker.relative
+    True
     """
 
     t_read_s: Positive
@@ -127,8 +153,14 @@ class Flicker(Spec):
 
 
 class Device(Spec):
-    """One memory cell's statistics. In domain ``conductance`` a weight is G⁺ - G⁻ of two such cells, each programmed
-    between g_min and g_max; in domain ``weight`` the noise acts on the signed weight, scaled to ±g_max.
+    """A device describes the statistics of one memory cell. In domain ``conductance`` a weight is G⁺ - G⁻ of two such
+    cells, each programmed between g_min and g_max; in domain ``weight`` the noise acts on the signed weight, scaled to
+    ±g_max.
+
+    >>> from aimc_sim import devices
+    >>> device = devices.get("pcm-hermes-2")
+    >>> device.name, device.domain, device.t_max_s is not None
+    ('pcm-hermes-2', 'conductance', True)
     """
 
     name: str

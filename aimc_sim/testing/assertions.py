@@ -27,10 +27,14 @@ def _flat(sample: npt.ArrayLike, at_least: int) -> npt.NDArray[np.float64]:
 
 
 def assert_mean_normal(sample: npt.ArrayLike, *, mean: float, sigma: float, alpha: float) -> Record:
-    """The mean of independent N(mean, sigma²): (x̄ − mean)·√n / sigma ~ N(0, 1), exactly.
+    """Assert the mean of independent N(mean, sigma²): (x̄ − mean)·√n / sigma ~ N(0, 1), exactly.
 
     sample: any shape, flattened; sigma is known, in the sample's unit. For other parents with a variance the
     law holds in the limit of large n. Detectable effect: a shift of the mean, in the sample's unit.
+
+    >>> from aimc_sim.testing import assert_mean_normal
+    >>> assert_mean_normal([0.1, -0.2, 0.05], mean=0.0, sigma=1.0, alpha=1e-9).passed
+    True
     """
     alpha, x = charge(alpha), _flat(sample, 1)
     root = math.sqrt(x.size)
@@ -43,10 +47,14 @@ def assert_mean_normal(sample: npt.ArrayLike, *, mean: float, sigma: float, alph
 def assert_variance(
     sample: npt.ArrayLike, *, sigma: float, alpha: float, mean: float | None = None
 ) -> Record:
-    """The variance of independent N(mean, sigma²): Σ(x − x̄)² / sigma² ~ χ²(n − 1), exactly.
+    """Assert the variance of independent N(mean, sigma²): Σ(x − x̄)² / sigma² ~ χ²(n − 1), exactly.
 
     With a known ``mean``: Σ(x − mean)² / sigma² ~ χ²(n). sample: any shape, flattened. The law leans on the
     normal parent: a heavier tail widens it. Detectable effect: relative error of sigma, the larger side.
+
+    >>> from aimc_sim.testing import assert_variance
+    >>> assert_variance([0.9, -1.1, 0.2, 1.3], sigma=1.0, alpha=1e-9).law
+    'variance ~ chi-square'
     """
     alpha, x = charge(alpha), _flat(sample, 2)
     degrees = x.size - 1 if mean is None else x.size
@@ -62,7 +70,13 @@ def assert_variance(
 
 
 def detectable_sigma(degrees: int, alpha: float) -> float:
-    """The relative error of sigma, of either sign, that a χ² test of this many degrees finds with probability POWER."""
+    """Compute the relative error of sigma, of either sign, that a χ² test of this many degrees finds with probability
+    POWER.
+
+    >>> from aimc_sim.testing import detectable_sigma
+    >>> round(detectable_sigma(90_200, 1e-9), 4)
+    0.02
+    """
     law = stats.chi2(degrees)
     wider = math.sqrt(law.isf(alpha / 2) / law.ppf(1 - POWER)) - 1
     narrower = 1 - math.sqrt(law.ppf(alpha / 2) / law.isf(1 - POWER))
@@ -70,9 +84,14 @@ def detectable_sigma(degrees: int, alpha: float) -> float:
 
 
 def sample_size_for_sigma(relative_error: float, *, alpha: float) -> int:
-    """How many independent normal values `assert_variance` needs to find this error of sigma with probability POWER.
+    """Count the independent normal values that `assert_variance` needs to find this error of sigma with probability
+    POWER.
 
-    sample_size_for_sigma(0.02, alpha=1e-9) is 90,201. Raises ValueError unless 0 < relative_error < 1.
+    Raises ValueError unless 0 < relative_error < 1.
+
+    >>> from aimc_sim.testing import sample_size_for_sigma
+    >>> sample_size_for_sigma(0.02, alpha=1e-9)
+    90201
     """
     if not 0 < relative_error < 1 or not 0 < alpha < 1:
         raise ValueError(f"both lie between 0 and 1: relative_error {relative_error}, alpha {alpha}")
@@ -86,10 +105,15 @@ def sample_size_for_sigma(relative_error: float, *, alpha: float) -> int:
 
 
 def assert_uncorrelated(x: npt.ArrayLike, y: npt.ArrayLike, *, alpha: float) -> Record:
-    """Pearson's r of n independent pairs, one of them normal: r·√((n − 2)/(1 − r²)) ~ t(n − 2), exactly.
+    """Assert that n independent pairs, one of them normal, do not correlate: r·√((n − 2)/(1 − r²)) ~ t(n − 2), exactly,
+    for Pearson's r.
 
     x, y: equal sizes, flattened, at least 4 pairs. The detectable correlation is by Fisher's
     atanh(r) ~ N(atanh(rho), 1/(n − 3)), good to O(1/n). The statistic of the record is r.
+
+    >>> from aimc_sim.testing import assert_uncorrelated
+    >>> assert_uncorrelated([1, 2, 3, 4, 5], [2, 1, 4, 1, 2], alpha=1e-9).passed
+    True
     """
     alpha, a, b = charge(alpha), _flat(x, 4), _flat(y, 4)
     if a.size != b.size:
@@ -105,10 +129,15 @@ def assert_uncorrelated(x: npt.ArrayLike, y: npt.ArrayLike, *, alpha: float) -> 
 def assert_distribution(
     sample: npt.ArrayLike, *, cdf: Callable[[npt.NDArray[np.float64]], Array], alpha: float
 ) -> Record:
-    """The shape of n independent values: P(sup|F_n − F| > e) ≤ 2·exp(−2·n·e²) (Dvoretzky–Kiefer–Wolfowitz–Massart).
+    """Assert the law of n independent values: P(sup|F_n − F| > e) ≤ 2·exp(−2·n·e²)
+    (Dvoretzky–Kiefer–Wolfowitz–Massart).
 
     sample: any shape, flattened; cdf: (n,) sorted values → (n,) probabilities. The bound holds for every n and
     every continuous law (and is conservative for a discrete one). Detectable effect: a distance sup|F − F₀|.
+
+    >>> from aimc_sim.testing import assert_distribution
+    >>> assert_distribution([0.2, 0.5, 0.9], cdf=lambda x: x, alpha=1e-9).passed
+    True
     """
     alpha, x = charge(alpha), np.sort(_flat(sample, 1))
     expected = np.asarray(cdf(x), dtype=np.float64)
@@ -124,10 +153,14 @@ def assert_distribution(
 
 
 def assert_binomial(successes: int, *, trials: int, probability: float, alpha: float) -> Record:
-    """A count of independent events: successes ~ Binomial(trials, probability), exactly.
+    """Assert a count of independent events: successes ~ Binomial(trials, probability), exactly.
 
     Two-sided p: twice the smaller tail. Detectable effect: a change of the probability, the larger side,
     from the quantiles of the beta law (Clopper–Pearson turned round).
+
+    >>> from aimc_sim.testing import assert_binomial
+    >>> assert_binomial(48, trials=100, probability=0.5, alpha=1e-9).passed
+    True
     """
     alpha, law = charge(alpha), stats.binom(trials, probability)
     if not 0 <= successes <= trials:
@@ -146,7 +179,12 @@ def assert_binomial(successes: int, *, trials: int, probability: float, alpha: f
 
 
 def assert_bits(actual: npt.ArrayLike, expected: npt.ArrayLike) -> None:
-    """Equal dtype, shape and bits: for what is exact by contract. -0.0 differs from 0.0, equal NaNs are equal."""
+    """Assert equal dtype, shape and bits: for what is exact by contract. -0.0 differs from 0.0, equal NaNs are equal.
+
+    >>> import numpy as np
+    >>> from aimc_sim.testing import assert_bits
+    >>> assert_bits(np.float32([1, np.nan]), np.float32([1, np.nan]))
+    """
     a, b = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
     if a.dtype != b.dtype or a.shape != b.shape:
         raise AssertionError(f"{a.dtype}{a.shape} is not {b.dtype}{b.shape}")

@@ -41,7 +41,13 @@ def assert_device_conforms(
     sigma_error: float = 0.02,
     levels: Sequence[float] = LEVELS,
 ) -> Report:
-    """`check_device`, and NonConformance (an AssertionError that carries the report) where a property fails."""
+    """Assert that an implementation is what its device declares: `check_device`, and NonConformance (an AssertionError
+    that carries the report) where a property fails.
+
+    >>> from aimc_sim.testing import assert_device_conforms
+    >>> assert_device_conforms("pcm-afm", sigma_error=0.2, levels=(0.5,)).passed
+    True
+    """
     report = check_device(device, sampler, alpha=alpha, seed=seed, sigma_error=sigma_error, levels=levels)
     if not report.passed:
         raise NonConformance(report)
@@ -65,6 +71,11 @@ def check_device(
     sigma_error: the relative error of the programming σ that must show at every level with probability 0.99; it decides
     how many cells are programmed (2 %: about a million). levels: targets as parts of the way from g_min to g_max.
     Raises BadInput for a device, seed, level or sampler that cannot be used.
+
+    >>> from aimc_sim.testing import check_device
+    >>> report = check_device("pcm-afm", sigma_error=0.2, levels=(0.5,))
+    >>> report.passed, len(report.findings) > 10
+    (True, True)
     """
     alpha = charge(alpha)
     chosen = device_of(device)

@@ -286,7 +286,13 @@ DEFECTS: dict[str, Defect] = {
 
 
 def planted_defects(device: Device) -> dict[str, FormulaSampler]:
-    """A wrong implementation for every defect that the device's laws allow, by name."""
+    """Make a wrong implementation for every defect that the device's laws allow, by name.
+
+    >>> from aimc_sim import devices
+    >>> from aimc_sim.testing import planted_defects
+    >>> len(planted_defects(devices.get("pcm-hermes-2"))) > 20
+    True
+    """
     return {
         name: FormulaSampler(defect.formula(device))
         for name, defect in DEFECTS.items()

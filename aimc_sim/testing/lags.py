@@ -19,12 +19,22 @@ from aimc_sim.testing.records import POWER, Record, conclude
 def assert_uncorrelated_at_all_lags(
     x: npt.ArrayLike, y: npt.ArrayLike | None = None, *, alpha: float
 ) -> Record:
-    """A field of independent N(0, 1) is uncorrelated with itself, or with a field y, at every (circular) lag.
+    """Assert that a field of independent N(0, 1) is uncorrelated with itself, or with a field y, at every (circular)
+    lag.
 
     x, y: one shape, (n,) or (rows, cols). Against another field the sum at a lag is normal with variance Σy² whatever
     y is, exactly; within one field, whose sides must be powers of two, its tail obeys Chernoff's bound for a quadratic
     form of normals (p is then up to tenfold too large). The statistic is the largest correlation; p counts every lag.
     Detectable: a correlation at one lag (a field that repeats has correlation 1).
+
+    >>> import numpy as np
+    >>> from aimc_sim.kernels.normal import normals
+    >>> from aimc_sim.testing import assert_uncorrelated_at_all_lags
+    >>> counter = np.zeros((64, 4), np.uint32)
+    >>> counter[:, 0] = np.arange(64)
+    >>> field = normals(counter, np.uint32([1, 2])).reshape(16, 16)
+    >>> assert_uncorrelated_at_all_lags(field, alpha=1e-9).passed
+    True
     """
     alpha = charge(alpha)
     a = _field(x)

@@ -32,11 +32,24 @@ DEFAULT_BUDGET = 1e-6
 
 
 class LedgerError(AssertionError, AimcError):
-    """An assertion outside the ledger, or a ledger that does not add up."""
+    """A ledger error names an assertion outside the ledger, or a ledger that does not add up.
+
+    >>> from aimc_sim.testing import AlphaLedger, LedgerError
+    >>> try:
+    ...     AlphaLedger({}).spend("normals: mean")
+    ... except LedgerError as error:
+    ...     print(error)
+    the assertion 'normals: mean' is not in the ledger: register it with its alpha
+    """
 
 
 class Alpha(float):
-    """An error probability issued by a ledger, good for one assertion."""
+    """An alpha is an error probability issued by a ledger, good for one assertion.
+
+    >>> from aimc_sim.testing import Alpha
+    >>> Alpha(1e-9, "normals: mean").name
+    'normals: mean'
+    """
 
     name: str
     used: bool
@@ -57,7 +70,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class AlphaLedger:
-    """The registered assertions, and how often each has been made in this process."""
+    r"""A ledger lists the registered assertions, and counts how often each has been made in this process.
+
+    >>> import tempfile, pathlib
+    >>> from aimc_sim.testing import AlphaLedger
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "ledger.toml"
+    >>> _ = file.write_text('[assertions]\n"normals: mean" = { alpha = 1e-9, times = 3 }\n')
+    >>> AlphaLedger.load(file).total <= 3e-9 * 1.000001
+    True
+    """
 
     entries: Mapping[str, Entry]
     budget: float = DEFAULT_BUDGET

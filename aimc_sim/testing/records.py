@@ -14,10 +14,14 @@ POWER = 0.99  # every Record says which effect it would have found with this pro
 
 @dataclass(frozen=True)
 class Record:
-    """One statistical assertion.
+    """A record says what one statistical assertion found.
 
     law: the distribution of the statistic under the null; n: sample size; statistic, p_value: what came out;
     alpha: the error spent; detectable: the smallest effect (in words: effect) found with probability POWER.
+
+    >>> from aimc_sim.testing import assert_binomial
+    >>> print(assert_binomial(48, trials=100, probability=0.5, alpha=1e-9).law)
+    count ~ binomial
     """
 
     law: str
@@ -40,7 +44,15 @@ class Record:
 
 
 class StatisticalFailure(AssertionError, AimcError):
-    """The sample contradicts the null at level alpha."""
+    """A statistical failure says that the sample contradicts the null at level alpha; ``record`` holds the numbers.
+
+    >>> from aimc_sim.testing import StatisticalFailure, assert_binomial
+    >>> try:
+    ...     assert_binomial(1, trials=100, probability=0.5, alpha=1e-9)
+    ... except StatisticalFailure as failure:
+    ...     failure.record.passed
+    False
+    """
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -59,10 +71,14 @@ def conclude(record: Record) -> Record:
 
 @contextlib.contextmanager
 def must_reject(at_most: float = 1e-9) -> Iterator[None]:
-    """A negative control: the assertion inside must fail, with a p-value of at most ``at_most``.
+    """Run a negative control: the assertion inside must fail, with a p-value of at most ``at_most``.
 
     Whoever writes a test for noise shows with this that a wrong implementation does not pass it.
     It costs no alpha: it cannot fail a right implementation.
+
+    >>> from aimc_sim.testing import assert_binomial, must_reject
+    >>> with must_reject():
+    ...     _ = assert_binomial(1, trials=100, probability=0.5, alpha=1e-9)
     """
     try:
         with uncharged():

@@ -15,7 +15,13 @@ SHARES = 256  # of alpha: a report has at most so many statistical findings, eac
 
 @dataclass(frozen=True)
 class Finding:
-    """One property of a device. record: the statistic behind it; None for what holds exactly or not at all."""
+    """A finding is about one property of a device. record: the statistic behind it; None for what holds exactly or not
+    at all.
+
+    >>> from aimc_sim.testing import Finding
+    >>> print(Finding("bits", True, "the same bits in every order"))
+    pass  bits: the same bits in every order
+    """
 
     name: str
     passed: bool
@@ -28,7 +34,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Every property that was tested, and what could not be. alpha: the error of the report as a whole."""
+    """A report lists every property that was tested, and what could not be. alpha: the error of the report as a whole.
+
+    >>> from aimc_sim.testing import Finding, Report
+    >>> Report("mine", 1e-9, 0, 1000, (Finding("bits", True, "the same"),), ()).passed
+    True
+    """
 
     device: str
     alpha: float
@@ -66,7 +77,14 @@ class Report:
 
 
 class NonConformance(AssertionError, AimcError):
-    """An implementation contradicts what its device declares. ``report`` holds everything that was found."""
+    """A non-conformance says that an implementation contradicts what its device declares. ``report`` holds everything
+    that was found.
+
+    >>> from aimc_sim.testing import Finding, NonConformance, Report
+    >>> report = Report("mine", 1e-9, 0, 1000, (Finding("bits", False, "they depend on the order"),), ())
+    >>> NonConformance(report).report.failures[0].name
+    'bits'
+    """
 
     def __init__(self, report: Report) -> None:
         self.report = report

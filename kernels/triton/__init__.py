@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from aimc_sim.kernels.triton.tile_product import tile_matmul as tile_matmul
     from aimc_sim.kernels.triton.training import noisy_weights as noisy_weights
 
-__getattr__, __dir__, __all__ = lazy_names(__name__)
-__all__ += ["available"]
+__getattr__, __dir__, _ = lazy_names(__name__)
 
 
 def available(device: str = "cuda") -> bool:

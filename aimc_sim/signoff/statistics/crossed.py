@@ -55,7 +55,13 @@ SLIGHT = 0.25  # a widening by a smaller share of the half-width goes without sa
 
 @dataclass(frozen=True)
 class Components:
-    """Variances of the effects, in squared units of the score; None where the study cannot tell."""
+    """Components are variances of the effects, in squared units of the score; None where the study cannot tell.
+
+    >>> from aimc_sim.signoff.statistics import estimate
+    >>> found = estimate([[0.2, 0.4, 0.3], [0.3, 0.5, 0.4]]).components
+    >>> round(found.chip, 3), round(found.item, 3)
+    (0.005, 0.01)
+    """
 
     chip: float | None
     item: float | None
@@ -73,12 +79,17 @@ class _Squares:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over chips and items with what is known about its error.
+    """An estimate is a mean over chips and items with what is known about its error.
 
     chip_means: (chips,) mean of each chip. rates: of right/wrong scores and of flips, None for other scores.
     item_degrees: degrees of freedom of the items' mean square, items − 1 where they weigh alike. bounds: what a single
     score may be, of marks and their differences. positive: whether these are losses that cannot be gains;
     log_variance: then, of the logs of the items' means, 0 where one is 0.
+
+    >>> from aimc_sim.signoff.statistics import estimate
+    >>> found = estimate([[0.2, 0.4, 0.3], [0.3, 0.5, 0.4]])
+    >>> round(found.mean, 3), found.chips, found.items
+    (0.35, 2, 3)
     """
 
     mean: float
@@ -204,9 +215,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Result of the gate: is the loss against the reference shown to stay within the margin?
+    """A gate's result says whether the loss against the reference is shown to stay within the margin.
 
     loss: the estimated loss, positive where the chips are worse. bound: its one-sided upper (1 − alpha) bound.
+
+    >>> from aimc_sim.signoff.statistics import non_inferior
+    >>> non_inferior([[0.9, 0.8], [0.8, 0.9]], [0.9, 0.9], margin=0.5).passed
+    True
     """
 
     passed: bool
@@ -243,11 +258,16 @@ class NonInferiority:
 
 
 def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, marks: bool = False) -> Estimate:
-    """Mean of scores (chips, items) with a 95 % interval that counts chips and items.
+    """Estimate the mean of scores (chips, items) with a 95 % interval that counts chips and items.
 
     weights: (items,) positive, such as tokens a window; the mean then weighs items by them (a ratio estimator,
     linearised: Cochran, Sampling Techniques, ch. 6). marks: the scores are shares between 0 and 1, of which 0 and 1
     alone are always taken for marks. Raises BadInput for an empty study or values that are not finite.
+
+    >>> from aimc_sim.signoff.statistics import estimate
+    >>> low, high = estimate([[0.2, 0.4, 0.3], [0.3, 0.5, 0.4], [0.1, 0.4, 0.2]]).interval(0.95)
+    >>> low < 0.31 < high
+    True
     """
     return _estimate(table_of(scores), weights, difference=False, marks=marks)
 
@@ -259,12 +279,17 @@ def paired(
     *,
     marks: bool = False,
 ) -> Estimate:
-    """Mean difference scores − reference; scores (chips, items), reference (items,), (chips, items) or one number.
+    """Estimate the mean difference scores − reference; scores (chips, items), reference (items,), (chips, items) or one
+    number.
 
     Without weights, differences of −1, 0 and 1 alone are flips of right and wrong marks, and n items without any leave
     about 3.8/n open; with weights they are real numbers, of which identical ones leave nothing open.
     The reference is the digital model on the same items, or an earlier release on the same chips and items. marks: both
     are shares between 0 and 1, or their difference already.
+
+    >>> from aimc_sim.signoff.statistics import paired
+    >>> round(paired([[2.2, 2.4], [2.3, 2.5]], [2.0, 2.1], weights=[128, 128]).mean, 3)
+    0.3
     """
     table = table_of(scores)
     return _estimate(table - reference_of(reference, table.shape), weights, difference=True, marks=marks)
@@ -280,10 +305,15 @@ def non_inferior(
     weights: npt.ArrayLike | None = None,
     marks: bool = False,
 ) -> NonInferiority:
-    """Gate: pass if the one-sided (1 − alpha) upper bound of the loss is at most `margin`.
+    """Decide a gate: it passes if the one-sided (1 − alpha) upper bound of the loss is at most `margin`.
 
     scores: (chips, items); reference: (items,), (chips, items) or one number, in the same unit as the margin.
     The loss is reference − scores where higher is better (accuracy), else scores − reference (nats). marks: as there.
+
+    >>> from aimc_sim.signoff.statistics import non_inferior
+    >>> gate = non_inferior([[2.2, 2.4], [2.3, 2.5]], [2.0, 2.1], margin=0.1, higher_is_better=False, weights=[1, 1])
+    >>> gate.passed, round(gate.loss.mean, 3)
+    (False, 0.3)
     """
     number = isinstance(margin, (int, float, np.integer, np.floating)) and not isinstance(margin, bool)
     if not (number and math.isfinite(margin) and margin >= 0):

@@ -15,10 +15,15 @@ from aimc_sim.errors import BadInput
 
 @dataclass(frozen=True)
 class McNemar:
-    """lost: items that only the reference answers right; won: that only the chip does. p: exact, two-sided.
+    """A McNemar test counts answers that differ. lost: items that only the reference answers right; won: that only the
+    chip does. p_value: exact, two-sided.
 
     It is about this one chip on these items. Pooled over chips it would take one item for as many as there are chips,
     and reject far too often.
+
+    >>> from aimc_sim.signoff.statistics import mcnemar
+    >>> mcnemar([0, 0, 1, 1], [1, 1, 1, 0]).lost
+    2
     """
 
     lost: int
@@ -27,9 +32,14 @@ class McNemar:
 
 
 def mcnemar(chip: npt.ArrayLike, reference: npt.ArrayLike) -> McNemar:
-    """Exact McNemar test (Psychometrika 12, 1947; exact: the sign test of the flips) of one chip.
+    """Test one chip's right and wrong answers against the reference's by McNemar's exact test (Psychometrika 12, 1947;
+    exact: the sign test of the flips).
 
     chip, reference: (items,) of right (1) and wrong (0). Raises BadInput for several chips or other scores.
+
+    >>> from aimc_sim.signoff.statistics import mcnemar
+    >>> mcnemar([0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1]).p_value
+    0.0625
     """
     mine, theirs = np.asarray(chip, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if mine.ndim != 1 or mine.shape != theirs.shape or mine.size == 0:
@@ -47,10 +57,14 @@ def mcnemar(chip: npt.ArrayLike, reference: npt.ArrayLike) -> McNemar:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Adjusted p-values, in the order given: a claim holds at alpha if its own is at most alpha.
+    """Adjust p-values for their number, in the order given: a claim holds at alpha if its own is at most alpha.
 
     Holm, Scand. J. Stat. 6 (1979): with it the chance of one false claim or more is at most alpha, however the tasks
     depend on each other.
+
+    >>> from aimc_sim.signoff.statistics import holm
+    >>> holm([0.02, 0.02, 0.02])
+    (0.06, 0.06, 0.06)
     """
     for p in p_values:
         if not (math.isfinite(p) and 0 <= p <= 1):

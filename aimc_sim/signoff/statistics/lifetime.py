@@ -18,13 +18,18 @@ START_S = 1.0  # where time 0 stands on the log axis, unless the next time is so
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Seconds until the mean loss crosses the margin, with an interval; None: not within the times of the study.
+    """A lifetime is the seconds until the mean loss crosses the margin, with an interval; None: not within the times of
+    the study.
 
     alpha: chance of each end of the interval to be wrong, the gate's (at a look, that look's).
 
     crossed_s: of the mean; None is censored, later than `last_s`. low_s: None is before the first time (`from_start`
     false: not even there is the loss shown to be within the margin). high_s: None is later than the last time.
     chips_s: (chips,) each chip's own, None where censored.
+
+    >>> from aimc_sim.signoff.statistics import lifetime
+    >>> lifetime([60.0, 3600.0], [[[0.1, 0.1]] * 3, [[0.2, 0.2]] * 3], margin=0.5).crossed_s is None
+    True
     """
 
     crossed_s: float | None
@@ -50,12 +55,17 @@ def lifetime(
     alpha: float = 0.025,
     marks: bool = False,
 ) -> Lifetime:
-    """The time at which the mean loss crosses `margin`, with its interval.
+    """Estimate the time at which the mean loss crosses `margin`, with its interval.
 
     times_s: rising seconds. losses: (times, chips, items), the same chips and items at every time. marks: as of
     `paired`. The interval is Fieller's (J. R. Stat. Soc. B 16, 1954): times whose own interval of the loss holds the
     margin. Between two times it is that of the interpolated scores, so that what the times share (chips, items) counts
     once.
+
+    >>> from aimc_sim.signoff.statistics import lifetime
+    >>> losses = [[[0.1, 0.2], [0.2, 0.2]], [[0.7, 0.9], [0.8, 0.8]]]
+    >>> 60 < lifetime([60.0, 3600.0], losses, margin=0.5).crossed_s < 3600
+    True
     """
     table = np.asarray(losses, dtype=np.float64)
     if table.ndim != 3 or table.shape[0] != len(times_s) or not len(times_s):

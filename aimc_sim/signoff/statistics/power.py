@@ -14,10 +14,14 @@ MOST_CHIPS, MOST_ITEMS = 4096, 10_000_000
 
 @dataclass(frozen=True)
 class Expected:
-    """What is expected of the loss, in its unit: the mean, and standard deviations of the effects.
+    """An expectation of the loss, in its unit: the mean, and standard deviations of the effects.
 
     From a small study: the root of the components of its estimate. By guess: for right/wrong answers of which a share f
     flips the other way on a chip, item_sd and interaction_sd are at most √f together.
+
+    >>> from aimc_sim.signoff.statistics import Expected
+    >>> Expected(effect=0.0, chip_sd=0.01, item_sd=0.1, interaction_sd=0.1).chip_sd
+    0.01
     """
 
     effect: float
@@ -28,7 +32,12 @@ class Expected:
 
 @dataclass(frozen=True)
 class Need:
-    """The smallest study that reaches the power, or the largest tried where none does (`enough` false)."""
+    """A need is the smallest study that reaches the power, or the largest tried where none does (`enough` false).
+
+    >>> from aimc_sim.signoff.statistics import Expected, needed
+    >>> needed(Expected(0.0, 0.01, 0.1, 0.1), 0.05, items=200).enough
+    True
+    """
 
     chips: int
     items: int
@@ -37,9 +46,14 @@ class Need:
 
 
 def power(expected: Expected, chips: int, items: int, margin: float, alpha: float = 0.025) -> float:
-    """Probability that the gate passes, for Gaussian effects: noncentral t with Satterthwaite's degrees of freedom.
+    """Compute the probability that the gate passes, for Gaussian effects: noncentral t with Satterthwaite's degrees of
+    freedom.
 
     (Satterthwaite, Biometrics Bulletin 2, 1946; the half-width is that of `estimate`.) chips and items from 2 on.
+
+    >>> from aimc_sim.signoff.statistics import Expected, power
+    >>> 0.5 < power(Expected(0.0, 0.01, 0.1, 0.1), chips=5, items=200, margin=0.05) < 1
+    True
     """
     if chips < 2 or items < 2:
         raise BadInput(
@@ -71,7 +85,12 @@ def needed(
     target: float = 0.9,
     alpha: float = 0.025,
 ) -> Need:
-    """The fewest chips for so many items, or items for so many chips, that pass with probability `target`."""
+    """Find the fewest chips for so many items, or items for so many chips, that pass with probability `target`.
+
+    >>> from aimc_sim.signoff.statistics import Expected, needed
+    >>> needed(Expected(0.0, 0.01, 0.1, 0.1), 0.05, items=200).chips <= 5
+    True
+    """
     if (items is None) == (chips is None) or not 0 < target < 1:
         raise BadInput(
             "power",

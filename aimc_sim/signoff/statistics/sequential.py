@@ -30,10 +30,14 @@ _NODES, _FAR = 200, 8.0
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at the first `chips` chips says. alpha: its nominal one-sided level.
+    """A look says what the first `chips` chips show. alpha: its nominal one-sided level.
 
     outcome: "pass" and "fail" end the study; "undecidable" ends it too, because the items alone leave more doubt than
     the margin, whatever the number of chips; "continue" asks for more chips; "undecided" is the end without an answer.
+
+    >>> from aimc_sim.signoff.statistics import Look
+    >>> Look(chips=3, alpha=0.001, outcome="continue").outcome
+    'continue'
     """
 
     chips: int
@@ -52,9 +56,14 @@ def spent(share: float, alpha: float, spending: Spending = "obrien-fleming") -> 
 def alpha_of_looks(
     looks: tuple[int, ...], alpha: float = 0.025, spending: Spending = "obrien-fleming"
 ) -> tuple[float, ...]:
-    """Nominal one-sided level of each look at so many chips, the last of which is the whole study.
+    """Compute the nominal one-sided level of each look at so many chips, the last of which is the whole study.
 
     Raises BadInput for looks that do not rise.
+
+    >>> from aimc_sim.signoff.statistics import alpha_of_looks
+    >>> first, last = alpha_of_looks((5, 20))
+    >>> first < last < 0.025 + 1e-12
+    True
     """
     if not looks or list(looks) != sorted(set(looks)) or looks[0] < 2:
         raise BadInput(
@@ -112,6 +121,11 @@ def look_at(
     """Judge one look. losses: of the first chips, one a time; all must stay within the margin.
 
     alpha: the level of this look; final_alpha: that of the last one, by which the items are judged.
+
+    >>> from aimc_sim.signoff.statistics import estimate, look_at
+    >>> loss = estimate([[0.1, 0.12], [0.11, 0.1], [0.1, 0.11]])
+    >>> look_at([loss], margin=0.5, alpha=0.01, final=True).outcome
+    'pass'
     """
     chips = losses[0].chips
     if all(loss.upper(alpha) <= margin for loss in losses):

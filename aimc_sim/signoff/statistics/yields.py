@@ -19,7 +19,12 @@ RANKED_FROM = 59  # chips from which the worst one bounds the 5th percentile at 
 
 @dataclass(frozen=True)
 class YieldInterval:
-    """Chips that pass on this item set. interval: exact, two-sided 95 %; lower: one-sided 95 %."""
+    """A yield on this item set: chips that pass. interval: exact, two-sided 95 %; lower: one-sided 95 %.
+
+    >>> from aimc_sim.signoff.statistics import yield_interval
+    >>> yield_interval(29, 29).lower > 0.9
+    True
+    """
 
     passes: int
     chips: int
@@ -33,7 +38,14 @@ class YieldInterval:
 
 
 def yield_interval(passes: int, chips: int) -> YieldInterval:
-    """Share of chips that pass *on this item set*, with Clopper & Pearson's exact interval (Biometrika 26, 1934)."""
+    """Bound the share of chips that pass *on this item set* by Clopper & Pearson's exact interval (Biometrika 26,
+    1934).
+
+    >>> from aimc_sim.signoff.statistics import yield_interval
+    >>> low, high = yield_interval(5, 5).interval
+    >>> round(low, 3), high
+    (0.478, 1.0)
+    """
     if chips < 1 or not 0 <= passes <= chips:
         raise BadInput(
             "yield",
@@ -46,9 +58,14 @@ def yield_interval(passes: int, chips: int) -> YieldInterval:
 
 
 def chips_needed(claim: float, *, failures: int = 0, confidence: float = 0.95) -> int:
-    """Chips that a claim "yield of at least `claim`" needs when so many of them fail: 29 for 0.90, 59 for 0.95.
+    """Count the chips that a claim "yield of at least `claim`" needs when so many of them fail: 29 for 0.90, 59 for
+    0.95.
 
     Wilks, Ann. Math. Stat. 12 (1941): the smallest n whose exact lower bound reaches the claim.
+
+    >>> from aimc_sim.signoff.statistics import chips_needed
+    >>> chips_needed(0.90), chips_needed(0.95)
+    (29, 59)
     """
     if not 0 < claim < 1 or failures < 0 or not 0 < confidence < 1:
         raise BadInput(
@@ -72,12 +89,16 @@ def chips_needed(claim: float, *, failures: int = 0, confidence: float = 0.95) -
 
 @dataclass(frozen=True)
 class PopulationYield:
-    """Share of all chips whose mean loss over all items stays within the margin.
+    """A population yield is the share of all chips whose mean loss over all items stays within the margin.
 
     share: estimated; lower: its one-sided 95 % bound, 0 where not even half is shown. percentile_95: the upper 95 %
     bound of the loss that 95 % of chips stay below. Below 59 chips both are tolerance bounds of Gaussian chips; from
     there on, and for marks, lower is at most the exact bound of the chips that stay within the margin here, and
     percentile_95 is a rank. worst: the largest loss of a chip.
+
+    >>> from aimc_sim.signoff.statistics import estimate, population_yield
+    >>> population_yield(estimate([[0.1, 0.12], [0.11, 0.1], [0.1, 0.11]]), margin=0.5).share > 0.9
+    True
     """
 
     share: float
@@ -88,7 +109,7 @@ class PopulationYield:
 
 
 def population_yield(loss: Estimate, margin: float, *, confidence: float = 0.95) -> PopulationYield:
-    """Yield and tolerance bound of the population from an estimate of the loss.
+    """Estimate the yield and the tolerance bound of the population from an estimate of the loss.
 
     From 59 chips on the bound of the 95th percentile is the chip whose rank bounds it whatever the chips' distribution
     (Wilks 1941), plus the items' part. Below, chips are taken as Gaussian:
@@ -98,6 +119,11 @@ def population_yield(loss: Estimate, margin: float, *, confidence: float = 0.95)
 
         bound of the quantile p = mean + z(p)·S + √( (k(p) − z(p))²·S² + h² ),   S² = variance of the chip means,
                                                                                  h = the items' part of the half-width
+
+    >>> from aimc_sim.signoff.statistics import estimate, population_yield
+    >>> found = population_yield(estimate([[0.1, 0.12], [0.11, 0.1], [0.1, 0.11]]), margin=0.5)
+    >>> found.lower <= found.share
+    True
     """
     worst, chips = max(loss.chip_means), loss.chips
     if chips < 2 or loss.components.chip is None:
