@@ -241,10 +241,12 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None
     >>> import numpy as np
     >>> from aimc_sim import Hardware
     >>> from aimc_sim.chip import CellMatrix
-    >>> from aimc_sim.execute import tile_matmul_reference
-    >>> tiles = CellMatrix(np.float32([[0.5, -0.25, 1.0]]), Hardware.load("ideal"), seed=0, t_s=0.0).tiles()
-    >>> tile_matmul_reference(np.float32([[1.0, 2.0, 3.0]]), tiles).tolist()
-    [[3.0]]
+    >>> from aimc_sim.execute import tile_matmul, tile_matmul_reference
+    >>> tables = {"device": "ideal", "dac": {}, "adc": {"full_scale": {"rule": "lambda", "lambda_": 14}}}
+    >>> tiles = CellMatrix(np.float32([[0.5, -0.25, 1.0]]), Hardware.load(tables), seed=0, t_s=0.0).tiles()
+    >>> x = np.float32([[1.0, 2.0, 3.0]])
+    >>> bool((tile_matmul_reference(x, tiles) == tile_matmul(x, tiles)).all())
+    True
     """
     bounds, (x, beta) = tiles.bounds, dac_inputs(x, tiles)
     if tiles.parts:

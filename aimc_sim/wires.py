@@ -133,7 +133,7 @@ def effective_conductance(
 
     >>> from aimc_sim.wires import effective_conductance
     >>> float(effective_conductance([[10.0]], 1000.0, 1000.0)[0, 0])  # 10 µS behind 2 kΩ: 1/(1/10 + 0.002) µS
-    9.80392156862745
+    9.803921...
     """
     network = Network(r_row_ohm, r_col_ohm, drive, sense, r_driver_ohm, r_sense_ohm)
     return network.reduce(checked_cells(g_us, "g_us"), np.float64)

@@ -39,7 +39,7 @@ def get(name: str) -> Device:
 
     >>> from aimc_sim import devices
     >>> devices.get("pcm-hermes-2").g_max_us
-    25.0
+    20.7
     """
     try:
         return _library()[name]

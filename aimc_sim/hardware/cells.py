@@ -17,7 +17,7 @@ MAX_DEVICES = 32  # cells a weight: their draws are named by 6 bits, one of them
 
 
 class Weights(Spec):
-    """What cells are programmed to, and what is converted together.
+    """Weights says what cells are programmed to, and what is converted together.
 
     A weight is w = scale·r with |r| ≤ 1. ``bits``: r is a code of ±n, n = 2^(bits-1) - 1, over n. ``cell_bits``: a code
     is cut into digits of so many bits, least significant first, each in an array (slice) of its own whose full scale is
@@ -28,6 +28,10 @@ class Weights(Spec):
     ``subtract``: the two currents before one conversion, or two conversions' codes.
     ``copies``: the whole matrix lies in so many sets of tiles, each programmed and converted by itself, and their
     outputs are averaged digitally: what differs from cell to cell and read to read loses a factor √copies.
+
+    >>> from aimc_sim.hardware import Weights
+    >>> Weights(bits=8, cell_bits=4).pair  # two slices a weight
+    'differential'
     """
 
     bits: Annotated[int, Field(ge=2, le=16)] | None = None
@@ -100,12 +104,12 @@ class Weights(Spec):
 
 
 def codes(r: F32, levels: int) -> I32:
-    """round(r·n), half to even, within ±n."""
+    """Compute the codes round(r·n), half to even, within ±n."""
     return np.clip(np.rint(r.astype(np.float64) * levels), -levels, levels).astype(np.int32)
 
 
 def digit(code: I32, weights: Weights, k: int) -> I32:
-    """Digit k of codes, with their sign; of offset codes, which are not negative, without."""
+    """Take digit k of codes, with their sign; of offset codes, which are not negative, without."""
     if weights.slices == 1:
         return code
     assert weights.cell_bits is not None

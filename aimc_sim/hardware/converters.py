@@ -15,10 +15,15 @@ Codes = Annotated[float, Field(ge=0, le=65536)]  # a deviation; no converter has
 
 
 class StaticRange(Spec):
-    """How a static input range β is found where the checkpoint brings none: one pass over the calibration text.
+    """A static range says how an input range β is found where the checkpoint brings none: one pass over the calibration
+    text.
 
     ``std`` takes one standard deviation over the whole text; AFM averages those of its first 500 training batches.
     ``least_squares`` minimises the square error of the inputs themselves, ``least_output_error`` that of the products.
+
+    >>> from aimc_sim.hardware import StaticRange
+    >>> StaticRange(method="percentile").percentile
+    99.99
     """
 
     method: Literal["std", "max", "percentile", "least_squares", "least_output_error"] = "std"
@@ -28,17 +33,27 @@ class StaticRange(Spec):
 
 
 class PerTokenRange(Spec):
-    """β = max |x| of each token, over the whole input or over the rows of each tile."""
+    """A range per token is β = max |x| of each token, over the whole input or over the rows of each tile.
+
+    >>> from aimc_sim.hardware import Dac, PerTokenRange
+    >>> Dac().range == PerTokenRange()
+    True
+    """
 
     method: Literal["per_token"] = "per_token"
     per: Literal["matrix", "tile"] = "tile"
 
 
 class DacErrors(Spec):
-    """What trimming leaves of a DAC, drawn once a chip for every row of every tile: (1 + gain)·(q + offset + inl·s(q)).
+    """DAC errors are what trimming leaves, drawn once a chip for every row of every tile: (1 + gain)·(q + offset +
+    inl·s(q)).
 
     s is an S-shaped curve of the code, zero at 0 and at full scale, ±1 at its peaks, in steps of 1/127. Its term is a
     second product of whole numbers, so that it costs as much again and is as exact as the first.
+
+    >>> from aimc_sim.hardware import Dac, DacErrors
+    >>> Dac(errors=DacErrors(gain_sigma=0.01)).errors.gain_sigma
+    0.01
     """
 
     gain_sigma: float = Field(default=0.0, ge=0, le=0.5)  # relative
@@ -50,7 +65,7 @@ OF_MODE = {"multi_phase": ("phases",), "bit_serial": ("slice_bits", "coding")}
 
 
 class Dac(Spec):
-    """q = round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, half to even, and how q reaches the rows.
+    """A DAC makes q = round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, half to even, and brings q to the rows.
 
     ``amplitude``: one read, a voltage for every code. ``pulse_width``: one read, a time for every code.
     ``multi_phase``: pulse widths, positive inputs and negative ones in a read each (``phases`` 2), and these for each
@@ -60,6 +75,10 @@ class Dac(Spec):
     whose constant, 2^(bits-1)·Σw as the columns hold it, is taken off after conversion.
     ``accumulate = "digital"`` converts each read, then adds with sign and significance; ``"analog"`` converts that sum
     once. The modes differ in what the ADC sees and in read noise; with an ideal ADC and quiet cells they are equal.
+
+    >>> from aimc_sim import Hardware
+    >>> Hardware.load({"device": "ideal", "dac": {"bits": 6, "mode": "bit_serial"}}).dac.bits
+    6
     """
 
     bits: Bits = 8
@@ -110,11 +129,16 @@ class Dac(Spec):
 
 
 class LambdaRule(Spec):
-    """Full scale = lambda_, in currents of one full-scale weight under one full-scale input (AFM: λ·β·max|W_:,j|).
+    """The lambda rule makes full scale = lambda_, in currents of one full-scale weight under one full-scale input
+    (AFM: λ·β·max|W_:,j|).
 
     λ belongs to the height of the tiles that it was tuned for (AFM: untiled). ``derive``: find it anew for the present
     tiles, one λ for the whole model or one a matrix, with the least error of the products on the calibration text, from
     lambda_/32 to 4·lambda_.
+
+    >>> from aimc_sim.hardware import Adc, LambdaRule
+    >>> Adc(full_scale=LambdaRule(rule="lambda", lambda_=14.0)).full_scale.lambda_
+    14.0
     """
 
     rule: Literal["lambda"]
@@ -138,7 +162,9 @@ class LambdaRule(Spec):
 
 
 class FittedScale(Spec):
-    """A full scale that calibration finds, one a tile or one for all tiles of a matrix; cells are exact meanwhile."""
+    """A fitted scale is found by calibration, one a tile or one for all tiles of a matrix; cells are exact
+    meanwhile.
+    """
 
     per: Literal["tile", "matrix"] = "tile"
 
@@ -149,26 +175,35 @@ class FittedScale(Spec):
 
 
 class LeastSquares(FittedScale):
-    """Least square error of the conversions, in units of the output, on the calibration text."""
+    """This rule finds the full scale with the least square error of the conversions, in units of the output, on the
+    calibration text.
+
+    >>> from aimc_sim.hardware import Adc, LeastSquares
+    >>> Adc().full_scale == LeastSquares()
+    True
+    """
 
     rule: Literal["least_squares"] = "least_squares"
 
 
 class LeastOutputError(FittedScale):
-    """Least square error of the matrix's products on the calibration text: what tiles lose together, row over row."""
+    """This rule finds the full scale with the least square error of the matrix's products on the calibration text: what
+    tiles lose together, row over row.
+    """
 
     rule: Literal["least_output_error"] = "least_output_error"
 
 
 class PercentileScale(FittedScale):
-    """A percentile of |current| on the calibration text."""
+    """This rule takes a percentile of |current| on the calibration text as full scale."""
 
     rule: Literal["percentile"] = "percentile"
     percentile: float = Field(default=99.99, gt=0, le=100)
 
 
 class WorstCase(FittedScale):
-    """The largest current that any input can cause in exact cells: the largest Σ|weight| of a column. Needs no text.
+    """This rule takes the largest current that any input can cause in exact cells: the largest Σ|weight| of a column.
+    It needs no text.
 
     Nothing clips with exact cells; programming noise can push a column that is near it beyond, by about its own size.
     """
@@ -180,7 +215,7 @@ FullScale = LambdaRule | LeastSquares | LeastOutputError | PercentileScale | Wor
 
 
 class AdcErrors(Spec):
-    """What is wrong with an ADC, drawn once a chip for every column of every tile, and its thermal noise.
+    """ADC errors are drawn once a chip for every column of every tile; thermal noise is fresh in every conversion.
 
     The signal s = I/lsb becomes (1 + gain)·s + offset, bent by an S-shaped curve that is zero at 0 and at full scale;
     its peak is the integral nonlinearity. ``noise_lsb`` is fresh in every conversion, before gain and curve act.
@@ -192,6 +227,10 @@ class AdcErrors(Spec):
     ``unit_cap_sigma``: relative deviation of the unit capacitor of a SAR. 2^k of them make capacitor k, which is off by
     unit_cap_sigma·√2^k units. At mid-scale the curve's σ is unit_cap_sigma·√2^bits/2 LSB, that of the step
     unit_cap_sigma·√(2^bits - 1) (M. Saberi et al., IEEE TCAS-I 58, 2011).
+
+    >>> from aimc_sim.hardware import Adc, AdcErrors
+    >>> Adc(kind="sar", errors=AdcErrors(unit_cap_sigma=0.005)).errors.unit_cap_sigma
+    0.005
     """
 
     gain_sigma: float = Field(default=0.0, ge=0, le=0.5)  # relative
@@ -203,11 +242,16 @@ class AdcErrors(Spec):
 
 
 class Adc(Spec):
-    """code = clamp(round(I/lsb), ±n), lsb = full scale / n, n = 2^(bits-1) - 1, half to even. One full scale a tile.
+    """An ADC makes code = clamp(round(I/lsb), ±n), lsb = full scale / n, n = 2^(bits-1) - 1, half to even. One full
+    scale a tile.
 
     The kind is what errs: ``generic`` has a gain, an offset and a curve a column. ``ramp``: gain and curve belong to
     the ramp that the columns of a tile share, the offset to each column's comparator. ``sar``: gain and offset a
     column, and a search through capacitors that do not quite match. Without errors they are one and the same.
+
+    >>> from aimc_sim.hardware import Adc
+    >>> Adc(bits=6).kind
+    'generic'
     """
 
     bits: Bits = 8

@@ -28,8 +28,10 @@ TAGGED = (
 
 @final
 class Hardware(Tables):
-    """Everything about a chip that decides what its products are: checked, loaded from TOML, known by its content.
+    """A hardware describes everything about a chip that decides what its products are: checked, loaded from TOML, known
+    by its content.
 
+    >>> from aimc_sim import Hardware
     >>> Hardware.load("hermes-256").tile.rows
     256
     """
@@ -103,7 +105,12 @@ class Hardware(Tables):
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the hardware that ships with aimc-sim."""
+    """Return the names of the hardware that ships with aimc-sim.
+
+    >>> from aimc_sim.hardware import preset_names
+    >>> "hermes-256" in preset_names()
+    True
+    """
     return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
 
 

@@ -15,10 +15,15 @@ Ohms = Annotated[float, Field(ge=0, le=1e15)]
 
 
 class Wires(Spec):
-    """Resistance of a tile's wires: a segment between two cells, and one to each terminal. 0: an ideal wire.
+    """Wires have a resistance: a segment between two cells, and one to each terminal. 0: an ideal wire.
 
     Both columns of a pair lie in one array. Cells are linear, so IR drop is one map of their conductances, solved after
     drift and faults: exactly, or by ``fast``, which errs by less than 2⁻²³·(rows + columns + 2) of a tile's largest.
+
+    >>> from aimc_sim import Hardware
+    >>> wires = {"r_row_ohm": 0.5, "r_col_ohm": 0.5}
+    >>> Hardware.load({"device": "ideal", "tile": {"rows": 128, "cols": 128}, "wires": wires}).wires.model
+    'fast'
     """
 
     r_row_ohm: Ohms  # one segment of a word line
@@ -34,19 +39,23 @@ class Wires(Spec):
 
 
 class FaultMapFile(Spec):
-    """A fault map (see `hardware.fault_map`), known by what it says: moved or rewritten, it is the same map."""
+    """A fault map (see `hardware.fault_map`) is known by what it says: moved or rewritten, it is the same map."""
 
     source: str  # its path
     sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of its faults, sorted
 
 
 class Repair(Spec):
-    """What is done about stuck cells and dead columns that the test of a chip has found; they need a [faults] table.
+    """Repair works around stuck cells and dead columns that the test of a chip has found; it needs a [faults] table.
 
     ``spare_columns``: further columns of every tile, with cells and draws of their own. ``remap``: ``worst`` moves the
     columns that lose most to spares; ``assign`` chooses for all columns of a tile, spares among them, where in the
     tile each is written, so that the sum of squared errors that the known faults cause is least. A moved weight
     has the draws of its new site; the outputs are put back in order digitally.
+
+    >>> from aimc_sim.hardware import Repair
+    >>> Repair(spare_columns=8).remap
+    'worst'
     """
 
     spare_columns: int = Field(default=0, ge=0, le=4096)  # of each tile
@@ -62,10 +71,15 @@ class Repair(Spec):
 
 
 class Temperature(Spec):
-    """Temperatures of the cells in °C; the device's [thermal] data say what follows (see `aimc_sim.chip.temperature`).
+    """Temperatures of the cells are in °C; the device's [thermal] data say what follows (see
+    `aimc_sim.chip.temperature`).
 
     ``program_c``: while they are programmed and verified; ``read_c``: in every product, and when drift compensation
     reads out; ``storage_c``: all the time in between, None: as they are read.
+
+    >>> from aimc_sim.hardware import Temperature
+    >>> Temperature(read_c=60.0).program_c
+    25.0
     """
 
     program_c: float = Field(default=25.0, ge=-273.15)
@@ -74,10 +88,14 @@ class Temperature(Spec):
 
 
 class Faults(Spec):
-    """Defects of manufacture, drawn once a chip: they outlast reprogramming and do not drift.
+    """Faults are defects of manufacture, drawn once a chip: they outlast reprogramming and do not drift.
 
     Stuck cells are single devices, a share of all devices of either polarity. A dead row of a tile passes no input, a
     dead column gives code 0. ``map`` adds those that a test has found, by coordinates; it wins over what is drawn.
+
+    >>> from aimc_sim.hardware import Faults
+    >>> Faults(stuck_low_rate=0.001).dead_row_rate
+    0.0
     """
 
     map: FaultMapFile | None = None
@@ -94,11 +112,15 @@ class Faults(Spec):
 
 
 class Variation(Spec):
-    """How dies, and tiles on a die, differ as a whole: standard deviations of one normal draw each.
+    """Variation says how dies, and tiles on a die, differ as a whole: standard deviations of one normal draw each.
 
     Gains multiply currents and are not calibrated out; ``nu_sigma`` shifts the mean drift exponent of every cell, and
     ``noise_scale_sigma`` scales the programming error (never below zero). Droop of the supply is not seen by the
     programming pulses, and multiplies every current of a tile, its read noise included.
+
+    >>> from aimc_sim.hardware import Variation
+    >>> Variation(die_gain_sigma=0.02).tile_gain_sigma
+    0.0
     """
 
     die_gain_sigma: float = Field(default=0.0, ge=0, le=0.5)  # relative

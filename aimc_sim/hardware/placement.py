@@ -16,9 +16,14 @@ from aimc_sim.spec import Spec
 
 
 class Special(Spec):
-    """Matrices that lie in tiles in another way. ``matrices``: patterns (``*`` and ``?``) of module names.
+    """A special table says that some matrices lie in tiles in another way. ``matrices``: patterns (``*`` and ``?``) of
+    module names.
 
     copies, devices: of ``[weights]``; adc_bits: of ``[adc]``. None: as the rest of the hardware.
+
+    >>> from aimc_sim.hardware import Special
+    >>> Special(matrices=("lm_head",), copies=4).copies
+    4
     """
 
     matrices: tuple[str, ...] = Field(min_length=1)
@@ -38,9 +43,14 @@ class Special(Spec):
 
 
 class Placement(Spec):
-    """Which matrix products are digital by choice. ``digital``: patterns (``*`` and ``?``) of module names.
+    """A placement says which matrix products are digital by choice. ``digital``: patterns (``*`` and ``?``) of module
+    names.
 
     ``special``: matrices in tiles that are held otherwise; the first table that names a matrix counts.
+
+    >>> from aimc_sim.hardware import Placement
+    >>> Placement(digital=("*.v_proj",)).lm_head
+    'analog'
     """
 
     lm_head: Literal["analog", "digital"] = "analog"

@@ -26,7 +26,12 @@ MAX_ROWS = MAX_TILE_ROWS
 
 
 class Tile(Spec):
-    """Shape of one crossbar. None: as many rows or columns as the matrix has (untiled)."""
+    """A tile has the shape of one crossbar. None: as many rows or columns as the matrix has (untiled).
+
+    >>> from aimc_sim.hardware import Tile
+    >>> Tile(rows=256, cols=256).split
+    'filled'
+    """
 
     rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
     cols: int | None = Field(default=None, ge=1)
@@ -39,10 +44,14 @@ class Tile(Spec):
 
 
 class ReadNoise(Spec):
-    """Noise of the cells that is fresh in every product: σ² = sigma²·G/g_max of each device, in units of g_max².
+    """Read noise of the cells is fresh in every product: σ² = sigma²·G/g_max of each device, in units of g_max².
 
     Output-referred, at full input and the reading time that the spec stands for (σ falls as 1/√t_read). The input mode
     decides how it grows with the code. The default is the constant of aihwkit's ``PCM_READ``.
+
+    >>> from aimc_sim.hardware import ReadNoise
+    >>> ReadNoise().sigma
+    0.0175
     """
 
     sigma: float = Field(default=0.0175, ge=0, le=100)
@@ -52,12 +61,16 @@ class ReadNoise(Spec):
 
 
 class Compensation(Spec):
-    """Drift compensation: a digital factor, Σ|readout| at programming over Σ|readout| later, a tile or a column.
+    """Drift compensation is a digital factor, Σ|readout| at programming over Σ|readout| later, a tile or a column.
 
     ``affine``: gain and offset of each tile, the least squares of ``vectors`` products (default 16) at programming and
     later (see `aimc_sim.chip.compensation`).
     ``every_s``: read out again every so many seconds after programming, and kept until the next; None: read out at
     every time that is asked for.
+
+    >>> from aimc_sim.hardware import Compensation
+    >>> Compensation(every_s=3600.0).per
+    'tile'
     """
 
     per: Literal["tile", "column", "affine"] = "tile"
@@ -66,13 +79,20 @@ class Compensation(Spec):
 
 
 class Refresh(Spec):
-    """The whole chip is programmed anew every so many seconds: new draws, drift begins again, faults remain."""
+    """Refresh programs the whole chip anew every so many seconds: new draws, drift begins again, faults remain.
+
+    >>> from aimc_sim.hardware import Refresh
+    >>> Refresh(every_s=86400.0).every_s
+    86400.0
+    """
 
     every_s: float = Field(ge=1)
 
 
 class Tables(Spec):
-    """Everything about a chip that decides what its products are. ``None`` means that the effect is absent."""
+    """Tables hold everything about a chip that decides what its products are. ``None`` means that the effect is
+    absent.
+    """
 
     name: str = Field(min_length=1)
     description: str = ""

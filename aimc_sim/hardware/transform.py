@@ -18,10 +18,14 @@ Role = Literal["q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down", "head
 
 
 class Transform(Spec):
-    """What is done to the input channels of some matrices before mapping. A step that is absent is not done.
+    """A transform changes the input channels of some matrices before mapping. A step that is absent is not done.
 
     Where several tables name a matrix, the first one counts; a table without steps leaves its matrices as they are.
     A rotation depends on the number of inputs only, so matrices that share an input share its rotated form.
+
+    >>> from aimc_sim.hardware import Transform
+    >>> Transform(rotate="hadamard", roles=("down",)).rescale_lambda is None
+    True
     """
 
     # L of s_k = (size of x_k)^L / (size of w_k)^(1-L); 0: weight channels alike, 1: input channels alike
@@ -56,7 +60,7 @@ class Transform(Spec):
 
 
 def chosen(transforms: Sequence[Transform], name: str, role: str) -> Transform | None:
-    """The first of ``transforms`` that names the matrix; None where none does or where that one has no steps."""
+    """Choose the first of ``transforms`` that names the matrix; None where none does or where that one has no steps."""
     found = next((transform for transform in transforms if transform.applies(name, role)), None)
     if found is None or (found.rescale_lambda is None and found.rotate is None and found.permute is None):
         return None

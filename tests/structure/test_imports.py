@@ -13,13 +13,7 @@ from pathlib import Path
 import pytest
 
 from aimc_sim.sources import imported
-
-ROOT = Path(__file__).parents[2]
-FOLDERS = {
-    "aimc_sim": ROOT / "aimc_sim",
-    "aimc_sim.kernels": ROOT / "kernels",
-    "aimc_sim.models": ROOT / "models",
-}
+from helpers.tree import MODULES
 
 # A module imports from its own part and from lines above its own, anywhere in its code. aimc_sim: the package itself.
 ORDER = """
@@ -40,18 +34,6 @@ ORDER = """
     cli
 """
 RANKS = {part: rank for rank, line in enumerate(ORDER.strip().splitlines()) for part in line.split()}
-
-
-def modules() -> dict[str, Path]:
-    found = {}
-    for package, folder in FOLDERS.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
-    return found
-
-
-MODULES = modules()
 
 
 def part_of(module: str) -> str:

@@ -265,7 +265,7 @@ def estimate(scores: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, mar
     alone are always taken for marks. Raises BadInput for an empty study or values that are not finite.
 
     >>> from aimc_sim.signoff.statistics import estimate
-    >>> low, high = estimate([[0.2, 0.4, 0.3], [0.3, 0.5, 0.4], [0.1, 0.4, 0.2]]).interval(0.95)
+    >>> low, high = estimate([[0.2, 0.4, 0.3], [0.3, 0.5, 0.4], [0.1, 0.4, 0.2]]).interval
     >>> low < 0.31 < high
     True
     """
