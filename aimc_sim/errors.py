@@ -6,13 +6,25 @@ _NOTHING = object()
 
 
 class AimcError(Exception):
-    """Base of every error that aimc-sim raises on purpose."""
+    """An AimcError is raised on purpose; every error of aimc-sim derives from it.
+
+    >>> from aimc_sim import AimcError, BadInput
+    >>> issubclass(BadInput, AimcError)
+    True
+    """
 
 
 class BadInput(AimcError, ValueError):
-    """Input that cannot be used. Raised before anything is computed or written.
+    """A BadInput says which input cannot be used. It is raised before anything is computed or written.
 
     what: the field, tensor or file; got: its value; why: the reason it matters; do: the next step.
+
+    >>> import aimc_sim
+    >>> try:
+    ...     aimc_sim.Hardware.load("hermes-265")
+    ... except aimc_sim.BadInput as error:
+    ...     print(error.what, error.got)
+    hardware hermes-265
     """
 
     def __init__(self, what: str, *, got: object = _NOTHING, why: str = "", do: str = "") -> None:

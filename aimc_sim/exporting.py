@@ -45,7 +45,7 @@ def export(
     base_alone: bool = False,
     progress: Progress | None = None,
 ) -> WeightFile:
-    """Write a weight file and return it open.
+    """Export a checkpoint: write a weight file and return it open.
 
     checkpoint: a Hugging Face folder, a GGUF file, a model id, or an opened Checkpoint. hardware: the default of the
     file, a preset's name, a TOML file or a Hardware. calibration_tokens: how much text calibration sees, in
@@ -56,6 +56,11 @@ def export(
 
     Nothing appears under ``path`` unless everything succeeded. Raises BadInput for a checkpoint, text or disk that
     cannot serve.
+
+    >>> import aimc_sim
+    >>> weights = aimc_sim.export("model/", "exported.h5", hardware="hermes-256", calibration_tokens=64)
+    >>> weights.hardware.name
+    'hermes-256'
     """
 
     spec = Hardware.load(hardware)

@@ -37,6 +37,11 @@ def program(
     seed: 0 … 2^64-1. hardware: a preset's name, a TOML file, tables or a Hardware; None for the file's default.
     ranges: converter ranges per matrix; None derives those that the hardware needs from the stored calibration text
     (once per weight file and converter design: they are cached). Tiles are computed when they are asked for.
+
+    >>> import aimc_sim
+    >>> chip = aimc_sim.program("model.h5", seed=7, hardware="hermes-256")
+    >>> chip.at("1d").matrix(chip.weight_file.matrices[0].name).effective_weights().shape
+    (32, 32)
     """
     opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
     chosen = opened.hardware if hardware is None else Hardware.load(hardware)
@@ -77,6 +82,11 @@ def load_model(
 
     time: since programming, seconds or a text such as "1d". session: which draw of the frozen 1/f noise. seed,
     hardware, ranges and progress are those of `program`.
+
+    >>> import aimc_sim
+    >>> model = aimc_sim.load_model("model.h5", seed=7, time="1d")
+    >>> model.config.model_type
+    'llama'
     """
     # late: torch takes seconds to load, and chips are programmed without it
     from aimc_sim.torch_bridge.model import build_model, mount

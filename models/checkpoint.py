@@ -57,10 +57,15 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint whose names and shapes fit its configuration.
+    """A checkpoint is opened when its names and shapes fit its configuration.
 
     config, generation_config: as config.json and generation_config.json. candidates: matrices that could be
     analog, by ordinal. infos: the tensors that ``tensors`` yields. tied: the head's parameter -> the embedding's.
+
+    >>> from aimc_sim.models import open_checkpoint
+    >>> checkpoint = open_checkpoint("model/")
+    >>> checkpoint.config["model_type"], checkpoint.candidates[0].role
+    ('llama', 'q')
     """
 
     config: dict[str, Any]
@@ -135,6 +140,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises BadInput for a missing or damaged file, an unknown architecture, and names or shapes that do not fit
     the configuration.
+
+    >>> from aimc_sim.models import open_checkpoint
+    >>> open_checkpoint("model/").nbytes > 0
+    True
     """
     where = Path(path).expanduser()
     if not where.exists():

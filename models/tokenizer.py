@@ -34,7 +34,13 @@ DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "code
 def load_tokenizer(
     files: Mapping[str, bytes], config: Mapping[str, Any] | None = None
 ) -> PreTrainedTokenizerBase:
-    """The transformers tokenizer of stored files. config: the model's, where the class depends on it."""
+    """Load the transformers tokenizer of stored files. config: the model's, where the class depends on it.
+
+    >>> from aimc_sim.models import load_tokenizer, open_checkpoint
+    >>> tokenizer = load_tokenizer(open_checkpoint("model/").tokenizer_files)
+    >>> tokenizer("w3 w4", add_special_tokens=False)["input_ids"]
+    [3, 4]
+    """
     from transformers import AutoTokenizer
 
     if not files:

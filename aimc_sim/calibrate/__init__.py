@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aimc_sim.calibrate.cache import cache_folder
-from aimc_sim.calibrate.ranges import derive_ranges, derived_lambdas, needs_text, ranges_for
-from aimc_sim.calibrate.rules import static_range
+from aimc_sim.calibrate.ranges import derive_ranges, ranges_for
 
-__all__ = ["cache_folder", "derive_ranges", "derived_lambdas", "needs_text", "ranges_for", "static_range"]
+__all__ = ["cache_folder", "derive_ranges", "ranges_for"]

@@ -24,7 +24,12 @@ TABLES = {"tile", "weights", "dac", "adc", "placement", "transform"}  # of the h
 
 
 def cache_folder() -> Path:
-    """Where derived ranges are kept: beside the compiler's cache, in the user's cache folder."""
+    """Return the folder where derived ranges are kept: beside the compiler's cache, in the user's cache folder.
+
+    >>> from aimc_sim.calibrate import cache_folder
+    >>> cache_folder().name
+    'ranges'
+    """
     return cache_root().parent / "ranges"
 
 

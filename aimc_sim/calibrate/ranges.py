@@ -21,18 +21,19 @@ from aimc_sim.calibrate import cache
 from aimc_sim.calibrate.cache import cache_folder
 from aimc_sim.calibrate.moments import keep_last_position
 from aimc_sim.calibrate.rules import LAMBDAS, full_scales, lambda_errors, shape_of, static_range
-from aimc_sim.chip import channel_transform
 from aimc_sim.chip.mapping import TileMap, tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange, Ranges
+from aimc_sim.chip.state import channel_transform
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.hardware.converters import LambdaRule, LeastOutputError, StaticRange, WorstCase
 from aimc_sim.tiles.channel_transform import ChannelTransform
 from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.torch_bridge.streaming import release_layers
-from aimc_sim.weightfile import MatrixInfo, WeightFile, to_float32
+from aimc_sim.weightfile import MatrixInfo, WeightFile
 from aimc_sim.weightfile.analog import analog_matrices
+from aimc_sim.weightfile.manifest import to_float32
 
 FIT_TOKENS = 512  # tokens that full scales are fitted on, spread evenly over the calibration text
 FIT_COLUMNS = 8192  # outputs fitted at once, in whole tiles: bounds what the head of a large vocabulary takes
@@ -42,7 +43,15 @@ HELD = 4 * FIT_COLUMNS  # outputs × conversions of one output, where all of the
 def derive_ranges(
     weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None
 ) -> dict[str, MatrixRange]:
-    """Ranges of every analog matrix, in one pass over the calibration text. Raises BadInput if the file has none."""
+    """Derive the ranges of every analog matrix, in one pass over the calibration text. Raises BadInput if the file has
+    none.
+
+    >>> from aimc_sim import Hardware, WeightFile
+    >>> from aimc_sim.calibrate import derive_ranges
+    >>> weights = WeightFile("model.h5")
+    >>> sorted(derive_ranges(weights, Hardware.load("hermes-256"))) == sorted(m.name for m in weights.matrices)
+    True
+    """
     own = _mapped_anew(weight_file)
     ranges = RangeFinder(own, hardware, progress, streams=own is not weight_file).run()
     gc.collect()  # a model is full of cycles, and keeps the whole file mapped
@@ -50,7 +59,15 @@ def derive_ranges(
 
 
 def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None) -> Ranges:
-    """`derive_ranges`, remembered in the user's cache folder by (weight file, converters, tiles, placement)."""
+    """Derive ranges as `derive_ranges` does, or recall them from the user's cache folder by (weight file, converters,
+    tiles, placement).
+
+    >>> from aimc_sim import Hardware, WeightFile
+    >>> from aimc_sim.calibrate import ranges_for
+    >>> weights = WeightFile("model.h5")
+    >>> ranges_for(weights, Hardware.load("hermes-256"))[weights.matrices[0].name].full_scale.ndim
+    2
+    """
     path = cache_folder() / cache.name_of(weight_file, hardware)
     known = cache.read(path)
     if known is None or not cache.fits(known, weight_file, hardware):

@@ -30,11 +30,18 @@ WHOLE: tuple[Literal[-1, 0, 1], ...] = (0,)  # … or the pair
 
 @dataclass(frozen=True)
 class CellMatrix:
-    """A matrix w (N, K) float32 (out × in) in the cells of the chip that ``seed`` names, at one time.
+    """A cell matrix is a matrix w (N, K) float32 (out × in) in the cells of the chip that ``seed`` names, at one time.
 
     ordinal: which matrix of the model it is, a part of its cells' names. epoch: programming cycle. session: which draw
     of the frozen 1/f noise. ranges: converter ranges, where the hardware needs them.
     Raises BadInput for weights that are not finite or not a matrix, and for a time that the device does not cover.
+
+    >>> import numpy as np
+    >>> from aimc_sim import Hardware
+    >>> from aimc_sim.chip import CellMatrix
+    >>> hardware = Hardware.load({"device": "pcm-hermes-2", "tile": {"rows": 256}})
+    >>> CellMatrix(np.float32([[0.5, -0.25, 1.0]]), hardware, seed=7, t_s=86400.0).effective_weights().shape
+    (1, 3)
     """
 
     w: F32

@@ -14,7 +14,12 @@ from aimc_sim.hardware import Hardware, StaticRange
 
 @dataclass(frozen=True)
 class MatrixRange:
-    """Converter ranges of one matrix; None where the hardware needs none."""
+    """A matrix range holds the converter ranges of one matrix; None where the hardware needs none.
+
+    >>> from aimc_sim.chip import MatrixRange
+    >>> MatrixRange().full_scale is None
+    True
+    """
 
     input_range: F32 | None = None  # (row tiles,) static β
     # (row tiles, column tiles), or (parts, …, …) where several columns hold a weight: ADC full scale, in full-scale
@@ -27,7 +32,7 @@ NO_RANGES = MatrixRange()
 
 
 def ranges_id(ranges: Ranges) -> str:
-    """16 hex digits of what the ranges are, bit for bit; empty where there are none."""
+    """Compute 16 hex digits of what the ranges are, bit for bit; empty where there are none."""
     if not ranges:
         return ""
     digest = hashlib.sha256()
@@ -41,7 +46,7 @@ def ranges_id(ranges: Ranges) -> str:
 
 
 def needs_ranges(hardware: Hardware) -> bool:
-    """Whether converter ranges must be calibrated on text."""
+    """Decide whether converter ranges must be calibrated on text."""
     static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
     fitted = hardware.adc is not None and hardware.adc.full_scale.calibrated
     return static or fitted

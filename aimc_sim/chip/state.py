@@ -38,7 +38,13 @@ def channel_transform(
 
 @dataclass(frozen=True, eq=False)
 class Chip:
-    """One programmed chip. `aimc_sim.program` makes it. Chips are equal when their ids are."""
+    """A chip is one programmed chip. `aimc_sim.program` makes it. Chips are equal when their ids are.
+
+    >>> import aimc_sim
+    >>> chip = aimc_sim.program("model.h5", seed=7)
+    >>> chip == aimc_sim.program("model.h5", seed=7), chip == aimc_sim.program("model.h5", seed=8)
+    (True, False)
+    """
 
     weight_file: WeightFile
     hardware: Hardware
@@ -80,7 +86,7 @@ class Chip:
         )
 
     def at(self, t_s: float | str, session: int = 0) -> ChipState:
-        """The chip t_s seconds after programming (or "1d"), as one inference session sees it: 1/f noise is frozen.
+        """Age the chip t_s seconds after programming (or "1d"), as one inference session sees it: 1/f noise is frozen.
 
         Raises BadInput for a time before programming or beyond the range of the device's data.
         """
@@ -92,7 +98,13 @@ class Chip:
 
 @dataclass(frozen=True)
 class ChipState:
-    """A chip at one time: cells drifted, noise frozen, drift compensated."""
+    """A chip state is a chip at one time: cells drifted, noise frozen, drift compensated.
+
+    >>> import aimc_sim
+    >>> state = aimc_sim.program("model.h5", seed=7).at("1d")
+    >>> state.t_s
+    86400.0
+    """
 
     chip: Chip
     t_s: float

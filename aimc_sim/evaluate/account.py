@@ -87,7 +87,7 @@ def notes_on(hardware: Hardware, ranges: Ranges | None = None) -> list[str]:
     rule = None if hardware.adc is None else hardware.adc.full_scale
     if isinstance(rule, LambdaRule) and rule.derive is not None:
         # late: torch takes seconds to load, and reports are written without it
-        from aimc_sim.calibrate import derived_lambdas
+        from aimc_sim.calibrate.ranges import derived_lambdas
 
         values = sorted(set(derived_lambdas(hardware, ranges or {}).values()))
         found = f": {values[0]:.3g}" if values else ""

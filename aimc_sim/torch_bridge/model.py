@@ -16,7 +16,8 @@ from aimc_sim.torch_bridge.adapter import LowRank, attach
 from aimc_sim.torch_bridge.half import HalfEmbedding, HalfLinear
 from aimc_sim.torch_bridge.linear import TileLinear
 from aimc_sim.torch_bridge.rows import RowNames
-from aimc_sim.weightfile import MatrixInfo, Tensor, WeightFile, analog_matrices
+from aimc_sim.weightfile import MatrixInfo, WeightFile, analog_matrices
+from aimc_sim.weightfile.manifest import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,11 +8,18 @@ from aimc_sim.weightfile.reader import WeightFile
 
 
 def is_analog(matrix: MatrixInfo, hardware: Hardware) -> bool:
-    """Whether the placement puts this matrix into tiles."""
+    """Decide whether the placement puts this matrix into tiles."""
     return hardware.placement.is_analog(matrix.name, matrix.role)
 
 
 def analog_matrices(weight_file: WeightFile, hardware: Hardware) -> tuple[MatrixInfo, ...]:
-    """Matrices that the hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing."""
+    """List the matrices that the hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing.
+
+    >>> from aimc_sim import Hardware, WeightFile
+    >>> from aimc_sim.weightfile import analog_matrices
+    >>> digital = Hardware.load({"base": "hermes-256", "placement": {"digital": ["*"]}})
+    >>> analog_matrices(WeightFile("model.h5"), digital)
+    ()
+    """
     hardware.placement.check([(matrix.name, matrix.role) for matrix in weight_file.matrices])
     return tuple(matrix for matrix in weight_file.matrices if is_analog(matrix, hardware))

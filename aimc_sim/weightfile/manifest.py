@@ -33,7 +33,13 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MatrixInfo:
-    """One matrix product with static weights: y (cols,) = x (rows,) @ W, as a crossbar sees it."""
+    """A matrix info names one matrix product with static weights: y (cols,) = x (rows,) @ W, as a crossbar sees it.
+
+    >>> from aimc_sim import WeightFile
+    >>> first = WeightFile("model.h5").matrices[0]
+    >>> first.role, (first.rows, first.cols)
+    ('q', (32, 32))
+    """
 
     name: str  # module path, "model.layers.0.self_attn.q_proj"
     ordinal: int  # index in the full list of candidates, part of every random counter
@@ -55,7 +61,12 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """The text that calibration saw: token_ids (S, L) int32, and where it came from."""
+    """A calibration holds the text that calibration saw: token_ids (S, L) int32, and where it came from.
+
+    >>> from aimc_sim import WeightFile
+    >>> WeightFile("model.h5").calibration.token_ids.ndim
+    2
+    """
 
     token_ids: npt.NDArray[np.int32]
     source: str
@@ -63,7 +74,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Moments:
-    """Input statistics of one matrix over the calibration text, each (K,) float32, one value per input channel."""
+    """Moments are input statistics of one matrix over the calibration text, each (K,) float32, one value per input
+    channel.
+
+    >>> from aimc_sim import WeightFile
+    >>> weights = WeightFile("model.h5")
+    >>> weights.moments(weights.matrices[0].name).second_moment.shape
+    (32,)
+    """
 
     max_abs: Floats
     mean: Floats

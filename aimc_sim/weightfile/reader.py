@@ -38,10 +38,15 @@ if TYPE_CHECKING:
 
 
 class WeightFile:
-    """An open weight file. Arrays that it returns are views of the mapped file wherever that is possible.
+    """A weight file is open for reading. Arrays that it returns are views of the mapped file wherever that is possible.
 
     Raises BadInput when the file is missing, truncated, damaged, from a newer schema, or holds anything that
     docs/format.md does not allow (links, references, filters, external or virtual storage).
+
+    >>> from aimc_sim import WeightFile
+    >>> weights = WeightFile("model.h5")
+    >>> weights.weight(weights.matrices[0].name).shape
+    (32, 32)
     """
 
     def __init__(self, path: str | os.PathLike[str], *, _layout: Layout | None = None) -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import aimc_sim
-from aimc_sim.chip import ChipState, outputs_stand_alone
+from aimc_sim.chip import ChipState
+from aimc_sim.chip.state import outputs_stand_alone
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate import streamed, sums
 from aimc_sim.evaluate.account import coverage_of
