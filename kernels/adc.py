@@ -1,6 +1,6 @@
 """The ADC of 32 columns for one token, in vector registers: from integer sums to what is added to the outputs.
 
-Formulas: `converters.combine_reference`, `erring_reference`, `adc_reference`, and `read_noise.noisy_reference`.
+Formulas: `converters.combine_reference`, `erring_reference`, `quantise_reference`, and `read_noise.noisy_reference`.
 In short, every operation rounded by itself: value = H·256 + L, signal = value·inverse [+ √(V·spread + floor)·z]
 [+ offset, then + signal·(curve - bow·signal²)], code = clamp(rint(signal), lowest, n), y += (code·scale)·β. A SAR
 searches the code bit by bit instead of rounding: `converters.sar_reference`.

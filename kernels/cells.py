@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I64, U32
 from aimc_sim.kernels.elementary import exp_reference
 from aimc_sim.kernels.laws import law_reference
 from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.kernels.stuck import listed_reference, stuck_reference
 
-F32 = npt.NDArray[np.float32]
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE, ACTIVATION = range(6)  # rows of x_scale and y_scale
 HEATED = 4  # row of the activation energy among the laws of the target
 NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT, AGED_DRIFT = range(4)
@@ -62,18 +61,16 @@ class DeviceTables(NamedTuple):
 class SiteKeys(NamedTuple):
     """Counter words of a matrix and the key, all uint32: words 3 per stream and plane, words 2 per stream."""
 
-    programming: npt.NDArray[np.uint32]  # (2,) word 3 of the two polarity planes
-    drift: npt.NDArray[np.uint32]  # (2,)
-    flicker: npt.NDArray[np.uint32]  # (2,)
-    fault: npt.NDArray[np.uint32]  # (2,)
+    programming: U32  # (2,) word 3 of the two polarity planes
+    drift: U32  # (2,)
+    flicker: U32  # (2,)
+    fault: U32  # (2,)
     epoch: np.uint32
     session: np.uint32
-    key: npt.NDArray[np.uint32]  # (2,)
-    names: npt.NDArray[np.uint32] = NO_NAMES  # (N,) what the columns are called; none: by their index
-    listed: npt.NDArray[np.int64] = (
-        NO_LIST  # (stuck cells, 3) row, polarity, 1 at g_max or 0 at g_min, by column
-    )
-    listed_ends: npt.NDArray[np.int64] = NO_ENDS  # (N + 1,) where each column's stuck cells begin; none: (1,)
+    key: U32  # (2,)
+    names: U32 = NO_NAMES  # (N,) what the columns are called; none: by their index
+    listed: I64 = NO_LIST  # (stuck cells, 3) row, polarity, 1 at g_max or 0 at g_min, by column
+    listed_ends: I64 = NO_ENDS  # (N + 1,) where each column's stuck cells begin; none: (1,)
 
 
 class Cells(NamedTuple):
@@ -83,8 +80,8 @@ class Cells(NamedTuple):
     now: F32
     effective: F32  # (G⁺ - G⁻) / span, 1.0 = the full-scale weight of its column in the tile
     total: F32  # (G⁺ + G⁻) / g_max, which read noise and array energy follow; weight domain: zeros
-    readout_programmed: npt.NDArray[np.int64]  # (tiles, N) Σ|weight| of the programmed cells, in 2^-20
-    readout_now: npt.NDArray[np.int64]  # (tiles, N) the same after drift, before 1/f noise
+    readout_programmed: I64  # (tiles, N) Σ|weight| of the programmed cells, in 2^-20
+    readout_now: I64  # (tiles, N) the same after drift, before 1/f noise
     column_max: F32  # (tiles, N) the weight that g_max stands for: max |w| of each column in its row tile, if not given
 
 
@@ -145,12 +142,12 @@ def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32
     return noisy if d.weight_domain else np.maximum(noisy, ZERO)
 
 
-def column_max_reference(w: F32, bounds: npt.NDArray[np.int64]) -> F32:
+def column_max_reference(w: F32, bounds: I64) -> F32:
     return np.stack([np.abs(w[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
 
 
 def effective_weights_reference(
-    w: F32, bounds: npt.NDArray[np.int64], d: DeviceTables, sites: SiteKeys, full_scale: F32 | None = None
+    w: F32, bounds: I64, d: DeviceTables, sites: SiteKeys, full_scale: F32 | None = None
 ) -> Cells:
     """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,).
 
@@ -186,7 +183,7 @@ def effective_weights_reference(
     def weight(g: list[F32]) -> F32:
         return (g[0] if d.weight_domain else g[0] - g[1]) * inverse
 
-    def readout(g: list[F32]) -> npt.NDArray[np.int64]:
+    def readout(g: list[F32]) -> I64:
         units = np.rint(np.abs(weight(g)) * READOUT_UNIT).astype(np.int64)
         return np.add.reduceat(units, bounds[:-1], axis=1).T
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import I8, I32
 from aimc_sim.kernels.philox import philox4x32
 
-I8 = npt.NDArray[np.int8]
-I32 = npt.NDArray[np.int32]
 EXACT_ROWS = 1024  # 1024·127·128 < 2^24
 
 

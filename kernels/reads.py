@@ -15,13 +15,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I8
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import add32
 
-I8 = npt.NDArray[np.int8]
-F32 = npt.NDArray[np.float32]
 SQUARE, LINEAR, SLICED = 0, 1, 2  # kinds of m(q)
 SIGNED, OFFSET, POLARITY = 0, 1, 2  # kinds of parts
 LARGEST = 127  # code
@@ -58,9 +56,7 @@ def slices_reference(codes: I8, bits: int, count: int) -> I8:
     return np.stack([(part * sign).astype(np.int8) for part in parts])
 
 
-def noise_weights_reference(
-    codes: I8, kind: int, levels: int, bits: int
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+def noise_weights_reference(codes: I8, kind: int, levels: int, bits: int) -> tuple[I8, I8]:
     """(high, low) int8 with m(q) = 128·high + low, for codes within ±127."""
     q = np.abs(codes.astype(np.int32))
     if kind == LINEAR:

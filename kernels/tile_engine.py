@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I8, I16, I64, U8, U32
 from aimc_sim.kernels import amx, multiply_add, tile_product
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.multiply_add import BLOCK
@@ -41,9 +42,6 @@ from aimc_sim.kernels.tile_product import (
     Job,
 )  # fmt: skip
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
 CODE_ROWS = amx.ROWS  # codes of a tile are filled up to such a number with zeros
 TOKEN_BLOCK = 512  # tokens of one piece of work: their codes stay in the second-level cache
 WORTH_A_THREAD = 1 << 18  # products below which waking a second thread costs more than it saves
@@ -107,7 +105,7 @@ def _widened(values: F32 | None, cols: int) -> F32 | None:
 class Noise(NamedTuple):
     """What is fresh in every product: √(scale·Σ steps·q² + floor)·z in codes, drawn by row id, tile and column."""
 
-    key: npt.NDArray[np.uint32]  # (2,)
+    key: U32  # (2,)
     site: int  # counter word 3
     steps: U8 | None = None  # panels of one plane; None: the cells are quiet
     scale: F32 | None = None  # (tiles, N)
@@ -333,7 +331,7 @@ def passes(engine: int) -> bool:
     return True
 
 
-def _exact(engine: int, codes: npt.NDArray[np.int8], grid: npt.NDArray[np.int16]) -> bool:
+def _exact(engine: int, codes: I8, grid: I16) -> bool:
     rows, k = codes.shape
     bounds = np.array([0, k], np.int64)
     quads, width = quad_starts(bounds), int(code_starts(bounds)[-1])

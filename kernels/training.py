@@ -17,19 +17,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from aimc_sim.aliases import F32, F64
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.cells import column_max_reference
+from aimc_sim.kernels.converters import code_of, codes_per_unit, codes_per_unit_reference, unclipped_code
 from aimc_sim.kernels.elementary import log_uniform, peak_of, sincos_turn
 from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import CHUNK, GROUPS, MINUS_TWO, normals, words_of_groups
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-U8 = npt.NDArray[np.uint8]
 ZERO, ONE, INFINITY = np.float32(0), np.float32(1), np.float32(np.inf)
-SILENT = np.float32(
-    1e-30
-)  # a range or a step below counts as none: its reciprocal would not be a normal number
 
 
 def normals_of_cells(n: int, k: int, event: int, site: int, key: npt.NDArray[np.uint32]) -> F32:
@@ -56,9 +52,12 @@ def noisy_weights_reference(
 
 def fake_quantise_reference(w: F32, levels: int) -> F32:
     """Weights on 2·levels + 1 steps a channel: rint(w·(n/max))·(max/n), n = levels; a channel of zeros stays."""
-    peak = np.abs(w).max(axis=1, keepdims=True)
-    per_unit = np.divide(np.float32(levels), peak, out=np.zeros_like(peak), where=peak > SILENT)
-    return np.asarray(np.rint(w * per_unit) * (peak / np.float32(levels)))
+    return on_steps_reference(w, np.abs(w).max(axis=1, keepdims=True), levels)
+
+
+def on_steps_reference(w: F32, peak: F32, levels: int) -> F32:
+    """rint(w·(n/peak))·(peak/n), n = levels, for weights within ±peak."""
+    return np.asarray(np.rint(w * codes_per_unit_reference(levels, peak)) * (peak / np.float32(levels)))
 
 
 def range_gradient_reference(
@@ -172,10 +171,10 @@ def fake_quantise(
     n = np.float32(levels)
     for column in range(first, last):
         peak = peaks[column]
-        per_unit, step = n / peak if peak > SILENT else ZERO, peak / n
+        per_unit, step = codes_per_unit(n, peak), peak / n
         source, target = w[column - column_0, a - row_0 : b - row_0], out[column - first]
         for i in range(b - a):
-            target[i] = np.rint(source[i] * per_unit) * step
+            target[i] = unclipped_code(source[i], per_unit) * step
 
 
 @njit
@@ -208,9 +207,7 @@ def dac(
     whole_registers()
     n = np.float32(levels)
     for token in range(first, last):
-        scale = n / beta[token] if beta[token] > SILENT else ZERO
-        if not beta[token] < INFINITY:
-            scale = np.float32(np.nan)
+        scale = codes_per_unit(n, beta[token]) if beta[token] < INFINITY else np.float32(np.nan)
         step = beta[token] / n if values else ONE
         source, target = x[token, a:b], out[token, at : at + b - a]
         if token + 1 < last:
@@ -218,10 +215,7 @@ def dac(
             for line in range(0, 4 * (b - a), 64):
                 _prefetch(ahead + line)
         for i in range(b - a):
-            code = np.rint(source[i] * scale)
-            code = -n if code < -n else code
-            code = n if code > n else code
-            target[i] = code * step
+            target[i] = code_of(source[i], scale, -n, n) * step
 
 
 @njit
@@ -248,7 +242,7 @@ def adc(
             codes[:] = sums
         else:
             for j in range(size):
-                codes[j] = np.rint(sums[j] * inverse[j])
+                codes[j] = unclipped_code(sums[j], inverse[j])
             if not peak_of(codes) <= n:
                 for j in range(size):
                     code = codes[j]

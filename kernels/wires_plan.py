@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import I64
 from aimc_sim.kernels.wires_vector import LANES
 
-I64 = npt.NDArray[np.int64]
 LEAF = 8  # cells a side: below it, lists of transforms beat dense algebra (4 and 12 are slower)
 ROW_WIRE, COL_WIRE, CELL = 0, 1, 2  # what an edge of a leaf is
 CUT, TERMINAL, OPEN = (

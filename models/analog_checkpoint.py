@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F32
 from aimc_sim.errors import BadInput
 from aimc_sim.models.families import HEAD, model_type
 from aimc_sim.models.hf_folder import INDEX as SAFE_INDEX
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-F32 = npt.NDArray[np.float32]
 SINGLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 PRESETS = {"llama": "afm-llama", "phi3": "afm-phi3"}  # model_type → the hardware of its analog release
 RANGE = "input_range"

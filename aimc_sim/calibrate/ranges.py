@@ -166,10 +166,7 @@ class RangeFinder:
         rule, unit = hardware.adc.full_scale, hardware.adc.levels
         limit = FIT_COLUMNS
         if isinstance(rule, (LambdaRule, LeastOutputError)):
-            weights = hardware.weights
-            held = (tmap.row_bounds.size - 1) * hardware.reads.times * weights.arrays
-            held *= 2 if weights.subtract == "digital" else 1
-            limit = min(FIT_COLUMNS, HELD // held)
+            limit = min(FIT_COLUMNS, HELD // ((tmap.row_bounds.size - 1) * hardware.conversions_per_weight))
 
         def pieces() -> Any:
             for first, last in _column_groups(tmap.col_bounds, limit):

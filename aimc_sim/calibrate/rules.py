@@ -109,7 +109,10 @@ def _least_output_ranges(
     x: F32, ends: list[tuple[int, int]], levels: int, columns: Callable[[], Iterator[F32]]
 ) -> list[float]:
     """β of each group of rows a … b-1 with the least ‖(x - DAC(x))·W‖² over tokens, the rest of the rows left out."""
-    import torch
+    import torch  # late: torch takes seconds to load
+
+    # late: it needs torch
+    from aimc_sim.torch_bridge.converters import quantised
 
     outputs = sum(len(w) for w in columns())
     steps = 1 + int(np.ceil((INPUT_STEPS - 1) * np.log(0.9) / np.log(INPUT_RATIO)))
@@ -120,8 +123,7 @@ def _least_output_ranges(
         candidates = [peak * INPUT_RATIO**k for k in range(steps if peak else 0)]
 
         def lost(beta: float) -> torch.Tensor:
-            lsb = beta / levels
-            return part - (part / lsb).round().clamp(-levels, levels) * lsb  # noqa: B023
+            return part - quantised(part, torch.tensor(beta), levels)  # noqa: B023
 
         errors = np.zeros(len(candidates))
         if b - a <= min(outputs, GRAM_ROWS):  # ‖e·W‖² = Σ e·(W·Wᵀ)·e

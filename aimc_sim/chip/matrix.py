@@ -20,7 +20,7 @@ from aimc_sim.chip.ranges import NO_RANGES, MatrixRange
 from aimc_sim.chip.repair import RepairedArray, repaired
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.kernels.cells import Cells, DeviceTables, SiteKeys
+from aimc_sim.kernels.cells import Cells
 from aimc_sim.tiles.channel_transform import ChannelTransform
 from aimc_sim.tiles.matrix import TiledMatrix
 
@@ -89,14 +89,6 @@ class CellMatrix:
     def arrays(self) -> list[CellArray | RepairedArray]:
         """The arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
         return self._mapped[0]
-
-    @property
-    def _tables(self) -> DeviceTables:
-        return self.arrays[0].tables
-
-    @property
-    def _sites(self) -> SiteKeys:
-        return self.arrays[0].sites()
 
     def cells(self, columns: int | None = None) -> Cells:
         """Conductances and effective weights of the first ``columns`` columns (None: all), by the readable formula.

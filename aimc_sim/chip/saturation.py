@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from aimc_sim.aliases import F32, I64
+from aimc_sim.aliases import F32, I64, Bools
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import dac_inputs, tile_sums
 from aimc_sim.kernels import converters
@@ -85,9 +84,8 @@ def saturation(x: F32, tiles: TiledMatrix, col_bounds: I64 | None = None) -> Sat
     return Saturation(inputs, clipped, *conversions)
 
 
-def _beyond(signal: F32, tiles: TiledMatrix, t: int) -> npt.NDArray[np.bool_]:
+def _beyond(signal: F32, tiles: TiledMatrix, t: int) -> Bools:
     """(B, N): where a signal of row tile t, in codes, is beyond its converter's."""
     if tiles.adc_curve is not None:
         signal = converters.erring_reference(signal, *(row[t] for row in tiles.adc_curve))
-    code = np.rint(signal)
-    return np.asarray((code > tiles.adc_levels) | (code < tiles.adc_lowest))
+    return converters.saturates_reference(signal, tiles.adc_levels, tiles.adc_unsigned)

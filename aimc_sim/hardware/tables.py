@@ -162,6 +162,22 @@ class Tables(Spec):
         return Reads(dac.reads, dac.slice_bits, SQUARE)
 
     @property
+    def columns_per_weight(self) -> int:
+        """Columns that are converted, and kept in tiles, each by itself for one weight: copies × slices × polarities,
+        as far as their sum is digital. Without an ADC: copies."""
+        weights = self.weights
+        copies = weights.copies or 1
+        if self.adc is None:
+            return copies
+        slices = 1 if weights.slice_sum == "analog" else weights.slices
+        return copies * slices * (2 if weights.subtract == "digital" else 1)
+
+    @property
+    def conversions_per_weight(self) -> int:
+        """ADC conversions of one output of a row tile: columns that hold a weight × reads of a code."""
+        return self.columns_per_weight * self.reads.times
+
+    @property
     def read_levels(self) -> int:
         """Largest code of one read that is converted: its inputs are then at full scale."""
         assert self.dac is not None

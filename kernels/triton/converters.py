@@ -18,7 +18,7 @@ from aimc_sim.kernels.triton.elementary import clamp, rint
 GRID = tl.constexpr(float(panels.GRID))
 BLOCK = 512
 MAX_LEVELS = 127  # codes are int8
-SILENT = tl.constexpr(float(converters.SILENT))
+MIN_RANGE = tl.constexpr(float(converters.MIN_RANGE))
 
 
 class Codes(NamedTuple):
@@ -33,6 +33,12 @@ class Codes(NamedTuple):
 def over(levels: tl.tensor, peak: tl.tensor) -> tl.tensor:
     """levels / peak, 0 where peak is 0."""
     return tl.where(peak > 0.0, tl.div_rn(levels + tl.zeros_like(peak), tl.where(peak > 0.0, peak, 1.0)), 0.0)
+
+
+@triton.jit
+def code_of(signal: tl.tensor, levels: tl.tensor) -> tl.tensor:
+    """The code of a signal in codes: clamped to ±levels, which are integers, so that clamp and rint commute."""
+    return rint(clamp(signal, -levels, levels))
 
 
 @triton.jit
@@ -58,15 +64,12 @@ def dac_kernel(
             largest == largest, peak, float("nan")
         )  # a range clips, but must not hide what is no number
         tl.store(beta + b * tiles + tile, peak)
-    scale = tl.where(peak > SILENT, over(levels, peak), 0.0)
+    scale = tl.where(peak > MIN_RANGE, over(levels, peak), 0.0)
     out = codes + tokens * tl.load(bounds + tile) + b * (stop - start) - start
     total = tl.zeros([BLOCK], tl.int32)
     for block in range(start, stop, BLOCK):
         at = block + tl.arange(0, BLOCK)
-        value = tl.load(line + at, mask=at < stop, other=0.0) * scale
-        code = rint(clamp(value, -levels, levels)).to(
-            tl.int32
-        )  # the bounds are integers: clamp and rint commute
+        code = code_of(tl.load(line + at, mask=at < stop, other=0.0) * scale, levels).to(tl.int32)
         total += code
         tl.store(out + at, code.to(tl.int8), mask=at < stop)
     tl.store(sums + b * tiles + tile, tl.sum(total, 0))

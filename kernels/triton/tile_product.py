@@ -17,8 +17,7 @@ import triton.language as tl
 
 from aimc_sim.kernels.panels import MAX_TILE_ROWS
 from aimc_sim.kernels.triton._launch import OPTIONS, blocks, require, row_bounds, same_device, words
-from aimc_sim.kernels.triton.converters import dac
-from aimc_sim.kernels.triton.elementary import clamp, rint
+from aimc_sim.kernels.triton.converters import code_of, dac
 from aimc_sim.kernels.triton.normal import product_normals
 from aimc_sim.kernels.triton.philox import load_word
 
@@ -171,7 +170,7 @@ def product_kernel(
             z = product_normals(event, tile, tl.program_id(1) * BLOCK_N, word3, k0, k1, BLOCK_M, BLOCK_N)
             signal += tl.sqrt_rn(variance * spread) * z
         if ADC:
-            signal = rint(clamp(signal, -levels, levels))  # the bounds are integers: clamp and rint commute
+            signal = code_of(signal, levels)
         y += (signal * tl.load(scale + at, mask=j_inside, other=0.0)[None, :]) * gain[:, None]
     tl.store(
         out + b.to(tl.int64)[:, None] * columns + j[None, :], y, mask=b_inside[:, None] & j_inside[None, :]

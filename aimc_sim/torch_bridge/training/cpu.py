@@ -65,10 +65,7 @@ def forward(
                     source.measure(first, last)
                 cells = source.rows(first, last, a, b, scratch) if plan.noise == "device" else None  # noqa: B023
                 sums = torch.from_numpy(y_array)[:, first:last]
-                for t in range(count):
-                    low, high = max(ends[t], a), min(ends[t + 1], b)  # noqa: B023
-                    if low >= high:
-                        continue
+                for t, low, high in plan.tiles_within(a, b):  # noqa: B023
                     if not in_y:
                         sums = scratch_of(scratch, "sums", (tokens, last - first))
                     for i, j in _blocks(high - low, piece):
@@ -135,8 +132,8 @@ def _values(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Rows a … b-1 and the values that their inputs were quantised to, (B, b-a): all of them in ``room`` (B, K) where
     there is some, else part by part. by_tile: no part crosses a tile's end."""
-    kept, whole, bounds = local(), plan.rows, plan.bounds
-    ends = list(zip(bounds[:-1], bounds[1:], strict=True)) if by_tile else [(0, whole)]
+    kept, whole = local(), plan.rows
+    ends = [(a, b) for _, a, b in plan.row_tiles] if by_tile else [(0, whole)]
     size = _rows_at_once(inputs.shape[0])
     if room is None or not plan.dac_levels:
         for a, b in ((low + i, low + j) for low, high in ends for i, j in _blocks(high - low, size)):
@@ -168,8 +165,7 @@ def _through_weights(
         _through_cells(g, source, bits, lost, plan, out)
         return
     scratch = local()
-    ends = zip(plan.bounds[:-1], plan.bounds[1:], strict=True)
-    slices = [(t, a + i, a + j) for t, (a, b) in enumerate(ends) for i, j in _blocks(b - a, SLICE)]
+    slices = [(t, a + i, a + j) for t, a, b in plan.row_tiles for i, j in _blocks(b - a, SLICE)]
 
     def some(begin: int, end: int) -> None:
         """Every slice of rows by itself: threads never wait for each other."""
@@ -195,7 +191,7 @@ def _through_weights(
 
 def _through_clean(g: Tensor, weight: Tensor, bits: Tensor, lost: list[int], plan: Plan, out: Tensor) -> None:
     """The same through the weights as they are, a tile at a time."""
-    for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+    for t, a, b in plan.row_tiles:
         with _lifted(g, bits[t], lost[t]):
             torch.mm(g, weight[:, a:b].to(g.dtype), out=out[:, a:b])
 
@@ -215,7 +211,7 @@ def _through_cells(
 
         run_blocks(fill, last - first, FILL)
         held = held.to(g.dtype)
-        for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+        for t, a, b in plan.row_tiles:
             part = _masked(g, bits[t], first, last) if lost[t] else g[:, first:last]
             if sums is out:
                 out[:, a:b].addmm_(part, held[:, a:b])
@@ -273,10 +269,8 @@ def _codes(
     array = out.numpy()
 
     def some(first: int, last: int) -> None:
-        for t in range(plan.tiles):
-            low, high = max(plan.bounds[t], a), min(plan.bounds[t + 1], b)
-            if low < high:
-                kernel.dac(inputs, low, high, beta[t], plan.dac_levels, values, first, last, array, low - a)
+        for t, low, high in plan.tiles_within(a, b):
+            kernel.dac(inputs, low, high, beta[t], plan.dac_levels, values, first, last, array, low - a)
 
     run_blocks(some, inputs.shape[0], _tokens(b - a))
     return out
@@ -348,7 +342,7 @@ def _groups(plan: Plan, tokens: int, dtype: torch.dtype) -> list[tuple[int, int]
     if plan.tiles == 1 and dtype == torch.float32:
         return _blocks(whole, size)
     starts = [0]
-    for low, high in zip(plan.bounds[:-1], plan.bounds[1:], strict=True):
+    for _, low, high in plan.row_tiles:
         if high - starts[-1] > size and low > starts[-1]:
             starts.append(low)
     return list(zip(starts, [*starts[1:], whole], strict=True))

@@ -12,7 +12,7 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.torch_bridge.training import cpu, exact, gpu
-from aimc_sim.torch_bridge.training.plan import STALE, UNCLIPPED, Plan, plan_of
+from aimc_sim.torch_bridge.training.plan import STALE, UNCLIPPED, plan_of
 
 Tensor = torch.Tensor
 NAME = "aimc_sim::analog_linear"
@@ -132,8 +132,3 @@ def check_state(key: Tensor) -> None:
             why="the weights changed since the noise was last named, and noise that repeats trains for one chip only",
             do="call set_step(model, step) before every forward",
         )
-
-
-def plan_is_noisy(plan: Plan) -> bool:
-    """Whether a forward draws anything by its step."""
-    return plan.noise != "none" or plan.exact

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import I64
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Adc, Dac, Hardware, LambdaRule, StaticRange
@@ -22,18 +23,7 @@ from aimc_sim.torch_bridge.training.spec import Training
 SEED_LOW, SEED_HIGH, EVENT, ORDINAL, UNCLIPPED, STALE = range(6)
 KEY_LENGTH = 6
 # Parts of the hardware that the fast forward computes, or that change nothing right after programming.
-MODELLED = {
-    "name",
-    "description",
-    "source",
-    "device",
-    "tile",
-    "dac",
-    "adc",
-    "compensation",
-    "refresh",
-    "placement",
-}
+MODELLED = frozenset("name description source device tile dac adc compensation refresh placement".split())
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,17 @@ class Plan:
         return len(self.bounds) - 1
 
     @cached_property
-    def ends(self) -> npt.NDArray[np.int64]:
+    def row_tiles(self) -> tuple[tuple[int, int, int], ...]:
+        """(t, a, b) of every row tile: it covers inputs a … b-1."""
+        return tuple((t, a, b) for t, (a, b) in enumerate(pairwise(self.bounds)))
+
+    def tiles_within(self, a: int, b: int) -> list[tuple[int, int, int]]:
+        """The same of inputs a … b-1 alone: only row tiles that have some of them, cut to those."""
+        parts = ((t, max(low, a), min(high, b)) for t, low, high in self.row_tiles)
+        return [(t, low, high) for t, low, high in parts if low < high]
+
+    @cached_property
+    def ends(self) -> I64:
         """The bounds as an array."""
         return np.array(self.bounds, np.int64)
 

@@ -11,46 +11,30 @@ from typing import Any, Literal
 import torch
 
 from aimc_sim.errors import BadInput
+from aimc_sim.torch_bridge.converters import (
+    codes_per_unit,
+    computed_in,
+    quantised,
+    range_gradient,
+    range_gradient_sums,
+    unclipped_codes,
+)
 
 Tensor = torch.Tensor
-SILENT = 1e-30  # a range or a bound below counts as none
 MAX_BITS = 16
 
 
 @torch.library.custom_op("aimc_sim::quantize_input", mutates_args=())
-def _input(x: Tensor, limit: Tensor, levels: int, decay: float, unclipped: float) -> Tensor:
+def _input(x: Tensor, limit: Tensor, max_code: int, decay: float, unclipped: float) -> Tensor:
     _check(limit, "range")
-    beta = limit.detach().to(_wide(x)).reshape(())
-    scale = torch.where(beta > SILENT, levels / beta, 0.0)
-    codes = torch.clamp(torch.round(x.to(beta.dtype) * scale), -levels, levels)
-    return (codes * (beta / levels)).to(x.dtype).contiguous()  # as the fake says, whatever the strides of x
+    beta = limit.detach().to(computed_in(x)).reshape(())
+    # contiguous, as the fake says, whatever the strides of x
+    return quantised(x.to(beta.dtype), beta, max_code).to(x.dtype).contiguous()
 
 
 @_input.register_fake
-def _(x: Tensor, limit: Tensor, levels: int, decay: float, unclipped: float) -> Tensor:
+def _(x: Tensor, limit: Tensor, max_code: int, decay: float, unclipped: float) -> Tensor:
     return x.new_empty(x.shape)
-
-
-@torch.library.custom_op("aimc_sim::quantize_input_backward", mutates_args=())
-def _input_backward(
-    grad: Tensor, x: Tensor, limit: Tensor, decay: float, unclipped: float
-) -> tuple[Tensor, Tensor]:
-    wide, beta = x.to(_wide(x)), limit.detach().to(_wide(x)).reshape(())
-    over, under = wide >= beta, wide <= -beta
-    slope = grad.double()
-    pull = (
-        torch.where(over, slope.clamp(max=0), 0.0).sum() - torch.where(under, slope.clamp(min=0), 0.0).sum()
-    )
-    to_range = beta.double() * pull
-    if x.numel() and 1 - float((over | under).sum()) / x.numel() > unclipped:
-        to_range = to_range + decay * beta.double()
-    to_x = torch.where(wide.abs() > beta, 0.0, grad).to(x.dtype).contiguous()
-    return to_x, to_range.to(limit.dtype).reshape(limit.shape)
-
-
-@_input_backward.register_fake
-def _(grad: Tensor, x: Tensor, limit: Tensor, decay: float, unclipped: float) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), limit.new_empty(limit.shape)
 
 
 def _save_input(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -60,46 +44,43 @@ def _save_input(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate_input(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, limit = ctx.saved_tensors
-    to_x, to_range = _input_backward(grad, x, limit, ctx.decay, ctx.unclipped)
-    return to_x, to_range if ctx.needs_input_grad[1] else None, None, None, None
+    wide, beta = x.to(computed_in(x)), limit.detach().to(computed_in(x)).reshape(())
+    to_range = None
+    if ctx.needs_input_grad[1]:
+        pull, clipped = range_gradient_sums(grad, wide, beta)
+        slope = range_gradient(beta, pull, clipped, x.numel(), ctx.decay, ctx.unclipped)
+        to_range = slope.to(limit.dtype).reshape(limit.shape)
+    return torch.where(wide.abs() > beta, 0.0, grad), to_range, None, None, None
 
 
 _input.register_autograd(_differentiate_input, setup_context=_save_input)
 
 
 @torch.library.custom_op("aimc_sim::quantize_output", mutates_args=())
-def _output(y: Tensor, bound: Tensor, levels: int, masked: bool) -> Tensor:
+def _output(y: Tensor, bound: Tensor, max_code: int, masked: bool) -> Tensor:
     _check(bound, "bound")
-    limit = bound.detach().to(_wide(y))
-    codes = torch.clamp(torch.round(_signal(y, limit, levels)), -levels, levels)
-    return (codes * (limit / levels)).to(y.dtype).contiguous()
+    limit = bound.detach().to(computed_in(y))
+    return quantised(y.to(limit.dtype), limit, max_code).to(y.dtype).contiguous()
 
 
 @_output.register_fake
-def _(y: Tensor, bound: Tensor, levels: int, masked: bool) -> Tensor:
-    return y.new_empty(y.shape)
-
-
-@torch.library.custom_op("aimc_sim::quantize_output_backward", mutates_args=())
-def _output_backward(grad: Tensor, y: Tensor, bound: Tensor, levels: int) -> Tensor:
-    code = torch.round(_signal(y, bound.detach().to(_wide(y)), levels))
-    return torch.where(code.abs() > levels, 0.0, grad).to(y.dtype).contiguous()
-
-
-@_output_backward.register_fake
-def _(grad: Tensor, y: Tensor, bound: Tensor, levels: int) -> Tensor:
+def _(y: Tensor, bound: Tensor, max_code: int, masked: bool) -> Tensor:
     return y.new_empty(y.shape)
 
 
 def _save_output(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    y, bound, ctx.levels, ctx.masked = inputs
+    y, bound, ctx.max_code, ctx.masked = inputs
     if ctx.masked:
         ctx.save_for_backward(y, bound)
 
 
 def _differentiate_output(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    to_y = _output_backward(grad, *ctx.saved_tensors, ctx.levels) if ctx.masked else grad
-    return to_y, None, None, None
+    if ctx.masked:
+        y, bound = ctx.saved_tensors
+        limit = bound.to(computed_in(y))
+        code = unclipped_codes(y.to(limit.dtype), codes_per_unit(ctx.max_code, limit))
+        grad = torch.where(code.abs() > ctx.max_code, 0.0, grad)
+    return grad, None, None, None
 
 
 _output.register_autograd(_differentiate_output, setup_context=_save_output)
@@ -119,8 +100,8 @@ def quantize_input(
         raise BadInput(
             "range", got=tuple(range.shape), why="one range serves all of x", do="call it tile by tile"
         )
-    quantised: Tensor = _input(x, range, _levels(bits), decay, unclipped)
-    return quantised
+    result: Tensor = _input(x, range, _max_code(bits), decay, unclipped)
+    return result
 
 
 def quantize_output(
@@ -143,7 +124,7 @@ def quantize_output(
             why="the gradient has two variants",
             do="use 'masked' or 'straight_through'",
         )
-    limit = torch.as_tensor(bound, dtype=_wide(y), device=y.device)
+    limit = torch.as_tensor(bound, dtype=computed_in(y), device=y.device)
     try:
         fits = torch.broadcast_shapes(y.shape, limit.shape) == y.shape  # type: ignore[no-untyped-call]
     except RuntimeError:
@@ -155,8 +136,8 @@ def quantize_output(
             why=f"it does not fit outputs {tuple(y.shape)}",
             do="give one a column, or one",
         )
-    quantised: Tensor = _output(y, limit, _levels(bits), saturation == "masked")
-    return quantised
+    result: Tensor = _output(y, limit, _max_code(bits), saturation == "masked")
+    return result
 
 
 def _check(limit: Tensor, what: str) -> None:
@@ -170,15 +151,7 @@ def _check(limit: Tensor, what: str) -> None:
         )
 
 
-def _levels(bits: int) -> int:
+def _max_code(bits: int) -> int:
     if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= MAX_BITS:
         raise BadInput("bits", got=bits, why="a converter has 2 to 16 bits", do="choose 8, say")
     return int(2 ** (bits - 1) - 1)
-
-
-def _signal(y: Tensor, limit: Tensor, levels: int) -> Tensor:
-    return y.to(limit.dtype) * torch.where(limit > SILENT, levels / limit, 0.0)
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

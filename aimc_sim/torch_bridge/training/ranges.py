@@ -93,13 +93,10 @@ def _observe(layer: nn.Module, args: tuple[Any, ...]) -> None:
     if _settled(layer):
         return
     x = args[0].detach().float().reshape(-1, layer.in_features)
-    bounds = layer.plan.bounds
     if dac.range.per == "matrix":
         seen = observed(x, dac.range).expand(layer.plan.tiles).clone()
     else:
-        seen = torch.stack(
-            [observed(x[:, a:b], dac.range) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-        )
+        seen = torch.stack([observed(x[:, a:b], dac.range) for _, a, b in layer.plan.row_tiles])
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(seen)
         seen /= torch.distributed.get_world_size()

@@ -12,6 +12,7 @@ import torch
 from aimc_sim.aliases import F32
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.kernels import training as kernel
+from aimc_sim.kernels.converters import codes_per_unit_reference
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.randomness import Stream, site_word
 from aimc_sim.torch_bridge.training.plan import EVENT, ORDINAL, SEED_HIGH, SEED_LOW, Plan
@@ -63,17 +64,15 @@ class Weights:
         if self.array is not None:
             kernel.column_peaks(self.array, plan.ends, first, last, self.peaks)
         else:
-            for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+            for t, a, b in plan.row_tiles:
                 part = self.tensor[own, a:b]
                 self.peaks[t, own] = torch.linalg.vector_norm(
                     part, float("inf"), dim=1, dtype=torch.float32
                 ).numpy()
         peaks = self.peaks[:, own]
         if plan.weight_levels:  # rounding keeps the order, so the largest stays the largest
-            n, channel = np.float32(plan.weight_levels), peaks.max(axis=0)
-            per_unit = np.divide(n, channel, out=np.zeros_like(channel), where=channel > kernel.SILENT)
-            self.channel[own] = channel
-            peaks[:] = np.rint(peaks * per_unit) * (channel / n)
+            self.channel[own] = peaks.max(axis=0)
+            peaks[:] = kernel.on_steps_reference(peaks, self.channel[own], plan.weight_levels)
         self.sigma[:, own] = np.float32(plan.gamma) * peaks
         if self.steps is not None:
             self.steps[0][:, own], self.steps[1][:, own] = self._steps(peaks, (slice(None), own))
@@ -116,17 +115,15 @@ class Weights:
             return
         if plan.noise == "device":
             held = self._effective(first, last)
-            for t, (low, high) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+            for t, low, high in plan.row_tiles:
                 kernel.scale_rows(held, low, high, self.peaks[t], first, out)
             return
         direct = self.array is not None and not plan.weight_levels
         if not direct:
             self.base(first, last, a, b, out)
-        for t in range(plan.tiles):
-            low, high = max(plan.bounds[t], a), min(plan.bounds[t + 1], b)
-            if low < high:
-                given = (self.array, 0, 0) if direct else (out, first, a)
-                kernel.add_noise(*given, low, high, first, last, self.sigma[t], *self.words, out, low - a)
+        given = (self.array, 0, 0) if direct else (out, first, a)
+        for t, low, high in plan.tiles_within(a, b):
+            kernel.add_noise(*given, low, high, first, last, self.sigma[t], *self.words, out, low - a)
 
     def _effective(self, first: int, last: int) -> F32:
         """(last-first, K): what the cells of these columns hold, relative to the largest of their column and tile."""
@@ -144,10 +141,8 @@ class Weights:
         out = scratch_of(scratch, "rows", (last - first, b - a))
         self.fill(first, last, a, b, out.numpy())
         if self._from_noisy:
-            for t in range(plan.tiles):
-                low, high = max(plan.bounds[t], a), min(plan.bounds[t + 1], b)
-                if low < high:
-                    kernel.block_peaks(out.numpy()[:, low - a : high - a], first, self.loud[t])
+            for t, low, high in plan.tiles_within(a, b):
+                kernel.block_peaks(out.numpy()[:, low - a : high - a], first, self.loud[t])
         return out
 
     def converters(self, t: int, first: int, last: int) -> tuple[F32, F32]:
@@ -162,9 +157,7 @@ class Weights:
     def _steps(self, largest: F32, where: Any) -> tuple[F32, F32]:
         limit = self.plan.lambda_ if self.limit is None else self.limit[where]
         step = np.asarray(limit * largest.astype(np.float64) / self.plan.adc_levels)
-        per_unit = np.divide(
-            1.0, self.plan.dac_levels * step, out=np.zeros_like(step), where=step > kernel.SILENT
-        )
+        per_unit = codes_per_unit_reference(1.0, self.plan.dac_levels * step)
         return per_unit.astype(np.float32), step.astype(np.float32)
 
 

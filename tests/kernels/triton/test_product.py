@@ -126,7 +126,7 @@ def test_cells_to_outputs_without_the_host(kernels: Any) -> None:
     hardware = Hardware.load({"device": "pcm-hermes-2", "tile": {"rows": 64}, "dac": {}, "adc": LAMBDA})
     m, x = CellMatrix(gaussian((6, 100), 5), hardware, seed=3, t_s=60.0), gaussian((3, 100), 6)
     bounds = m.tile_map.row_bounds
-    effective = kernels.effective_weights(m.w, bounds, m._tables, m._sites)[0]
+    effective = kernels.effective_weights(m.w, bounds, m.arrays[0].tables, m.arrays[0].sites())[0]
     high, low, _ = kernels.to_grid(effective, bounds)
     expected = m.tiles()
     for kind, flat in enumerate((high, low)):
