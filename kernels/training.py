@@ -20,7 +20,13 @@ from numba.extending import intrinsic
 from aimc_sim.aliases import F32, F64
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.cells import column_max_reference
-from aimc_sim.kernels.converters import code_of, codes_per_unit, codes_per_unit_reference, unclipped_code
+from aimc_sim.kernels.converters import (
+    code_of,
+    codes_per_unit,
+    codes_per_unit_reference,
+    quantise_reference,
+    unclipped_code,
+)
 from aimc_sim.kernels.elementary import log_uniform, peak_of, sincos_turn
 from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import CHUNK, GROUPS, MINUS_TWO, normals, words_of_groups
@@ -57,7 +63,8 @@ def fake_quantise_reference(w: F32, levels: int) -> F32:
 
 def on_steps_reference(w: F32, peak: F32, levels: int) -> F32:
     """rint(w·(n/peak))·(peak/n), n = levels, for weights within ±peak."""
-    return np.asarray(np.rint(w * codes_per_unit_reference(levels, peak)) * (peak / np.float32(levels)))
+    codes = quantise_reference(w * codes_per_unit_reference(levels, peak), levels)
+    return np.asarray(codes * (peak / np.float32(levels)))
 
 
 def range_gradient_reference(

@@ -102,6 +102,9 @@ class Hardware(Tables):
         return self._with(name=f"{self.name}, noise*{scale:g}", device=device, read_noise=read)
 
 
+HardwareSource = Hardware | str | Path | Mapping[str, Any]  # what `Hardware.load` takes
+
+
 def preset_names() -> tuple[str, ...]:
     """Names of the hardware that ships with aimc-sim."""
     return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))

@@ -20,8 +20,8 @@ from aimc_sim.hardware import Adc, Dac, Hardware, LambdaRule, StaticRange
 from aimc_sim.torch_bridge.training.spec import Training
 
 # What the counter of a cell and an exact product's row names need of a layer: places in its key, `layer.state`.
-SEED_LOW, SEED_HIGH, EVENT, ORDINAL, UNCLIPPED, STALE = range(6)
-KEY_LENGTH = 6
+SEED_LOW, SEED_HIGH, EVENT, ORDINAL = range(4)
+KEY_LENGTH = 4
 # Parts of the hardware that the fast forward computes, or that change nothing right after programming.
 MODELLED = frozenset("name description source device tile dac adc compensation refresh placement".split())
 

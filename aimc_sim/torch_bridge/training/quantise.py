@@ -89,12 +89,23 @@ _output.register_autograd(_differentiate_output, setup_context=_save_output)
 def quantize_input(
     x: Tensor, range: Tensor, bits: int, *, decay: float = 0.01, unclipped: float = 0.95
 ) -> Tensor:
-    """The DAC: (β/n)·round(clamp(x, ±β)·n/β), like x, any float dtype.
+    """Quantise as a DAC does: (β/n)·round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, like x, any float dtype.
 
     x: any shape. range: β, one positive number, () or (1,), float32 where it is learned. bits: 2 to 16.
     Gradients for g = ∂L/∂x_q: to x, g where -β ≤ x ≤ β, else 0; to β, β·(Σ_{x≥β} min(g, 0) - Σ_{x≤-β} max(g, 0)), and
     decay·β more where a larger share than ``unclipped`` of x lies within. Raises BadInput for other shapes and bits,
-    and (on the CPU) where β is negative or not finite; β = 0 makes every code 0.
+    and (on the CPU) where β is negative or not finite; β = 0 makes every code 0. Source: Büchel et al., NeurIPS 2025
+    (arXiv 2505.09663).
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import quantize_input
+    >>> beta = torch.tensor([3.0], requires_grad=True)
+    >>> q = quantize_input(torch.tensor([0.4, 2.6, 9.0]), beta, bits=3)
+    >>> q
+    tensor([0., 3., 3.], grad_fn=<GeneratedBackwardFor_aimc_sim_quantize_input_defaultBackward>)
+    >>> (-q).sum().backward()
+    >>> beta.grad  # one input beyond: 3·(-1)
+    tensor([-3.])
     """
     if range.numel() != 1:
         raise BadInput(
@@ -111,11 +122,18 @@ def quantize_output(
     *,
     saturation: Literal["masked", "straight_through"] = "masked",
 ) -> Tensor:
-    """The ADC: clamp(step·round(y/step), ±bound), step = bound/n, like y, any float dtype.
+    """Quantise as an ADC does: clamp(step·round(y/step), ±bound), step = bound/n, n = 2^(bits-1) - 1, like y.
 
-    y: (…, N). bound: one number, or a tensor that broadcasts against y, such as (N,); no gradient goes into it.
+    y: (…, N), any float dtype. bound: one number, or a tensor that broadcasts against y, such as (N,); no gradient
+    goes into it.
     Gradients to y: g where the conversion did not saturate, else 0 (masked); or g everywhere (straight_through).
-    Raises BadInput for a bound of another shape, and (on the CPU) a negative one or one that is not finite.
+    Raises BadInput for a bound of another shape, and (on the CPU) a negative one or one that is not finite. Source:
+    Büchel et al., NeurIPS 2025 (arXiv 2505.09663).
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import quantize_output
+    >>> quantize_output(torch.tensor([[0.4, 2.6, 9.0]]), bound=3.0, bits=3)
+    tensor([[0., 3., 3.]])
     """
     if saturation not in ("masked", "straight_through"):
         raise BadInput(

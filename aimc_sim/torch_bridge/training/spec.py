@@ -14,6 +14,10 @@ class Training(Spec):
     """Noise, clipping, ranges and gradients of training for a chip (Büchel et al., NeurIPS 2025, arXiv 2505.09663).
 
     Tiles, converters, λ, κ, placement and device are those of the hardware. The defaults are AFM's for Llama.
+
+    >>> from aimc_sim.torch_bridge import Training
+    >>> Training(gamma=0.05).clip_sigma
+    2.5
     """
 
     # gaussian: γ·max|column|·z of the column in its tile, fresh every step; device: cells, programmed anew

@@ -18,7 +18,7 @@ from aimc_sim.kernels import training as kernel
 from aimc_sim.kernels.parallel import set_num_threads
 from aimc_sim.randomness import row_ids
 from aimc_sim.testing import assert_bits
-from aimc_sim.torch_bridge import AnalogLinear, Training, TrainingLinear, mounted, set_step
+from aimc_sim.torch_bridge import AnalogLinear, Training, TrainingLinear, on_chip, set_step
 from aimc_sim.torch_bridge.training import cpu
 
 K, N, TOKENS, SEED, STEP, ORDINAL = 200, 70, 37, 2**40 + 5, 7, 3
@@ -142,9 +142,9 @@ def test_a_training_forward_is_the_chip_that_it_trains_for(small: Any) -> None:
     set_step(layer, 0)
     with torch.no_grad():
         trained = layer(x)
-    with mounted(layer, SEED):
+    with on_chip(layer, SEED):
         read = layer(x)
-    with mounted(layer, SEED + 1):
+    with on_chip(layer, SEED + 1):
         other = layer(x)
     assert ((trained - read).abs() > 1e-5).double().mean() < 2e-3
     assert ((trained - other).abs() > 1e-5).double().mean() > 0.5
