@@ -65,7 +65,7 @@ class SiteKeys(NamedTuple):
     drift: U32  # (2,)
     flicker: U32  # (2,)
     fault: U32  # (2,)
-    epoch: np.uint32
+    cycle: np.uint32
     session: np.uint32
     key: U32  # (2,)
     names: U32 = NO_NAMES  # (N,) what the columns are called; none: by their index
@@ -128,7 +128,7 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programmin
     return g
 
 
-def heated_reference(g: F32, target: F32, d: DeviceTables) -> F32:
+def thermal_factor_reference(g: F32, target: F32, d: DeviceTables) -> F32:
     """G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
     return g if d.heat == ZERO else g * exp_reference(d.heat * _law(d, ACTIVATION, target))
 
@@ -164,11 +164,13 @@ def effective_weights_reference(
         targets = [np.where(ratio > 0, active, d.g_min), np.where(ratio < 0, active, d.g_min)]
     programmed, drifted, now = [], [], []
     for plane, target in enumerate(targets):
-        z_programming = _of_cells(normals, sites.programming[plane], sites.epoch, sites, n, k)
+        z_programming = _of_cells(normals, sites.programming[plane], sites.cycle, sites, n, k)
         programmed.append(programmed_reference(target, d, z_programming))
-        z = _of_cells(normals, sites.drift[plane], sites.epoch, sites, n, k)
+        z = _of_cells(normals, sites.drift[plane], sites.cycle, sites, n, k)
         drifted.append(
-            heated_reference(drifted_reference(programmed[-1], target, d, z, z_programming), target, d)
+            thermal_factor_reference(
+                drifted_reference(programmed[-1], target, d, z, z_programming), target, d
+            )
         )
         z = _of_cells(normals, sites.flicker[plane], sites.session, sites, n, k)
         now.append(flickered_reference(drifted[-1], programmed[-1], d, z))

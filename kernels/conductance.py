@@ -192,13 +192,13 @@ def effective_weights(
             _target_laws(d, size, x, ln_x, laws, n)
             for plane in range(planes):
                 sign = ONE if plane == 0 else -ONE
-                fill_normals(z, start, n, c0, c1, sites.epoch, sites.programming[plane], k0, k1, words, lanes)
+                fill_normals(z, start, n, c0, c1, sites.cycle, sites.programming[plane], k0, k1, words, lanes)
                 _program(d, ratio, sign, size, laws, off, z, programmed[plane], n)
                 drifted[plane, :n] = programmed[plane, :n]
                 if d.drift != NO_DRIFT:
                     if d.drift != AGED_DRIFT:  # which keeps the programming draw
                         fill_normals(
-                            z, start, n, c0, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes
+                            z, start, n, c0, c1, sites.cycle, sites.drift[plane], k0, k1, words, lanes
                         )
                     _drift(d, ratio, sign, size, laws, off, z, programmed[plane], drifted[plane], n)
                 if d.heat != ZERO:

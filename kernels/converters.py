@@ -35,32 +35,32 @@ def codes_per_unit_reference(n: float, limit: Any) -> Any:
     return np.divide(limit.dtype.type(n), limit, out=np.zeros_like(limit), where=limit > MIN_RANGE)
 
 
-def dac_reference(x: F32, beta: F32, levels: int) -> F32:
+def dac_reference(x: F32, beta: F32, max_code: int) -> F32:
     """Codes of x (B, K) under β (B, 1), as float32: clamp(rint(x·(n/β)), ±n); all zero where β is (next to) 0."""
-    return quantise_reference(x * codes_per_unit_reference(levels, beta), levels)
+    return quantise_reference(x * codes_per_unit_reference(max_code, beta), max_code)
 
 
-def erring_reference(signal: F32, offset: F32, curve: F32, bow: F32) -> F32:
-    """What an ADC that errs makes of a signal in codes: s = signal + offset, then s + s·(curve - bow·s²)."""
+def non_ideal_adc_reference(signal: F32, offset: F32, curve: F32, bow: F32) -> F32:
+    """What a non-ideal ADC makes of a signal in codes: s = signal + offset, then s + s·(curve - bow·s²)."""
     moved = signal + offset
     return np.asarray(moved + moved * (curve - bow * (moved * moved)))
 
 
-def quantise_reference(signal: F32, levels: int, unsigned: bool = False) -> F32:
-    """clamp(rint(signal), ±n or 0 … n), as float32; without an ADC (levels 0) the signal itself."""
-    if not levels:
+def quantise_reference(signal: F32, max_code: int, unsigned: bool = False) -> F32:
+    """clamp(rint(signal), ±n or 0 … n), as float32; without an ADC (max_code 0) the signal itself."""
+    if not max_code:
         return signal
-    lowest = np.float32(0 if unsigned else -levels)
-    return np.asarray(np.minimum(np.maximum(np.rint(signal), lowest), np.float32(levels)))
+    lowest = np.float32(0 if unsigned else -max_code)
+    return np.asarray(np.minimum(np.maximum(np.rint(signal), lowest), np.float32(max_code)))
 
 
-def saturates_reference(signal: F32, levels: int, unsigned: bool = False) -> Bools:
+def saturates_reference(signal: F32, max_code: int, unsigned: bool = False) -> Bools:
     """Where a signal rounds to a code beyond ±n or 0 … n."""
     code = np.rint(signal)
-    return np.asarray((code > levels) | (code < (0 if unsigned else -levels)))
+    return np.asarray((code > max_code) | (code < (0 if unsigned else -max_code)))
 
 
-def sar_reference(signal: F32, capacitors: F32, levels: int, unsigned: bool = False) -> F32:
+def sar_reference(signal: F32, capacitors: F32, max_code: int, unsigned: bool = False) -> F32:
     """Codes of a successive approximation for signals (B, N) in codes, as float32, clamped to ±n or 0 … n.
 
     capacitors: (bits, N) float32 in codes, smallest first, 2^k where they match. Code u has the level Σ of its bits'
@@ -73,7 +73,7 @@ def sar_reference(signal: F32, capacitors: F32, levels: int, unsigned: bool = Fa
         trial = level + capacitors[bit]
         passed = signal >= trial if bit else signal > trial
         level, code = np.where(passed, trial, level), np.where(passed, code + np.float32(1 << bit), code)
-    return quantise_reference(code, levels, unsigned)
+    return quantise_reference(code, max_code, unsigned)
 
 
 def combine_reference(high: I32, low: I32, code_sum: I32) -> F32:
@@ -112,7 +112,7 @@ def _quantise(x: Any, scale: Any, n: Any, out: Any) -> Any:
 
 @njit
 def dac(
-    x: Any, bounds: Any, starts: Any, levels: Any, dynamic: Any, per_tile: Any, first: Any, last: Any,
+    x: Any, bounds: Any, starts: Any, max_code: Any, dynamic: Any, per_tile: Any, first: Any, last: Any,
     codes: Any, held: Any, reads: Any, beta: Any, sums: Any,
 ) -> None:  # fmt: skip
     """Tokens first … last-1 of x (B, K): codes, β (B, tiles) read (static) or written (dynamic), Σq (B·reads, tiles).
@@ -120,7 +120,7 @@ def dac(
     codes: flat; token b has the row b·reads of ``held``, where those of tile t are starts[t+1] - starts[t] wide, zeros
     at their end, and the rows of a tile lie together from held·starts[t] on.
     """
-    n = np.float32(levels)
+    n = np.float32(max_code)
     for b in range(first, last):
         whole = peak_of(x[b]) if dynamic and not per_tile else ZERO
         for t in range(bounds.size - 1):

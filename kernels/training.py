@@ -56,15 +56,15 @@ def noisy_weights_reference(
     return np.asarray(w + np.repeat(sigma.T, np.diff(bounds), axis=1) * z)
 
 
-def fake_quantise_reference(w: F32, levels: int) -> F32:
-    """Weights on 2·levels + 1 steps a channel: rint(w·(n/max))·(max/n), n = levels; a channel of zeros stays."""
-    return on_steps_reference(w, np.abs(w).max(axis=1, keepdims=True), levels)
+def fake_quantise_reference(w: F32, max_code: int) -> F32:
+    """Weights on 2·max_code + 1 steps a channel: rint(w·(n/max))·(max/n), n = max_code; a channel of zeros stays."""
+    return on_steps_reference(w, np.abs(w).max(axis=1, keepdims=True), max_code)
 
 
-def on_steps_reference(w: F32, peak: F32, levels: int) -> F32:
-    """rint(w·(n/peak))·(peak/n), n = levels, for weights within ±peak."""
-    codes = quantise_reference(w * codes_per_unit_reference(levels, peak), levels)
-    return np.asarray(codes * (peak / np.float32(levels)))
+def on_steps_reference(w: F32, peak: F32, max_code: int) -> F32:
+    """rint(w·(n/peak))·(peak/n), n = max_code, for weights within ±peak."""
+    codes = quantise_reference(w * codes_per_unit_reference(max_code, peak), max_code)
+    return np.asarray(codes * (peak / np.float32(max_code)))
 
 
 def range_gradient_reference(
@@ -171,11 +171,11 @@ def block_peaks(w: Any, first: Any, peaks: Any) -> None:
 
 @njit
 def fake_quantise(
-    w: Any, column_0: Any, row_0: Any, a: Any, b: Any, first: Any, last: Any, peaks: Any, levels: Any, out: Any
+    w: Any, column_0: Any, row_0: Any, a: Any, b: Any, first: Any, last: Any, peaks: Any, max_code: Any, out: Any
 ) -> None:  # fmt: skip
     """out (last-first, b-a), which may be w: weights on the steps of their channel; peaks (N,): max |w| of channels."""
     whole_registers()
-    n = np.float32(levels)
+    n = np.float32(max_code)
     for column in range(first, last):
         peak = peaks[column]
         per_unit, step = codes_per_unit(n, peak), peak / n
@@ -205,14 +205,14 @@ def token_ranges(x: Any, bounds: Any, per_tile: Any, first: Any, last: Any, beta
 
 @njit
 def dac(
-    x: Any, a: Any, b: Any, beta: Any, levels: Any, values: Any, first: Any, last: Any, out: Any, at: Any
+    x: Any, a: Any, b: Any, beta: Any, max_code: Any, values: Any, first: Any, last: Any, out: Any, at: Any
 ) -> None:  # fmt: skip
     """Codes of x[:, a:b] under beta (B,) into out[:, at …] float32, or with ``values`` code·(β/n).
 
     code = clamp(rint(x·(n/β)), ±n); NaN stays. Where β is (next to) 0 every code is 0.
     """
     whole_registers()
-    n = np.float32(levels)
+    n = np.float32(max_code)
     for token in range(first, last):
         scale = codes_per_unit(n, beta[token]) if beta[token] < INFINITY else np.float32(np.nan)
         step = beta[token] / n if values else ONE
@@ -227,17 +227,17 @@ def dac(
 
 @njit
 def adc(
-    value: Any, inverse: Any, scale: Any, beta: Any, levels: Any, first_token: Any, last_token: Any, first: Any,
+    value: Any, inverse: Any, scale: Any, beta: Any, max_code: Any, first_token: Any, last_token: Any, first: Any,
     add: Any, y: Any, bits: Any,
 ) -> Any:  # fmt: skip
     """Outputs of tokens first_token … last_token-1 from sums ``value`` (B, n) of columns first …; how many saturated.
 
-    y (B, N) = (add: y +) (code·scale)·β with code = clamp(rint(value·inverse), ±levels); without an ADC (levels 0)
+    y (B, N) = (add: y +) (code·scale)·β with code = clamp(rint(value·inverse), ±max_code); without an ADC (max_code 0)
     code = value. inverse, scale: (n,); beta (B,). bits (B, ⌈N/8⌉) uint8: bit j & 7 of byte j >> 3 is set where column
     j saturated, others untouched; with no bytes nothing is noted. ``first``: a multiple of 8. value may be y's part.
     """
     whole_registers()
-    n, size, total = np.float32(levels), value.shape[1], np.int64(0)
+    n, size, total = np.float32(max_code), value.shape[1], np.int64(0)
     codes = np.empty(size, np.float32)
     for token in range(first_token, last_token):
         sums, gain, out = value[token], beta[token], y[token, first : first + size]
@@ -245,7 +245,7 @@ def adc(
             ahead = y[token + 2].ctypes.data + 4 * first
             for line in range(0, 4 * size, 64):
                 _prefetch(ahead + line)
-        if levels == 0:
+        if max_code == 0:
             codes[:] = sums
         else:
             for j in range(size):

@@ -60,13 +60,13 @@ class Conversions:
 def conversions(x: F32, tiles: TiledMatrix, unit: int) -> Iterator[Conversions]:
     """Of inputs x (B, K) as the DACs get them, part by part and row tile by row tile; ``unit``: the tiles' own λ."""
     for number, part in enumerate((replace(tiles, parts=()), *tiles.parts)):
-        reads, lsb = part.reads.times, np.float32(unit / part.adc_levels)
+        reads, lsb = part.reads.times, np.float32(unit / part.adc_max_code)
         for t, (value, gain) in enumerate(tile_sums(x, part)):
             yield Conversions(
                 number, t,
                 (value * (part.inverse[t] * lsb)).reshape(reads, len(x), -1),
                 np.ascontiguousarray(part.scale[t] / lsb), gain.reshape(reads, len(x)),
-                part.adc_lowest, part.adc_levels,
+                part.adc_lowest, part.adc_max_code,
             )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def _largest_sums(tiles: TiledMatrix, ends: I64, unit: int, top: int) -> F32:
     """Σ|weight| of each column as its tile holds it, times the largest input of a read: the largest of each tile."""
     out = _empty(tiles, ends)
     for number, part in enumerate((tiles, *tiles.parts)):
-        lsb = unit / part.adc_levels
+        lsb = unit / part.adc_max_code
         for t in range(part.bounds.size - 1):
             if part.weights is None:
                 high, low = part.planes()[t]

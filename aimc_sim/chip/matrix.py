@@ -32,8 +32,9 @@ WHOLE: tuple[Literal[-1, 0, 1], ...] = (0,)  # … or the pair
 class CellMatrix:
     """A matrix w (N, K) float32 (out × in) in the cells of the chip that ``seed`` names, at one time.
 
-    ordinal: which matrix of the model it is, a part of its cells' names. epoch: programming cycle. session: which draw
-    of the frozen 1/f noise. ranges: converter ranges, where the hardware needs them.
+    ordinal: which matrix of the model it is, a part of its cells' names. programming_cycle: how often it has been
+    programmed before. session: which draw of the frozen 1/f noise. ranges: converter ranges, where the hardware needs
+    them.
     Raises BadInput for weights that are not finite or not a matrix, and for a time that the device does not cover.
     """
 
@@ -42,7 +43,7 @@ class CellMatrix:
     seed: int
     t_s: float = 0.0
     ordinal: int = 0
-    epoch: int = 0
+    programming_cycle: int = 0
     session: int = 0
     ranges: MatrixRange = NO_RANGES
     name: str = "matrix"
@@ -78,7 +79,7 @@ class CellMatrix:
         faults = mapped_faults(self.hardware, self.tile_map, self.name)
         plain = [
             CellArray(
-                array, self.hardware, self.tile_map, self.seed, self.ordinal, self.epoch + cycles, age_s,
+                array, self.hardware, self.tile_map, self.seed, self.ordinal, self.programming_cycle + cycles, age_s,
                 self.session, self.name, faults, names,
             )
             for array in targets
@@ -133,14 +134,14 @@ class CellMatrix:
         if policy is not None and policy.per == "affine":
             bounds = self.tile_map.col_bounds
             tiles = compensation.affine_tiles(
-                self.hardware, self.t_s, self.epoch, self.ordinal, bounds, self._read_as
+                self.hardware, self.t_s, self.programming_cycle, self.ordinal, bounds, self._read_as
             )
         else:
             tiles = self.tiles_as_read()
         return self._named(tiles) if self.first_output else tiles
 
-    def _read_as(self, hardware: Hardware, t_s: float, epoch: int) -> TiledMatrix:
-        return replace(self, hardware=hardware, t_s=t_s, epoch=epoch).tiles_as_read()
+    def _read_as(self, hardware: Hardware, t_s: float, programming_cycle: int) -> TiledMatrix:
+        return replace(self, hardware=hardware, t_s=t_s, programming_cycle=programming_cycle).tiles_as_read()
 
     def _named(self, tiles: TiledMatrix) -> TiledMatrix:
         """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""

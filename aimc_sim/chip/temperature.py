@@ -82,7 +82,7 @@ def _check(device: Device, thermal: Thermal, what: str, kelvin: float, seed: int
         )
 
 
-def warmed(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: float) -> DeviceTables:
+def at_temperature(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: float) -> DeviceTables:
     """The device's tables at an age, for cells at these temperatures; the same where all are the reference."""
     if at is None or device.thermal is None:
         return tables

@@ -66,7 +66,7 @@ class Weights(Spec):
             yield "devices = 2 describes differential pairs; an offset column holds one device a weight"
 
     @property
-    def levels(self) -> int:
+    def max_code(self) -> int:
         """n, the largest code of a weight; 0: continuous."""
         return 0 if self.bits is None else int(2 ** (self.bits - 1) - 1)
 
@@ -74,7 +74,7 @@ class Weights(Spec):
         """The digit that a cell of slice k at g_max stands for; 1 for continuous weights."""
         if self.bits is None:
             return 1
-        highest = self.levels if self.pair == "differential" else 2 * self.levels
+        highest = self.max_code if self.pair == "differential" else 2 * self.max_code
         if self.slices == 1:
             return highest
         assert self.cell_bits is not None
@@ -117,4 +117,6 @@ def significance(weights: Weights, k: int) -> float:
     """What a full-scale cell of slice k is worth, in full-scale weights."""
     if weights.bits is None:
         return 1.0 if weights.pair == "differential" else 2.0
-    return float(weights.largest_digit(k) * 2 ** ((weights.cell_bits or 0) * k if k else 0)) / weights.levels
+    return (
+        float(weights.largest_digit(k) * 2 ** ((weights.cell_bits or 0) * k if k else 0)) / weights.max_code
+    )

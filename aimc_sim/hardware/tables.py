@@ -178,8 +178,8 @@ class Tables(Spec):
         return self.columns_per_weight * self.reads.times
 
     @property
-    def read_levels(self) -> int:
+    def read_max_code(self) -> int:
         """Largest code of one read that is converted: its inputs are then at full scale."""
         assert self.dac is not None
         whole = self.reads.times == 1 or self.dac.mode != "bit_serial"
-        return self.dac.levels if whole else 2**self.dac.slice_bits - 1
+        return self.dac.max_code if whole else 2**self.dac.slice_bits - 1

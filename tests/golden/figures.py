@@ -78,7 +78,7 @@ def chip_ids(weights: WeightFile) -> dict[str, str]:
     for name in ("wired", "calibrated", "placed"):
         for seed in (0, 11, 2**64 - 1):
             found[f"{name}, seed {seed}"] = program(weights, seed, hardware(name), ranges=ranges_of(name)).id
-    found["wired, seed 0, epoch 2"] = replace(program(weights, 0, hardware("wired")), epoch=2).id
+    found["wired, seed 0, epoch 2"] = replace(program(weights, 0, hardware("wired")), programming_cycle=2).id
     return found
 
 

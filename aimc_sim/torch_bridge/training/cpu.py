@@ -77,7 +77,7 @@ def forward(
                         continue
                     inverse, scale = source.converters(t, first, last)
                     found[t, first // wide] = kernel.adc(
-                        sums.numpy(), inverse, scale, beta[t], plan.adc_levels, 0, tokens, first, t > 0, y_array,
+                        sums.numpy(), inverse, scale, beta[t], plan.adc_max_code, 0, tokens, first, t > 0, y_array,
                         bits_array[t])  # fmt: skip
 
         run_blocks(block, plan.cols, wide)
@@ -88,7 +88,7 @@ def forward(
 
         def convert(first: int, last: int) -> None:
             late[first // size] = kernel.adc(
-                y_array, inverse, scale, beta[0], plan.adc_levels, first, last, 0, False, y_array, bits_array[0],
+                y_array, inverse, scale, beta[0], plan.adc_max_code, first, last, 0, False, y_array, bits_array[0],
             )  # fmt: skip
 
         run_blocks(convert, tokens, size)
@@ -135,7 +135,7 @@ def _values(
     kept, whole = local(), plan.rows
     ends = [(a, b) for _, a, b in plan.row_tiles] if by_tile else [(0, whole)]
     size = _rows_at_once(inputs.shape[0])
-    if room is None or not plan.dac_levels:
+    if room is None or not plan.dac_max_code:
         for a, b in ((low + i, low + j) for low, high in ends for i, j in _blocks(high - low, size)):
             yield a, b, _codes(inputs, a, b, beta, plan, kept, values=True).to(dtype)
         return
@@ -152,7 +152,7 @@ def _through_weights(
 ) -> None:
     """out (B, K) = g·W, with the weights of the plan's backward, and without what saturated."""
     noisy = plan.noisy_backward and plan.noise != "none"
-    made = noisy or plan.weight_levels > 0
+    made = noisy or plan.weight_max_code > 0
     plain = weight.detach()
     if not made and not any(lost):
         torch.mm(g, plain.to(g.dtype), out=out)
@@ -263,14 +263,14 @@ def _codes(
     inputs: F32, a: int, b: int, beta: F32, plan: Plan, kept: local, *, values: bool = False, into: Tensor | None = None
 ) -> Tensor:  # fmt: skip
     """Codes of the inputs a … b-1, or the values they stand for, (B, b-a) float32; the inputs where there is no DAC."""
-    if not plan.dac_levels:
+    if not plan.dac_max_code:
         return torch.from_numpy(inputs)[:, a:b]
     out = scratch_of(kept, "codes", (inputs.shape[0], b - a)) if into is None else into
     array = out.numpy()
 
     def some(first: int, last: int) -> None:
         for t, low, high in plan.tiles_within(a, b):
-            kernel.dac(inputs, low, high, beta[t], plan.dac_levels, values, first, last, array, low - a)
+            kernel.dac(inputs, low, high, beta[t], plan.dac_max_code, values, first, last, array, low - a)
 
     run_blocks(some, inputs.shape[0], _tokens(b - a))
     return out

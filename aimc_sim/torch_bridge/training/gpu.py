@@ -22,8 +22,8 @@ Tensor = torch.Tensor
 def held_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[Tensor, Tensor]:
     """(with noise, without), (N, K) float32 on the device of the weight, on their steps where they are quantised."""
     base = weight.detach().float().contiguous()
-    if plan.weight_levels:
-        base = formula.fake_quantise(base, plan.weight_levels)
+    if plan.weight_max_code:
+        base = formula.fake_quantise(base, plan.weight_max_code)
     if not noisy or plan.noise == "none":
         return base, base
     if not kernels.available(base.device.type):

@@ -27,8 +27,8 @@ def mount_seed(
     """Program the layer's weights, as they are now, into the chip ``seed`` and run on it from now on."""
     chip = (hardware or layer.hardware).of_matrix(layer.matrix_name)
     w = np.ascontiguousarray(whole(layer.weight).float().cpu().numpy())
-    if layer.plan.weight_levels:  # noise comes after quantisation
-        w = fake_quantise_reference(w, layer.plan.weight_levels)
+    if layer.plan.weight_max_code:  # noise comes after quantisation
+        w = fake_quantise_reference(w, layer.plan.weight_max_code)
     ranges = _ranges_for(layer, chip)
     cells = CellMatrix(
         w, chip, seed, time_s, ordinal=layer.ordinal, session=session, ranges=ranges, name=layer.matrix_name
@@ -42,9 +42,9 @@ def round_weights(model: nn.Module) -> None:
     is what it computed in training. Layers without such steps stay as they are.
     """
     for layer in model.modules():
-        if isinstance(layer, TrainingLinear) and layer.plan.weight_levels:
+        if isinstance(layer, TrainingLinear) and layer.plan.weight_max_code:
             w = np.ascontiguousarray(layer.weight.float().cpu().numpy())
-            layer.weight.copy_(torch.from_numpy(fake_quantise_reference(w, layer.plan.weight_levels)))
+            layer.weight.copy_(torch.from_numpy(fake_quantise_reference(w, layer.plan.weight_max_code)))
 
 
 @renamed_arguments(time_s="time")

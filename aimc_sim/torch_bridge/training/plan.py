@@ -32,16 +32,16 @@ class Plan:
 
     bounds: tuple[int, ...]  # (tiles + 1,) where the row tiles begin and end
     cols: int
-    dac_levels: int = 0
+    dac_max_code: int = 0
     range_kind: str = "none"  # static, token_tile, token_matrix; none without a DAC
     one_range: bool = False  # static: one β for the whole matrix, of which every tile has a copy
-    adc_levels: int = 0
+    adc_max_code: int = 0
     lambda_: float = 0.0  # full scale by the lambda rule; 0: the layer's own full_scale tensor
     bound_from: str = "target"
     noise: str = "none"  # gaussian, device
     gamma: float = 0.0
     age_s: float = 0.0
-    weight_levels: int = 0
+    weight_max_code: int = 0
     noisy_backward: bool = False
     masked: bool = False  # gradients stop where the ADC saturated
     decay: float = 0.0
@@ -88,7 +88,7 @@ class Plan:
     @property
     def mask_bytes(self) -> int:
         """Bytes of saturation bits a token and row tile."""
-        return -(-self.cols // 8) if self.masked and self.adc_levels else 0
+        return -(-self.cols // 8) if self.masked and self.adc_max_code else 0
 
 
 @lru_cache(maxsize=4096)
@@ -115,16 +115,16 @@ def plan_for(rows: int, cols: int, hardware: Hardware, training: Training, name:
     return Plan(
         bounds=tuple(int(end) for end in tile_map(rows, cols, hardware.tile).row_bounds),
         cols=cols,
-        dac_levels=dac.levels if dac is not None else 0,
+        dac_max_code=dac.max_code if dac is not None else 0,
         range_kind=kind,
         one_range=kind == "static" and dac is not None and dac.range.per == "matrix",
-        adc_levels=adc.levels if adc is not None else 0,
+        adc_max_code=adc.max_code if adc is not None else 0,
         lambda_=0.0 if rule is None else rule.lambda_,
         bound_from="target" if rule is None else rule.bound_from,
         noise=training.noise or "none",
         gamma=training.gamma if training.noise == "gaussian" else 0.0,
         age_s=training.age_s,
-        weight_levels=0 if training.weight_bits is None else 2 ** (training.weight_bits - 1) - 1,
+        weight_max_code=0 if training.weight_bits is None else 2 ** (training.weight_bits - 1) - 1,
         noisy_backward=training.backward == "noisy",
         masked=training.saturation == "masked",
         decay=training.range_decay,

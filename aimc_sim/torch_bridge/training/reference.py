@@ -31,9 +31,9 @@ from aimc_sim.torch_bridge.training.plan import Plan
 Tensor = torch.Tensor
 
 
-def fake_quantise(weight: Tensor, levels: int) -> Tensor:
-    """Weights (N, K) on 2·levels + 1 steps of their channel."""
-    return quantised(weight, weight.abs().amax(dim=1, keepdim=True), levels)
+def fake_quantise(weight: Tensor, max_code: int) -> Tensor:
+    """Weights (N, K) on 2·max_code + 1 steps of their channel."""
+    return quantised(weight, weight.abs().amax(dim=1, keepdim=True), max_code)
 
 
 def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> list[Tensor]:
@@ -59,18 +59,18 @@ def forward(
     y = torch.zeros((x.shape[0], plan.cols), dtype=wide.dtype, device=x.device)
     beyond = torch.zeros((plan.tiles, x.shape[0], plan.cols), dtype=torch.bool, device=x.device)
     for (t, a, b), beta in zip(plan.row_tiles, ranges(wide, input_range, plan), strict=True):
-        n = plan.dac_levels
+        n = plan.dac_max_code
         codes = codes_of(wide[:, a:b], beta, n) if n else wide[:, a:b]
         sums = (codes.to(x.dtype) @ held[:, a:b].to(x.dtype).t()).to(y.dtype)
-        if not plan.adc_levels:
+        if not plan.adc_max_code:
             y += sums * (beta / max(n, 1))
             continue
         source = held if plan.bound_from == "noisy" else target
         limit = plan.lambda_ if full_scale is None else full_scale[t]
-        step = limit * source[:, a:b].abs().amax(dim=1).to(y.dtype) / plan.adc_levels  # per unit of β
+        step = limit * source[:, a:b].abs().amax(dim=1).to(y.dtype) / plan.adc_max_code  # per unit of β
         code = unclipped_codes(sums, codes_per_unit(1, n * step))
-        beyond[t] = code.abs() > plan.adc_levels
-        y += torch.clamp(code, -plan.adc_levels, plan.adc_levels) * step * beta
+        beyond[t] = code.abs() > plan.adc_max_code
+        y += torch.clamp(code, -plan.adc_max_code, plan.adc_max_code) * step * beta
     return y.to(x.dtype), beyond
 
 
@@ -85,7 +85,7 @@ def backward(
     to_x, to_w = (torch.empty_like(v, memory_format=torch.contiguous_format) for v in (x, through))
     pull, clipped = (torch.zeros(plan.tiles, dtype=torch.float64, device=x.device) for _ in range(2))
     for (t, a, b), beta in zip(plan.row_tiles, ranges(wide, input_range, plan), strict=True):
-        n, part = plan.dac_levels, wide[:, a:b]
+        n, part = plan.dac_max_code, wide[:, a:b]
         g = grad if beyond is None else grad.masked_fill(beyond[t], 0)
         values = quantised(part, beta, n) if n else part
         to_w[:, a:b] = g.t() @ values.to(x.dtype)

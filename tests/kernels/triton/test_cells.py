@@ -31,7 +31,7 @@ def pattern(cols: int, rows: int) -> np.ndarray:
 
 def matrix(device: object, w: np.ndarray, t_s: float, **tile: object) -> CellMatrix:
     hardware = Hardware.load({"device": device, "tile": tile, "compensation": {}})
-    return CellMatrix(w, hardware, seed=2**40 + 3, t_s=t_s, ordinal=11, epoch=2, session=4)
+    return CellMatrix(w, hardware, seed=2**40 + 3, t_s=t_s, ordinal=11, programming_cycle=2, session=4)
 
 
 def check(kernels: Any, m: CellMatrix) -> None:

@@ -90,8 +90,8 @@ def test_extreme_planes_and_codes(kernels: Any, bits: int) -> None:
     inverse = np.array([[1e-3, 1e-9, 1.0, 0.5]], np.float32)
     ones, beta = np.ones((1, n), np.float32), np.full(1, 127, np.float32)
     bounds = np.array([0, k])
-    tiles = TiledMatrix(bounds, inverse, ones, packed(high, low, bounds), dac_levels=127,
-                        adc_levels=2 ** (bits - 1) - 1, input_range=beta)  # fmt: skip
+    tiles = TiledMatrix(bounds, inverse, ones, packed(high, low, bounds), dac_max_code=127,
+                        adc_max_code=2 ** (bits - 1) - 1, input_range=beta)  # fmt: skip
     x = np.zeros((4, k), np.float32)
     x[0], x[1], x[2, 0], x[3, :3] = 127, -127, 1, 1
     assert_bits(kernels.tile_matmul(x, tiles), tile_matmul_reference(x, tiles))

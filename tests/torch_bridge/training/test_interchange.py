@@ -286,7 +286,7 @@ def test_a_step_of_the_cost_is_a_training_step(
     ours.prepare(str(tmp_path / "w.npy"), str(tmp_path / "x.npy"), 16)
     layer = ours.layer
     plan = layer.plan
-    assert (plan.tiles, plan.noise, plan.dac_levels, plan.adc_levels) == (4, "gaussian", 127, 127)
+    assert (plan.tiles, plan.noise, plan.dac_max_code, plan.adc_max_code) == (4, "gaussian", 127, 127)
     ours.step(layer)
     first = layer(ours.x).detach()
     ours.step(layer)

@@ -162,7 +162,7 @@ def test_exact_forward_is_the_simulator_with_gradients(small: Any) -> None:
     y.backward(g)
     ranges = MatrixRange(np.full(layer.plan.tiles, 2, np.float32))
     cells = CellMatrix(
-        layer.weight.detach().numpy(), hardware, SEED, ordinal=ORDINAL, epoch=STEP, ranges=ranges
+        layer.weight.detach().numpy(), hardware, SEED, ordinal=ORDINAL, programming_cycle=STEP, ranges=ranges
     )
     names = row_ids((STEP << 12) + np.arange(3)[:, None], np.arange(5)[None]).reshape(-1)
     expected = tile_matmul(x.reshape(15, K).numpy(), cells.tiles(), names)
