@@ -21,9 +21,8 @@ SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE, ACTIVATION = range(6)  # rows of x_sca
 HEATED = 4  # row of the activation energy among the laws of the target
 NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT, AGED_DRIFT = range(4)
 NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER = range(3)
-READOUT_UNIT = np.float32(
-    2**20
-)  # sums of |weight| are integers of 2^-20, so that their order does not matter
+# sums of |weight| are integers of 2^-20, so that their order does not matter
+READOUT_UNIT = np.float32(2**20)
 ZERO, ONE = np.float32(0), np.float32(1)
 NO_LAW, NO_LIST, NO_ENDS = np.zeros((1, 10), np.float32), np.zeros((0, 3), np.int64), np.zeros(1, np.int64)
 NO_NAMES = np.zeros(0, np.uint32)
@@ -52,9 +51,8 @@ class DeviceTables(NamedTuple):
     nu_shift: np.float32 = ZERO  # of this die: added to the mean exponent of power drift
     stuck_low: int = 0  # of 2³² cells, so many are stuck at g_min for good …
     stuck_high: int = 0  # … and so many at g_max
-    heat: np.float32 = (
-        ZERO  # (1/T_program - 1/T_read)/k, per eV: G is read e^(heat·E_a(target)) times as large
-    )
+    # (1/T_program - 1/T_read)/k, per eV: G is read e^(heat·E_a(target)) times as large
+    heat: np.float32 = ZERO
     activation: F32 = NO_LAW  # law table of E_a in eV
 
 

@@ -24,9 +24,8 @@ def int8_product(codes: I8, weights: I8, out: I32 | None = None) -> I32:
     """
     if out is None:
         out = np.empty((codes.shape[0], weights.shape[0]), np.int32)
-    if (
-        codes.shape[1] > 1 and engine() == "onednn"
-    ):  # one row: oneDNN mistakes the layout of the transposed operand
+    # one row: oneDNN mistakes the layout of the transposed operand
+    if codes.shape[1] > 1 and engine() == "onednn":
         _onednn(codes, weights, out)
     else:
         _float32(codes, weights, out)

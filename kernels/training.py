@@ -137,9 +137,8 @@ def add_noise(
                     _prefetch(ahead + line)
             words_of_groups(np.uint32(start >> 2), ((n + 63) >> 6) << 4, c1, event, site, k0, k1, words)
             done = 0
-            if (
-                start >= a
-            ):  # whole blocks of 64 rows: here, where it is plain that ``words`` is nobody else's memory
+            # whole blocks of 64 rows: here, where it is plain that ``words`` is nobody else's memory
+            if start >= a:
                 done = (n >> 6) << 6
                 old, new = (
                     source[start - row_0 : start + n - row_0],

@@ -118,9 +118,8 @@ class ConvertedColumns:
             peak = np.stack([np.abs(weights[:, a:b]).max(axis=1) for a, b in ends])
             lsb = self._lsb(peak)
             return self._converted(np.full(gain.shape, 1.0 / dac.max_code), gain, lsb, weights=weights), lsb
-        for t, (a, b) in enumerate(
-            zip(bounds[:-1], bounds[1:], strict=True)
-        ):  # no converters: fold the scales in
+        # no converters: fold the scales in
+        for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
             weights[:, a:b] *= gain[t].astype(np.float32)[:, None]
         ones = np.ones((1, gain.shape[1]), np.float32)
         return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights), np.ones((1, 1))

@@ -27,9 +27,8 @@ from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import Stream, key_of, site_word
 from aimc_sim.tiles.matrix import TiledMatrix
 
-ReadAs = Callable[
-    [Hardware, float, int], TiledMatrix
-]  # tiles on a hardware, at a time, in a programming cycle
+# tiles on a hardware, at a time, in a programming cycle
+ReadAs = Callable[[Hardware, float, int], TiledMatrix]
 VECTORS = 16  # calibration vectors, where a hardware says no other number
 RANGE_SIGMA = np.float32(3)  # σ of a calibration vector at which its range ends
 

@@ -71,12 +71,10 @@ class Targets(NamedTuple):
     """What the cells of one array (slice) are programmed to."""
 
     w: F32  # (N, K) weights, or digits over the largest one
-    full_scale: (
-        F32 | None
-    )  # (row tiles, N) the value of ``w`` that g_max stands for; None: the largest of each column
-    offset: float | None = (
-        None  # what every cell of the offset columns holds, of the largest digit; None: pairs
-    )
+    # (row tiles, N) the value of ``w`` that g_max stands for; None: the largest of each column
+    full_scale: F32 | None
+    # what every cell of the offset columns holds, of the largest digit; None: pairs
+    offset: float | None = None
     significance: float = 1.0  # what a full-scale cell is worth, in full-scale weights
     slice: int = 0  # which array of its matrix: copy · slices + slice
 

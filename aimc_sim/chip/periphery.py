@@ -126,9 +126,8 @@ class Periphery:
         if self._supply is not None:
             effective *= self._supply[tile]
             if total.size:
-                total *= (
-                    self._supply[tile] ** 2
-                )  # the variance of noise currents goes with the square of the voltage
+                # the variance of noise currents goes with the square of the voltage
+                total *= self._supply[tile] ** 2
 
     def dac_offset_current(self, first: int, last: int, effective: F32) -> F64 | None:
         """(tiles, n): what the DACs' offsets add to columns first … last-1, in codes × weights; None: nothing."""

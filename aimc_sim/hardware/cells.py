@@ -41,9 +41,8 @@ class Weights(Spec):
     # what maps to g_max: the largest weight of a column in its tile, of a tile; or the largest code of the grid that
     # the weights lie on already (a quantised checkpoint's own scales)
     scale: Literal["column", "tile", "grid"] = "column"
-    group_rows: Annotated[int, Field(ge=1)] | None = (
-        None  # rows that share a scale, whole tiles; None: one tile's
-    )
+    # rows that share a scale, whole tiles; None: one tile's
+    group_rows: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -20,10 +20,8 @@ from aimc_sim.identity import canonical, content_id
 from aimc_sim.spec import merge, nearest, read_toml, write_toml
 
 _PRESETS = Path(__file__).parent / "presets"
-TAGGED = (
-    ("dac", "range", "method"),
-    ("adc", "full_scale", "rule"),
-)  # tables whose fields depend on one of them
+# tables whose fields depend on one of them
+TAGGED = ("dac", "range", "method"), ("adc", "full_scale", "rule")
 
 
 @final

@@ -30,12 +30,10 @@ class Tile(Spec):
 
     rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
     cols: int | None = Field(default=None, ge=1)
-    split: Literal["filled", "even"] = (
-        "filled"  # filled: whole tiles, then the rest; even: row tiles of equal height
-    )
-    weight_grid: Literal["int16", "float32"] = (
-        "int16"  # int16: effective weights on 16 bits a column, exact products
-    )
+    # filled: whole tiles, then the rest; even: row tiles of equal height
+    split: Literal["filled", "even"] = "filled"
+    # int16: effective weights on 16 bits a column, exact products
+    weight_grid: Literal["int16", "float32"] = "int16"
 
 
 class ReadNoise(Spec):
@@ -46,9 +44,8 @@ class ReadNoise(Spec):
     """
 
     sigma: float = Field(default=0.0175, ge=0, le=100)
-    spectrum: Literal["white", "slow"] = (
-        "white"  # pulse widths: white noise grows with |q|, slow noise with q²
-    )
+    # pulse widths: white noise grows with |q|, slow noise with q²
+    spectrum: Literal["white", "slow"] = "white"
 
 
 class Compensation(Spec):
@@ -85,9 +82,8 @@ class Tables(Spec):
     read_noise: ReadNoise | None = None
     compensation: Compensation | None = None
     refresh: Refresh | None = None
-    transform: tuple[Transform, ...] | None = (
-        None  # of outliers, before mapping; the first that names a matrix counts
-    )
+    # of outliers, before mapping; the first that names a matrix counts
+    transform: tuple[Transform, ...] | None = None
     wires: Wires | None = None
     faults: Faults | None = None
     repair: Repair | None = None

@@ -62,9 +62,8 @@ def dac_kernel(
     else:
         peak = tl.load(beta + b * tiles + tile)
         largest = column_peak(line, first, last, BLOCK)
-        peak = tl.where(
-            largest == largest, peak, float("nan")
-        )  # a range clips, but must not hide what is no number
+        # a range clips, but must not hide what is no number
+        peak = tl.where(largest == largest, peak, float("nan"))
         tl.store(beta + b * tiles + tile, peak)
     scale = tl.where(peak > MIN_RANGE, over(max_code, peak), 0.0)
     out = codes + tokens * tl.load(bounds + tile) + b * (stop - start) - start

@@ -30,9 +30,8 @@ SLICE = 256  # in the backward of so many rows, a multiple of the 64 that normal
 FEWEST_ROWS = 512  # inputs whose codes exist at once, at least …
 CODES = 1 << 18  # … and as many as make so many codes: 1 MB
 TOKENS, FILL = 32, 16  # tokens, and columns, that a thread takes at a time, at least …
-VALUES = (
-    1 << 15
-)  # … and as many tokens as have so many values: a call from Python costs as much as a thousand
+# … and as many tokens as have so many values: a call from Python costs as much as a thousand
+VALUES = 1 << 15
 
 
 def forward(
@@ -312,9 +311,8 @@ def _lifted(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
 
 def _masked(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:
     """(B, last-first): columns of g, zero where their conversion saturated."""
-    out = torch.empty((g.shape[0], last - first)).copy_(
-        g[:, first:last]
-    )  # these columns alone become float32
+    # these columns alone become float32
+    out = torch.empty((g.shape[0], last - first)).copy_(g[:, first:last])
     kernel.mask_saturated(out.numpy(), bits.numpy(), first, last)
     return out.to(g.dtype)
 

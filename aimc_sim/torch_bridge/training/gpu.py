@@ -38,9 +38,8 @@ def held_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[
     if plan.noise == "gaussian":
         site = site_word(Stream.TRAINING, words[ORDINAL])
         return kernels.noisy_weights(base, plan.ends, plan.gamma, words[EVENT], site, seed), base
-    cells = matrix_of(base[:1], None, None, key, plan).arrays[
-        0
-    ]  # tables and sites: the same for every column
+    # tables and sites: the same for every column
+    cells = matrix_of(base[:1], None, None, key, plan).arrays[0]
     found = kernels.effective_weights(base, plan.ends, cells.tables, cells.sites())
     full = torch.repeat_interleave(
         found.column_max.t(), torch.from_numpy(np.diff(plan.ends)).to(base.device), dim=1
