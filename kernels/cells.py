@@ -18,7 +18,7 @@ from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.kernels.stuck import listed_reference, stuck_reference
 
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE, ACTIVATION = range(6)  # rows of x_scale and y_scale
-HEATED = 4  # row of the activation energy among the laws of the target
+THERMAL = 4  # row of the activation energy among the laws of the target
 NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT, AGED_DRIFT = range(4)
 NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER = range(3)
 # sums of |weight| are integers of 2^-20, so that their order does not matter
@@ -40,7 +40,7 @@ class DeviceTables(NamedTuple):
     nu_mean: F32
     nu_std: F32
     amplitude: F32
-    x_scale: F32  # (5,), with heat (6,): law variable per unit of conductance
+    x_scale: F32  # (5,), with thermal_per_ev (6,): law variable per unit of conductance
     y_scale: F32  # the same length: factor on the law's value
     drift: int  # NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT; AGED_DRIFT: nu_mean and nu_std hold shift and σ at the age
     log_time: np.float32  # ln((t + t0) / t0)
@@ -51,8 +51,8 @@ class DeviceTables(NamedTuple):
     nu_shift: np.float32 = ZERO  # of this die: added to the mean exponent of power drift
     stuck_low: int = 0  # of 2³² cells, so many are stuck at g_min for good …
     stuck_high: int = 0  # … and so many at g_max
-    # (1/T_program - 1/T_read)/k, per eV: G is read e^(heat·E_a(target)) times as large
-    heat: np.float32 = ZERO
+    # (1/T_program - 1/T_read)/k, per eV: G is read e^(thermal_per_ev·E_a(target)) times as large
+    thermal_per_ev: np.float32 = ZERO
     activation: F32 = NO_LAW  # law table of E_a in eV
 
 
@@ -128,7 +128,9 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programmin
 
 def thermal_factor_reference(g: F32, target: F32, d: DeviceTables) -> F32:
     """G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
-    return g if d.heat == ZERO else g * exp_reference(d.heat * _law(d, ACTIVATION, target))
+    return (
+        g if d.thermal_per_ev == ZERO else g * exp_reference(d.thermal_per_ev * _law(d, ACTIVATION, target))
+    )
 
 
 def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32:

@@ -188,7 +188,7 @@ class CellArray:
         states = [self.tables]
         if self.hardware.compensation is not None:
             quiet = self.tables_at(self.hardware.compensated_at(self.age_s))._replace(flicker=NO_FLICKER)
-            states += [quiet._replace(drift=NO_DRIFT, heat=ZERO), quiet]
+            states += [quiet._replace(drift=NO_DRIFT, thermal_per_ev=ZERO), quiet]
         bounds, rows = self.tile_map.col_bounds, int(self.tile_map.row_bounds[-1])
         first_tile = 0
         while first_tile < bounds.size - 1:

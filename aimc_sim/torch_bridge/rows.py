@@ -87,7 +87,7 @@ def sequence_names(model: nn.Module, sequences: Sequence[int] | I64, draw: int =
 
     >>> import aimc_sim, torch
     >>> from aimc_sim.torch_bridge import sequence_names
-    >>> chip = {"device": "ideal", "dac": {}, "read_noise": {}}
+    >>> chip = {"device": "pcm-hermes-2", "dac": {}, "read_noise": {}}
     >>> model, ids = aimc_sim.load_model("model.h5", hardware=chip), torch.tensor([[1, 2, 3]])
     >>> with torch.no_grad():
     ...     first = model(ids).logits

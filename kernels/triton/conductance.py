@@ -227,7 +227,7 @@ def effective_weights(
         raise ValueError(f"drift law {device.drift} has no Triton kernel")
     if device.stuck_low or device.stuck_high or sites.listed.size or sites.names.size:
         raise ValueError("stuck cells and columns that go by other names have no Triton kernel")
-    if device.nu_shift or device.heat:
+    if device.nu_shift or device.thermal_per_ev:
         raise ValueError("a die's shift of the drift exponent and other temperatures have no Triton kernel")
     (columns, rows), on = w.shape, w.device
     ends = row_bounds(bounds, rows, on)

@@ -37,9 +37,9 @@ def convert(
     >>> import torch
     >>> from aimc_sim.torch_bridge import Training, convert
     >>> model = convert(torch.nn.Sequential(torch.nn.Linear(16, 4), torch.nn.ReLU()), "afm-llama", Training(gamma=0.03))
-    >>> model[0]
-    TrainingLinear(0, in_features=16, out_features=4, row tiles=1, noise=gaussian)
-    >>> model(torch.ones(2, 16)).shape
+    >>> type(model[0]).__name__
+    'TrainingLinear'
+    >>> model(torch.ones(2, 16).cumsum(1)).shape
     torch.Size([2, 4])
     """
     chip, training = _chip_and_training(hardware, training)
@@ -181,8 +181,8 @@ def learned_ranges(model: nn.Module) -> dict[str, MatrixRange]:
     >>> from aimc_sim.torch_bridge import convert, initialise_ranges, learned_ranges
     >>> model = convert(torch.nn.Sequential(torch.nn.Linear(4, 2)), "afm-llama")
     >>> initialise_ranges(model, [torch.tensor([[0.0, 0.0, 1.0, 1.0]])])
-    >>> learned_ranges(model)["0"].input_range.round(2)  # kappa = 15 standard deviations
-    array([8.66], dtype=float32)
+    >>> learned_ranges(model)["0"].input_range.round(2)  # kappa = 18 standard deviations
+    array([10.39], dtype=float32)
     """
     return {name: layer.learned_range() for name, layer in analog_layers(model).items()}
 

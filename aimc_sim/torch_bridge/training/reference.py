@@ -17,15 +17,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from aimc_sim.torch_bridge.converters import (
-    codes_of,
-    codes_per_unit,
-    computed_in,
-    quantised,
-    range_gradient,
-    range_gradient_sums,
-    unclipped_codes,
-)
+from aimc_sim.torch_bridge import converters
 from aimc_sim.torch_bridge.training.plan import Plan
 
 Tensor = torch.Tensor
@@ -33,7 +25,7 @@ Tensor = torch.Tensor
 
 def fake_quantise(weight: Tensor, max_code: int) -> Tensor:
     """Weights (N, K) on 2·max_code + 1 steps of their channel."""
-    return quantised(weight, weight.abs().amax(dim=1, keepdim=True), max_code)
+    return converters.quantised(weight, weight.abs().amax(dim=1, keepdim=True), max_code)
 
 
 def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> list[Tensor]:
@@ -55,12 +47,12 @@ def forward(
 
     held: (N, K) weights with their noise; target: without. full_scale: (tiles, N), or None for the rule of λ.
     """
-    wide = x.to(computed_in(x))
+    wide = x.to(converters.computed_in(x))
     y = torch.zeros((x.shape[0], plan.cols), dtype=wide.dtype, device=x.device)
     beyond = torch.zeros((plan.tiles, x.shape[0], plan.cols), dtype=torch.bool, device=x.device)
     for (t, a, b), beta in zip(plan.row_tiles, ranges(wide, input_range, plan), strict=True):
         n = plan.dac_max_code
-        codes = codes_of(wide[:, a:b], beta, n) if n else wide[:, a:b]
+        codes = converters.codes_of(wide[:, a:b], beta, n) if n else wide[:, a:b]
         sums = (codes.to(x.dtype) @ held[:, a:b].to(x.dtype).t()).to(y.dtype)
         if not plan.adc_max_code:
             y += sums * (beta / max(n, 1))
@@ -68,7 +60,7 @@ def forward(
         source = held if plan.bound_from == "noisy" else target
         limit = plan.lambda_ if full_scale is None else full_scale[t]
         step = limit * source[:, a:b].abs().amax(dim=1).to(y.dtype) / plan.adc_max_code  # per unit of β
-        code = unclipped_codes(sums, codes_per_unit(1, n * step))
+        code = converters.unclipped_codes(sums, converters.codes_per_unit(1, n * step))
         beyond[t] = code.abs() > plan.adc_max_code
         y += torch.clamp(code, -plan.adc_max_code, plan.adc_max_code) * step * beta
     return y.to(x.dtype), beyond
@@ -81,17 +73,17 @@ def backward(
 
     beyond: (tiles, B, N) where gradients stop, or None.
     """
-    wide = x.to(computed_in(x))
+    wide = x.to(converters.computed_in(x))
     to_x, to_w = (torch.empty_like(v, memory_format=torch.contiguous_format) for v in (x, through))
     pull, clipped = (torch.zeros(plan.tiles, dtype=torch.float64, device=x.device) for _ in range(2))
     for (t, a, b), beta in zip(plan.row_tiles, ranges(wide, input_range, plan), strict=True):
         n, part = plan.dac_max_code, wide[:, a:b]
         g = grad if beyond is None else grad.masked_fill(beyond[t], 0)
-        values = quantised(part, beta, n) if n else part
+        values = converters.quantised(part, beta, n) if n else part
         to_w[:, a:b] = g.t() @ values.to(x.dtype)
         inner = g @ through[:, a:b].to(x.dtype)
         if plan.range_kind == "static":
-            pull[t], clipped[t] = range_gradient_sums(inner, part, beta)
+            pull[t], clipped[t] = converters.range_gradient_sums(inner, part, beta)
             inner = inner.masked_fill(part.abs() > beta, 0)
         to_x[:, a:b] = inner
     if input_range is None:
@@ -108,4 +100,4 @@ def range_slopes(beta: Tensor, pull: Tensor, clipped: Tensor, tokens: int, plan:
     size = torch.from_numpy(np.diff(plan.ends)).to(pull) * tokens
     if plan.one_range:
         pull, clipped, size = (v.sum().expand(plan.tiles) for v in (pull, clipped, size))
-    return range_gradient(beta, pull, clipped, size, plan.decay, plan.unclipped)
+    return converters.range_gradient(beta, pull, clipped, size, plan.decay, plan.unclipped)
