@@ -26,8 +26,8 @@ def public_names() -> list[tuple[str, str]]:
 
 
 def examples(value: Any, name: str) -> list[doctest.DocTest]:
-    """The docstring of a function, or those of a class and its own methods; every one with fresh globals."""
-    return [test for test in doctest.DocTestFinder().find(value, name, module=False) if test.examples]
+    """The docstring of a function, or those of a class and its own methods, each with the names of its module."""
+    return [test for test in doctest.DocTestFinder().find(value, name) if test.examples]
 
 
 @pytest.mark.parametrize(("package", "name"), public_names())
