@@ -153,13 +153,13 @@ def test_offsets_of_input_drivers_reach_the_output() -> None:
     hardware = {"dac": {"errors": errors}, "adc": False, "tile": {"rows": 100}}
     m = matrix(W, **hardware)
     around = Periphery(m.hardware, m.tile_map, 3, 4)
-    pushed = around.pushed(0, 70, m.effective_weights())
-    assert pushed is not None
+    offset = around.dac_offset_current(0, 70, m.effective_weights())
+    assert offset is not None
     x = np.zeros((1, 100), np.float32)
     x[0, 7] = 2
     y, plain = tile_matmul(x, m.tiles()), tile_matmul(x, matrix(W, **{**hardware, "dac": {}}).tiles())
     peak = np.abs(W).max(axis=1)
-    np.testing.assert_allclose(y - plain, 2 * pushed / 127 * peak, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(y - plain, 2 * offset / 127 * peak, rtol=1e-3, atol=1e-4)
 
 
 def kind(name: str, seed: int = 4, columns: int = 4096, bits: int = 8, **errors: Any) -> TiledMatrix:
