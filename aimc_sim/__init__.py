@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from aimc_sim.programming import program as program
     from aimc_sim.sizing.cost.document import size as size
     from aimc_sim.torch_bridge.training.conversion import convert as convert
+    from aimc_sim.torch_bridge.training.loop import training as training
+    from aimc_sim.torch_bridge.training.mounted import on_chip as on_chip
     from aimc_sim.weightfile import WeightFile as WeightFile
 
 __version__ = "0.1.0"

@@ -155,7 +155,7 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
     beta = _ranges_of(x, tiles)
     for t in range(bounds.size - 1):
         rows = slice(bounds[t], bounds[t + 1])
-        codes_f = converters.dac_reference(x[:, rows], beta[:, t : t + 1], tiles.dac_levels)
+        codes_f = converters.dac_reference(x[:, rows], beta[:, t : t + 1], tiles.dac_max_code)
         yield (
             torch.mm(torch.from_numpy(codes_f), torch.from_numpy(tiles.weights[:, rows]).t()).numpy(),
             beta[:, t],
@@ -172,13 +172,13 @@ def tile_outputs(x: F32, tiles: TiledMatrix) -> Iterator[F32]:
 
 
 def _driven(codes: I8, tiles: TiledMatrix) -> I8:
-    """The reads (times, B, K_t) of codes (B, K_t) of one row tile, each with its bent codes behind it if DACs are."""
+    """The reads (times, B, K_t) of codes (B, K_t) of one row tile, behind each the codes of its INL if DACs have it."""
     count, bits, _, parts = tiles.reads
-    rows = reads.parts_reference(codes, parts, bits, count, tiles.dac_levels)
-    if not tiles.bent:
+    rows = reads.parts_reference(codes, parts, bits, count, tiles.dac_max_code)
+    if not tiles.dac_inl:
         return rows
-    bent = reads.bend_table(tiles.dac_levels)[rows.astype(np.int16) + reads.LARGEST]
-    return np.concatenate([rows, bent], axis=2)
+    inl = reads.inl_table(tiles.dac_max_code)[rows.astype(np.int16) + reads.LARGEST]
+    return np.concatenate([rows, inl], axis=2)
 
 
 def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
@@ -189,7 +189,7 @@ def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
     dynamic = tiles.input_range is None
     if not dynamic:
         beta[:] = tiles.input_range
-    converters.dac(x, tiles.bounds, tiles.bounds, tiles.dac_levels, dynamic, tiles.range_per_tile, 0, tokens, codes,
+    converters.dac(x, tiles.bounds, tiles.bounds, tiles.dac_max_code, dynamic, tiles.range_per_tile, 0, tokens, codes,
                    tokens, 1, beta, sums)  # fmt: skip
     return codes, beta
 
@@ -215,11 +215,11 @@ def _converted_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate
     if fluctuate is not None:
         signal = fluctuate(signal)
     if tiles.adc_curve is not None:
-        signal = converters.erring_reference(signal, *(part[t] for part in tiles.adc_curve))
+        signal = converters.non_ideal_adc_reference(signal, *(part[t] for part in tiles.adc_curve))
     if tiles.capacitors is None:
-        code = converters.quantise_reference(signal, tiles.adc_levels, tiles.adc_unsigned)
+        code = converters.quantise_reference(signal, tiles.adc_max_code, tiles.adc_unsigned)
     else:
-        code = converters.sar_reference(signal, tiles.capacitors[t], tiles.adc_levels, tiles.adc_unsigned)
+        code = converters.sar_reference(signal, tiles.capacitors[t], tiles.adc_max_code, tiles.adc_unsigned)
     return np.asarray((code * tiles.scale[t]) * beta[:, None])
 
 
@@ -227,7 +227,7 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
     import torch  # late: torch takes seconds to load
 
     assert tiles.weights is not None
-    if not tiles.dac_levels:
+    if not tiles.dac_max_code:
         return np.asarray(torch.mm(torch.from_numpy(x), torch.from_numpy(tiles.weights).t()).numpy())
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     for t, (value, beta) in enumerate(tile_sums(x, tiles)):
@@ -258,7 +258,7 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     planes = tiles.planes()
     for t in range(bounds.size - 1):
-        q = converters.dac_reference(x[:, bounds[t] : bounds[t + 1]], beta[:, t : t + 1], tiles.dac_levels)
+        q = converters.dac_reference(x[:, bounds[t] : bounds[t + 1]], beta[:, t : t + 1], tiles.dac_max_code)
         driven = _driven(q.astype(np.int8), tiles)
         for read, (part, weight) in enumerate(zip(driven, tiles.reads.weights, strict=True)):
             q64 = part.astype(np.int64)
@@ -284,7 +284,7 @@ def _noise_reference(
     if noise.steps is not None and noise.scale is not None:
         steps = panels.row_major(noise.steps, tiles.cols, tiles.cell_bounds, NOISE_PLANES)[t]
         rows = steps[0].astype(np.int64)
-        weights = reads.noise_weights_reference(q, kind, tiles.dac_levels, bits)
+        weights = reads.noise_weights_reference(q, kind, tiles.dac_max_code, bits)
         variance = tuple((part.astype(np.int64) @ rows.T).astype(np.int32) for part in weights)
         spread = noise.scale[t]
     z = read_noise.product_normals(row_ids, tiles.cols, t, noise.site + read, noise.key)

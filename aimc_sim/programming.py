@@ -83,10 +83,11 @@ def load_model(
     time: since programming, seconds or a text such as "1d". session: which draw of the frozen 1/f noise. seed,
     hardware, ranges and progress are those of `program`.
 
-    >>> import aimc_sim
+    >>> import aimc_sim, torch
     >>> model = aimc_sim.load_model("model.h5", seed=7, time="1d")
-    >>> model.config.model_type
-    'llama'
+    >>> with torch.no_grad():
+    ...     model(torch.tensor([[1, 2, 3]])).logits.shape
+    torch.Size([1, 3, 258])
     """
     # late: torch takes seconds to load, and chips are programmed without it
     from aimc_sim.torch_bridge.model import build_model, mount

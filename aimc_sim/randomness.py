@@ -8,7 +8,7 @@ that is random, so equal things draw equal numbers whoever asks, in whatever ord
     word 1   cells: column of the matrix;   per product: event, low 32 bits
     word 0   cells: row block;              per product: row tile (12 bits) | column block (20 bits)
 
-For a *cell* (stream PROGRAMMING, DRIFT, FLICKER, TRAINING) the event is the programming epoch, the session, or the
+For a *cell* (stream PROGRAMMING, DRIFT, FLICKER, TRAINING) the event is the programming cycle, the session, or the
 training step (32 bits). For noise that is fresh in every *product* (stream READ) the event is the 64-bit row id:
 sequence (31 bits), position (24 bits), draw (8 bits).
 
@@ -69,7 +69,7 @@ def site_word(stream: Stream, ordinal: int, plane: int = 0) -> int:
 
 
 def event_word(event: int, what: str = "session") -> int:
-    """Counter word 2 of a cell: a programming epoch or a session, 32 bits."""
+    """Counter word 2 of a cell: a programming cycle or a session, 32 bits."""
     if isinstance(event, bool) or not isinstance(event, (int, np.integer)) or not 0 <= int(event) < 1 << 32:
         raise BadInput(
             what, got=event, why="the counter has 32 bits for it", do=f"choose 0 to {(1 << 32) - 1}"

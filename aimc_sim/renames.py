@@ -36,3 +36,18 @@ def renamed_arguments(**new_by_old: str) -> Callable[[Function], Function]:
         return with_old_names  # type: ignore[return-value]
 
     return wrap
+
+
+def renamed(old: str, function: Function) -> Function:
+    """Return a function under the name that it had, with a DeprecationWarning at every call."""
+
+    @functools.wraps(function)
+    def with_old_name(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(
+            f"{old} is called {function.__name__} now; the old name goes with the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return function(*args, **kwargs)
+
+    return with_old_name  # type: ignore[return-value]

@@ -1,6 +1,7 @@
 """The ADC of 32 columns for one token, in vector registers: from integer sums to what is added to the outputs.
 
-Formulas: `converters.combine_reference`, `erring_reference`, `adc_reference`, and `read_noise.noisy_reference`.
+Formulas: `converters.combine_reference`, `non_ideal_adc_reference`, `quantise_reference`, and
+`read_noise.noisy_reference`.
 In short, every operation rounded by itself: value = H·256 + L, signal = value·inverse [+ √(V·spread + floor)·z]
 [+ offset, then + signal·(curve - bow·signal²)], code = clamp(rint(signal), lowest, n), y += (code·scale)·β. A SAR
 searches the code bit by bit instead of rounding: `converters.sar_reference`.
@@ -91,15 +92,15 @@ def _searched(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits
     return b.load(code)
 
 
-def _adc(noisy: bool, erring: bool, searching: bool = False) -> Any:
-    """The intrinsic (high, low, shift, gain, inverse, scale, lowest, levels, y, vh, vl, spread, z, floor, offset,
+def _adc(noisy: bool, non_ideal: bool, searching: bool = False) -> Any:
+    """The intrinsic (high, low, shift, gain, inverse, scale, lowest, max_code, y, vh, vl, spread, z, floor, offset,
     curve, bow, capacitors, stride, bits, base).
 
     Addresses of 32 values each, but shift int32 (128·Σq, by which the high bytes were stored too large), gain float32
-    (β), lowest and levels float32 (the codes' ends, -n or 0, and n; n = 0: no ADC, the signal itself) and floor float32
-    (variance of every conversion, in codes²). vh, vl, spread, z, floor are for read and thermal noise; offset, curve
-    and bow for an ADC that errs; for a SAR the capacitors of ``bits`` bits, smallest first, ``stride`` bytes apart, and
-    base float32, the threshold of its least code. Unused: 0.
+    (β), lowest and max_code float32 (the codes' ends, -n or 0, and n; n = 0: no ADC, the signal itself) and floor
+    float32 (variance of every conversion, in codes²). vh, vl, spread, z, floor are for read and thermal noise; offset,
+    curve and bow for a non-ideal ADC; for a SAR the capacitors of ``bits`` bits, smallest first, ``stride`` bytes
+    apart, and base float32, the threshold of its least code. Unused: 0.
     """
     address, f32 = types.int64, types.float32
     kinds = [
@@ -119,11 +120,11 @@ def _adc(noisy: bool, erring: bool, searching: bool = False) -> Any:
     ]
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        high, low, shift, gain, inverse, scale, lowest, levels, y, vh, vl, spread, z, floor, *curved = args
+        high, low, shift, gain, inverse, scale, lowest, max_code, y, vh, vl, spread, z, floor, *curved = args
         offset, curve, bow, capacitors, stride, bits, base = curved
-        n, shift, gain = _spread(b, levels, _FLOATS), _spread(b, shift, _INTS), _spread(b, gain, _FLOATS)
+        n, shift, gain = _spread(b, max_code, _FLOATS), _spread(b, shift, _INTS), _spread(b, gain, _FLOATS)
         least, floor = _spread(b, lowest, _FLOATS), _spread(b, floor, _FLOATS)
-        converts = b.fcmp_ordered(">", levels, ir.Constant(_FLOAT, 0.0))
+        converts = b.fcmp_ordered(">", max_code, ir.Constant(_FLOAT, 0.0))
         for at in range(0, COLUMNS, _LANES):
             row = _Row(b, at)
             h = row.floats(b.sub(row.load(high, _INTS), shift))
@@ -136,7 +137,7 @@ def _adc(noisy: bool, erring: bool, searching: bool = False) -> Any:
                 )
                 sigma = row.call("sqrt", b.fadd(b.fmul(total, row.load(spread)), floor))
                 signal = b.fadd(signal, b.fmul(sigma, row.load(z)))
-            if erring:
+            if non_ideal:
                 signal = b.fadd(signal, row.load(offset))
                 slope = b.fsub(row.load(curve), b.fmul(row.load(bow), b.fmul(signal, signal)))
                 signal = b.fadd(signal, b.fmul(signal, slope))
@@ -148,8 +149,8 @@ def _adc(noisy: bool, erring: bool, searching: bool = False) -> Any:
         return context.get_dummy_value()
 
     def typed(
-        typingctx: Any, high: Any, low: Any, shift: Any, gain: Any, inverse: Any, scale: Any, lowest: Any, levels: Any,
-        y: Any, vh: Any, vl: Any, spread: Any, z: Any, floor: Any, offset: Any, curve: Any, bow: Any,
+        typingctx: Any, high: Any, low: Any, shift: Any, gain: Any, inverse: Any, scale: Any, lowest: Any,
+        max_code: Any, y: Any, vh: Any, vl: Any, spread: Any, z: Any, floor: Any, offset: Any, curve: Any, bow: Any,
         capacitors: Any, stride: Any, bits: Any, base: Any,
     ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
         return types.void(*kinds), generate
@@ -157,9 +158,9 @@ def _adc(noisy: bool, erring: bool, searching: bool = False) -> Any:
     return intrinsic(typed)
 
 
-adc_row = _adc(noisy=False, erring=False)
-erring_adc_row = _adc(noisy=False, erring=True)
-noisy_adc_row = _adc(noisy=True, erring=False)
-noisy_erring_adc_row = _adc(noisy=True, erring=True)
-sar_adc_row = _adc(noisy=False, erring=True, searching=True)
-noisy_sar_adc_row = _adc(noisy=True, erring=True, searching=True)
+adc_row = _adc(noisy=False, non_ideal=False)
+non_ideal_adc_row = _adc(noisy=False, non_ideal=True)
+noisy_adc_row = _adc(noisy=True, non_ideal=False)
+noisy_non_ideal_adc_row = _adc(noisy=True, non_ideal=True)
+sar_adc_row = _adc(noisy=False, non_ideal=True, searching=True)
+noisy_sar_adc_row = _adc(noisy=True, non_ideal=True, searching=True)

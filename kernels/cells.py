@@ -9,22 +9,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I64, U32
 from aimc_sim.kernels.elementary import exp_reference
 from aimc_sim.kernels.laws import law_reference
 from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.kernels.stuck import listed_reference, stuck_reference
 
-F32 = npt.NDArray[np.float32]
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE, ACTIVATION = range(6)  # rows of x_scale and y_scale
-HEATED = 4  # row of the activation energy among the laws of the target
+THERMAL = 4  # row of the activation energy among the laws of the target
 NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT, AGED_DRIFT = range(4)
 NO_FLICKER, RELATIVE_FLICKER, ABSOLUTE_FLICKER = range(3)
-READOUT_UNIT = np.float32(
-    2**20
-)  # sums of |weight| are integers of 2^-20, so that their order does not matter
+# sums of |weight| are integers of 2^-20, so that their order does not matter
+READOUT_UNIT = np.float32(2**20)
 ZERO, ONE = np.float32(0), np.float32(1)
 NO_LAW, NO_LIST, NO_ENDS = np.zeros((1, 10), np.float32), np.zeros((0, 3), np.int64), np.zeros(1, np.int64)
 NO_NAMES = np.zeros(0, np.uint32)
@@ -42,7 +40,7 @@ class DeviceTables(NamedTuple):
     nu_mean: F32
     nu_std: F32
     amplitude: F32
-    x_scale: F32  # (5,), with heat (6,): law variable per unit of conductance
+    x_scale: F32  # (5,), with thermal_per_ev (6,): law variable per unit of conductance
     y_scale: F32  # the same length: factor on the law's value
     drift: int  # NO_DRIFT, POWER_DRIFT, ADDITIVE_DRIFT; AGED_DRIFT: nu_mean and nu_std hold shift and σ at the age
     log_time: np.float32  # ln((t + t0) / t0)
@@ -53,27 +51,24 @@ class DeviceTables(NamedTuple):
     nu_shift: np.float32 = ZERO  # of this die: added to the mean exponent of power drift
     stuck_low: int = 0  # of 2³² cells, so many are stuck at g_min for good …
     stuck_high: int = 0  # … and so many at g_max
-    heat: np.float32 = (
-        ZERO  # (1/T_program - 1/T_read)/k, per eV: G is read e^(heat·E_a(target)) times as large
-    )
+    # (1/T_program - 1/T_read)/k, per eV: G is read e^(thermal_per_ev·E_a(target)) times as large
+    thermal_per_ev: np.float32 = ZERO
     activation: F32 = NO_LAW  # law table of E_a in eV
 
 
 class SiteKeys(NamedTuple):
     """Counter words of a matrix and the key, all uint32: words 3 per stream and plane, words 2 per stream."""
 
-    programming: npt.NDArray[np.uint32]  # (2,) word 3 of the two polarity planes
-    drift: npt.NDArray[np.uint32]  # (2,)
-    flicker: npt.NDArray[np.uint32]  # (2,)
-    fault: npt.NDArray[np.uint32]  # (2,)
-    epoch: np.uint32
+    programming: U32  # (2,) word 3 of the two polarity planes
+    drift: U32  # (2,)
+    flicker: U32  # (2,)
+    fault: U32  # (2,)
+    cycle: np.uint32
     session: np.uint32
-    key: npt.NDArray[np.uint32]  # (2,)
-    names: npt.NDArray[np.uint32] = NO_NAMES  # (N,) what the columns are called; none: by their index
-    listed: npt.NDArray[np.int64] = (
-        NO_LIST  # (stuck cells, 3) row, polarity, 1 at g_max or 0 at g_min, by column
-    )
-    listed_ends: npt.NDArray[np.int64] = NO_ENDS  # (N + 1,) where each column's stuck cells begin; none: (1,)
+    key: U32  # (2,)
+    names: U32 = NO_NAMES  # (N,) what the columns are called; none: by their index
+    listed: I64 = NO_LIST  # (stuck cells, 3) row, polarity, 1 at g_max or 0 at g_min, by column
+    listed_ends: I64 = NO_ENDS  # (N + 1,) where each column's stuck cells begin; none: (1,)
 
 
 class Cells(NamedTuple):
@@ -83,8 +78,8 @@ class Cells(NamedTuple):
     now: F32
     effective: F32  # (G⁺ - G⁻) / span, 1.0 = the full-scale weight of its column in the tile
     total: F32  # (G⁺ + G⁻) / g_max, which read noise and array energy follow; weight domain: zeros
-    readout_programmed: npt.NDArray[np.int64]  # (tiles, N) Σ|weight| of the programmed cells, in 2^-20
-    readout_now: npt.NDArray[np.int64]  # (tiles, N) the same after drift, before 1/f noise
+    readout_programmed: I64  # (tiles, N) Σ|weight| of the programmed cells, in 2^-20
+    readout_now: I64  # (tiles, N) the same after drift, before 1/f noise
     column_max: F32  # (tiles, N) the weight that g_max stands for: max |w| of each column in its row tile, if not given
 
 
@@ -131,9 +126,11 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programmin
     return g
 
 
-def heated_reference(g: F32, target: F32, d: DeviceTables) -> F32:
+def thermal_factor_reference(g: F32, target: F32, d: DeviceTables) -> F32:
     """G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
-    return g if d.heat == ZERO else g * exp_reference(d.heat * _law(d, ACTIVATION, target))
+    return (
+        g if d.thermal_per_ev == ZERO else g * exp_reference(d.thermal_per_ev * _law(d, ACTIVATION, target))
+    )
 
 
 def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32:
@@ -145,12 +142,12 @@ def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32
     return noisy if d.weight_domain else np.maximum(noisy, ZERO)
 
 
-def column_max_reference(w: F32, bounds: npt.NDArray[np.int64]) -> F32:
+def column_max_reference(w: F32, bounds: I64) -> F32:
     return np.stack([np.abs(w[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
 
 
 def effective_weights_reference(
-    w: F32, bounds: npt.NDArray[np.int64], d: DeviceTables, sites: SiteKeys, full_scale: F32 | None = None
+    w: F32, bounds: I64, d: DeviceTables, sites: SiteKeys, full_scale: F32 | None = None
 ) -> Cells:
     """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,).
 
@@ -167,11 +164,13 @@ def effective_weights_reference(
         targets = [np.where(ratio > 0, active, d.g_min), np.where(ratio < 0, active, d.g_min)]
     programmed, drifted, now = [], [], []
     for plane, target in enumerate(targets):
-        z_programming = _of_cells(normals, sites.programming[plane], sites.epoch, sites, n, k)
+        z_programming = _of_cells(normals, sites.programming[plane], sites.cycle, sites, n, k)
         programmed.append(programmed_reference(target, d, z_programming))
-        z = _of_cells(normals, sites.drift[plane], sites.epoch, sites, n, k)
+        z = _of_cells(normals, sites.drift[plane], sites.cycle, sites, n, k)
         drifted.append(
-            heated_reference(drifted_reference(programmed[-1], target, d, z, z_programming), target, d)
+            thermal_factor_reference(
+                drifted_reference(programmed[-1], target, d, z, z_programming), target, d
+            )
         )
         z = _of_cells(normals, sites.flicker[plane], sites.session, sites, n, k)
         now.append(flickered_reference(drifted[-1], programmed[-1], d, z))
@@ -186,7 +185,7 @@ def effective_weights_reference(
     def weight(g: list[F32]) -> F32:
         return (g[0] if d.weight_domain else g[0] - g[1]) * inverse
 
-    def readout(g: list[F32]) -> npt.NDArray[np.int64]:
+    def readout(g: list[F32]) -> I64:
         units = np.rint(np.abs(weight(g)) * READOUT_UNIT).astype(np.int64)
         return np.add.reduceat(units, bounds[:-1], axis=1).T
 

@@ -15,7 +15,6 @@ from aimc_sim.kernels.cells import (
     ACTIVATION,
     AGED_DRIFT,
     AMPLITUDE,
-    HEATED,
     NO_DRIFT,
     NO_FLICKER,
     NU_MEAN,
@@ -26,6 +25,7 @@ from aimc_sim.kernels.cells import (
     RELATIVE_FLICKER,
     SHIFT,
     SIGMA,
+    THERMAL,
     ZERO,
 )
 from aimc_sim.kernels.elementary import exp, peak_of
@@ -57,8 +57,8 @@ def _target_laws(d: Any, size: Any, x: Any, ln_x: Any, laws: Any, n: Any) -> Non
     if d.drift != NO_DRIFT:
         _law_at(NU_MEAN, d.nu_mean, d, size, x, ln_x, laws[NU_MEAN], n)
         _law_at(NU_STD, d.nu_std, d, size, x, ln_x, laws[NU_STD], n)
-    if d.heat != ZERO:
-        _law_at(ACTIVATION, d.activation, d, size, x, ln_x, laws[HEATED], n)
+    if d.thermal_per_ev != ZERO:
+        _law_at(ACTIVATION, d.activation, d, size, x, ln_x, laws[THERMAL], n)
 
 
 @njit
@@ -101,8 +101,8 @@ def _drift(
 def _warm(d: Any, ratio: Any, sign: Any, laws: Any, off: Any, out: Any, n: Any) -> None:
     whole_registers()
     for i in range(n):
-        energy = laws[HEATED, i] if ratio[i] * sign > ZERO else off[HEATED, 0]
-        out[i] = out[i] * exp(d.heat * energy)
+        energy = laws[THERMAL, i] if ratio[i] * sign > ZERO else off[THERMAL, 0]
+        out[i] = out[i] * exp(d.thermal_per_ev * energy)
 
 
 @njit
@@ -192,16 +192,16 @@ def effective_weights(
             _target_laws(d, size, x, ln_x, laws, n)
             for plane in range(planes):
                 sign = ONE if plane == 0 else -ONE
-                fill_normals(z, start, n, c0, c1, sites.epoch, sites.programming[plane], k0, k1, words, lanes)
+                fill_normals(z, start, n, c0, c1, sites.cycle, sites.programming[plane], k0, k1, words, lanes)
                 _program(d, ratio, sign, size, laws, off, z, programmed[plane], n)
                 drifted[plane, :n] = programmed[plane, :n]
                 if d.drift != NO_DRIFT:
                     if d.drift != AGED_DRIFT:  # which keeps the programming draw
                         fill_normals(
-                            z, start, n, c0, c1, sites.epoch, sites.drift[plane], k0, k1, words, lanes
+                            z, start, n, c0, c1, sites.cycle, sites.drift[plane], k0, k1, words, lanes
                         )
                     _drift(d, ratio, sign, size, laws, off, z, programmed[plane], drifted[plane], n)
-                if d.heat != ZERO:
+                if d.thermal_per_ev != ZERO:
                     _warm(d, ratio, sign, laws, off, drifted[plane], n)
                 now[plane, :n] = drifted[plane, :n]
                 if d.flicker != NO_FLICKER:

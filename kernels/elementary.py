@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from aimc_sim.aliases import F32, I32, U32
 from aimc_sim.kernels._jit import njit
 
-F32 = npt.NDArray[np.float32]
 f = np.float32
 
 # log(1+t) = t - t²/2 + t³·P(t) for t in [√½-1, √2-1]
@@ -44,7 +43,7 @@ TWO_M33 = f(2.0**-33)
 TURN_M33 = f(2.0 * np.pi * 2.0**-33)
 
 
-def _bits(x: F32) -> npt.NDArray[np.int32]:
+def _bits(x: F32) -> I32:
     return np.asarray(x, np.float32, order="C").view(np.int32)
 
 
@@ -66,7 +65,7 @@ def log_reference(x: F32) -> F32:
     return log_poly_reference(mantissa - ONE, k)
 
 
-def log_uniform_reference(word: npt.NDArray[np.uint32]) -> F32:
+def log_uniform_reference(word: U32) -> F32:
     """ln((w + ½)/2³²) of uint32 words, with log1p of the complement above ½, where u is near 1."""
     high = word >= np.uint32(1 << 31)
     m = np.where(high, ~word, word)
@@ -89,7 +88,7 @@ def exp_reference(x: F32) -> F32:
     return np.asarray((ONE + (t + (t * t) * p)) * power)
 
 
-def sincos_turn_reference(word: npt.NDArray[np.uint32]) -> tuple[F32, F32]:
+def sincos_turn_reference(word: U32) -> tuple[F32, F32]:
     """sin and cos of 2π(w + ½)/2³², quadrant by integer arithmetic."""
     quadrant = (word + np.uint32(1 << 29)) >> np.uint32(30)
     offset = (word - (quadrant << np.uint32(30))).view(np.int32)
@@ -125,33 +124,11 @@ def bits_of_float(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
-def add_product(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
-    """int32 total + a·b of int8 a and int16 b, in 32 bits, which vector units have (Numba itself widens to 64)."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        wide = ir.IntType(32)
-        product = builder.mul(builder.sext(args[1], wide), builder.sext(args[2], wide))
-        return builder.add(args[0], product)
-
-    return types.int32(types.int32, types.int8, types.int16), generate
-
-
-@intrinsic
 def add32(typingctx: Any, a: Any, b: Any) -> Any:
     """a + b of int32, in 32 bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.add(args[0], args[1])
-
-    return types.int32(types.int32, types.int32), generate
-
-
-@intrinsic
-def sub32(typingctx: Any, a: Any, b: Any) -> Any:
-    """a - b of int32, in 32 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sub(args[0], args[1])
 
     return types.int32(types.int32, types.int32), generate
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, F64
 from aimc_sim.kernels._jit import njit
+from aimc_sim.kernels.converters import code_of, quantise_reference
 from aimc_sim.kernels.elementary import peak_of
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 STEPS = 24
 RATIO = np.float32(0.9)  # 0.9^23 = 0.089 of the largest current
 
@@ -25,9 +24,7 @@ def conversion_errors_reference(
 ) -> F64:
     """gain·weight·(lsb·code - I) (reads, B, n) of currents (reads, B, n), weight (n,), gain (reads, B)."""
     lsb = np.float32(full_scale) / np.float32(highest)
-    code = np.minimum(
-        np.maximum(np.rint(current * (np.float32(1) / lsb)), np.float32(lowest)), np.float32(highest)
-    )
+    code = quantise_reference(current * (np.float32(1) / lsb), highest, unsigned=lowest == 0)
     return np.asarray((code * lsb - current) * weight * gain[..., None], np.float64)
 
 
@@ -37,7 +34,7 @@ def _square_error(current: Any, weight: Any, lsb: Any, lowest: Any, n: Any) -> A
     inverse = np.float32(1) / lsb
     total = np.float32(0)
     for j in range(current.size):
-        code = min(max(np.rint(current[j] * inverse), lowest), n)
+        code = code_of(current[j], inverse, lowest, n)
         error = (current[j] - code * lsb) * weight[j]
         total += error * error
     return total
@@ -88,7 +85,7 @@ def _add_errors(current: Any, weight: Any, gain: Any, full_scale: Any, low: Any,
     lsb = np.float32(full_scale) / n
     inverse = np.float32(1) / lsb
     for j in range(current.size):
-        code = min(max(np.rint(current[j] * inverse), low), n)
+        code = code_of(current[j], inverse, low, n)
         total[j] += (code * lsb - current[j]) * weight[j] * gain
 
 

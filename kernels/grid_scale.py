@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32
 from aimc_sim.kernels._jit import njit
 
-F32 = npt.NDArray[np.float32]
 ROUNDING = 2.0**-9  # of bfloat16, the coarsest type that a product q·step may have been rounded to
 SLACK = 2.0**-10
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import I8, I32
 from aimc_sim.kernels.philox import philox4x32
 
-I8 = npt.NDArray[np.int8]
-I32 = npt.NDArray[np.int32]
 EXACT_ROWS = 1024  # 1024·127·128 < 2^24
 
 
@@ -26,9 +24,8 @@ def int8_product(codes: I8, weights: I8, out: I32 | None = None) -> I32:
     """
     if out is None:
         out = np.empty((codes.shape[0], weights.shape[0]), np.int32)
-    if (
-        codes.shape[1] > 1 and engine() == "onednn"
-    ):  # one row: oneDNN mistakes the layout of the transposed operand
+    # one row: oneDNN mistakes the layout of the transposed operand
+    if codes.shape[1] > 1 and engine() == "onednn":
         _onednn(codes, weights, out)
     else:
         _float32(codes, weights, out)

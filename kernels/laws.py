@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import exp, exp_reference, log, log_reference
 
-F32 = npt.NDArray[np.float32]
 UPPER, BASIS, LOW, HIGH, FIRST = 0, 1, 2, 3, 4
 COEFFICIENTS = 6
 WIDTH = FIRST + COEFFICIENTS

@@ -15,15 +15,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I8, I16, I64, U8
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import peak_of
 
-U8 = npt.NDArray[np.uint8]
-I8 = npt.NDArray[np.int8]
-I64 = npt.NDArray[np.int64]
-F32 = npt.NDArray[np.float32]
 PANEL = 32  # columns
 HALF = 16  # columns of a vector register
 QUAD = 4  # rows
@@ -73,14 +69,14 @@ def signed_planes(panels: U8, cols: int, bounds: I64) -> list[tuple[I8, I8]]:
     ]
 
 
-def grid_reference(effective: F32) -> tuple[npt.NDArray[np.int16], F32]:
+def grid_reference(effective: F32) -> tuple[I16, F32]:
     """Effective weights (N, K) of one tile on the 16-bit grid: W int16 and the largest |weight| (N,)."""
     peak = np.abs(effective).max(axis=1)
     scale = np.divide(np.float32(GRID), peak, out=np.zeros_like(peak), where=peak > 0)
     return np.rint(effective * scale[:, None]).astype(np.int16), peak
 
 
-def from_grid(grid: npt.NDArray[np.int16], peak: F32) -> F32:
+def from_grid(grid: I16, peak: F32) -> F32:
     """Effective weights (N, K) that grid values (N, K) of one tile stand for."""
     weights: F32 = grid.astype(np.float32) * (peak / np.float32(GRID))[:, None]
     return weights

@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I32, I64, U8, U32
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import normals, normals_of_pair, words_of_groups
 from aimc_sim.kernels.panels import to_levels
 
-F32 = npt.NDArray[np.float32]
 STEPS = 127  # of the grid of s
 C128 = np.float32(128)
 TILE_SHIFT = 20  # counter word 0: row tile above, block of columns below
@@ -25,9 +24,7 @@ COLUMNS = 64  # of one block of draws: 16 groups of 4
 GROUPS = COLUMNS // 4
 
 
-def product_normals(
-    row_ids: npt.NDArray[np.int64], columns: int, tile: int, site: int, key: npt.NDArray[np.uint32]
-) -> F32:
+def product_normals(row_ids: I64, columns: int, tile: int, site: int, key: U32) -> F32:
     """z (B, columns) of one row tile: the readable reference of the draw."""
     j = np.arange(columns, dtype=np.int64)
     group, lane = (j >> 6) << 4 | (j & 15), (j >> 4) & 3
@@ -42,15 +39,13 @@ def product_normals(
     return z
 
 
-def noisy_reference(
-    signal: F32, variance: tuple[npt.NDArray[np.int32], ...], spread: F32, floor: float, z: F32
-) -> F32:
+def noisy_reference(signal: F32, variance: tuple[I32, ...], spread: F32, floor: float, z: F32) -> F32:
     """signal (B, N) in codes + √(V·spread + floor)·z, V the integer variance in its two parts."""
     total = variance[0].astype(np.float32) * C128 + variance[1].astype(np.float32)
     return np.asarray(signal + np.sqrt(total * spread + np.float32(floor)) * z)
 
 
-def to_steps_reference(total: F32) -> tuple[npt.NDArray[np.uint8], F32]:
+def to_steps_reference(total: F32) -> tuple[U8, F32]:
     """(G⁺ + G⁻)/g_max (N, K) of one tile on the grid: steps uint8 and the largest of each column (N,)."""
     peak = total.max(axis=1)
     scale = np.divide(np.float32(STEPS), peak, out=np.zeros_like(peak), where=peak > 0)

@@ -15,21 +15,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I8
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.elementary import add32
 
-I8 = npt.NDArray[np.int8]
-F32 = npt.NDArray[np.float32]
 SQUARE, LINEAR, SLICED = 0, 1, 2  # kinds of m(q)
 SIGNED, OFFSET, POLARITY = 0, 1, 2  # kinds of parts
 LARGEST = 127  # code
 
 
-def slice_count(levels: int, bits: int) -> int:
-    """Reads of ``bits`` magnitude bits that a code of ±levels needs."""
-    return -(-int(levels).bit_length() // bits)
+def slice_count(max_code: int, bits: int) -> int:
+    """Reads of ``bits`` magnitude bits that a code of ±max_code needs."""
+    return -(-int(max_code).bit_length() // bits)
 
 
 def part_weights(parts: int, bits: int, count: int) -> F32:
@@ -39,14 +37,14 @@ def part_weights(parts: int, bits: int, count: int) -> F32:
     return np.exp2(bits * np.arange(count)).astype(np.float32)
 
 
-def parts_reference(codes: I8, parts: int, bits: int, count: int, levels: int) -> I8:
-    """Parts (count, …) of codes (…) within ±levels; a single part is the code itself."""
+def parts_reference(codes: I8, parts: int, bits: int, count: int, max_code: int) -> I8:
+    """Parts (count, …) of codes (…) within ±max_code; a single part is the code itself."""
     if count == 1 and parts != OFFSET:
         return codes[None]
     if parts == POLARITY:
         return np.stack([np.maximum(codes, 0), np.maximum(-codes, 0)]).astype(np.int8)
     if parts == OFFSET:
-        whole, mask = codes.astype(np.int16) + (levels + 1), (1 << bits) - 1
+        whole, mask = codes.astype(np.int16) + (max_code + 1), (1 << bits) - 1
         return np.stack([((whole >> (bits * k)) & mask).astype(np.int8) for k in range(count)])
     return slices_reference(codes, bits, count)
 
@@ -58,15 +56,13 @@ def slices_reference(codes: I8, bits: int, count: int) -> I8:
     return np.stack([(part * sign).astype(np.int8) for part in parts])
 
 
-def noise_weights_reference(
-    codes: I8, kind: int, levels: int, bits: int
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+def noise_weights_reference(codes: I8, kind: int, max_code: int, bits: int) -> tuple[I8, I8]:
     """(high, low) int8 with m(q) = 128·high + low, for codes within ±127."""
     q = np.abs(codes.astype(np.int32))
     if kind == LINEAR:
-        m = q * levels
+        m = q * max_code
     elif kind == SLICED:
-        count = slice_count(levels, bits)
+        count = slice_count(max_code, bits)
         parts = slices_reference(codes, bits, count).astype(np.int32)
         m = np.tensordot(4 ** (bits * np.arange(count, dtype=np.int32)), parts**2, axes=1).astype(np.int32)
     else:
@@ -74,17 +70,17 @@ def noise_weights_reference(
     return (m >> 7).astype(np.int8), (m & 127).astype(np.int8)
 
 
-def bend_table(levels: int) -> I8:
-    """(255,) int8 for codes -127 … 127: the shape of a DAC's nonlinearity, 127·(x - x³)/max with x = code/levels.
+def inl_table(max_code: int) -> I8:
+    """(255,) int8 for codes -127 … 127: the shape of a DAC's nonlinearity, 127·(x - x³)/max with x = code/max_code.
 
     Zero at 0 and at full scale, 127 at its peak; whole numbers, so that what it adds to a product is exact.
     """
-    x = np.clip(np.arange(-LARGEST, LARGEST + 1) / levels, -1, 1)
+    x = np.clip(np.arange(-LARGEST, LARGEST + 1) / max_code, -1, 1)
     return np.asarray(np.rint(LARGEST * (3 * np.sqrt(3) / 2) * (x - x**3)), np.int8)
 
 
 @njit
-def bend_codes(codes: Any, at: Any, size: Any, table: Any) -> Any:
+def inl_codes(codes: Any, at: Any, size: Any, table: Any) -> Any:
     """Behind codes [at, at + size) their values in ``table`` (255,), whose sum is returned."""
     total = np.int32(0)
     for i in range(size):
@@ -96,12 +92,12 @@ def bend_codes(codes: Any, at: Any, size: Any, table: Any) -> Any:
 
 @njit
 def part_codes(
-    codes: Any, at: Any, width: Any, size: Any, parts: Any, bits: Any, count: Any, levels: Any, sums: Any
+    codes: Any, at: Any, width: Any, size: Any, parts: Any, bits: Any, count: Any, max_code: Any, sums: Any
 ) -> None:
     """Codes [at, at + size) into ``count`` rows of their parts from there on, ``width`` apart and filled up with zeros;
     sums (count,) int32 of each row.
     """
-    mask, half = np.int32((1 << bits) - 1), np.int32(levels + 1)
+    mask, half = np.int32((1 << bits) - 1), np.int32(max_code + 1)
     for k in range(count - 1, -1, -1):  # the first row, which holds the codes, last
         total, shift = np.int32(0), np.int32(bits * k)
         row, whole = codes[at + k * width : at + (k + 1) * width], codes[at : at + width]
@@ -128,7 +124,7 @@ def part_codes(
 
 
 @njit
-def noise_weights(codes: Any, kind: Any, levels: Any, bits: Any, planes: Any) -> None:
+def noise_weights(codes: Any, kind: Any, max_code: Any, bits: Any, planes: Any) -> None:
     """m(q) of codes (n,) int8: planes (2n,) int8 receives the high parts, then the low ones."""
     n = codes.size
     high, low = planes[:n], planes[n:]
@@ -139,7 +135,7 @@ def noise_weights(codes: Any, kind: Any, levels: Any, bits: Any, planes: Any) ->
             low[i] = np.int8(product & 127)
     elif kind == LINEAR:
         for i in range(n):
-            scaled = abs(np.int32(codes[i])) * np.int32(levels)
+            scaled = abs(np.int32(codes[i])) * np.int32(max_code)
             high[i] = np.int8(scaled >> 7)
             low[i] = np.int8(scaled & 127)
     else:

@@ -8,15 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, U32
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.normal import CHUNK, GROUPS, words_of_groups
 
-F32 = npt.NDArray[np.float32]
 
-
-def stuck_reference(g: F32, d: Any, word: npt.NDArray[np.uint32]) -> F32:
+def stuck_reference(g: F32, d: Any, word: U32) -> F32:
     """The lowest words make a cell stuck at g_min, the highest one stuck at g_max, whatever was programmed."""
     wide = word.astype(np.int64)
     at_high = np.where(wide >= (1 << 32) - d.stuck_high, d.g_min + d.span, g)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I8, I16, I64, U8, U32
 from aimc_sim.kernels import amx, multiply_add, tile_product
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.multiply_add import BLOCK
@@ -28,7 +29,7 @@ from aimc_sim.kernels.panels import (
 )  # fmt: skip
 from aimc_sim.kernels.parallel import num_threads, run_region
 from aimc_sim.kernels.philox import philox4x32
-from aimc_sim.kernels.reads import OFFSET, SIGNED, SQUARE, bend_table, part_weights
+from aimc_sim.kernels.reads import OFFSET, SIGNED, SQUARE, inl_table, part_weights
 from aimc_sim.kernels.tile_product import (
     AMX,
     COUNTERS,
@@ -41,9 +42,6 @@ from aimc_sim.kernels.tile_product import (
     Job,
 )  # fmt: skip
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
 CODE_ROWS = amx.ROWS  # codes of a tile are filled up to such a number with zeros
 TOKEN_BLOCK = 512  # tokens of one piece of work: their codes stay in the second-level cache
 WORTH_A_THREAD = 1 << 18  # products below which waking a second thread costs more than it saves
@@ -107,7 +105,7 @@ def _widened(values: F32 | None, cols: int) -> F32 | None:
 class Noise(NamedTuple):
     """What is fresh in every product: √(scale·Σ steps·q² + floor)·z in codes, drawn by row id, tile and column."""
 
-    key: npt.NDArray[np.uint32]  # (2,)
+    key: U32  # (2,)
     site: int  # counter word 3
     steps: U8 | None = None  # panels of one plane; None: the cells are quiet
     scale: F32 | None = None  # (tiles, N)
@@ -141,7 +139,7 @@ class AdcCurve(NamedTuple):
 
 
 def _check(
-    bounds: I64, panels: U8, inverse: F32, scale: F32, dac_levels: int, adc_levels: int, input_range: F32 | None,
+    bounds: I64, panels: U8, inverse: F32, scale: F32, dac_max_code: int, adc_max_code: int, input_range: F32 | None,
     noise: Noise | None, extra: dict[str, F32], capacitors: F32 | None, depth: int, unsigned: bool,
 ) -> None:  # fmt: skip
     """Raises ValueError for arrays that do not fit each other: compiled code trusts their addresses."""
@@ -154,9 +152,9 @@ def _check(
     need("bounds", bounds, np.int64, tiles + 1)
     if bounds[0] != 0 or (np.diff(bounds) < 1).any() or int(np.diff(bounds).max()) * depth > MAX_TILE_ROWS:
         raise ValueError(f"bounds must rise from 0 in steps of 1 to {MAX_TILE_ROWS // depth}, not {bounds}")
-    if not 1 <= dac_levels <= 127 or adc_levels < 0:
+    if not 1 <= dac_max_code <= 127 or adc_max_code < 0:
         raise ValueError(
-            f"dac_levels is 1 to 127 and adc_levels not negative, not {dac_levels} and {adc_levels}"
+            f"dac_max_code is 1 to 127 and adc_max_code not negative, not {dac_max_code} and {adc_max_code}"
         )
     planes = panel_count(cols) * int(quad_starts(depth * bounds)[-1]) * PLANE_BYTES
     need("panels", panels, np.uint8, 2 * planes + SLACK)
@@ -165,7 +163,7 @@ def _check(
     if input_range is not None:
         need("input_range", input_range, np.float32, tiles)
     if capacitors is not None:
-        bits = (adc_levels if unsigned else 2 * adc_levels).bit_length()
+        bits = (adc_max_code if unsigned else 2 * adc_max_code).bit_length()
         need("capacitors", capacitors, np.float32, tiles, bits, cols)
     if noise is not None and noise.first_column % (PAIR * PANEL):
         raise ValueError(f"noise.first_column must be a multiple of {PAIR * PANEL}, not {noise.first_column}")
@@ -179,26 +177,26 @@ class TileProduct:
     """The product with one matrix in panels: ``product(x, out)``.
 
     bounds (tiles + 1,) int64: row tiles; panels: uint8, two planes (`panels.pack_grid`); inverse, scale (tiles, N)
-    float32; dac_levels, adc_levels: largest codes (adc_levels 0: no ADC); input_range (tiles,) float32 or None: max |x|
-    of each token, per tile or of the whole input. unsigned: ADC codes 0 … adc_levels instead of ±adc_levels;
-    capacitors (tiles, bits, N): of a SAR. constant (tiles, N): codes taken off after the last read. bent: every row
-    tile has its rows twice in ``panels``, the second time for the codes that `reads.bend_table` makes. using: an
+    float32; dac_max_code, adc_max_code: largest codes (adc_max_code 0: no ADC); input_range (tiles,) float32 or None:
+    max |x| of each token, per tile or of the whole input. unsigned: ADC codes from 0 on instead of ±adc_max_code;
+    capacitors (tiles, bits, N): of a SAR. constant (tiles, N): codes taken off after the last read. dac_inl: every row
+    tile has its rows twice in ``panels``, the second time for the codes that `reads.inl_table` makes. using: an
     engine's number instead of the fastest.
     """
 
     def __init__(
-        self, bounds: I64, panels: U8, inverse: F32, scale: F32, *, dac_levels: int, adc_levels: int,
+        self, bounds: I64, panels: U8, inverse: F32, scale: F32, *, dac_max_code: int, adc_max_code: int,
         input_range: F32 | None = None, per_tile: bool = True, noise: Noise | None = None,
         curve: AdcCurve | None = None, reads: Reads = AT_ONCE, unsigned: bool = False,
-        capacitors: F32 | None = None, constant: F32 | None = None, bent: bool = False, using: int | None = None,
+        capacitors: F32 | None = None, constant: F32 | None = None, dac_inl: bool = False, using: int | None = None,
     ) -> None:  # fmt: skip
         tiles, cols = scale.shape
         if capacitors is not None and curve is None:
             curve = AdcCurve(*(np.zeros(scale.shape, np.float32) for _ in AdcCurve._fields))
         extra = {} if curve is None else curve._asdict()
         extra |= {} if constant is None else {"constant": constant}
-        depth = 2 if bent else 1
-        _check(bounds, panels, inverse, scale, dac_levels, adc_levels, input_range, noise, extra, capacitors, depth,
+        depth = 2 if dac_inl else 1
+        _check(bounds, panels, inverse, scale, dac_max_code, adc_max_code, input_range, noise, extra, capacitors, depth,
                unsigned)  # fmt: skip
         if using is not None and using not in available():
             raise ValueError(f"this machine has no engine {using}: choose one of {available()}")
@@ -219,7 +217,7 @@ class TileProduct:
             "input_range": input_range,
             "palette": amx.configuration(),
             "weights": reads.weights,
-            "bend": bend_table(dac_levels) if bent else None,
+            "inl": inl_table(dac_max_code) if dac_inl else None,
         }
         per_column = {"inverse": inverse, "scale": scale, "noise_scale": noise_scale, **extra}
         if capacitors is not None:
@@ -231,9 +229,9 @@ class TileProduct:
         self.pairs = -(-panel_count(cols) // PAIR)
         self.rows, self.cols, self.tiles = int(bounds[-1]), cols, tiles
         self._job = Job(
-            **addresses, rows=self.rows, cols=cols, tiles=tiles, dac_levels=dac_levels, adc_levels=adc_levels,
-            adc_lowest=0 if unsigned else -adc_levels, adc_bits=0 if capacitors is None else capacitors.shape[1],
-            per_tile=per_tile, noisy=noise is not None, erring=curve is not None,
+            **addresses, rows=self.rows, cols=cols, tiles=tiles, dac_max_code=dac_max_code, adc_max_code=adc_max_code,
+            adc_lowest=0 if unsigned else -adc_max_code, adc_bits=0 if capacitors is None else capacitors.shape[1],
+            per_tile=per_tile, noisy=noise is not None, non_ideal=curve is not None,
             site=site, first_pair=first_column // (PAIR * PANEL), key0=int(key[0]), key1=int(key[1]),
             panel_count=panel_count(cols),
             reads=reads.times, parted=reads.times > 1 or reads.parts == OFFSET, parts=reads.parts,
@@ -333,7 +331,7 @@ def passes(engine: int) -> bool:
     return True
 
 
-def _exact(engine: int, codes: npt.NDArray[np.int8], grid: npt.NDArray[np.int16]) -> bool:
+def _exact(engine: int, codes: I8, grid: I16) -> bool:
     rows, k = codes.shape
     bounds = np.array([0, k], np.int64)
     quads, width = quad_starts(bounds), int(code_starts(bounds)[-1])

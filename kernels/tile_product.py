@@ -19,10 +19,10 @@ from aimc_sim.kernels import amx, multiply_add
 from aimc_sim.kernels._jit import cfunc, njit
 from aimc_sim.kernels.adc import (
     adc_row,
-    erring_adc_row,
     noisy_adc_row,
-    noisy_erring_adc_row,
+    noisy_non_ideal_adc_row,
     noisy_sar_adc_row,
+    non_ideal_adc_row,
     sar_adc_row,
 )
 from aimc_sim.kernels.converters import dac
@@ -31,7 +31,7 @@ from aimc_sim.kernels.memory import copy_16, fetch_add, pointer, whole_registers
 from aimc_sim.kernels.multiply_add import BLOCK, SUMS_PLANE, SUMS_ROW
 from aimc_sim.kernels.panels import PANEL, PLANE_BYTES
 from aimc_sim.kernels.read_noise import GROUPS, draw
-from aimc_sim.kernels.reads import LARGEST, bend_codes, noise_weights, part_codes
+from aimc_sim.kernels.reads import LARGEST, inl_codes, noise_weights, part_codes
 
 PLAIN, VNNI, AMX = 0, 1, 2  # engines
 NAMES = ("plain", "avx512-vnni", "amx")
@@ -60,10 +60,10 @@ class Job(ctypes.Structure):
             "x out codes squares beta sums row_ids scratch scratch_size "  # of one product
             "counters "  # int64, zero at the start
             "panels steps inverse scale noise_scale floor offset curve bow "  # of the matrix
-            "weights constant capacitors bend "
+            "weights constant capacitors inl "
             "bounds starts quads palette input_range "
-            "tokens rows cols tiles dac_levels adc_levels adc_lowest adc_bits reads parted parts slice_bits noise_kind "
-            "per_tile noisy erring site first_pair key0 key1 "
+            "tokens rows cols tiles dac_max_code adc_max_code adc_lowest adc_bits reads parted parts slice_bits "
+            "noise_kind per_tile noisy non_ideal site first_pair key0 key1 "
             "panel_count engine held dac_block token_block panel_block"
         ).split()
     ]
@@ -162,24 +162,24 @@ def _convert(job: Any, first: Any, last: Any) -> None:
     sums = _array(job.sums, (job.tokens * reads, tiles), np.int32)
     if job.input_range != 0:
         beta[first:last] = _array(job.input_range, tiles, np.float32)
-    dac(x, bounds, starts, job.dac_levels, job.input_range == 0, job.per_tile != 0, first, last, codes, job.held, reads,
-        beta, sums)  # fmt: skip
+    dac(x, bounds, starts, job.dac_max_code, job.input_range == 0, job.per_tile != 0, first, last, codes, job.held,
+        reads, beta, sums)  # fmt: skip
     for t in range(tiles):
         width, size = starts[t + 1] - starts[t], bounds[t + 1] - bounds[t]
         base = job.held * starts[t]
         if job.parted != 0:
             for b in range(first, last):
                 part_codes(codes, base + b * reads * width, width, size, job.parts, job.slice_bits, reads,
-                           job.dac_levels, sums[b * reads : (b + 1) * reads, t])  # fmt: skip
-        if job.bend != 0:
-            table = _array(job.bend, 2 * LARGEST + 1, np.int8)
+                           job.dac_max_code, sums[b * reads : (b + 1) * reads, t])  # fmt: skip
+        if job.inl != 0:
+            table = _array(job.inl, 2 * LARGEST + 1, np.int8)
             for row in range(first * reads, last * reads):
-                sums[row, t] = add32(sums[row, t], bend_codes(codes, base + row * width, size, table))
+                sums[row, t] = add32(sums[row, t], inl_codes(codes, base + row * width, size, table))
         if job.steps != 0:
             squares = _array(job.squares, 2 * job.held * starts[tiles], np.int8)
             for row in range(first * reads, last * reads):
                 at = base + row * width
-                noise_weights(codes[at : at + width], job.noise_kind, job.dac_levels, job.slice_bits,
+                noise_weights(codes[at : at + width], job.noise_kind, job.dac_max_code, job.slice_bits,
                               squares[2 * at : 2 * (at + width)])  # fmt: skip
 
 
@@ -245,7 +245,7 @@ def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, 
     at = 4 * PANEL * (t * job.panel_count + panel)
     inverse, scale, spread = job.inverse + at, job.scale + at, job.noise_scale + at
     offset, curve, bow = job.offset + at, job.curve + at, job.bow + at
-    lowest, levels = np.float32(job.adc_lowest), np.float32(job.adc_levels)
+    lowest, highest = np.float32(job.adc_lowest), np.float32(job.adc_max_code)
     floor = _array(job.floor, 1, np.float32)[0]
     stride, bits = 4 * PANEL * job.panel_count, job.adc_bits
     capacitors = job.capacitors + bits * t * stride + 4 * PANEL * panel
@@ -264,23 +264,23 @@ def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, 
         if job.noisy != 0:
             _gather(scratch.z, panel, i, scratch.row)
         if job.capacitors != 0 and job.noisy == 0:
-            sar_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, 0, 0, 0, 0, floor, offset, curve, bow,
-                        capacitors, stride, bits, base)  # fmt: skip
+            sar_adc_row(h, low, shift, gain, inverse, scale, lowest, highest, to, 0, 0, 0, 0, floor,
+                        offset, curve, bow, capacitors, stride, bits, base)  # fmt: skip
         elif job.capacitors != 0:
-            noisy_sar_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, v, v + SUMS_ROW, spread, z,
+            noisy_sar_adc_row(h, low, shift, gain, inverse, scale, lowest, highest, to, v, v + SUMS_ROW, spread, z,
                               floor, offset, curve, bow, capacitors, stride, bits, base)  # fmt: skip
-        elif job.noisy == 0 and job.erring == 0:
-            adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, 0, 0, 0, 0, floor,
+        elif job.noisy == 0 and job.non_ideal == 0:
+            adc_row(h, low, shift, gain, inverse, scale, lowest, highest, to, 0, 0, 0, 0, floor,
                     0, 0, 0, 0, 0, 0, floor)  # fmt: skip
         elif job.noisy == 0:
-            erring_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, 0, 0, 0, 0, floor,
-                           offset, curve, bow, 0, 0, 0, floor)  # fmt: skip
-        elif job.erring == 0:
-            noisy_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, v, v + SUMS_ROW, spread, z, floor,
+            non_ideal_adc_row(h, low, shift, gain, inverse, scale, lowest, highest, to, 0, 0, 0, 0, floor,
+                              offset, curve, bow, 0, 0, 0, floor)  # fmt: skip
+        elif job.non_ideal == 0:
+            noisy_adc_row(h, low, shift, gain, inverse, scale, lowest, highest, to, v, v + SUMS_ROW, spread, z, floor,
                           0, 0, 0, 0, 0, 0, floor)  # fmt: skip
         else:
-            noisy_erring_adc_row(h, low, shift, gain, inverse, scale, lowest, levels, to, v, v + SUMS_ROW, spread, z,
-                                 floor, offset, curve, bow, 0, 0, 0, floor)  # fmt: skip
+            noisy_non_ideal_adc_row(h, low, shift, gain, inverse, scale, lowest, highest, to, v, v + SUMS_ROW, spread,
+                                    z, floor, offset, curve, bow, 0, 0, 0, floor)  # fmt: skip
 
 
 @njit

@@ -17,19 +17,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from aimc_sim.aliases import F32, F64
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.cells import column_max_reference
+from aimc_sim.kernels.converters import (
+    code_of,
+    codes_per_unit,
+    codes_per_unit_reference,
+    quantise_reference,
+    unclipped_code,
+)
 from aimc_sim.kernels.elementary import log_uniform, peak_of, sincos_turn
 from aimc_sim.kernels.memory import whole_registers
 from aimc_sim.kernels.normal import CHUNK, GROUPS, MINUS_TWO, normals, words_of_groups
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-U8 = npt.NDArray[np.uint8]
 ZERO, ONE, INFINITY = np.float32(0), np.float32(1), np.float32(np.inf)
-SILENT = np.float32(
-    1e-30
-)  # a range or a step below counts as none: its reciprocal would not be a normal number
 
 
 def normals_of_cells(n: int, k: int, event: int, site: int, key: npt.NDArray[np.uint32]) -> F32:
@@ -54,11 +56,15 @@ def noisy_weights_reference(
     return np.asarray(w + np.repeat(sigma.T, np.diff(bounds), axis=1) * z)
 
 
-def fake_quantise_reference(w: F32, levels: int) -> F32:
-    """Weights on 2·levels + 1 steps a channel: rint(w·(n/max))·(max/n), n = levels; a channel of zeros stays."""
-    peak = np.abs(w).max(axis=1, keepdims=True)
-    per_unit = np.divide(np.float32(levels), peak, out=np.zeros_like(peak), where=peak > SILENT)
-    return np.asarray(np.rint(w * per_unit) * (peak / np.float32(levels)))
+def fake_quantise_reference(w: F32, max_code: int) -> F32:
+    """Weights on 2·max_code + 1 steps a channel: rint(w·(n/max))·(max/n), n = max_code; a channel of zeros stays."""
+    return on_steps_reference(w, np.abs(w).max(axis=1, keepdims=True), max_code)
+
+
+def on_steps_reference(w: F32, peak: F32, max_code: int) -> F32:
+    """rint(w·(n/peak))·(peak/n), n = max_code, for weights within ±peak."""
+    codes = quantise_reference(w * codes_per_unit_reference(max_code, peak), max_code)
+    return np.asarray(codes * (peak / np.float32(max_code)))
 
 
 def range_gradient_reference(
@@ -131,9 +137,8 @@ def add_noise(
                     _prefetch(ahead + line)
             words_of_groups(np.uint32(start >> 2), ((n + 63) >> 6) << 4, c1, event, site, k0, k1, words)
             done = 0
-            if (
-                start >= a
-            ):  # whole blocks of 64 rows: here, where it is plain that ``words`` is nobody else's memory
+            # whole blocks of 64 rows: here, where it is plain that ``words`` is nobody else's memory
+            if start >= a:
                 done = (n >> 6) << 6
                 old, new = (
                     source[start - row_0 : start + n - row_0],
@@ -165,17 +170,17 @@ def block_peaks(w: Any, first: Any, peaks: Any) -> None:
 
 @njit
 def fake_quantise(
-    w: Any, column_0: Any, row_0: Any, a: Any, b: Any, first: Any, last: Any, peaks: Any, levels: Any, out: Any
+    w: Any, column_0: Any, row_0: Any, a: Any, b: Any, first: Any, last: Any, peaks: Any, max_code: Any, out: Any
 ) -> None:  # fmt: skip
     """out (last-first, b-a), which may be w: weights on the steps of their channel; peaks (N,): max |w| of channels."""
     whole_registers()
-    n = np.float32(levels)
+    n = np.float32(max_code)
     for column in range(first, last):
         peak = peaks[column]
-        per_unit, step = n / peak if peak > SILENT else ZERO, peak / n
+        per_unit, step = codes_per_unit(n, peak), peak / n
         source, target = w[column - column_0, a - row_0 : b - row_0], out[column - first]
         for i in range(b - a):
-            target[i] = np.rint(source[i] * per_unit) * step
+            target[i] = unclipped_code(source[i], per_unit) * step
 
 
 @njit
@@ -199,18 +204,16 @@ def token_ranges(x: Any, bounds: Any, per_tile: Any, first: Any, last: Any, beta
 
 @njit
 def dac(
-    x: Any, a: Any, b: Any, beta: Any, levels: Any, values: Any, first: Any, last: Any, out: Any, at: Any
+    x: Any, a: Any, b: Any, beta: Any, max_code: Any, values: Any, first: Any, last: Any, out: Any, at: Any
 ) -> None:  # fmt: skip
     """Codes of x[:, a:b] under beta (B,) into out[:, at …] float32, or with ``values`` code·(β/n).
 
     code = clamp(rint(x·(n/β)), ±n); NaN stays. Where β is (next to) 0 every code is 0.
     """
     whole_registers()
-    n = np.float32(levels)
+    n = np.float32(max_code)
     for token in range(first, last):
-        scale = n / beta[token] if beta[token] > SILENT else ZERO
-        if not beta[token] < INFINITY:
-            scale = np.float32(np.nan)
+        scale = codes_per_unit(n, beta[token]) if beta[token] < INFINITY else np.float32(np.nan)
         step = beta[token] / n if values else ONE
         source, target = x[token, a:b], out[token, at : at + b - a]
         if token + 1 < last:
@@ -218,25 +221,22 @@ def dac(
             for line in range(0, 4 * (b - a), 64):
                 _prefetch(ahead + line)
         for i in range(b - a):
-            code = np.rint(source[i] * scale)
-            code = -n if code < -n else code
-            code = n if code > n else code
-            target[i] = code * step
+            target[i] = code_of(source[i], scale, -n, n) * step
 
 
 @njit
 def adc(
-    value: Any, inverse: Any, scale: Any, beta: Any, levels: Any, first_token: Any, last_token: Any, first: Any,
+    value: Any, inverse: Any, scale: Any, beta: Any, max_code: Any, first_token: Any, last_token: Any, first: Any,
     add: Any, y: Any, bits: Any,
 ) -> Any:  # fmt: skip
     """Outputs of tokens first_token … last_token-1 from sums ``value`` (B, n) of columns first …; how many saturated.
 
-    y (B, N) = (add: y +) (code·scale)·β with code = clamp(rint(value·inverse), ±levels); without an ADC (levels 0)
+    y (B, N) = (add: y +) (code·scale)·β with code = clamp(rint(value·inverse), ±max_code); without an ADC (max_code 0)
     code = value. inverse, scale: (n,); beta (B,). bits (B, ⌈N/8⌉) uint8: bit j & 7 of byte j >> 3 is set where column
     j saturated, others untouched; with no bytes nothing is noted. ``first``: a multiple of 8. value may be y's part.
     """
     whole_registers()
-    n, size, total = np.float32(levels), value.shape[1], np.int64(0)
+    n, size, total = np.float32(max_code), value.shape[1], np.int64(0)
     codes = np.empty(size, np.float32)
     for token in range(first_token, last_token):
         sums, gain, out = value[token], beta[token], y[token, first : first + size]
@@ -244,11 +244,11 @@ def adc(
             ahead = y[token + 2].ctypes.data + 4 * first
             for line in range(0, 4 * size, 64):
                 _prefetch(ahead + line)
-        if levels == 0:
+        if max_code == 0:
             codes[:] = sums
         else:
             for j in range(size):
-                codes[j] = np.rint(sums[j] * inverse[j])
+                codes[j] = unclipped_code(sums[j], inverse[j])
             if not peak_of(codes) <= n:
                 for j in range(size):
                     code = codes[j]

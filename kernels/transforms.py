@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F32, I64
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.memory import whole_registers
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 
 
 def hadamard_reference(x: F32) -> F32:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F64
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.parallel import num_threads, run_blocks
 from aimc_sim.kernels.wires_plan import COL_WIRE, ROW_WIRE, plan
@@ -29,7 +30,6 @@ from aimc_sim.kernels.wires_vector import (
     sum_row,
 )
 
-F64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[Any]
 PANEL = 32  # nodes that are eliminated before the rest of a merge is updated
 TILES_PER_BLOCK = 8  # of one thread before it takes the next: they share scratch memory

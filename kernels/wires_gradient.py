@@ -14,13 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F64, I64
 from aimc_sim.kernels._jit import njit
 from aimc_sim.kernels.parallel import run_blocks
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 
 
 def currents(

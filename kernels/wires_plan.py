@@ -13,18 +13,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import I64
 from aimc_sim.kernels.wires_vector import LANES
 
-I64 = npt.NDArray[np.int64]
 LEAF = 8  # cells a side: below it, lists of transforms beat dense algebra (4 and 12 are slower)
 ROW_WIRE, COL_WIRE, CELL = 0, 1, 2  # what an edge of a leaf is
-CUT, TERMINAL, OPEN = (
-    0,
-    1,
-    2,
-)  # how lines end at a block's right or top: they go on, at a terminal, in nothing
+# how lines end at a block's right or top: they go on, at a terminal, in nothing
+CUT, TERMINAL, OPEN = 0, 1, 2
 Ports = tuple[int, int, int, int]  # number of L, R, T and B
 Program = tuple[list[list[int]], list[list[int]], list[list[int]], int, int]
 
@@ -41,9 +37,8 @@ class Plan:
     initial: I64  # (edges, 4): slot, kind, row and column in the leaf, or index of the wire segment
     leaves: I64  # (leaves, 3): first row, first column, place of the result
     batches: I64  # (batches, 3): program, first leaf, number of leaves
-    merges: (
-        I64  # (merges, 12): 1 for one above the other, places of both blocks and of the result, ports of both
-    )
+    # (merges, 12): 1 for one above the other, places of both blocks and of the result, ports of both
+    merges: I64
     slots: int  # of the largest program
     degree: int  # most edges of a pivot
     store: int  # numbers that all results take

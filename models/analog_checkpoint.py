@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.aliases import F32
 from aimc_sim.errors import BadInput
 from aimc_sim.models.families import HEAD, model_type
 from aimc_sim.models.hf_folder import INDEX as SAFE_INDEX
@@ -36,13 +37,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-F32 = npt.NDArray[np.float32]
 SINGLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 PRESETS = {"llama": "afm-llama", "phi3": "afm-phi3"}  # model_type → the hardware of its analog release
 RANGE = "input_range"
-BOOKKEEPING = frozenset(
-    {"input_range_update_idx", "input_range_delta", "x_min", "x_max"}
-)  # of the ranges' beginning
+# of the ranges' beginning
+BOOKKEEPING = frozenset({"input_range_update_idx", "input_range_delta", "x_min", "x_max"})
 CLIP = "learnable_weight_clip"
 CONFIG_CLASSES = "aihwkit_lightning.simulator."  # of the configuration in a state dict's metadata
 _SHARD = re.compile(r"pytorch_model-(\d{5})-of-(\d{5})\.bin")

@@ -165,7 +165,7 @@ class RangeFinder:
                     ends = int(tmap.col_bounds[first]), int(tmap.col_bounds[last])
                     yield self._columns(matrix, *ends, transform)
 
-            return static_range(_sample(x) if on_products else x, tmap, dac.range, dac.levels, columns)
+            return static_range(_sample(x) if on_products else x, tmap, dac.range, dac.max_code, columns)
         if transform is not None:
             raise BadInput(
                 f"transform of {matrix.name}",
@@ -180,13 +180,10 @@ class RangeFinder:
         hardware = self._hardware.of_matrix(matrix.name)
         assert hardware.adc is not None
         cells = _exact_cells(hardware)
-        rule, unit = hardware.adc.full_scale, hardware.adc.levels
+        rule, unit = hardware.adc.full_scale, hardware.adc.max_code
         limit = FIT_COLUMNS
         if isinstance(rule, (LambdaRule, LeastOutputError)):
-            weights = hardware.weights
-            held = (tmap.row_bounds.size - 1) * hardware.reads.times * weights.arrays
-            held *= 2 if weights.subtract == "digital" else 1
-            limit = min(FIT_COLUMNS, HELD // held)
+            limit = min(FIT_COLUMNS, HELD // ((tmap.row_bounds.size - 1) * hardware.conversions_per_weight))
 
         def pieces() -> Any:
             for first, last in _column_groups(tmap.col_bounds, limit):
@@ -201,7 +198,7 @@ class RangeFinder:
         if isinstance(rule, LambdaRule) and rule.derive == "model":
             self._errors[matrix.name] = lambda_errors(x, pieces, tmap, rule.lambda_, unit)
             return np.ones(shape_of(pieces, tmap), np.float32)
-        return full_scales(x, pieces, tmap, rule, unit, hardware.read_levels)
+        return full_scales(x, pieces, tmap, rule, unit, hardware.read_max_code)
 
     def _columns(self, matrix: MatrixInfo, first: int, last: int, transform: ChannelTransform | None) -> F32:
         """Outputs first … last-1 of a matrix as its cells hold them, (n, K) float32."""
@@ -220,7 +217,7 @@ def _exact_cells(hardware: Hardware) -> Hardware:
     if hardware.weights.subtract == "digital" and hardware.device.domain == "conductance":
         span = {"g_min_us": hardware.device.g_min_us, "g_max_us": hardware.device.g_max_us}
         device = device.model_copy(update=span)  # a single column carries the current of g_min as well
-    unit = LambdaRule(rule="lambda", lambda_=hardware.adc.levels)
+    unit = LambdaRule(rule="lambda", lambda_=hardware.adc.max_code)
     adc = hardware.adc.model_copy(update={"full_scale": unit, "errors": None})
     dac = hardware.dac and hardware.dac.model_copy(update={"errors": None})
     return cells.model_copy(update={"adc": adc, "dac": dac, "device": device})

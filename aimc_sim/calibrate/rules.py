@@ -60,13 +60,13 @@ class Conversions:
 def conversions(x: F32, tiles: TiledMatrix, unit: int) -> Iterator[Conversions]:
     """Of inputs x (B, K) as the DACs get them, part by part and row tile by row tile; ``unit``: the tiles' own λ."""
     for number, part in enumerate((replace(tiles, parts=()), *tiles.parts)):
-        reads, lsb = part.reads.times, np.float32(unit / part.adc_levels)
+        reads, lsb = part.reads.times, np.float32(unit / part.adc_max_code)
         for t, (value, gain) in enumerate(tile_sums(x, part)):
             yield Conversions(
                 number, t,
                 (value * (part.inverse[t] * lsb)).reshape(reads, len(x), -1),
                 np.ascontiguousarray(part.scale[t] / lsb), gain.reshape(reads, len(x)),
-                part.adc_lowest, part.adc_levels,
+                part.adc_lowest, part.adc_max_code,
             )  # fmt: skip
 
 
@@ -109,7 +109,10 @@ def _least_output_ranges(
     x: F32, ends: list[tuple[int, int]], levels: int, columns: Callable[[], Iterator[F32]]
 ) -> list[float]:
     """β of each group of rows a … b-1 with the least ‖(x - DAC(x))·W‖² over tokens, the rest of the rows left out."""
-    import torch
+    import torch  # late: torch takes seconds to load
+
+    # late: it needs torch
+    from aimc_sim.torch_bridge.converters import quantised
 
     outputs = sum(len(w) for w in columns())
     steps = 1 + int(np.ceil((INPUT_STEPS - 1) * np.log(0.9) / np.log(INPUT_RATIO)))
@@ -120,8 +123,7 @@ def _least_output_ranges(
         candidates = [peak * INPUT_RATIO**k for k in range(steps if peak else 0)]
 
         def lost(beta: float) -> torch.Tensor:
-            lsb = beta / levels
-            return part - (part / lsb).round().clamp(-levels, levels) * lsb  # noqa: B023
+            return part - quantised(part, torch.tensor(beta), levels)  # noqa: B023
 
         errors = np.zeros(len(candidates))
         if b - a <= min(outputs, GRAM_ROWS):  # ‖e·W‖² = Σ e·(W·Wᵀ)·e
@@ -184,7 +186,7 @@ def _largest_sums(tiles: TiledMatrix, ends: I64, unit: int, top: int) -> F32:
     """Σ|weight| of each column as its tile holds it, times the largest input of a read: the largest of each tile."""
     out = _empty(tiles, ends)
     for number, part in enumerate((tiles, *tiles.parts)):
-        lsb = unit / part.adc_levels
+        lsb = unit / part.adc_max_code
         for t in range(part.bounds.size - 1):
             if part.weights is None:
                 high, low = part.planes()[t]

@@ -13,7 +13,7 @@ from aimc_sim.chip.blocks import Block, Readouts, Scales, Sink
 from aimc_sim.chip.draws import die_of
 from aimc_sim.chip.fault_sites import MappedFaults
 from aimc_sim.chip.mapping import Targets, TileMap
-from aimc_sim.chip.temperature import kelvins, warmed
+from aimc_sim.chip.temperature import at_temperature, kelvins
 from aimc_sim.chip.wires import through_wires
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
@@ -73,7 +73,7 @@ class CellArray:
         tables = tables._replace(y_scale=scale, nu_shift=np.float32(die.nu_shift))
         hardware = self.hardware
         at = kelvins(hardware.device, hardware.temperature, hardware.variation, self.seed)
-        tables = warmed(tables, hardware.device, at, age_s)
+        tables = at_temperature(tables, hardware.device, at, age_s)
         if faults is None:
             return tables
         low, high = (round(rate * 2**32) for rate in (faults.stuck_low_rate, faults.stuck_high_rate))
@@ -101,7 +101,7 @@ class CellArray:
             words(Stream.DRIFT),
             words(Stream.FLICKER),
             words(Stream.FAULT),
-            np.uint32(event_word(self.cycle, "epoch")),
+            np.uint32(event_word(self.cycle, "programming cycle")),
             np.uint32(event_word(self.session)),
             key_of(self.seed),
             NO_NAMES if self.names is None else self.names,
@@ -188,7 +188,7 @@ class CellArray:
         states = [self.tables]
         if self.hardware.compensation is not None:
             quiet = self.tables_at(self.hardware.compensated_at(self.age_s))._replace(flicker=NO_FLICKER)
-            states += [quiet._replace(drift=NO_DRIFT, heat=ZERO), quiet]
+            states += [quiet._replace(drift=NO_DRIFT, thermal_per_ev=ZERO), quiet]
         bounds, rows = self.tile_map.col_bounds, int(self.tile_map.row_bounds[-1])
         first_tile = 0
         while first_tile < bounds.size - 1:

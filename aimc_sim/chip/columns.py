@@ -51,7 +51,7 @@ class ConvertedColumns:
         )
         self._largest = np.empty((bounds.size - 1, cols), np.float32)
         self._around = Periphery(hardware, tile_map, ordinal, seed, part, copy, lines, mapped)
-        self._pushed = np.zeros((bounds.size - 1, cols))
+        self._offset_current = np.zeros((bounds.size - 1, cols))
 
     @property
     def needs_total(self) -> bool:
@@ -66,9 +66,9 @@ class ConvertedColumns:
             share = np.float32(device.g_max_us / (device.g_max_us - device.g_min_us))
             effective = (total * share + np.float32(self.polarity) * effective) * np.float32(0.5)
             total = effective * (1 / share) if self._noise else total[:, :0]
-        self._around.act_on(first, last, effective, total)
-        if (current := self._around.pushed(first, last, effective)) is not None:
-            self._pushed[:, first:last] = current
+        self._around.scale_cells(first, last, effective, total)
+        if (current := self._around.dac_offset_current(first, last, effective)) is not None:
+            self._offset_current[:, first:last] = current
         if self._noise:
             values = np.empty(total.shape, np.uint8)
             read_noise.to_steps(total, bounds, first, self._largest, values)
@@ -90,22 +90,22 @@ class ConvertedColumns:
         if not self._integers:
             tiles, lsb = self._float_tiles(gain)
             if self.hardware.dac is not None:
-                return self._around.behind(tiles, self._pushed, lsb)
-            self._around.silence(self._weights)
+                return self._around.with_converter_errors(tiles, self._offset_current, lsb)
+            self._around.zero_dead_columns(self._weights)
             return tiles
         lsb = self._lsb(self._peak)
-        per_unit = self._peak / (panels.GRID * self.hardware.read_levels)
+        per_unit = self._peak / (panels.GRID * self.hardware.read_max_code)
         tiles = self._converted(per_unit, gain, lsb, packed=self._packed)
         if self._noise is not None:
             tiles = replace(tiles, noise=self._read_noise(self._noise.sigma, lsb))
-        return self._around.behind(tiles, self._pushed, lsb)
+        return self._around.with_converter_errors(tiles, self._offset_current, lsb)
 
     def _read_noise(self, sigma: float, lsb: F64) -> Noise:
         """Read noise, its variance in squared codes (without an ADC: currents) per unit of the integer Σ steps·q²."""
         dac, device = self.hardware.dac, self.hardware.device
         assert dac is not None
         relative = (
-            sigma * device.g_max_us / (device.g_max_us - device.g_min_us) / self.hardware.read_levels
+            sigma * device.g_max_us / (device.g_max_us - device.g_min_us) / self.hardware.read_max_code
         ) ** 2 / self.hardware.weights.devices
         scale = relative * self._largest.astype(np.float64) / read_noise.STEPS / lsb**2
         site = site_word(Stream.READ, self.ordinal, self.part * self.hardware.reads.times)
@@ -117,10 +117,9 @@ class ConvertedColumns:
             ends = zip(bounds[:-1], bounds[1:], strict=True)
             peak = np.stack([np.abs(weights[:, a:b]).max(axis=1) for a, b in ends])
             lsb = self._lsb(peak)
-            return self._converted(np.full(gain.shape, 1.0 / dac.levels), gain, lsb, weights=weights), lsb
-        for t, (a, b) in enumerate(
-            zip(bounds[:-1], bounds[1:], strict=True)
-        ):  # no converters: fold the scales in
+            return self._converted(np.full(gain.shape, 1.0 / dac.max_code), gain, lsb, weights=weights), lsb
+        # no converters: fold the scales in
+        for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
             weights[:, a:b] *= gain[t].astype(np.float32)[:, None]
         ones = np.ones((1, gain.shape[1]), np.float32)
         return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights), np.ones((1, 1))
@@ -138,11 +137,11 @@ class ConvertedColumns:
         return TiledMatrix(
             self.tile_map.row_bounds,
             inverse=(current_per_unit.astype(np.float64) / lsb).astype(np.float32),
-            scale=(lsb * gain * (self.hardware.read_levels / dac.levels)).astype(np.float32),
+            scale=(lsb * gain * (self.hardware.read_max_code / dac.max_code)).astype(np.float32),
             reads=self.hardware.reads,
             panels=packed, weights=weights,
-            dac_levels=dac.levels,
-            adc_levels=self._levels,
+            dac_max_code=dac.max_code,
+            adc_max_code=self._max_code,
             adc_unsigned=adc is not None and self._unsigned,
             input_range=beta,
             range_per_tile=isinstance(dac.range, PerTokenRange) and dac.range.per == "tile",
@@ -154,12 +153,12 @@ class ConvertedColumns:
         return bool(self.polarity) and self.hardware.one_signed_reads
 
     @property
-    def _levels(self) -> int:
+    def _max_code(self) -> int:
         """Largest code of the ADC; 0 without one."""
         adc = self.hardware.adc
         if adc is None:
             return 0
-        return 2 * adc.levels + 1 if self._unsigned else adc.levels
+        return 2 * adc.max_code + 1 if self._unsigned else adc.max_code
 
     def _lsb(self, peak: F32) -> F64:
         """(tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC.
@@ -172,11 +171,11 @@ class ConvertedColumns:
         if not isinstance(adc.full_scale, LambdaRule) or adc.full_scale.calibrated:
             fitted = self._needed(self.ranges.full_scale, "ADC full scale").astype(np.float64)
             own = fitted if fitted.ndim == 2 else fitted[self.part]
-            return np.asarray(own[:, self.tile_map.column_tile] / self._levels)
+            return np.asarray(own[:, self.tile_map.column_tile] / self._max_code)
         if adc.full_scale.bound_from == "target":
-            return np.full((rows, 1), adc.full_scale.lambda_ / self._levels)
+            return np.full((rows, 1), adc.full_scale.lambda_ / self._max_code)
         full = adc.full_scale.lambda_ * np.where(peak > 0, peak.astype(np.float64), 1.0)
-        return np.asarray(full / self._levels)
+        return np.asarray(full / self._max_code)
 
     def _needed(self, value: F32 | None, what: str) -> F32:
         if value is None:

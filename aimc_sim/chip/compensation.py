@@ -27,21 +27,20 @@ from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import Stream, key_of, site_word
 from aimc_sim.tiles.matrix import TiledMatrix
 
-ReadAs = Callable[
-    [Hardware, float, int], TiledMatrix
-]  # tiles on a hardware, at a time, in a programming cycle
+# tiles on a hardware, at a time, in a programming cycle
+ReadAs = Callable[[Hardware, float, int], TiledMatrix]
 VECTORS = 16  # calibration vectors, where a hardware says no other number
 RANGE_SIGMA = np.float32(3)  # σ of a calibration vector at which its range ends
 
 
-def reading_itself(hardware: Hardware) -> Hardware:
+def for_self_read(hardware: Hardware) -> Hardware:
     """A chip of one programming cycle as an affine compensation reads it: uncompensated, averaged over noise."""
     device = hardware.device.model_copy(update={"flicker": None})
     change = {"compensation": None, "refresh": None, "read_noise": None, "device": device}
     return hardware.model_copy(update=change)
 
 
-def when_programmed(hardware: Hardware) -> Hardware:
+def at_programming_temperature(hardware: Hardware) -> Hardware:
     """The chip at the temperature of programming."""
     change: dict[str, object] = {}
     if hardware.temperature is not None:
@@ -115,20 +114,20 @@ def affine(
 
 
 def affine_tiles(
-    hardware: Hardware, t_s: float, epoch: int, ordinal: int, col_bounds: I64, read: ReadAs
+    hardware: Hardware, t_s: float, programming_cycle: int, ordinal: int, col_bounds: I64, read: ReadAs
 ) -> TiledMatrix:
     """Tiles of a matrix under an affine compensation: read as they are, corrected by what two other states say.
 
-    t_s, epoch: the time that is asked for; ordinal, col_bounds: of the matrix. The other states are the matrix when it
-    was programmed last, and when the compensation in force was read out.
+    t_s, programming_cycle: the time that is asked for; ordinal, col_bounds: of the matrix. The other states are the
+    matrix when it was programmed last, and when the compensation in force was read out.
     """
     policy = hardware.compensation
     assert policy is not None
-    (cycles, age_s), quiet = hardware.age(t_s), reading_itself(hardware)
-    cycle, read_out_s = epoch + cycles, hardware.compensated_at(age_s)
-    now = read(hardware.model_copy(update={"compensation": None}), t_s, epoch)
+    (cycles, age_s), quiet = hardware.age(t_s), for_self_read(hardware)
+    cycle, read_out_s = programming_cycle + cycles, hardware.compensated_at(age_s)
+    now = read(hardware.model_copy(update={"compensation": None}), t_s, programming_cycle)
     later = read(quiet, read_out_s, cycle)
-    programmed = read(when_programmed(quiet), 0.0, cycle)
+    programmed = read(at_programming_temperature(quiet), 0.0, cycle)
     x = calibration_vectors(policy.vectors or VECTORS, now, ordinal)
     return affine(x, programmed, later, now, col_bounds)
 

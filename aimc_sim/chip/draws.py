@@ -101,12 +101,12 @@ def trimmed(error: F64, sigma: float, bits: int | None) -> F64:
 
 
 def adc_lines(
-    adc: Adc, levels: int, row_tiles: int, column_tile: I64, ordinal: int, seed: int, part: int = 0,
+    adc: Adc, max_code: int, row_tiles: int, column_tile: I64, ordinal: int, seed: int, part: int = 0,
     lines: Lines | None = None,
 ) -> tuple[F64, AdcCurve]:  # fmt: skip
     """Gains (row tiles, columns) of the ADCs of one part, and their offset and curve.
 
-    levels: largest code. column_tile (columns,): which tile each column is in; those of a tile share a ramp.
+    max_code: largest code. column_tile (columns,): which tile each column is in; those of a tile share a ramp.
     """
     errors, columns = adc.errors or AdcErrors(), column_tile.size
     z = _lines(row_tiles, columns, ordinal, ADC, seed, part * columns if lines is None else lines)
@@ -114,9 +114,9 @@ def adc_lines(
     if adc.kind == "ramp":
         tiles = int(column_tile[-1]) + 1
         shared = _lines(row_tiles, tiles, ordinal, RAMP, seed, part * tiles)[:, column_tile]
-    amplitude = errors.inl_sigma_lsb * shared[..., 2] * S_PEAK / levels  # per code: A·(x - x³) with x = s/n
+    amplitude = errors.inl_sigma_lsb * shared[..., 2] * S_PEAK / max_code  # per code: A·(x - x³) with x = s/n
     curve = amplitude.astype(np.float32)
-    bow = (amplitude / levels**2).astype(np.float32)
+    bow = (amplitude / max_code**2).astype(np.float32)
     gain = trimmed(errors.gain_sigma * shared[..., 0], errors.gain_sigma, errors.trim_bits)
     offset = trimmed(errors.offset_sigma_lsb * z[..., 1], errors.offset_sigma_lsb, errors.trim_bits)
     return 1 + gain, AdcCurve(offset.astype(np.float32), curve, bow)

@@ -71,12 +71,10 @@ class Targets(NamedTuple):
     """What the cells of one array (slice) are programmed to."""
 
     w: F32  # (N, K) weights, or digits over the largest one
-    full_scale: (
-        F32 | None
-    )  # (row tiles, N) the value of ``w`` that g_max stands for; None: the largest of each column
-    offset: float | None = (
-        None  # what every cell of the offset columns holds, of the largest digit; None: pairs
-    )
+    # (row tiles, N) the value of ``w`` that g_max stands for; None: the largest of each column
+    full_scale: F32 | None
+    # what every cell of the offset columns holds, of the largest digit; None: pairs
+    offset: float | None = None
     significance: float = 1.0  # what a full-scale cell is worth, in full-scale weights
     slice: int = 0  # which array of its matrix: copy · slices + slice
 
@@ -102,17 +100,17 @@ def full_scales(w: F32, tmap: TileMap, weights: Weights) -> F32:
 def _grid_scales(w: F32, bounds: npt.NDArray[np.int64], weights: Weights) -> F32:
     """(groups, N) levels · step of a quantised checkpoint."""
     step = np.empty((bounds.size - 1, w.shape[0]))
-    run_blocks(lambda a, b: grid_steps(w, bounds, weights.levels, a, b, step), w.shape[0], 64)
+    run_blocks(lambda a, b: grid_steps(w, bounds, weights.max_code, a, b, step), w.shape[0], 64)
     if (step < 0).any():
         group, column = (int(index[0]) for index in np.nonzero(step < 0))
         raise BadInput(
             f"weights.scale for output {column}, inputs {bounds[group]} to {bounds[group + 1] - 1}",
             got="grid",
-            why=f"these weights are not multiples of one step, at most ±{weights.levels}: the checkpoint is not "
+            why=f"these weights are not multiples of one step, at most ±{weights.max_code}: the checkpoint is not "
             f"quantised to {weights.bits} bits in these groups",
             do="set weights.bits and weights.group_rows as the checkpoint was quantised, or scale = 'column'",
         )
-    return np.asarray(step * weights.levels, np.float32)
+    return np.asarray(step * weights.max_code, np.float32)
 
 
 def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 | None]:
@@ -134,12 +132,12 @@ def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 
         return _copied(
             [Targets(held, ones, 0.5 if offset else None, significance(weights, 0))], weights
         ), scales
-    code = codes(r, weights.levels) + (weights.levels if offset else 0)
+    code = codes(r, weights.max_code) + (weights.max_code if offset else 0)
     found = []
     for k in range(weights.slices):
         largest = weights.largest_digit(k)
         held = (digit(code, weights, k) / largest).astype(np.float32)
-        shift = digit(np.array([weights.levels], np.int32), weights, k)[0] / largest if offset else None
+        shift = digit(np.array([weights.max_code], np.int32), weights, k)[0] / largest if offset else None
         found.append(
             Targets(held, ones, None if shift is None else float(shift), significance(weights, k), k)
         )

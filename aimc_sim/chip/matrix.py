@@ -20,7 +20,7 @@ from aimc_sim.chip.ranges import NO_RANGES, MatrixRange
 from aimc_sim.chip.repair import RepairedArray, repaired
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.kernels.cells import Cells, DeviceTables, SiteKeys
+from aimc_sim.kernels.cells import Cells
 from aimc_sim.tiles.channel_transform import ChannelTransform
 from aimc_sim.tiles.matrix import TiledMatrix
 
@@ -32,8 +32,9 @@ WHOLE: tuple[Literal[-1, 0, 1], ...] = (0,)  # … or the pair
 class CellMatrix:
     """A cell matrix is a matrix w (N, K) float32 (out × in) in the cells of the chip that ``seed`` names, at one time.
 
-    ordinal: which matrix of the model it is, a part of its cells' names. epoch: programming cycle. session: which draw
-    of the frozen 1/f noise. ranges: converter ranges, where the hardware needs them.
+    ordinal: which matrix of the model it is, a part of its cells' names. programming_cycle: how often it has been
+    programmed before. session: which draw of the frozen 1/f noise. ranges: converter ranges, where the hardware needs
+    them.
     Raises BadInput for weights that are not finite or not a matrix, and for a time that the device does not cover.
 
     >>> import numpy as np
@@ -49,7 +50,7 @@ class CellMatrix:
     seed: int
     t_s: float = 0.0
     ordinal: int = 0
-    epoch: int = 0
+    programming_cycle: int = 0
     session: int = 0
     ranges: MatrixRange = NO_RANGES
     name: str = "matrix"
@@ -85,7 +86,7 @@ class CellMatrix:
         faults = mapped_faults(self.hardware, self.tile_map, self.name)
         plain = [
             CellArray(
-                array, self.hardware, self.tile_map, self.seed, self.ordinal, self.epoch + cycles, age_s,
+                array, self.hardware, self.tile_map, self.seed, self.ordinal, self.programming_cycle + cycles, age_s,
                 self.session, self.name, faults, names,
             )
             for array in targets
@@ -96,14 +97,6 @@ class CellMatrix:
     def arrays(self) -> list[CellArray | RepairedArray]:
         """The arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
         return self._mapped[0]
-
-    @property
-    def _tables(self) -> DeviceTables:
-        return self.arrays[0].tables
-
-    @property
-    def _sites(self) -> SiteKeys:
-        return self.arrays[0].sites()
 
     def cells(self, columns: int | None = None) -> Cells:
         """Conductances and effective weights of the first ``columns`` columns (None: all), by the readable formula.
@@ -148,14 +141,14 @@ class CellMatrix:
         if policy is not None and policy.per == "affine":
             bounds = self.tile_map.col_bounds
             tiles = compensation.affine_tiles(
-                self.hardware, self.t_s, self.epoch, self.ordinal, bounds, self._read_as
+                self.hardware, self.t_s, self.programming_cycle, self.ordinal, bounds, self._read_as
             )
         else:
             tiles = self.tiles_as_read()
         return self._named(tiles) if self.first_output else tiles
 
-    def _read_as(self, hardware: Hardware, t_s: float, epoch: int) -> TiledMatrix:
-        return replace(self, hardware=hardware, t_s=t_s, epoch=epoch).tiles_as_read()
+    def _read_as(self, hardware: Hardware, t_s: float, programming_cycle: int) -> TiledMatrix:
+        return replace(self, hardware=hardware, t_s=t_s, programming_cycle=programming_cycle).tiles_as_read()
 
     def _named(self, tiles: TiledMatrix) -> TiledMatrix:
         """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""

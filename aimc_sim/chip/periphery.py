@@ -26,7 +26,7 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.kernels.reads import OFFSET, POLARITY, SIGNED, part_weights
 from aimc_sim.kernels.tile_engine import AdcCurve, Noise
 from aimc_sim.randomness import Stream, key_of, site_word
-from aimc_sim.tiles.input_codes import offset_constant, with_bent_rows
+from aimc_sim.tiles.input_codes import offset_constant, with_inl_rows
 from aimc_sim.tiles.matrix import TiledMatrix
 
 
@@ -114,7 +114,7 @@ class Periphery:
         by_row = np.repeat(gain, np.diff(self.tile_map.row_bounds), axis=0).T
         return np.ascontiguousarray(by_row, np.float32)
 
-    def act_on(self, first: int, last: int, effective: F32, total: F32) -> None:
+    def scale_cells(self, first: int, last: int, effective: F32, total: F32) -> None:
         """Change effective weights (n, K) and (G⁺ + G⁻)/g_max (n, K or 0) of columns first … last-1 in place."""
         tile = self.tile_map.column_tile[first:last]
         for factor, also in ((self._gain, True), (self._row_factor, False)):
@@ -126,18 +126,17 @@ class Periphery:
         if self._supply is not None:
             effective *= self._supply[tile]
             if total.size:
-                total *= (
-                    self._supply[tile] ** 2
-                )  # the variance of noise currents goes with the square of the voltage
+                # the variance of noise currents goes with the square of the voltage
+                total *= self._supply[tile] ** 2
 
-    def pushed(self, first: int, last: int, effective: F32) -> F64 | None:
+    def dac_offset_current(self, first: int, last: int, effective: F32) -> F64 | None:
         """(tiles, n): what the DACs' offsets add to columns first … last-1, in codes × weights; None: nothing."""
         if self._dac is None:
             return None
         shifted = effective.astype(np.float64) * self._dac[1][self.tile_map.column_tile[first:last]]
         return np.asarray(np.add.reduceat(shifted, self.tile_map.row_bounds[:-1], axis=1).T)
 
-    def silence(self, weights: F32) -> None:
+    def zero_dead_columns(self, weights: F32) -> None:
         """Weights (N, K) of dead columns become 0, row tile by row tile, where no ADC is there to give nothing."""
         bounds = self.tile_map.row_bounds
         if self._dead is None:
@@ -145,7 +144,7 @@ class Periphery:
         for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
             weights[self._dead[t], a:b] = 0
 
-    def behind(self, tiles: TiledMatrix, current: F64, lsb: F64) -> TiledMatrix:
+    def with_converter_errors(self, tiles: TiledMatrix, current: F64, lsb: F64) -> TiledMatrix:
         """The tiles with the errors of their converters. current (tiles, N): what the DACs' offsets add, in codes ×
         weights; lsb (tiles, N or 1): an ADC code in full-scale currents.
         """
@@ -155,8 +154,8 @@ class Periphery:
         curve = None
         if adc is not None and adc.errors is not None:
             own, curve = adc_lines(
-                adc, tiles.adc_levels, self._row_tiles, self.tile_map.column_tile, self.ordinal, self.seed, self._part,
-                self._first_line,
+                adc, tiles.adc_max_code, self._row_tiles, self.tile_map.column_tile, self.ordinal, self.seed,
+                self._part, self._first_line,
             )  # fmt: skip
             gain = gain * own
             if adc.errors.unit_cap_sigma:
@@ -171,9 +170,9 @@ class Periphery:
         if self._dac is not None and dac is not None:
             zeros = np.zeros(tiles.inverse.shape, np.float32)
             curve = curve or AdcCurve(zeros, zeros, zeros)
-            pushed = current * offset_drives(self.hardware) / self.hardware.read_levels / lsb * gain
-            pushed = pushed.astype(np.float32)
-            curve = curve._replace(offset=curve.offset + pushed)
+            offset_current = current * offset_drives(self.hardware) / self.hardware.read_max_code / lsb * gain
+            offset_current = offset_current.astype(np.float32)
+            curve = curve._replace(offset=curve.offset + offset_current)
         if curve is not None:
             changes["adc_curve"] = curve
         if adc is not None:
@@ -184,5 +183,5 @@ class Periphery:
         if tiles.reads.parts == OFFSET:
             tiles = replace(tiles, constant=offset_constant(tiles).astype(np.float32))
         if self._dac is not None and dac is not None and dac.errors is not None and dac.errors.inl_sigma_lsb:
-            tiles = with_bent_rows(tiles, self._dac[2][self.tile_map.column_tile])
+            tiles = with_inl_rows(tiles, self._dac[2][self.tile_map.column_tile])
         return tiles

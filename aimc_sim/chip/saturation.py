@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from aimc_sim.aliases import F32, I64
+from aimc_sim.aliases import F32, I64, Bools
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import dac_inputs, tile_sums
 from aimc_sim.kernels import converters
@@ -66,7 +65,7 @@ def saturation(x: F32, tiles: TiledMatrix, col_bounds: I64 | None = None) -> Sat
     beyond the largest (or, of converters with one sign, below 0); errors of the ADC count. Raises BadInput where there
     is no DAC.
     """
-    if not tiles.dac_levels:
+    if not tiles.dac_max_code:
         raise BadInput(
             "saturation", why="without a DAC nothing clips", do="add a [dac] table to the hardware"
         )
@@ -77,7 +76,7 @@ def saturation(x: F32, tiles: TiledMatrix, col_bounds: I64 | None = None) -> Sat
     beyond_range = np.abs(x) > np.repeat(beta, np.diff(tiles.bounds), axis=1)
     clipped = np.add.reduceat(beyond_range.sum(axis=0), tiles.bounds[:-1])
     conversions = np.zeros((2, count, starts.size), np.int64)
-    for part in (replace(tiles, parts=()), *tiles.parts) if tiles.adc_levels else ():
+    for part in (replace(tiles, parts=()), *tiles.parts) if tiles.adc_max_code else ():
         for t, (value, _) in enumerate(tile_sums(x, part)):
             beyond = _beyond(value * part.inverse[t], part, t)
             conversions[0, t] += np.add.reduceat(np.full(beyond.shape[1], beyond.shape[0]), starts)
@@ -85,9 +84,8 @@ def saturation(x: F32, tiles: TiledMatrix, col_bounds: I64 | None = None) -> Sat
     return Saturation(inputs, clipped, *conversions)
 
 
-def _beyond(signal: F32, tiles: TiledMatrix, t: int) -> npt.NDArray[np.bool_]:
+def _beyond(signal: F32, tiles: TiledMatrix, t: int) -> Bools:
     """(B, N): where a signal of row tile t, in codes, is beyond its converter's."""
     if tiles.adc_curve is not None:
-        signal = converters.erring_reference(signal, *(row[t] for row in tiles.adc_curve))
-    code = np.rint(signal)
-    return np.asarray((code > tiles.adc_levels) | (code < tiles.adc_lowest))
+        signal = converters.non_ideal_adc_reference(signal, *(row[t] for row in tiles.adc_curve))
+    return converters.saturates_reference(signal, tiles.adc_max_code, tiles.adc_unsigned)

@@ -50,11 +50,11 @@ class Chip:
     hardware: Hardware
     seed: int
     ranges: Ranges = field(repr=False)
-    epoch: int = 0  # programming cycle: programming again draws anew
+    programming_cycle: int = 0  # programming again draws anew
 
     def __post_init__(self) -> None:
         key_of(self.seed)
-        event_word(self.epoch, "epoch")
+        event_word(self.programming_cycle, "programming_cycle")
 
     @cached_property
     def ranges_id(self) -> str:
@@ -70,7 +70,7 @@ class Chip:
                 "hardware": self.hardware.id,
                 "ranges": self.ranges_id,
                 "seed": int(self.seed),
-                "epoch": int(self.epoch),
+                "epoch": int(self.programming_cycle),
             }
         )
 
@@ -81,9 +81,8 @@ class Chip:
         return hash(self.id)
 
     def __repr__(self) -> str:
-        return (
-            f"Chip({self.weight_file.path.name}, {self.hardware.name}, seed={self.seed}, epoch={self.epoch})"
-        )
+        names = f"{self.weight_file.path.name}, {self.hardware.name}"
+        return f"Chip({names}, seed={self.seed}, programming_cycle={self.programming_cycle})"
 
     def at(self, t_s: float | str, session: int = 0) -> ChipState:
         """Age the chip t_s seconds after programming (or "1d"), as one inference session sees it: 1/f noise is frozen.
@@ -119,7 +118,7 @@ class ChipState:
         if transform is not None:
             w = transform.apply_weight(w)
         return CellMatrix(
-            w, hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session,
+            w, hardware, chip.seed, self.t_s, info.ordinal, chip.programming_cycle, self.session,
             chip.ranges.get(name, MatrixRange()), name, transform)  # fmt: skip
 
     def tiles(self, name: str) -> TiledMatrix:
@@ -160,7 +159,7 @@ class ChipState:
                 ranges, full_scale=ranges.full_scale[..., int(tile[first]) : int(tile[last - 1]) + 1]
             )
         tiles = CellMatrix(
-            w, hardware, chip.seed, self.t_s, info.ordinal, chip.epoch, self.session, ranges, name,
+            w, hardware, chip.seed, self.t_s, info.ordinal, chip.programming_cycle, self.session, ranges, name,
             first_output=first).tiles()  # fmt: skip
         chip.weight_file.release(name)
         return tiles

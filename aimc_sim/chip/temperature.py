@@ -82,7 +82,7 @@ def _check(device: Device, thermal: Thermal, what: str, kelvin: float, seed: int
         )
 
 
-def warmed(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: float) -> DeviceTables:
+def at_temperature(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: float) -> DeviceTables:
     """The device's tables at an age, for cells at these temperatures; the same where all are the reference."""
     if at is None or device.thermal is None:
         return tables
@@ -90,12 +90,12 @@ def warmed(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: floa
     if isinstance(device.drift, PowerDrift) and tables.drift == POWER_DRIFT and thermal.attempt_time_s:
         t0 = relaxed_t0(device.drift.t0_s, thermal.attempt_time_s, at.program, at.storage)
         tables = tables._replace(log_time=np.float32(at.storage / at.read * math.log1p(age_s / t0)))
-    heat = np.float32((1 / at.program - 1 / at.read) / BOLTZMANN_EV)
-    if heat == 0:
+    thermal_per_ev = np.float32((1 / at.program - 1 / at.read) / BOLTZMANN_EV)
+    if thermal_per_ev == 0:
         return tables
     law = thermal.activation_ev
     return tables._replace(
-        heat=heat, activation=law.table(),
+        thermal_per_ev=thermal_per_ev, activation=law.table(),
         x_scale=np.append(tables.x_scale, law.x_scale(g_max)),
         y_scale=np.append(tables.y_scale, np.float32(1)),
     )  # fmt: skip

@@ -170,12 +170,10 @@ class Device(Spec):
     g_max_us: Positive
     g_min_us: NonNegative = 0.0
     devices_per_polarity: int = Field(default=1, ge=1, le=2)  # what the fit already contains; still one draw
-    iv: Literal["linear", "nonlinear"] = (
-        "linear"  # whether current is proportional to voltage up to the read voltage
-    )
-    gate: Literal["fixed", "input"] = (
-        "fixed"  # of a cell's selector: input, where the input is on it, not on the row
-    )
+    # whether current is proportional to voltage up to the read voltage
+    iv: Literal["linear", "nonlinear"] = "linear"
+    # of a cell's selector: input, where the input is on it, not on the row
+    gate: Literal["fixed", "input"] = "fixed"
     programming: Programming | None = None
     drift: Annotated[PowerDrift | AdditiveDrift, Field(discriminator="kind")] | None = None
     flicker: Flicker | None = None

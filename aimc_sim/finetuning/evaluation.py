@@ -16,7 +16,7 @@ from aimc_sim.evaluate.text import bos_of, context_limit, read_text, tokenise
 from aimc_sim.evaluate.windows import Windows, cut, default_batch, from_sequences
 from aimc_sim.finetuning.rows import TokenRows
 from aimc_sim.models import Checkpoint, load_tokenizer
-from aimc_sim.torch_bridge.training.mounted import mounted
+from aimc_sim.torch_bridge.training.mounted import on_chip
 
 HELD_OUT_ROWS = 16
 
@@ -69,7 +69,7 @@ def noisy_loss(model: Any, windows: Windows, chips: int, *, first_seed: int = 0)
         clean = score(model, windows, batch).loss
         losses = []
         for seed in range(first_seed, first_seed + chips):
-            with mounted(model, seed):
+            with on_chip(model, seed):
                 losses.append(score(model, windows, batch).loss)
     finally:
         model.train(was_training)

@@ -35,7 +35,7 @@ from aimc_sim.finetuning.state import State, check_run, gather_weights, load_sta
 from aimc_sim.finetuning.student import begin_ranges, build_student, save_trained
 from aimc_sim.finetuning.teacher import CachedTeacher
 from aimc_sim.models import Checkpoint
-from aimc_sim.torch_bridge.training.clipping import attach_clipping, clip_weights
+from aimc_sim.torch_bridge.training.clipping import clip_weights
 from aimc_sim.torch_bridge.training.steps import parameter_groups, set_step, shard
 
 if TYPE_CHECKING:
@@ -234,8 +234,6 @@ class Trainer:
             betas=recipe.optimizer.betas,
             eps=recipe.optimizer.eps,
         )
-        if recipe.training.clip_sigma is not None:
-            attach_clipping(model, self.optimizer)
         if recipe.average is not None and self.options.sharding == "fsdp2":
             raise BadInput(
                 "recipe.average", why="averaged weights are not sharded", do="leave it out, or do not shard"

@@ -45,9 +45,8 @@ class Weights(Spec):
     # what maps to g_max: the largest weight of a column in its tile, of a tile; or the largest code of the grid that
     # the weights lie on already (a quantised checkpoint's own scales)
     scale: Literal["column", "tile", "grid"] = "column"
-    group_rows: Annotated[int, Field(ge=1)] | None = (
-        None  # rows that share a scale, whole tiles; None: one tile's
-    )
+    # rows that share a scale, whole tiles; None: one tile's
+    group_rows: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -70,7 +69,7 @@ class Weights(Spec):
             yield "devices = 2 describes differential pairs; an offset column holds one device a weight"
 
     @property
-    def levels(self) -> int:
+    def max_code(self) -> int:
         """n, the largest code of a weight; 0: continuous."""
         return 0 if self.bits is None else int(2 ** (self.bits - 1) - 1)
 
@@ -78,7 +77,7 @@ class Weights(Spec):
         """The digit that a cell of slice k at g_max stands for; 1 for continuous weights."""
         if self.bits is None:
             return 1
-        highest = self.levels if self.pair == "differential" else 2 * self.levels
+        highest = self.max_code if self.pair == "differential" else 2 * self.max_code
         if self.slices == 1:
             return highest
         assert self.cell_bits is not None
@@ -121,4 +120,6 @@ def significance(weights: Weights, k: int) -> float:
     """What a full-scale cell of slice k is worth, in full-scale weights."""
     if weights.bits is None:
         return 1.0 if weights.pair == "differential" else 2.0
-    return float(weights.largest_digit(k) * 2 ** ((weights.cell_bits or 0) * k if k else 0)) / weights.levels
+    return (
+        float(weights.largest_digit(k) * 2 ** ((weights.cell_bits or 0) * k if k else 0)) / weights.max_code
+    )

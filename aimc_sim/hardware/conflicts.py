@@ -148,14 +148,10 @@ def weight_conflicts(hardware: Tables) -> Iterator[str]:
             "four phases read each sign of the inputs on each column of a pair, one by one, so their codes are "
             "subtracted digitally: set weights.subtract = 'digital', or dac.phases = 2"
         )
-    parts = weights.copies or 1
-    if adc is not None:
-        slices = weights.slices if weights.slice_sum == "digital" else 1
-        parts *= slices * (2 if weights.subtract == "digital" else 1)
-    if dac is not None and parts * hardware.reads.times > 1 << PLANE_BITS:
+    if dac is not None and hardware.conversions_per_weight > 1 << PLANE_BITS:
         yield (
-            f"a weight would be converted {parts * hardware.reads.times} times, and {1 << PLANE_BITS} conversions have "
-            "names; use more bits a cell or a read, or fewer copies"
+            f"a weight would be converted {hardware.conversions_per_weight} times, and {1 << PLANE_BITS} conversions "
+            "have names; use more bits a cell or a read, or fewer copies"
         )
     if not offset:
         return

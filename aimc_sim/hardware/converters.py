@@ -114,7 +114,7 @@ class Dac(Spec):
         return self
 
     @property
-    def levels(self) -> int:
+    def max_code(self) -> int:
         """n, the largest code."""
         return int(2 ** (self.bits - 1) - 1)
 
@@ -125,7 +125,7 @@ class Dac(Spec):
             return min(self.phases, 2)
         if self.mode != "bit_serial":
             return 1
-        return slice_count(self.levels if self.coding == "signed" else 2**self.bits - 1, self.slice_bits)
+        return slice_count(self.max_code if self.coding == "signed" else 2**self.bits - 1, self.slice_bits)
 
 
 class LambdaRule(Spec):
@@ -276,6 +276,6 @@ class Adc(Spec):
         return self
 
     @property
-    def levels(self) -> int:
+    def max_code(self) -> int:
         """n, the largest code."""
         return int(2 ** (self.bits - 1) - 1)

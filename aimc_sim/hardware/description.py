@@ -20,10 +20,8 @@ from aimc_sim.identity import canonical, content_id
 from aimc_sim.spec import merge, nearest, read_toml, write_toml
 
 _PRESETS = Path(__file__).parent / "presets"
-TAGGED = (
-    ("dac", "range", "method"),
-    ("adc", "full_scale", "rule"),
-)  # tables whose fields depend on one of them
+# tables whose fields depend on one of them
+TAGGED = ("dac", "range", "method"), ("adc", "full_scale", "rule")
 
 
 @final
@@ -102,6 +100,9 @@ class Hardware(Tables):
         read = None if self.read_noise is None else {"sigma": self.read_noise.sigma * scale}
         device = self.device.with_noise_scale(scale).model_dump(mode="json")
         return self._with(name=f"{self.name}, noise*{scale:g}", device=device, read_noise=read)
+
+
+HardwareSource = Hardware | str | Path | Mapping[str, Any]  # what `Hardware.load` takes
 
 
 def preset_names() -> tuple[str, ...]:

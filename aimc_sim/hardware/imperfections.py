@@ -31,9 +31,8 @@ class Wires(Spec):
     r_driver_ohm: Ohms = 0.0  # in series at each driven end
     r_sense_ohm: Ohms = 0.0  # in series at each sensed end
     drive: Literal["left", "right", "both"] = "left"  # driven end(s) of the word lines; left is column 0
-    sense: Literal["bottom", "top", "both"] = (
-        "bottom"  # sensed end(s) of the bit lines; bottom is the last row
-    )
+    # sensed end(s) of the bit lines; bottom is the last row
+    sense: Literal["bottom", "top", "both"] = "bottom"
     layout: Literal["interleaved", "side_by_side"] = "interleaved"  # 0⁺ 0⁻ 1⁺ 1⁻ …, or all ⁺ before all ⁻
     model: Literal["exact", "fast"] = "fast"
 
@@ -129,8 +128,7 @@ class Variation(Spec):
     nu_sigma: float = Field(default=0.0, ge=0, le=10)
     noise_scale_sigma: float = Field(default=0.0, ge=0, le=100)  # relative
     die_temperature_sigma_c: Kelvins | None = None  # added to read_c and storage_c of [temperature]
-    supply_droop: Annotated[float, Field(ge=0, lt=1)] | None = (
-        None  # V_read is 1 - droop - σ·z of its nominal value …
-    )
+    # V_read is 1 - droop - σ·z of its nominal value …
+    supply_droop: Annotated[float, Field(ge=0, lt=1)] | None = None
     die_supply_sigma: Annotated[float, Field(ge=0, le=0.5)] | None = None  # … with a z of the die …
     tile_supply_sigma: Annotated[float, Field(ge=0, le=0.5)] | None = None  # … and one of the tile

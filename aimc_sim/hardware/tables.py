@@ -35,12 +35,10 @@ class Tile(Spec):
 
     rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
     cols: int | None = Field(default=None, ge=1)
-    split: Literal["filled", "even"] = (
-        "filled"  # filled: whole tiles, then the rest; even: row tiles of equal height
-    )
-    weight_grid: Literal["int16", "float32"] = (
-        "int16"  # int16: effective weights on 16 bits a column, exact products
-    )
+    # filled: whole tiles, then the rest; even: row tiles of equal height
+    split: Literal["filled", "even"] = "filled"
+    # int16: effective weights on 16 bits a column, exact products
+    weight_grid: Literal["int16", "float32"] = "int16"
 
 
 class ReadNoise(Spec):
@@ -55,9 +53,8 @@ class ReadNoise(Spec):
     """
 
     sigma: float = Field(default=0.0175, ge=0, le=100)
-    spectrum: Literal["white", "slow"] = (
-        "white"  # pulse widths: white noise grows with |q|, slow noise with q²
-    )
+    # pulse widths: white noise grows with |q|, slow noise with q²
+    spectrum: Literal["white", "slow"] = "white"
 
 
 class Compensation(Spec):
@@ -105,9 +102,8 @@ class Tables(Spec):
     read_noise: ReadNoise | None = None
     compensation: Compensation | None = None
     refresh: Refresh | None = None
-    transform: tuple[Transform, ...] | None = (
-        None  # of outliers, before mapping; the first that names a matrix counts
-    )
+    # of outliers, before mapping; the first that names a matrix counts
+    transform: tuple[Transform, ...] | None = None
     wires: Wires | None = None
     faults: Faults | None = None
     repair: Repair | None = None
@@ -182,8 +178,24 @@ class Tables(Spec):
         return Reads(dac.reads, dac.slice_bits, SQUARE)
 
     @property
-    def read_levels(self) -> int:
+    def columns_per_weight(self) -> int:
+        """Columns that are converted, and kept in tiles, each by itself for one weight: copies × slices × polarities,
+        as far as their sum is digital. Without an ADC: copies."""
+        weights = self.weights
+        copies = weights.copies or 1
+        if self.adc is None:
+            return copies
+        slices = 1 if weights.slice_sum == "analog" else weights.slices
+        return copies * slices * (2 if weights.subtract == "digital" else 1)
+
+    @property
+    def conversions_per_weight(self) -> int:
+        """ADC conversions of one output of a row tile: columns that hold a weight × reads of a code."""
+        return self.columns_per_weight * self.reads.times
+
+    @property
+    def read_max_code(self) -> int:
         """Largest code of one read that is converted: its inputs are then at full scale."""
         assert self.dac is not None
         whole = self.reads.times == 1 or self.dac.mode != "bit_serial"
-        return self.dac.levels if whole else 2**self.dac.slice_bits - 1
+        return self.dac.max_code if whole else 2**self.dac.slice_bits - 1

@@ -113,7 +113,13 @@ class DeviceCells:
         w[:, :-1] = (sign / span * (self.targets.astype(np.float64) - device.g_min_us)).T
         hardware = Hardware(name="one tile", device=device)
         return CellMatrix(
-            w, hardware, seed=self.seed, t_s=t_s, ordinal=self.matrix, epoch=self.epoch, session=session
+            w,
+            hardware,
+            seed=self.seed,
+            t_s=t_s,
+            ordinal=self.matrix,
+            programming_cycle=self.epoch,
+            session=session,
         )
 
 

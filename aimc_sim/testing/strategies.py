@@ -267,11 +267,11 @@ def conductances(device: Device, rows: int | None = None, cols: int | None = Non
 def cell_matrices(
     draw: DrawFn, hardware: SearchStrategy[Hardware] | None = None, w: SearchStrategy[F32] | None = None
 ) -> CellMatrix:
-    """A matrix in the cells of a chip at a time: any seed, ordinal, epoch and session, with ranges where needed."""
+    """A matrix in the cells of a chip at a time: any seed, ordinal, programming cycle and session; with ranges."""
     chosen = draw(globals()["hardware"]() if hardware is None else hardware)
     array = draw(weights() if w is None else w)
     if chosen.weights.scale == "grid":  # of a quantised checkpoint
-        array = np.clip(np.rint(array), -chosen.weights.levels, chosen.weights.levels)
+        array = np.clip(np.rint(array), -chosen.weights.max_code, chosen.weights.max_code)
     tiles_map = tile_map(array.shape[1], array.shape[0], chosen.tile)
     row_tiles, col_tiles = tiles_map.row_bounds.size - 1, tiles_map.col_bounds.size - 1
     size = st.floats(2.0**-6, 64.0, width=32)
@@ -298,7 +298,7 @@ def cell_matrices(
         seed=seed,
         t_s=t_s,
         ordinal=draw(st.integers(0, 2**20 - 1)),
-        epoch=draw(st.integers(0, 2**31)),  # reprogramming counts on from there
+        programming_cycle=draw(st.integers(0, 2**31)),  # reprogramming counts on from there
         session=draw(st.integers(0, 2**32 - 1)),
         ranges=MatrixRange(input_range=beta, full_scale=full),
     )

@@ -225,17 +225,13 @@ def sizes_after(rotate: Rotate, size: F64) -> F64:
     return np.asarray(np.sqrt(np.repeat(np.add.reduceat(size**2, blocks[:-1]) / lengths, lengths)))
 
 
-def range_power(size: F64, row_bounds: I64) -> float:
-    """Σ over row tiles of (largest size)²: what the DACs' rounding is proportional to, where each tile has a range."""
-    return float(np.sum(np.maximum.reduceat(size, row_bounds[:-1]) ** 2))
-
-
 def permute_of(size: npt.ArrayLike, row_bounds: I64, how: Literal["group", "spread"]) -> Permute:
     """Which channel lies in which row tile, by channel sizes (K,); within a tile they keep the model's order.
 
-    group: the least `range_power` that any order has: channels by falling size, the highest tiles first, so that few
-    tiles have a large one. spread: tiles with about equal Σ size², so that none saturates its ADC: by falling
-    size, each channel to the tile with the least so far a row among those with room.
+    group: the least Σ over row tiles of (largest size)², which is what the DACs' rounding is proportional to where each
+    tile has a range: channels by falling size, the highest tiles first, so that few tiles have a large one. spread:
+    tiles with about equal Σ size², so that none saturates its ADC: by falling size, each channel to the tile with the
+    least so far a row among those with room.
     """
     sizes = np.asarray(size, np.float64)
     falling = np.argsort(-sizes, kind="stable")

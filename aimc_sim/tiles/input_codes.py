@@ -1,4 +1,4 @@
-"""What a way of driving the rows asks of the tiles: the constant of offset-binary inputs, the rows of bent DACs."""
+"""What a way of driving the rows asks of the tiles: the constant of offset-binary inputs, the rows of DACs' INL."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def offset_constant(tiles: TiledMatrix) -> F64:
     Of the weights as the columns hold them now, exactly: a chip finds it by reading them out.
     """
     sums = [grid.sum(axis=1, dtype=np.int64) for grid in _grids(tiles)]
-    return np.asarray((tiles.dac_levels + 1) * np.stack(sums) * tiles.inverse.astype(np.float64))
+    return np.asarray((tiles.dac_max_code + 1) * np.stack(sums) * tiles.inverse.astype(np.float64))
 
 
-def with_bent_rows(tiles: TiledMatrix, peaks: F32) -> TiledMatrix:
+def with_inl_rows(tiles: TiledMatrix, peaks: F32) -> TiledMatrix:
     """Tiles whose DACs have curves: every row again, its weights times its curve's peak.
 
     peaks (N, K) float32: of the curve of the DAC that drives row k of column n's tile, in codes. The added weights,
@@ -48,9 +48,9 @@ def with_bent_rows(tiles: TiledMatrix, peaks: F32) -> TiledMatrix:
     quads = panels.quad_starts(inner)
     grid = np.empty((tiles.cols, int(inner[-1])), np.int16)
     for a, b, w in zip(tiles.bounds[:-1], tiles.bounds[1:], _grids(tiles), strict=True):
-        bent = np.rint(w * (peaks[:, a:b] / np.float32(LARGEST)))
+        added = np.rint(w * (peaks[:, a:b] / np.float32(LARGEST)))
         grid[:, 2 * a : a + b] = w
-        grid[:, a + b : 2 * b] = np.clip(bent, -panels.GRID, panels.GRID)
+        grid[:, a + b : 2 * b] = np.clip(added, -panels.GRID, panels.GRID)
     packed = panels.empty_panels(tiles.cols, inner, WEIGHT_PLANES)
     panels.pack_grid(grid, inner, quads, 0, packed)
     if noise is not None and noise.steps is not None:
@@ -59,4 +59,4 @@ def with_bent_rows(tiles: TiledMatrix, peaks: F32) -> TiledMatrix:
         steps = panels.empty_panels(tiles.cols, inner, NOISE_PLANES)
         panels.pack_plane(np.ascontiguousarray(np.concatenate(both, axis=1)), inner, quads, 0, steps)
         noise = noise._replace(steps=steps)
-    return replace(tiles, panels=packed, bent=True, noise=noise)
+    return replace(tiles, panels=packed, dac_inl=True, noise=noise)

@@ -30,18 +30,18 @@ class TiledMatrix:
     scale: F32  # (tiles, N) output per code, per unit of input range β
     panels: U8 | None = None
     weights: F32 | None = None
-    dac_levels: int = 0  # largest input code; 0: no DAC
-    adc_levels: int = 0  # largest output code; 0: no ADC
-    adc_unsigned: bool = False  # codes 0 … adc_levels instead of ±adc_levels
+    dac_max_code: int = 0  # largest input code; 0: no DAC
+    adc_max_code: int = 0  # largest output code; 0: no ADC
+    adc_unsigned: bool = False  # codes 0 … adc_max_code instead of ±adc_max_code
     input_range: F32 | None = None  # (tiles,) static β; None: max |x| of each token
     range_per_tile: bool = True
     transform: ChannelTransform | None = None  # of the inputs, before the DAC
     reads: Reads = AT_ONCE  # how a code is read: at once, or in parts
     noise: Noise | None = None  # fresh in every product: of the cells, of the ADC
-    adc_curve: AdcCurve | None = None  # of ADCs that err, column by column
+    adc_curve: AdcCurve | None = None  # of non-ideal ADCs, column by column
     capacitors: F32 | None = None  # (tiles, bits, N) of SAR ADCs, in codes, smallest first; None: no SAR
     constant: F32 | None = None  # (tiles, N) codes taken off after the last read: of offset-binary inputs
-    bent: bool = False  # DACs err by code: the rows of a tile lie twice in its panels (`cell_bounds`)
+    dac_inl: bool = False  # DACs have INL: the rows of a tile lie twice in its panels (`cell_bounds`)
     parts: tuple[TiledMatrix, ...] = ()  # further columns of the same inputs; their outputs are added
 
     @property
@@ -57,12 +57,12 @@ class TiledMatrix:
     @property
     def adc_lowest(self) -> int:
         """Smallest output code."""
-        return 0 if self.adc_unsigned else -self.adc_levels
+        return 0 if self.adc_unsigned else -self.adc_max_code
 
     @property
     def cell_bounds(self) -> I64:
-        """(tiles + 1,) where the rows of each tile lie in the panels: twice as many as inputs where DACs are bent."""
-        return 2 * self.bounds if self.bent else self.bounds
+        """(tiles + 1,) where the rows of each tile lie in the panels: twice as many as inputs where DACs have INL."""
+        return 2 * self.bounds if self.dac_inl else self.bounds
 
     @property
     def nbytes(self) -> int:
@@ -83,10 +83,10 @@ class TiledMatrix:
         """The compiled product with these tiles. Only on the integer path."""
         assert self.panels is not None
         return TileProduct(
-            self.bounds, self.panels, self.inverse, self.scale, dac_levels=self.dac_levels,
-            adc_levels=self.adc_levels, input_range=self.input_range, per_tile=self.range_per_tile,
+            self.bounds, self.panels, self.inverse, self.scale, dac_max_code=self.dac_max_code,
+            adc_max_code=self.adc_max_code, input_range=self.input_range, per_tile=self.range_per_tile,
             noise=self.noise, curve=self.adc_curve, reads=self.reads, unsigned=self.adc_unsigned,
-            capacitors=self.capacitors, constant=self.constant, bent=self.bent,
+            capacitors=self.capacitors, constant=self.constant, dac_inl=self.dac_inl,
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class TiledMatrix:
     def planes(self) -> list[tuple[I8, I8]]:
         """(high, low) int8 (N, K_t) of each row tile, W = 256·high + low + 128: a copy, for readers of one weight.
 
-        Where DACs are bent, K_t counts every row twice.
+        Where DACs have INL, K_t counts every row twice.
         """
         assert self.panels is not None
         return panels.signed_planes(self.panels, self.cols, self.cell_bounds)

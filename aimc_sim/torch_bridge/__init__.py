@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aimc_sim.torch_bridge.training.layer import TrainingLinear as TrainingLinear
     from aimc_sim.torch_bridge.training.mounted import digital as digital
     from aimc_sim.torch_bridge.training.mounted import mounted as mounted
+    from aimc_sim.torch_bridge.training.mounted import on_chip as on_chip
     from aimc_sim.torch_bridge.training.quantise import quantize_input as quantize_input
     from aimc_sim.torch_bridge.training.quantise import quantize_output as quantize_output
     from aimc_sim.torch_bridge.training.ranges import initialise_ranges as initialise_ranges

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -51,8 +51,12 @@ class CoverageRow:
     kind: str
     op: str
     shape: tuple[int, ...]
-    macs: float
-    calls: int
+    macs: float = 0
+    calls: int = 0
+
+    def plus(self, macs: float, calls: int = 1) -> CoverageRow:
+        """The row with more calls of the product."""
+        return replace(self, macs=self.macs + macs, calls=self.calls + calls)
 
 
 @dataclass(frozen=True)
@@ -85,15 +89,7 @@ class Coverage:
         for row in self.rows:
             name = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", row.name)
             key = (name, row.kind, row.op, row.shape)
-            old = found.get(key)
-            found[key] = CoverageRow(
-                name,
-                row.kind,
-                row.op,
-                row.shape,
-                row.macs + (old.macs if old else 0.0),
-                row.calls + (old.calls if old else 0),
-            )
+            found[key] = found.get(key, CoverageRow(*key)).plus(row.macs, row.calls)
         return tuple(found.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,21 +139,9 @@ def coverage(model: Any, example_ids: torch.Tensor, *, digital: Collection[str] 
     with audit.hooks(model), torch.no_grad(), audit:
         model(input_ids=ids, use_cache=False)
     tokens = ids.numel()
-    rows = tuple(
-        CoverageRow(t.name, t.kind, t.op, t.shape, t.macs / tokens, t.calls) for t in audit.tally.values()
-    )
+    rows = tuple(replace(row, macs=row.macs / tokens) for row in audit.tally.values())
     seen = {row.name for row in rows if row.kind == ANALOG}
     return Coverage(rows, tokens, tuple(name for name in audit.analog if name not in seen))
-
-
-@dataclass
-class _Tally:
-    name: str
-    kind: str
-    op: str
-    shape: tuple[int, ...]
-    macs: int = 0
-    calls: int = 0
 
 
 @dataclass
@@ -194,7 +178,7 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.digital = digital | {
             path for path, module in model.named_modules() if isinstance(module, LowRank)
         }
-        self.tally: dict[tuple[str, str, str], _Tally] = {}
+        self.tally: dict[tuple[str, str, str], CoverageRow] = {}  # macs of all tokens
         sockets = [socket_of(module) for module in model.modules()]
         self.analog = [socket.name for socket in sockets if socket is not None]
         self._memory = _Memory.of(model)
@@ -236,9 +220,8 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._inside_ours -= 1
 
     def _add(self, name: str, kind: str, op: str, shape: tuple[int, ...], macs: int) -> None:
-        tally = self.tally.setdefault((name, kind, op), _Tally(name, kind, op, shape))
-        tally.macs += macs
-        tally.calls += 1
+        key = (name, kind, op)
+        self.tally[key] = self.tally.get(key, CoverageRow(name, kind, op, shape)).plus(macs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

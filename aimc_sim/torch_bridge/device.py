@@ -20,7 +20,7 @@ def check_for_device(tiles: TiledMatrix) -> None:
         (tiles.transform is not None, "the GPU kernels know no transforms yet", "run this hardware on the CPU"),
         (tiles.reads != Reads(), "the GPU kernels read amplitudes only", "run this input mode on the CPU"),
         (tiles.constant is not None, "the GPU kernels know no offset codes", "run this input mode on the CPU"),
-        (tiles.bent, "the GPU kernels know no curves of DACs", "set dac.errors.inl_sigma_lsb to 0, or run on the CPU"),
+        (tiles.dac_inl, "the GPU kernels know no INL of DACs", "set dac.errors.inl_sigma_lsb to 0, or run on the CPU"),
         (tiles.noise is not None and bool(tiles.noise.first_column), "the GPU kernels draw for whole matrices",
          "mount all columns"),
         (bool(tiles.parts) or tiles.adc_unsigned, "the GPU kernels convert one column a weight",
@@ -54,7 +54,7 @@ def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
             steps=steps, scale=tiles.noise.scale, key=tiles.noise.key, site=np.uint32(tiles.noise.site)
         )
     return DeviceTiles.of(
-        tiles.bounds, high, low, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,
-        adc_levels=tiles.adc_levels, input_range=tiles.input_range, range_per_tile=tiles.range_per_tile,
+        tiles.bounds, high, low, tiles.inverse, tiles.scale, dac_max_code=tiles.dac_max_code,
+        adc_max_code=tiles.adc_max_code, input_range=tiles.input_range, range_per_tile=tiles.range_per_tile,
         noise=noise, device=device,
     )  # fmt: skip

@@ -19,9 +19,8 @@ from torch.nn import functional
 from aimc_sim.kernels.parallel import run_blocks
 
 BLOCK_WEIGHTS = 1 << 20  # widened at once by a thread: 4 MB
-BLOCK_OUTPUTS = (
-    1 << 12
-)  # at most, so that some outputs of a matrix of low rank cost little more than their own
+# at most, so that some outputs of a matrix of low rank cost little more than their own
+BLOCK_OUTPUTS = 1 << 12
 COLUMN_UNIT = 64
 
 

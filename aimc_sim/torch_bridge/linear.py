@@ -112,6 +112,14 @@ class TileLinear(nn.Module):
     x: (…, in_features), any float dtype, computed in float32; y: (…, out_features) of the same dtype and device. On a
     CUDA device the product runs in Triton, with the same bits. It holds no weight parameter: ``mount`` gives it a
     chip's tiles. Inference only.
+
+    >>> import aimc_sim, torch
+    >>> from aimc_sim.torch_bridge import TileLinear
+    >>> tiles = aimc_sim.program(aimc_sim.WeightFile("model.h5"), seed=3).at("1d").tiles("model.layers.0.mlp.up_proj")
+    >>> layer = TileLinear("up_proj", in_features=64, out_features=96)
+    >>> layer.mount(tiles)
+    >>> layer(torch.zeros(2, 64)).shape
+    torch.Size([2, 96])
     """
 
     def __init__(

@@ -30,22 +30,46 @@ def stored_tensor(stored: Tensor) -> torch.Tensor:
 
 
 def load_digital(weight_file: WeightFile) -> PreTrainedModel:
-    """The digital model: float32, eval mode, its matrices and embedding mapped from the file and never copied whole.
+    """Load the digital model: float32, eval mode, its matrices and embedding mapped from the file, never copied whole.
 
     Those stored in half precision and the head are `HalfLinear` and `HalfEmbedding`, which widen what a product needs.
+
+    >>> import aimc_sim, torch
+    >>> from aimc_sim.torch_bridge import load_digital
+    >>> model = load_digital(aimc_sim.WeightFile("model.h5"))
+    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+    torch.Size([1, 3, 258])
     """
     return _build(weight_file, ())
 
 
 def build_model(weight_file: WeightFile, hardware: Hardware | None = None) -> PreTrainedModel:
-    """The model with an empty `TileLinear` for every matrix that the hardware holds in tiles: see ``mount``."""
+    """Build the model with an empty `TileLinear` for every matrix that the hardware holds in tiles; `mount` fills them.
+
+    hardware: None: that of the weight file.
+
+    >>> import aimc_sim
+    >>> from aimc_sim.torch_bridge import build_model
+    >>> build_model(aimc_sim.WeightFile("model.h5")).model.layers[0].self_attn.q_proj
+    TileLinear(model.layers.0.self_attn.q_proj, in_features=64, out_features=64)
+    """
     return _build(weight_file, analog_matrices(weight_file, hardware or weight_file.hardware))
 
 
 def mount(model: nn.Module, state: ChipState) -> None:
     """Put a chip, as it is at one time, into the model's analog layers.
 
-    Raises BadInput where the chip holds other matrices than the model's analog layers: nothing is bypassed in silence.
+    model: of `build_model`. Raises BadInput where the chip holds other matrices than the model's analog layers: nothing
+    is bypassed in silence.
+
+    >>> import aimc_sim, torch
+    >>> from aimc_sim.torch_bridge import build_model, mount
+    >>> weights = aimc_sim.WeightFile("model.h5")
+    >>> model, chip = build_model(weights), aimc_sim.program(weights, seed=3)
+    >>> with torch.no_grad():
+    ...     for time in (0, "1d"):
+    ...         mount(model, chip.at(time))
+    ...         logits = model(torch.tensor([[1, 2, 3]])).logits
     """
     layers = {module.matrix_name: module for module in model.modules() if isinstance(module, TileLinear)}
     held = {matrix.name for matrix in analog_matrices(state.chip.weight_file, state.chip.hardware)}

@@ -80,9 +80,21 @@ class RowNames:
 
 @contextmanager
 def sequence_names(model: nn.Module, sequences: Sequence[int] | I64, draw: int = 0) -> Iterator[None]:
-    """Inside, the rows of the model's batches belong to these sequences, draw after draw of fresh noise.
+    """Name the sequences of a model's batches: inside, rows draw the read noise of these names, not of their places.
 
-    sequences: (batch,), or (batch, length) for rows that hold several branches of a text.
+    sequences: (batch,), or (batch, length) for rows that hold several branches of a text. draw: of several draws of
+    fresh noise, which. A digital model has no noise to name. A batch of another shape raises BadInput.
+
+    >>> import aimc_sim, torch
+    >>> from aimc_sim.torch_bridge import sequence_names
+    >>> chip = {"device": "pcm-hermes-2", "dac": {}, "read_noise": {}}
+    >>> model, ids = aimc_sim.load_model("model.h5", hardware=chip), torch.tensor([[1, 2, 3]])
+    >>> with torch.no_grad():
+    ...     first = model(ids).logits
+    ...     with sequence_names(model, [7]):
+    ...         other = model(ids).logits
+    ...     torch.equal(model(ids).logits, first), torch.equal(other, first)
+    (True, False)
     """
     names = getattr(model, "row_names", None)
     if not isinstance(names, RowNames):

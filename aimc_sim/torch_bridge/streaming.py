@@ -174,8 +174,7 @@ class StreamedModel:
             self._file.forget(self._head_info.tensor)
 
     def _put_head(self, module: nn.Module) -> None:
-        parent, _, leaf = self._head_info.name.rpartition(".")
-        setattr(self.model.get_submodule(parent), leaf, module)
+        self.model.set_submodule(self._head_info.name, module)
 
     def _outputs(self, first: int, last: int) -> nn.Module:
         if isinstance(self._head, HalfLinear):

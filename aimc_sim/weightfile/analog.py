@@ -8,18 +8,25 @@ from aimc_sim.weightfile.reader import WeightFile
 
 
 def is_analog(matrix: MatrixInfo, hardware: Hardware) -> bool:
-    """Decide whether the placement puts this matrix into tiles."""
+    """Return whether the placement of a hardware puts a matrix into tiles.
+
+    >>> import aimc_sim
+    >>> from aimc_sim.torch_bridge import is_analog
+    >>> weights = aimc_sim.WeightFile("model.h5")
+    >>> is_analog(weights.matrices[0], weights.hardware)
+    True
+    """
     return hardware.placement.is_analog(matrix.name, matrix.role)
 
 
 def analog_matrices(weight_file: WeightFile, hardware: Hardware) -> tuple[MatrixInfo, ...]:
-    """List the matrices that the hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing.
+    """List the matrices that a hardware holds in tiles. Raises BadInput for a placement pattern that matches nothing.
 
-    >>> from aimc_sim import Hardware, WeightFile
-    >>> from aimc_sim.weightfile import analog_matrices
-    >>> digital = Hardware.load({"base": "hermes-256", "placement": {"digital": ["*"]}})
-    >>> analog_matrices(WeightFile("model.h5"), digital)
-    ()
+    >>> import aimc_sim
+    >>> from aimc_sim.torch_bridge import analog_matrices
+    >>> weights = aimc_sim.WeightFile("model.h5")
+    >>> analog_matrices(weights, weights.hardware)[0].name
+    'model.layers.0.self_attn.q_proj'
     """
     hardware.placement.check([(matrix.name, matrix.role) for matrix in weight_file.matrices])
     return tuple(matrix for matrix in weight_file.matrices if is_analog(matrix, hardware))

@@ -51,3 +51,14 @@ def words(values: npt.ArrayLike, device: torch.device) -> torch.Tensor:
 def blocks(size: int, block: int) -> int:
     """Blocks that cover size."""
     return -(-size // block)
+
+
+def of_counters(
+    kernel: Any, counter: torch.Tensor, key: npt.NDArray[np.uint32], dtype: torch.dtype, block: int
+) -> torch.Tensor:
+    """Launch a kernel (counter, key, out, size) for counters (n, 4) int32 that hold uint32 bits: (n, 4) of dtype."""
+    counter = require(counter, "counter", torch.int32, None, 4)
+    size, out = counter.shape[0], torch.empty(counter.shape, dtype=dtype, device=counter.device)
+    if size:
+        kernel[(blocks(size, block),)](counter, words(key, counter.device), out, size, BLOCK=block, **OPTIONS)
+    return out

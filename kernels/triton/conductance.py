@@ -30,7 +30,7 @@ G_MIN, SPAN, DEAD_ZONE, LOG_TIME, CLIP_LOW, CLIP_HIGH, ROOT_LOG_TIME, INVERSE, I
 )
 OFF, X_SCALE, Y_SCALE, TABLES = tl.constexpr(9), tl.constexpr(13), tl.constexpr(18), tl.constexpr(23)
 # Counter words, then for each law the offset of its table and its number of pieces.
-EPOCH, SESSION, KEY, PLANES, LAYOUT = (tl.constexpr(i) for i in (0, 1, 2, 4, 10))
+CYCLE, SESSION, KEY, PLANES, LAYOUT = (tl.constexpr(i) for i in (0, 1, 2, 4, 10))
 PROGRAMMING, DRIFT, FLICKER = (tl.constexpr(i) for i in (4, 6, 8))
 SIGMA, SHIFT, NU_MEAN, NU_STD, AMPLITUDE = (tl.constexpr(i) for i in range(LAWS))
 NO_DRIFT, POWER_DRIFT, AGED_DRIFT = (tl.constexpr(i) for i in (c.NO_DRIFT, c.POWER_DRIFT, c.AGED_DRIFT))
@@ -72,8 +72,8 @@ def _cells(
 ) -> tl.tensor:  # fmt: skip
     """Conductances of one polarity: programmed, drifted, with 1/f noise."""
     k0, k1 = load_word(sites + KEY), load_word(sites + KEY + 1)
-    epoch, session = load_word(sites + EPOCH), load_word(sites + SESSION)
-    z = four_normals(group, column, epoch, load_word(sites + PROGRAMMING + PLANE), k0, k1)
+    cycle, session = load_word(sites + CYCLE), load_word(sites + SESSION)
+    z = four_normals(group, column, cycle, load_word(sites + PROGRAMMING + PLANE), k0, k1)
     if WEIGHT_DOMAIN:
         target = ratio * tl.load(device + SPAN)
         noisy = (target + shift) + sigma * z
@@ -92,7 +92,7 @@ def _cells(
     if DRIFT_LAW == AGED_DRIFT:  # other statistics under the same draw
         drifted = tl.maximum((target + nu_mean) + nu_std * z, 0.0)
     elif DRIFT_LAW != NO_DRIFT:
-        z = four_normals(group, column, epoch, load_word(sites + DRIFT + PLANE), k0, k1)
+        z = four_normals(group, column, cycle, load_word(sites + DRIFT + PLANE), k0, k1)
         if DRIFT_LAW == POWER_DRIFT:
             nu = tl.abs(nu_mean + nu_std * z)
             drifted = programmed * exp(-(nu * tl.load(device + LOG_TIME)))
@@ -227,14 +227,14 @@ def effective_weights(
         raise ValueError(f"drift law {device.drift} has no Triton kernel")
     if device.stuck_low or device.stuck_high or sites.listed.size or sites.names.size:
         raise ValueError("stuck cells and columns that go by other names have no Triton kernel")
-    if device.nu_shift or device.heat:
+    if device.nu_shift or device.thermal_per_ev:
         raise ValueError("a die's shift of the drift exponent and other temperatures have no Triton kernel")
     (columns, rows), on = w.shape, w.device
     ends = row_bounds(bounds, rows, on)
     tiles = ends.numel() - 1
     numbers, layout = _device_array(device)
     plane_words = [*sites.programming, *sites.drift, *sites.flicker]
-    names = words([sites.epoch, sites.session, *sites.key, *plane_words, *layout], on)
+    names = words([sites.cycle, sites.session, *sites.key, *plane_words, *layout], on)
     bases = {float(basis) for table in device[4:9] for basis in table[:, laws.BASIS]}
     effective, column_max = torch.empty_like(w), torch.empty((tiles, columns), dtype=torch.float32, device=on)
     before, after = (

@@ -17,8 +17,8 @@ from aimc_sim.kernels.triton.elementary import clamp, rint
 
 GRID = tl.constexpr(float(panels.GRID))
 BLOCK = 512
-MAX_LEVELS = 127  # codes are int8
-SILENT = tl.constexpr(float(converters.SILENT))
+MAX_CODE = 127  # codes are int8
+MIN_RANGE = tl.constexpr(float(converters.MIN_RANGE))
 
 
 class Codes(NamedTuple):
@@ -30,15 +30,23 @@ class Codes(NamedTuple):
 
 
 @triton.jit
-def over(levels: tl.tensor, peak: tl.tensor) -> tl.tensor:
-    """levels / peak, 0 where peak is 0."""
-    return tl.where(peak > 0.0, tl.div_rn(levels + tl.zeros_like(peak), tl.where(peak > 0.0, peak, 1.0)), 0.0)
+def over(max_code: tl.tensor, peak: tl.tensor) -> tl.tensor:
+    """max_code / peak, 0 where peak is 0."""
+    return tl.where(
+        peak > 0.0, tl.div_rn(max_code + tl.zeros_like(peak), tl.where(peak > 0.0, peak, 1.0)), 0.0
+    )
+
+
+@triton.jit
+def code_of(signal: tl.tensor, max_code: tl.tensor) -> tl.tensor:
+    """The code of a signal in codes: clamped to ±max_code, which are integers, so that clamp and rint commute."""
+    return rint(clamp(signal, -max_code, max_code))
 
 
 @triton.jit
 def dac_kernel(
     x: tl.tensor, bounds: tl.tensor, codes: tl.tensor, beta: tl.tensor, sums: tl.tensor, tokens: tl.tensor,
-    tiles: tl.tensor, rows: tl.tensor, levels: tl.tensor, DYNAMIC: tl.constexpr, PER_TILE: tl.constexpr,
+    tiles: tl.tensor, rows: tl.tensor, max_code: tl.tensor, DYNAMIC: tl.constexpr, PER_TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
     b, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -54,19 +62,15 @@ def dac_kernel(
     else:
         peak = tl.load(beta + b * tiles + tile)
         largest = column_peak(line, first, last, BLOCK)
-        peak = tl.where(
-            largest == largest, peak, float("nan")
-        )  # a range clips, but must not hide what is no number
+        # a range clips, but must not hide what is no number
+        peak = tl.where(largest == largest, peak, float("nan"))
         tl.store(beta + b * tiles + tile, peak)
-    scale = tl.where(peak > SILENT, over(levels, peak), 0.0)
+    scale = tl.where(peak > MIN_RANGE, over(max_code, peak), 0.0)
     out = codes + tokens * tl.load(bounds + tile) + b * (stop - start) - start
     total = tl.zeros([BLOCK], tl.int32)
     for block in range(start, stop, BLOCK):
         at = block + tl.arange(0, BLOCK)
-        value = tl.load(line + at, mask=at < stop, other=0.0) * scale
-        code = rint(clamp(value, -levels, levels)).to(
-            tl.int32
-        )  # the bounds are integers: clamp and rint commute
+        code = code_of(tl.load(line + at, mask=at < stop, other=0.0) * scale, max_code).to(tl.int32)
         total += code
         tl.store(out + at, code.to(tl.int8), mask=at < stop)
     tl.store(sums + b * tiles + tile, tl.sum(total, 0))
@@ -95,19 +99,19 @@ def grid_kernel(
 def dac(
     x: torch.Tensor,
     bounds: torch.Tensor,
-    levels: int,
+    max_code: int,
     input_range: torch.Tensor | None = None,
     *,
     per_tile: bool = True,
 ) -> Codes:
-    """Codes -levels … levels of tokens x (B, K) float32 for row tiles that end at bounds (tiles + 1,) int64.
+    """Codes -max_code … max_code of tokens x (B, K) float32 for row tiles that end at bounds (tiles + 1,) int64.
 
     input_range: static β (tiles,) float32; None takes max |x| of each token, per tile or over the whole input.
-    Raises ValueError for other shapes, dtypes or levels.
+    Raises ValueError for other shapes, dtypes or max_code.
     """
     x, bounds = require(x, "x", torch.float32, None, None), require(bounds, "bounds", torch.int64, None)
-    if not 1 <= levels <= MAX_LEVELS:
-        raise ValueError(f"a DAC has 1 to {MAX_LEVELS} levels of each sign, not {levels}")
+    if not 1 <= max_code <= MAX_CODE:
+        raise ValueError(f"a DAC has 1 to {MAX_CODE} max_code of each sign, not {max_code}")
     (tokens, rows), tiles, on = x.shape, bounds.numel() - 1, same_device(x, bounds, input_range)
     codes = torch.empty(tokens * rows, dtype=torch.int8, device=on)
     sums = torch.empty((tokens, tiles), dtype=torch.int32, device=on)
@@ -117,7 +121,7 @@ def dac(
         beta = require(input_range, "input_range", torch.float32, tiles).expand(tokens, tiles).contiguous()
     if tokens:
         dac_kernel[(tokens, tiles)](
-            x, bounds, codes, beta, sums, tokens, tiles, rows, float(levels), input_range is None, per_tile, BLOCK,
+            x, bounds, codes, beta, sums, tokens, tiles, rows, float(max_code), input_range is None, per_tile, BLOCK,
             **OPTIONS)  # fmt: skip
     return Codes(codes, beta, sums)
 

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from aimc_sim.kernels import read_noise
-from aimc_sim.kernels.triton._launch import OPTIONS, blocks, require, words
+from aimc_sim.kernels.triton._launch import of_counters
 from aimc_sim.kernels.triton.elementary import log_uniform, sincos_turn
 from aimc_sim.kernels.triton.philox import load_counter, load_word, philox_words
 
@@ -84,11 +84,4 @@ def normals(counter: torch.Tensor, key: npt.NDArray[np.uint32]) -> torch.Tensor:
 
     Raises ValueError for other shapes or dtypes.
     """
-    counter = require(counter, "counter", torch.int32, None, 4)
-    out = torch.empty(counter.shape, dtype=torch.float32, device=counter.device)
-    if counter.shape[0]:
-        grid = (blocks(counter.shape[0], BLOCK),)
-        normals_kernel[grid](
-            counter, words(key, counter.device), out, counter.shape[0], BLOCK=BLOCK, **OPTIONS
-        )
-    return out
+    return of_counters(normals_kernel, counter, key, torch.float32, BLOCK)

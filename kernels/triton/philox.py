@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from aimc_sim.kernels import philox as p
-from aimc_sim.kernels.triton._launch import OPTIONS, blocks, require, words
+from aimc_sim.kernels.triton._launch import of_counters
 
 M0, M1 = tl.constexpr(p.M0), tl.constexpr(p.M1)
 W0, W1 = tl.constexpr(p.W0), tl.constexpr(p.W1)
@@ -72,9 +72,4 @@ def philox4x32(counter: torch.Tensor, key: npt.NDArray[np.uint32]) -> torch.Tens
 
     Raises ValueError for other shapes or dtypes.
     """
-    counter = require(counter, "counter", torch.int32, None, 4)
-    out = torch.empty_like(counter)
-    if counter.shape[0]:
-        grid = (blocks(counter.shape[0], BLOCK),)
-        words_kernel[grid](counter, words(key, counter.device), out, counter.shape[0], BLOCK=BLOCK, **OPTIONS)
-    return out
+    return of_counters(words_kernel, counter, key, torch.int32, BLOCK)

@@ -17,12 +17,11 @@ import triton.language as tl
 
 from aimc_sim.kernels.panels import MAX_TILE_ROWS
 from aimc_sim.kernels.triton._launch import OPTIONS, blocks, require, row_bounds, same_device, words
-from aimc_sim.kernels.triton.converters import dac
-from aimc_sim.kernels.triton.elementary import clamp, rint
+from aimc_sim.kernels.triton.converters import code_of, dac
 from aimc_sim.kernels.triton.normal import product_normals
 from aimc_sim.kernels.triton.philox import load_word
 
-MAX_ADC_LEVELS = 1 << 22
+MAX_ADC_CODE = 1 << 22
 ALIGNMENT = 16  # bytes of one load
 FEW_TOKENS = 16
 
@@ -59,8 +58,8 @@ class DeviceTiles:
     low: torch.Tensor  # (N·K,) int8
     inverse: torch.Tensor  # (tiles, N) float32
     scale: torch.Tensor  # (tiles, N) float32
-    dac_levels: int
-    adc_levels: int  # 0: no ADC
+    dac_max_code: int
+    adc_max_code: int  # 0: no ADC
     input_range: torch.Tensor | None  # (tiles,) float32 static β; None: max |x| of each token
     range_per_tile: bool
     rows: int
@@ -78,8 +77,8 @@ class DeviceTiles:
         inverse: npt.NDArray[np.float32] | torch.Tensor,
         scale: npt.NDArray[np.float32] | torch.Tensor,
         *,
-        dac_levels: int,
-        adc_levels: int = 0,
+        dac_max_code: int,
+        adc_max_code: int = 0,
         input_range: npt.NDArray[np.float32] | torch.Tensor | None = None,
         range_per_tile: bool = True,
         noise: ReadNoise | None = None,
@@ -93,8 +92,10 @@ class DeviceTiles:
         ends = row_bounds(bounds, rows, on)
         if int(np.diff(bounds).max()) > MAX_TILE_ROWS:
             raise ValueError(f"a row tile has at most {MAX_TILE_ROWS} rows, not {int(np.diff(bounds).max())}")
-        if not 0 <= adc_levels < MAX_ADC_LEVELS:
-            raise ValueError(f"an ADC has at most {MAX_ADC_LEVELS - 1} levels of each sign, not {adc_levels}")
+        if not 0 <= adc_max_code < MAX_ADC_CODE:
+            raise ValueError(
+                f"an ADC has at most {MAX_ADC_CODE - 1} max_code of each sign, not {adc_max_code}"
+            )
         columns = int(scale.shape[-1])
         held: tuple[torch.Tensor | None, ...] = (None, None, None)
         if noise is not None:
@@ -109,8 +110,8 @@ class DeviceTiles:
             require(torch.as_tensor(low, device=on), "low", torch.int8, columns * rows),
             require(torch.as_tensor(inverse, device=on), "inverse", torch.float32, tiles, columns),
             require(torch.as_tensor(scale, device=on), "scale", torch.float32, tiles, columns),
-            dac_levels,
-            adc_levels,
+            dac_max_code,
+            adc_max_code,
             None
             if input_range is None
             else require(torch.as_tensor(input_range, device=on), "input_range", torch.float32, tiles),
@@ -126,7 +127,7 @@ def product_kernel(
     codes: tl.tensor, sums: tl.tensor, beta: tl.tensor, bounds: tl.tensor, high: tl.tensor, low: tl.tensor,
     inverse: tl.tensor, scale: tl.tensor, steps: tl.tensor, variance_scale: tl.tensor, row_ids: tl.tensor,
     site: tl.tensor, out: tl.tensor, tokens: tl.tensor, columns: tl.tensor, tiles: tl.tensor,
-    levels: tl.tensor, ADC: tl.constexpr, NOISE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK_M: tl.constexpr,
+    max_code: tl.tensor, ADC: tl.constexpr, NOISE: tl.constexpr, ALIGNED: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ) -> None:  # fmt: skip
     b = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -171,7 +172,7 @@ def product_kernel(
             z = product_normals(event, tile, tl.program_id(1) * BLOCK_N, word3, k0, k1, BLOCK_M, BLOCK_N)
             signal += tl.sqrt_rn(variance * spread) * z
         if ADC:
-            signal = rint(clamp(signal, -levels, levels))  # the bounds are integers: clamp and rint commute
+            signal = code_of(signal, max_code)
         y += (signal * tl.load(scale + at, mask=j_inside, other=0.0)[None, :]) * gain[:, None]
     tl.store(
         out + b.to(tl.int64)[:, None] * columns + j[None, :], y, mask=b_inside[:, None] & j_inside[None, :]
@@ -213,12 +214,12 @@ def tile_matmul(x: torch.Tensor, tiles: DeviceTiles, row_ids: torch.Tensor | Non
     if not tokens or not columns:
         return out
     codes, beta, sums = dac(
-        x, tiles.bounds, tiles.dac_levels, tiles.input_range, per_tile=tiles.range_per_tile
+        x, tiles.bounds, tiles.dac_max_code, tiles.input_range, per_tile=tiles.range_per_tile
     )
     sizes = blocking(tokens, blocks(tiles.rows, count), ids is not None)
     grid = (blocks(tokens, sizes["BLOCK_M"]), blocks(columns, sizes["BLOCK_N"]))
     product_kernel[grid](
         codes, sums, beta, tiles.bounds, tiles.high, tiles.low, tiles.inverse, tiles.scale, tiles.steps,
-        tiles.variance_scale, ids, tiles.site, out, tokens, columns, count,
-        float(tiles.adc_levels), tiles.adc_levels > 0, ids is not None, tiles.aligned, **sizes, **OPTIONS)  # fmt: skip
+        tiles.variance_scale, ids, tiles.site, out, tokens, columns, count, float(tiles.adc_max_code),
+        tiles.adc_max_code > 0, ids is not None, tiles.aligned, **sizes, **OPTIONS)  # fmt: skip
     return out

@@ -60,7 +60,7 @@ def scales_of(chip: Hardware, w: F32 = W, x: F32 = X, beta: F32 | None = None) -
             part = np.ascontiguousarray(w[tmap.col_bounds[first] : tmap.col_bounds[last]])
             yield first, last, CellMatrix(part, cells, 0, ranges=MatrixRange(beta)).tiles()
 
-    found = full_scales(x, pieces, tmap, chip.adc.full_scale, chip.adc.levels, chip.read_levels)
+    found = full_scales(x, pieces, tmap, chip.adc.full_scale, chip.adc.max_code, chip.read_max_code)
     return found, tmap
 
 

@@ -91,7 +91,7 @@ def test_a_chip_that_is_programmed_again() -> None:
     cells = [replace(m, t_s=86_400.0 * day + 60.0).cells() for day in range(3)]
     plain = replace(matrix(W, "pcm-hermes-2", faults=tables["faults"]), t_s=60.0)
     assert_bits(cells[0].now, plain.cells().now)
-    assert_bits(cells[2].now, replace(plain, epoch=2).cells().now)
+    assert_bits(cells[2].now, replace(plain, programming_cycle=2).cells().now)
     stuck = (cells[0].now == cells[1].now) & (cells[1].now == cells[2].now) & (cells[0].now > 0)
     assert 0.03 < stuck.mean() < 0.07, "only stuck cells repeat"
     short = {"base": "pcm-hermes-2", "t_max_s": 2 * 86_400.0}

@@ -22,7 +22,7 @@ from aimc_sim.testing import (
     assert_uncorrelated,
     assert_variance,
 )
-from aimc_sim.tiles.input_codes import with_bent_rows
+from aimc_sim.tiles.input_codes import with_inl_rows
 from aimc_sim.tiles.matrix import TiledMatrix
 from helpers import gaussian
 
@@ -153,13 +153,13 @@ def test_offsets_of_input_drivers_reach_the_output() -> None:
     hardware = {"dac": {"errors": errors}, "adc": False, "tile": {"rows": 100}}
     m = matrix(W, **hardware)
     around = Periphery(m.hardware, m.tile_map, 3, 4)
-    pushed = around.pushed(0, 70, m.effective_weights())
-    assert pushed is not None
+    offset = around.dac_offset_current(0, 70, m.effective_weights())
+    assert offset is not None
     x = np.zeros((1, 100), np.float32)
     x[0, 7] = 2
     y, plain = tile_matmul(x, m.tiles()), tile_matmul(x, matrix(W, **{**hardware, "dac": {}}).tiles())
     peak = np.abs(W).max(axis=1)
-    np.testing.assert_allclose(y - plain, 2 * pushed / 127 * peak, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(y - plain, 2 * offset / 127 * peak, rtol=1e-3, atol=1e-4)
 
 
 def kind(name: str, seed: int = 4, columns: int = 4096, bits: int = 8, **errors: Any) -> TiledMatrix:
@@ -302,13 +302,13 @@ def test_bent_drivers_of_every_mode_equal_plain_numpy() -> None:
     """The second product is exact, read noise stays that of the codes, and curves without height change no bit."""
     ids = row_ids(np.arange(9), 0)
     for dac in ({}, {"mode": "pulse_width"}, {"mode": "multi_phase"}):
-        bent = {**dac, "errors": {"inl_sigma_lsb": 3.0}}
+        dac_inl = {**dac, "errors": {"inl_sigma_lsb": 3.0}}
         for extra in ({}, {"read_noise": {}}):
-            tiles = matrix(W, "pcm-hermes-2", dac=bent, **extra).tiles()
-            assert tiles.bent
+            tiles = matrix(W, "pcm-hermes-2", dac=dac_inl, **extra).tiles()
+            assert tiles.dac_inl
             assert_bits(tile_matmul(X, tiles, ids), tile_matmul_reference(X, tiles, ids))
             plain = matrix(W, "pcm-hermes-2", dac=dac, **extra).tiles()
-            flat = with_bent_rows(plain, np.zeros((70, 100), np.float32))
+            flat = with_inl_rows(plain, np.zeros((70, 100), np.float32))
             assert_bits(tile_matmul(X, flat, ids), tile_matmul(X, plain, ids))
             assert not np.array_equal(tile_matmul(X, tiles, ids), tile_matmul(X, plain, ids))
     huge = matrix(np.ones((1, 20_000), np.float32), dac={"errors": {"inl_sigma_lsb": 1}}, tile={})

@@ -143,7 +143,7 @@ def test_lines_of_the_periphery_move_along() -> None:
     adc = m.hardware.adc
     assert adc is not None
     wide = np.repeat(np.arange(1), 79)
-    gain, curve = adc_lines(adc, adc.levels, 4, wide, 3, 4)
+    gain, curve = adc_lines(adc, adc.max_code, 4, wide, 3, 4)
     tiles, ideal = m.tiles(), plain.tiles()
     assert tiles.adc_curve is not None
     assert_bits(tiles.adc_curve.offset, np.take_along_axis(curve.offset, lines, axis=1))

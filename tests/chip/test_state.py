@@ -73,7 +73,7 @@ def test_another_process_finds_the_same_chip(file: WeightFile) -> None:
 
 def test_seeds_sessions_and_epochs_are_different_draws(file: WeightFile) -> None:
     name, chip = file.matrices[0].name, program(file, 5)
-    again = Chip(chip.weight_file, chip.hardware, 5, chip.ranges, epoch=1)
+    again = Chip(chip.weight_file, chip.hardware, 5, chip.ranges, programming_cycle=1)
     found = {
         digest(c, DAY, [name], s)[name] for c, s in ((chip, 0), (chip, 1), (program(file, 6), 0), (again, 0))
     }

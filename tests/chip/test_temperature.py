@@ -196,7 +196,7 @@ def test_droop_multiplies_currents_and_the_variance_of_their_noise_by_its_square
     )
     around = Periphery(dim.hardware, dim.tile_map, 3, 4)
     effective, total = np.ones((70, 100), np.float32), np.ones((70, 100), np.float32)
-    around.act_on(0, 70, effective, total)
+    around.scale_cells(0, 70, effective, total)
     assert (effective == np.float32(0.75)).all()
     assert (total == np.float32(0.75) ** 2).all()
 

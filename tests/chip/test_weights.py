@@ -100,7 +100,7 @@ def test_four_phases_are_two_unsigned_conversions_of_each_column() -> None:
     tiles = CellMatrix(W, h, 3).tiles()
     assert len(tiles.parts) == 1
     assert tiles.adc_unsigned
-    assert tiles.adc_levels == 255
+    assert tiles.adc_max_code == 255
     assert tiles.reads.times == 2
     assert np.array_equal(tile_matmul(X, tiles, IDS), tile_matmul_reference(X, tiles, IDS))
     quiet = hardware(dac=dac, adc=ADC, weights={"subtract": "digital"})

@@ -78,7 +78,7 @@ def chip_ids(weights: WeightFile) -> dict[str, str]:
     for name in ("wired", "calibrated", "placed"):
         for seed in (0, 11, 2**64 - 1):
             found[f"{name}, seed {seed}"] = program(weights, seed, hardware(name), ranges=ranges_of(name)).id
-    found["wired, seed 0, epoch 2"] = replace(program(weights, 0, hardware("wired")), epoch=2).id
+    found["wired, seed 0, epoch 2"] = replace(program(weights, 0, hardware("wired")), programming_cycle=2).id
     return found
 
 
@@ -156,7 +156,7 @@ def logits(weights: WeightFile, name: str, t_s: float) -> F32:
 
     from aimc_sim.torch_bridge import load_model
 
-    model = load_model(weights, seed=SEED, time_s=t_s, hardware=hardware(name))
+    model = load_model(weights, seed=SEED, time=t_s, hardware=hardware(name))
     with torch.no_grad():
         found = model(input_ids=torch.from_numpy(token_ids(2, 12))).logits
     return np.asarray(found.reshape(24, -1).numpy(), np.float32)

@@ -66,7 +66,7 @@ def test_a_hardware_file_in_twenty_lines(tmp_path: Path) -> None:
     assert hardware.device.t_max_s is not None
     assert hardware.device.t_max_s > 1e8
     assert hardware.dac is not None
-    assert hardware.dac.levels == 31
+    assert hardware.dac.max_code == 31
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def pattern(cols: int, rows: int, salt: int = 0) -> np.ndarray:
 
 def matrix(device: str | dict[str, object], w: np.ndarray, t_s: float, **tile: object) -> CellMatrix:
     hardware = Hardware.load({"device": device, "tile": tile, "compensation": {}})
-    return CellMatrix(w, hardware, seed=2**40 + 3, t_s=t_s, ordinal=11, epoch=2, session=4)
+    return CellMatrix(w, hardware, seed=2**40 + 3, t_s=t_s, ordinal=11, programming_cycle=2, session=4)
 
 
 @pytest.mark.parametrize("device", devices.names())

@@ -30,7 +30,7 @@ def test_truth_table_of_a_4_bit_converter(x: float, code: int) -> None:
     """Half to even, saturating, symmetric, exact zero: n = 7, step 1."""
     value, seven = np.array([[x]], np.float32), np.array([[7.0]], np.float32)
     assert converters.dac_reference(value, seven, 7)[0, 0] == code
-    assert converters.adc_reference(value, np.float32(1), 7)[0, 0] == code
+    assert converters.quantise_reference(value, 7)[0, 0] == code
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def through(engine: int, x: np.ndarray, tiles: TiledMatrix, ids: np.ndarray) -> 
     out = np.full((len(x), tiles.cols), np.nan, np.float32)
     assert tiles.panels is not None
     product = TileProduct(
-        tiles.bounds, tiles.panels, tiles.inverse, tiles.scale, dac_levels=tiles.dac_levels,
-        adc_levels=tiles.adc_levels, noise=tiles.noise, curve=tiles.adc_curve, reads=tiles.reads,
-        unsigned=tiles.adc_unsigned, capacitors=tiles.capacitors, constant=tiles.constant, bent=tiles.bent,
+        tiles.bounds, tiles.panels, tiles.inverse, tiles.scale, dac_max_code=tiles.dac_max_code,
+        adc_max_code=tiles.adc_max_code, noise=tiles.noise, curve=tiles.adc_curve, reads=tiles.reads,
+        unsigned=tiles.adc_unsigned, capacitors=tiles.capacitors, constant=tiles.constant, dac_inl=tiles.dac_inl,
         using=engine,
     )  # fmt: skip
     product(x, out, ids)
@@ -87,14 +87,16 @@ def capacitors(tiles: TiledMatrix, bits: int, sigma: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=[tile_product.NAMES[e] for e in ENGINES])
-@pytest.mark.parametrize("erring", [False, True])
+@pytest.mark.parametrize("non_ideal", [False, True])
 @pytest.mark.parametrize("read_noise", [False, True])
 @pytest.mark.parametrize("unsigned", [False, True])
-def test_kinds_of_adc_equal_plain_numpy(engine: int, erring: bool, read_noise: bool, unsigned: bool) -> None:
+def test_kinds_of_adc_equal_plain_numpy(
+    engine: int, non_ideal: bool, read_noise: bool, unsigned: bool
+) -> None:
     """Unsigned codes, and a search through capacitors: ideal ones change no bit, others some."""
     tiles = tiles_of(100, 130, 64, read_noise)
-    tiles = replace(tiles, adc_unsigned=unsigned, adc_levels=255 if unsigned else 127)
-    if erring:
+    tiles = replace(tiles, adc_unsigned=unsigned, adc_max_code=255 if unsigned else 127)
+    if non_ideal:
         errors = ((5, 2), (6, 0.05), (7, 1e-6))
         tiles = replace(tiles, adc_curve=AdcCurve(*(s * gaussian(tiles.scale.shape, i) for i, s in errors)))
     x, ids = gaussian((37, 130), 8), np.arange(37, dtype=np.int64) * 256
@@ -126,7 +128,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     for changes, words in (
         ({"capacitors": capacitors(tiles, 7, 0.0)}, "capacitors"),
         ({"constant": np.zeros((1, 40), np.float32)}, "constant"),
-        ({"bent": True}, "panels"),
+        ({"dac_inl": True}, "panels"),
     ):
         with pytest.raises(ValueError, match=words):
             replace(tiles, **changes).product  # noqa: B018

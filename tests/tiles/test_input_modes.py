@@ -128,8 +128,8 @@ def test_reads_on_every_engine(engine: int, dac: dict[str, Any]) -> None:
     assert tiles.panels is not None
     out, ids = np.empty((37, 70), np.float32), np.arange(37, dtype=np.int64)
     product = tile_engine.TileProduct(
-        tiles.bounds, tiles.panels, tiles.inverse, tiles.scale, dac_levels=127, adc_levels=127, noise=tiles.noise,
-        curve=tiles.adc_curve, reads=tiles.reads, constant=tiles.constant, bent=tiles.bent, using=engine,
+        tiles.bounds, tiles.panels, tiles.inverse, tiles.scale, dac_max_code=127, adc_max_code=127, noise=tiles.noise,
+        curve=tiles.adc_curve, reads=tiles.reads, constant=tiles.constant, dac_inl=tiles.dac_inl, using=engine,
     )  # fmt: skip
     product(X, out, ids)
     assert_bits(out, tile_matmul_reference(X, tiles, ids))
@@ -143,7 +143,7 @@ def test_a_fine_adc_brings_the_slices_back_together() -> None:
         assert np.abs(y - truth).max() < 2e-3 * np.abs(truth).max()
 
 
-def whole_numbers(dac: dict[str, Any], adc_levels: int) -> TiledMatrix:
+def whole_numbers(dac: dict[str, Any], adc_max_code: int) -> TiledMatrix:
     """Tiles of small whole weights whose ADC code is the sum itself, one code a unit."""
     grid = ((np.arange(40 * 64) * 7919) % 15 - 7).astype(np.int16).reshape(40, 64)
     bounds = np.array([0, 40, 64])
@@ -151,7 +151,7 @@ def whole_numbers(dac: dict[str, Any], adc_levels: int) -> TiledMatrix:
     panels.pack_grid(grid, bounds, panels.quad_starts(bounds), 0, packed)
     ones = np.ones((2, 40), np.float32)
     hardware = Hardware.load({"device": "ideal", "dac": dac, "adc": ADC})
-    tiles = TiledMatrix(bounds, ones, ones, packed, dac_levels=127, adc_levels=adc_levels, reads=hardware.reads,
+    tiles = TiledMatrix(bounds, ones, ones, packed, dac_max_code=127, adc_max_code=adc_max_code, reads=hardware.reads,
                         input_range=np.full(2, 127, np.float32))  # fmt: skip
     if hardware.reads.parts == OFFSET:
         tiles = replace(tiles, constant=offset_constant(tiles).astype(np.float32))
@@ -203,7 +203,7 @@ def test_four_phases_are_two_of_each_column_of_a_pair() -> None:
     assert len(tiles.parts) == 1
     for part in (tiles, *tiles.parts):
         assert part.adc_unsigned
-        assert part.adc_levels == 255
+        assert part.adc_max_code == 255
         assert part.reads.times == 2
         assert all(value.min() >= 0 for value, _ in tile_sums(X, part))
     assert_bits(tile_matmul(X, tiles, ids), tile_matmul_reference(X, tiles, ids))
@@ -309,6 +309,10 @@ def test_the_gpu_refuses_what_it_does_not_compute() -> None:
         with pytest.raises(BadInput, match="GPU kernels"):
             check_for_device(m.tiles())
     tiles = matrix({}).tiles()
-    for changes in ({"adc_unsigned": True}, {"capacitors": np.ones((4, 8, 70), np.float32)}, {"bent": True}):
+    for changes in (
+        {"adc_unsigned": True},
+        {"capacitors": np.ones((4, 8, 70), np.float32)},
+        {"dac_inl": True},
+    ):
         with pytest.raises(BadInput, match="GPU kernels"):
             check_for_device(replace(tiles, **changes))  # type: ignore[arg-type]

@@ -29,7 +29,6 @@ from aimc_sim.tiles.channel_transform import (
     Rotate,
     derive,
     permute_of,
-    range_power,
     rescale_of,
     rotate_of,
     signs,
@@ -52,6 +51,11 @@ STEPS: dict[str, dict[str, Any]] = {
 class Sizes:
     max_abs: F32
     second_moment: F32
+
+
+def range_power(size: npt.NDArray[np.float64], row_bounds: npt.NDArray[np.int64]) -> float:
+    """Σ over row tiles of (largest size)²: what the DACs' rounding is proportional to, where each tile has a range."""
+    return float(np.sum(np.maximum.reduceat(size, row_bounds[:-1]) ** 2))
 
 
 def pattern(rows: int, cols: int, seed: int) -> F32:

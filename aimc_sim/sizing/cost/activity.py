@@ -18,6 +18,7 @@ import numpy.typing as npt
 from aimc_sim.aliases import F32, F64
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.kernels.converters import dac_reference, token_range_reference
 from aimc_sim.kernels.reads import slice_count
 from aimc_sim.sizing.cost.designs import PULSES, Designs, crest
 
@@ -157,16 +158,15 @@ def input_codes(
     x: F32, rows: int, levels: int, hardware: Hardware, beta: F32 | None = None
 ) -> npt.NDArray[np.int64]:
     """Codes of inputs (T, K), with the ranges of the hardware's DAC; beta: static ones, (1,) or (row tiles,)."""
+    bounds = np.append(np.arange(0, x.shape[1], rows), x.shape[1])
+    if beta is None:
+        per_tile = hardware.dac is not None and hardware.dac.range.per == "tile"
+        ranges = token_range_reference(x, bounds, per_tile)
+    else:
+        ranges = np.broadcast_to(beta.astype(np.float32), (len(x), bounds.size - 1))
     codes = np.empty(x.shape, np.int64)
-    per_tile = hardware.dac is not None and hardware.dac.range.per == "tile"
-    for tile, start in enumerate(range(0, x.shape[1], rows)):
-        part = x[:, start : start + rows].astype(np.float64)
-        if beta is None:
-            top = np.abs(part if per_tile else x).max(axis=1, keepdims=True)
-        else:
-            top = np.full((len(x), 1), float(beta[min(tile, len(beta) - 1)]))
-        share = np.divide(part, top, out=np.zeros_like(part), where=top > 0)
-        codes[:, start : start + rows] = np.rint(np.clip(share, -1, 1) * levels)
+    for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        codes[:, a:b] = dac_reference(x[:, a:b], ranges[:, t : t + 1], levels)
     return codes
 
 

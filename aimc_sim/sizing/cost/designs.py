@@ -286,7 +286,7 @@ def _reading(chip: Hardware, costs: Profile, values: dict[str, F64], size: int) 
     lsb = array.of("delay_lsb")
     pulses = chip.dac is not None and chip.dac.mode in PULSES and lsb > 0
     stated = np.full(
-        size, (chip.dac.levels if chip.dac is not None else 1) * lsb if pulses else array.of("delay_read")
+        size, (chip.dac.max_code if chip.dac is not None else 1) * lsb if pulses else array.of("delay_read")
     )
     if "t_lsb_ns" in values and not pulses:
         raise BadInput(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware import Hardware
+from aimc_sim.hardware import Hardware, HardwareSource
 from aimc_sim.models import candidates
 from aimc_sim.torch_bridge.adapter import adapter_of
 from aimc_sim.torch_bridge.training.layer import TrainingLinear
@@ -18,24 +17,32 @@ from aimc_sim.torch_bridge.training.mounted import mount_seed
 from aimc_sim.torch_bridge.training.spec import Training
 
 Model = TypeVar("Model", bound=nn.Module)
-Source = Hardware | str | Path | dict[str, Any]
 HEAD = "lm_head"
 __all__ = ["analog_layers", "convert", "layer_from", "learned_ranges", "restore"]
 
 
 def convert(
-    model: Model, hardware: Source, training: bool | Training = True, *,
+    model: Model, hardware: HardwareSource | Training, training: bool | Training = True, *,
     ranges: Mapping[str, MatrixRange] | None = None, seed: int = 0,
 ) -> Model:  # fmt: skip
-    """Put an analog layer in the place of every Linear and Conv1D that the hardware holds in tiles; returns the model.
+    """Put an analog layer in the place of every Linear and Conv1D that the hardware holds in tiles; return the model.
 
     The layers keep the model's own parameters. Their ordinals are those of a weight file of the model, so training
     draws what inference draws. A tied head that is analog gets weights of its own.
-    training: True for `Training()`; False to run on the chip of ``seed``, programmed now, without gradient.
-    ranges: calibrated converter ranges by name. Raises BadInput for weights shared in another way, for effects that
-    training does not simulate, and where nothing would be analog.
+    hardware: what `Hardware.load` takes, or a `Training` alone, for ideal hardware. training: True for `Training()`;
+    False to run on the chip of ``seed``, programmed now, without gradient. ranges: calibrated converter ranges by name.
+    Raises BadInput for weights shared in another way, for effects that training does not simulate, and where nothing
+    would be analog. Source: Büchel et al., NeurIPS 2025 (arXiv 2505.09663).
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import Training, convert
+    >>> model = convert(torch.nn.Sequential(torch.nn.Linear(16, 4), torch.nn.ReLU()), "afm-llama", Training(gamma=0.03))
+    >>> type(model[0]).__name__
+    'TrainingLinear'
+    >>> model(torch.ones(2, 16).cumsum(1)).shape
+    torch.Size([2, 4])
     """
-    chip = Hardware.load(hardware)
+    chip, training = _chip_and_training(hardware, training)
     found = _matrices(model)
     chip.placement.check(found)
     wanted = {
@@ -65,16 +72,16 @@ def convert(
     }  # all of them before any is put in place: an error leaves the model as it was
     _untie(model, layers)
     for name, layer in layers.items():
-        _put(model, name, layer)
+        model.set_submodule(name, layer)
     return model
 
 
 def layer_from(
-    linear: nn.Module, hardware: Source, training: bool | Training, *, name: str, ordinal: int,
+    linear: nn.Module, hardware: HardwareSource | Training, training: bool | Training, *, name: str, ordinal: int,
     ranges: MatrixRange | None, seed: int,
 ) -> TrainingLinear:  # fmt: skip
     """Make one layer of `convert`: what `AnalogLinear.from_linear` does, with everything named."""
-    chip = Hardware.load(hardware).of_matrix(name)
+    chip, training = _chip_and_training(hardware, training)
     transposed = _is_conv1d(linear)
     if not isinstance(linear, nn.Linear) and not transposed:
         raise BadInput(
@@ -106,7 +113,8 @@ def layer_from(
     if training is False:
         settings = settings.model_copy(update={"noise": None, "clip_sigma": None, "forward": "exact"})
     layer = TrainingLinear(
-        weight, bias, chip, settings, name=name, ordinal=ordinal, ranges=ranges, seed=seed, transposed=transposed
+        weight, bias, chip.of_matrix(name), settings, name=name, ordinal=ordinal, ranges=ranges, seed=seed,
+        transposed=transposed,
     )  # fmt: skip
     layer.train(linear.training)
     if training is False:
@@ -115,8 +123,26 @@ def layer_from(
     return layer
 
 
+def _chip_and_training(
+    hardware: HardwareSource | Training, training: bool | Training
+) -> tuple[Hardware, bool | Training]:
+    """The hardware and the settings of a conversion; a `Training` in the hardware's place asks for ideal hardware."""
+    if isinstance(hardware, Training):
+        return Hardware.load("ideal"), hardware
+    return Hardware.load(hardware), training
+
+
 def restore(model: nn.Module) -> dict[str, MatrixRange]:
-    """Put plain Linear and Conv1D layers back, around the same weights; returns the learned ranges by name."""
+    """Put plain Linear and Conv1D layers back, around the same weights; return the learned ranges by name.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import convert, restore
+    >>> model = convert(torch.nn.Sequential(torch.nn.Linear(16, 4)), "afm-llama")
+    >>> y = model(torch.ones(2, 16).cumsum(1))
+    >>> ranges = restore(model)
+    >>> model[0], ranges["0"].input_range.shape
+    (Linear(in_features=16, out_features=4, bias=True), (1,))
+    """
     found = learned_ranges(model)
     for path, layer in list(model.named_modules()):
         if not isinstance(layer, TrainingLinear):
@@ -133,17 +159,31 @@ def restore(model: nn.Module) -> dict[str, MatrixRange]:
             )
         plain.weight, plain.bias = weight, layer.bias  # type: ignore[assignment]
         plain.train(layer.training)
-        _put(model, path, plain)
+        model.set_submodule(path, plain)
     return found
 
 
 def analog_layers(model: nn.Module) -> dict[str, TrainingLinear]:
-    """The layers that train for a chip, by the name of their matrix, however the model is wrapped."""
+    """Return the layers that train for a chip, by the name of their matrix, however the model is wrapped.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import analog_layers, convert
+    >>> list(analog_layers(convert(torch.nn.Sequential(torch.nn.Linear(16, 4)), "afm-llama")))
+    ['0']
+    """
     return {m.matrix_name: m for m in model.modules() if isinstance(m, TrainingLinear)}
 
 
 def learned_ranges(model: nn.Module) -> dict[str, MatrixRange]:
-    """Converter ranges by matrix, as inference takes them: static β (tiles,), and full scales where they are fitted."""
+    """Return converter ranges by matrix, as inference takes them: static β (tiles,), and full scales where fitted.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import convert, initialise_ranges, learned_ranges
+    >>> model = convert(torch.nn.Sequential(torch.nn.Linear(4, 2)), "afm-llama")
+    >>> initialise_ranges(model, [torch.tensor([[0.0, 0.0, 1.0, 1.0]])])
+    >>> learned_ranges(model)["0"].input_range.round(2)  # kappa = 18 standard deviations
+    array([10.39], dtype=float32)
+    """
     return {name: layer.learned_range() for name, layer in analog_layers(model).items()}
 
 
@@ -210,8 +250,3 @@ def _untie(model: nn.Module, layers: Mapping[str, TrainingLinear]) -> None:
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
     if config is not None and getattr(config, "tie_word_embeddings", False):
         config.tie_word_embeddings = False
-
-
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, layer)

@@ -30,9 +30,8 @@ SLICE = 256  # in the backward of so many rows, a multiple of the 64 that normal
 FEWEST_ROWS = 512  # inputs whose codes exist at once, at least …
 CODES = 1 << 18  # … and as many as make so many codes: 1 MB
 TOKENS, FILL = 32, 16  # tokens, and columns, that a thread takes at a time, at least …
-VALUES = (
-    1 << 15
-)  # … and as many tokens as have so many values: a call from Python costs as much as a thousand
+# … and as many tokens as have so many values: a call from Python costs as much as a thousand
+VALUES = 1 << 15
 
 
 def forward(
@@ -65,10 +64,7 @@ def forward(
                     source.measure(first, last)
                 cells = source.rows(first, last, a, b, scratch) if plan.noise == "device" else None  # noqa: B023
                 sums = torch.from_numpy(y_array)[:, first:last]
-                for t in range(count):
-                    low, high = max(ends[t], a), min(ends[t + 1], b)  # noqa: B023
-                    if low >= high:
-                        continue
+                for t, low, high in plan.tiles_within(a, b):  # noqa: B023
                     if not in_y:
                         sums = scratch_of(scratch, "sums", (tokens, last - first))
                     for i, j in _blocks(high - low, piece):
@@ -80,7 +76,7 @@ def forward(
                         continue
                     inverse, scale = source.converters(t, first, last)
                     found[t, first // wide] = kernel.adc(
-                        sums.numpy(), inverse, scale, beta[t], plan.adc_levels, 0, tokens, first, t > 0, y_array,
+                        sums.numpy(), inverse, scale, beta[t], plan.adc_max_code, 0, tokens, first, t > 0, y_array,
                         bits_array[t])  # fmt: skip
 
         run_blocks(block, plan.cols, wide)
@@ -91,7 +87,7 @@ def forward(
 
         def convert(first: int, last: int) -> None:
             late[first // size] = kernel.adc(
-                y_array, inverse, scale, beta[0], plan.adc_levels, first, last, 0, False, y_array, bits_array[0],
+                y_array, inverse, scale, beta[0], plan.adc_max_code, first, last, 0, False, y_array, bits_array[0],
             )  # fmt: skip
 
         run_blocks(convert, tokens, size)
@@ -135,10 +131,10 @@ def _values(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Rows a … b-1 and the values that their inputs were quantised to, (B, b-a): all of them in ``room`` (B, K) where
     there is some, else part by part. by_tile: no part crosses a tile's end."""
-    kept, whole, bounds = local(), plan.rows, plan.bounds
-    ends = list(zip(bounds[:-1], bounds[1:], strict=True)) if by_tile else [(0, whole)]
+    kept, whole = local(), plan.rows
+    ends = [(a, b) for _, a, b in plan.row_tiles] if by_tile else [(0, whole)]
     size = _rows_at_once(inputs.shape[0])
-    if room is None or not plan.dac_levels:
+    if room is None or not plan.dac_max_code:
         for a, b in ((low + i, low + j) for low, high in ends for i, j in _blocks(high - low, size)):
             yield a, b, _codes(inputs, a, b, beta, plan, kept, values=True).to(dtype)
         return
@@ -155,7 +151,7 @@ def _through_weights(
 ) -> None:
     """out (B, K) = g·W, with the weights of the plan's backward, and without what saturated."""
     noisy = plan.noisy_backward and plan.noise != "none"
-    made = noisy or plan.weight_levels > 0
+    made = noisy or plan.weight_max_code > 0
     plain = weight.detach()
     if not made and not any(lost):
         torch.mm(g, plain.to(g.dtype), out=out)
@@ -168,8 +164,7 @@ def _through_weights(
         _through_cells(g, source, bits, lost, plan, out)
         return
     scratch = local()
-    ends = zip(plan.bounds[:-1], plan.bounds[1:], strict=True)
-    slices = [(t, a + i, a + j) for t, (a, b) in enumerate(ends) for i, j in _blocks(b - a, SLICE)]
+    slices = [(t, a + i, a + j) for t, a, b in plan.row_tiles for i, j in _blocks(b - a, SLICE)]
 
     def some(begin: int, end: int) -> None:
         """Every slice of rows by itself: threads never wait for each other."""
@@ -195,7 +190,7 @@ def _through_weights(
 
 def _through_clean(g: Tensor, weight: Tensor, bits: Tensor, lost: list[int], plan: Plan, out: Tensor) -> None:
     """The same through the weights as they are, a tile at a time."""
-    for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+    for t, a, b in plan.row_tiles:
         with _lifted(g, bits[t], lost[t]):
             torch.mm(g, weight[:, a:b].to(g.dtype), out=out[:, a:b])
 
@@ -215,7 +210,7 @@ def _through_cells(
 
         run_blocks(fill, last - first, FILL)
         held = held.to(g.dtype)
-        for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+        for t, a, b in plan.row_tiles:
             part = _masked(g, bits[t], first, last) if lost[t] else g[:, first:last]
             if sums is out:
                 out[:, a:b].addmm_(part, held[:, a:b])
@@ -267,16 +262,14 @@ def _codes(
     inputs: F32, a: int, b: int, beta: F32, plan: Plan, kept: local, *, values: bool = False, into: Tensor | None = None
 ) -> Tensor:  # fmt: skip
     """Codes of the inputs a … b-1, or the values they stand for, (B, b-a) float32; the inputs where there is no DAC."""
-    if not plan.dac_levels:
+    if not plan.dac_max_code:
         return torch.from_numpy(inputs)[:, a:b]
     out = scratch_of(kept, "codes", (inputs.shape[0], b - a)) if into is None else into
     array = out.numpy()
 
     def some(first: int, last: int) -> None:
-        for t in range(plan.tiles):
-            low, high = max(plan.bounds[t], a), min(plan.bounds[t + 1], b)
-            if low < high:
-                kernel.dac(inputs, low, high, beta[t], plan.dac_levels, values, first, last, array, low - a)
+        for t, low, high in plan.tiles_within(a, b):
+            kernel.dac(inputs, low, high, beta[t], plan.dac_max_code, values, first, last, array, low - a)
 
     run_blocks(some, inputs.shape[0], _tokens(b - a))
     return out
@@ -318,9 +311,8 @@ def _lifted(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
 
 def _masked(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:
     """(B, last-first): columns of g, zero where their conversion saturated."""
-    out = torch.empty((g.shape[0], last - first)).copy_(
-        g[:, first:last]
-    )  # these columns alone become float32
+    # these columns alone become float32
+    out = torch.empty((g.shape[0], last - first)).copy_(g[:, first:last])
     kernel.mask_saturated(out.numpy(), bits.numpy(), first, last)
     return out.to(g.dtype)
 
@@ -348,7 +340,7 @@ def _groups(plan: Plan, tokens: int, dtype: torch.dtype) -> list[tuple[int, int]
     if plan.tiles == 1 and dtype == torch.float32:
         return _blocks(whole, size)
     starts = [0]
-    for low, high in zip(plan.bounds[:-1], plan.bounds[1:], strict=True):
+    for _, low, high in plan.row_tiles:
         if high - starts[-1] > size and low > starts[-1]:
             starts.append(low)
     return list(zip(starts, [*starts[1:], whole], strict=True))

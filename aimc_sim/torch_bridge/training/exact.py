@@ -22,7 +22,7 @@ SEQUENCE_MASK = (1 << 31) - 1
 def matrix_of(
     weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor, plan: Plan
 ) -> CellMatrix:
-    """The weights in the cells of the chip that the key's seed names, programmed in the epoch of its event."""
+    """The weights in the cells of the chip that the key's seed names, programmed in the cycle of its event."""
     words = [int(word) for word in key.tolist()]
     hardware = plan.spec if plan.noise == "device" else plan.spec.with_ideal_cells()
     ranges = MatrixRange(
@@ -32,7 +32,7 @@ def matrix_of(
     w = np.ascontiguousarray(weight.detach().float().cpu().numpy())
     return CellMatrix(
         w, hardware, words[SEED_LOW] | words[SEED_HIGH] << 32, plan.age_s if plan.noise == "device" else 0.0,
-        ordinal=words[ORDINAL], epoch=words[EVENT], ranges=ranges, name=plan.name,
+        ordinal=words[ORDINAL], programming_cycle=words[EVENT], ranges=ranges, name=plan.name,
     )  # fmt: skip
 
 

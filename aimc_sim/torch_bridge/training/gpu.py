@@ -22,8 +22,8 @@ Tensor = torch.Tensor
 def held_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[Tensor, Tensor]:
     """(with noise, without), (N, K) float32 on the device of the weight, on their steps where they are quantised."""
     base = weight.detach().float().contiguous()
-    if plan.weight_levels:
-        base = formula.fake_quantise(base, plan.weight_levels)
+    if plan.weight_max_code:
+        base = formula.fake_quantise(base, plan.weight_max_code)
     if not noisy or plan.noise == "none":
         return base, base
     if not kernels.available(base.device.type):
@@ -38,9 +38,8 @@ def held_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[
     if plan.noise == "gaussian":
         site = site_word(Stream.TRAINING, words[ORDINAL])
         return kernels.noisy_weights(base, plan.ends, plan.gamma, words[EVENT], site, seed), base
-    cells = matrix_of(base[:1], None, None, key, plan).arrays[
-        0
-    ]  # tables and sites: the same for every column
+    # tables and sites: the same for every column
+    cells = matrix_of(base[:1], None, None, key, plan).arrays[0]
     found = kernels.effective_weights(base, plan.ends, cells.tables, cells.sites())
     full = torch.repeat_interleave(
         found.column_max.t(), torch.from_numpy(np.diff(plan.ends)).to(base.device), dim=1

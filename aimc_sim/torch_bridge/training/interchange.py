@@ -136,8 +136,8 @@ def lightning_settings(hardware: Hardware, training: Training) -> dict[str, Any]
     kappa = dac.range.kappa if dac is not None and isinstance(dac.range, StaticRange) else 1.0
     levels = 0 if training.weight_bits is None else 2 ** (training.weight_bits - 1) - 1
     return {
-        "forward.inp_res": -1 if dac is None else 2 * dac.levels,
-        "forward.out_res": -1 if adc is None else 2 * adc.levels,
+        "forward.inp_res": -1 if dac is None else 2 * dac.max_code,
+        "forward.out_res": -1 if adc is None else 2 * adc.max_code,
         "forward.out_bound": float(adc.full_scale.lambda_)
         if adc is not None and isinstance(adc.full_scale, LambdaRule)
         else 0.0,
@@ -208,10 +208,7 @@ def _layers(model: nn.Module) -> dict[str, TrainingLinear]:
 
 def _check_cuts(layer: TrainingLinear) -> None:
     """BadInput unless aihwkit-lightning cuts the layer's inputs into the same tiles: equal ones, the higher first."""
-    parts, heights = (
-        layer.plan.tiles,
-        [b - a for a, b in zip(layer.plan.bounds, layer.plan.bounds[1:], strict=False)],
-    )
+    parts, heights = layer.plan.tiles, [b - a for _, a, b in layer.plan.row_tiles]
     base, more = divmod(layer.in_features, parts)
     theirs = [base + (index < more) for index in range(parts)]
     if heights != theirs:

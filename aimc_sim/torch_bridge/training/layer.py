@@ -17,6 +17,7 @@ from aimc_sim.hardware import Hardware, StaticRange
 from aimc_sim.randomness import Stream, event_word, key_of, site_word
 from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.torch_bridge.linear import Socket
+from aimc_sim.torch_bridge.training.input_range import InputRange
 from aimc_sim.torch_bridge.training.op import analog_linear
 from aimc_sim.torch_bridge.training.plan import (
     EVENT,
@@ -24,8 +25,6 @@ from aimc_sim.torch_bridge.training.plan import (
     ORDINAL,
     SEED_HIGH,
     SEED_LOW,
-    STALE,
-    UNCLIPPED,
     fixed_lambda,
     plan_for,
 )
@@ -34,63 +33,30 @@ from aimc_sim.torch_bridge.training.updates import watch
 
 Tensor = torch.Tensor
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-class InputRange(nn.Module):
-    """Static input ranges β of a layer: ``value`` (tiles,), float32 whatever dtype the model is given.
-
-    A module of its own, so that FSDP can hold it apart from what is in half precision. ``forwards`` (tiles,) int64: how
-    many forwards its first values have been averaged over; 0: there is none yet.
-    """
-
-    forwards: Tensor
-
-    def __init__(self, tiles: int, learn: bool) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.zeros(tiles), requires_grad=learn)
-        self.register_buffer("forwards", torch.zeros(tiles, dtype=torch.int64))
-        self.ready = False
-        self.register_load_state_dict_post_hook(_settle)  # type: ignore[no-untyped-call]
-
-    def settle(self) -> None:
-        """Note whether every tile has its range. Outside the graph: a forward only asks for ``ready``."""
-        forwards = self.forwards
-        self.ready = bool(forwards.device.type != "meta" and (forwards > 0).all())
-
-    @torch.no_grad()
-    def mirror(self) -> None:
-        """After an update: a range that was pushed below 0 comes back as its size.
-
-        Below 0 every input is clipped, every output 0, and the gradient pushes the range further away.
-        """
-        self.value.abs_()
-
-    def forward(self) -> Tensor:
-        """(tiles,) float32: a copy, which outlives a sharded parameter."""
-        return self.value.clone()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InputRange:
-        before = self.value.detach()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.value.dtype != torch.float32:
-            self.value.data = before.to(self.value.device)
-        return self
-
-
-def _settle(module: nn.Module, _: object) -> None:
-    assert isinstance(module, InputRange)
-    value = module.value
-    if value.dtype != torch.float32:  # load_state_dict(assign=True) takes what is given
-        module.value = nn.Parameter(value.detach().float(), requires_grad=value.requires_grad)
-    module.settle()
+EVENTS = 1 << 32  # names of noise there are; then they come round again
+ROWS_AT_ONCE = 256  # columns of the crossbar whose float32 copy exists at once while they are clipped
 
 
 class TrainingLinear(nn.Module):
     """TrainingLinear computes y = x·Wᵀ + b as the chip will: weight (out_features, in_features) is a parameter.
 
     x: (…, in_features) float32, bfloat16 or float16; y alike. While it trains: DAC, weights with noise, ADC, as
-    hardware and training say; in eval mode without noise; inside `mounted` on the cells of one chip; inside `digital`
+    hardware and training say; in eval mode without noise; inside `on_chip` on the cells of one chip; inside `digital`
     as a plain linear layer. Make it with `AnalogLinear.from_linear` or `convert`.
+
+    Noise is a function of seed, step and layer: all forwards of a step have the same, and a step of an optimizer that
+    holds the weights (or of any, where they are frozen) makes the next step. Recomputation and compilation change
+    nothing. `set_step` names a step by hand, `aimc_sim.training` gives micro-steps and processes noise of their own.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import AnalogLinear
+    >>> layer = AnalogLinear.from_linear(torch.nn.Linear(16, 4), {"device": "gaussian"})
+    >>> x = torch.ones(2, 16)
+    >>> torch.equal(layer(x), layer(x))
+    True
+    >>> layer.next_step()
+    >>> layer.step
+    1
     """
 
     full_scale: Tensor | None
@@ -118,8 +84,8 @@ class TrainingLinear(nn.Module):
         self.state = torch.zeros(KEY_LENGTH, dtype=torch.int64)
         self._asleep = torch.zeros(KEY_LENGTH, dtype=torch.int64)
         self.state[ORDINAL] = ordinal
-        self.state[STALE] = int(self.is_noisy)
-        self.set_key(seed=seed)
+        self.clips_itself = True
+        self.set_key(0, seed)
         self.input_range = InputRange(self.plan.tiles, training.learn_ranges) if self.has_ranges else None
         self.register_buffer("full_scale", self._full_scale(ranges))
         columns = tile_map(self.in_features, self.out_features, hardware.tile).column_tile
@@ -151,32 +117,68 @@ class TrainingLinear(nn.Module):
         return self.hardware.dac is not None and isinstance(self.hardware.dac.range, StaticRange)
 
     @property
-    def is_noisy(self) -> bool:
-        """Whether a training forward draws anything."""
-        return self.plan.noise != "none" or self.plan.exact
-
-    @property
     def clips(self) -> bool:
-        """Whether the weights must be clipped after every update."""
+        """Whether the weights are to be clipped after every update."""
         return self.settings.clip_sigma is not None and self.in_features > 1
 
-    def set_key(self, step: int | None = None, seed: int | None = None) -> None:
-        """Name the noise of the coming forward: training step (32 bits), chip (64 bits)."""
+    def set_key(self, step: int, seed: int | None = None, events: int = 1, own: int = 0) -> None:
+        """Name the noise of the coming forwards: training step, chip (64 bits; None: as before).
+
+        events: how many names each step has, one a micro-step and process, and ``own`` the first of this process; the
+        name, of 32 bits, is step·events + own + what `set_micro_step` adds.
+        """
         if seed is not None:
             low, high = key_of(seed)
             self.state[SEED_LOW], self.state[SEED_HIGH] = int(low), int(high)
-        if step is not None:
-            self.state[EVENT] = event_word(step, "training step")
-            self.state[STALE] = 0
+        self._events, self._own = events, own
+        self._first_event = int(event_word(step, "training step")) * events % EVENTS
+        self.set_micro_step(0)
 
-    def note_update(self, clipped: bool) -> None:
-        """An optimizer has changed the weights: name their noise anew, and see that the chip can hold them."""
-        self.note_step()
-        self.state[UNCLIPPED] = int(self.clips and not clipped)
+    def set_micro_step(self, offset: int) -> None:
+        """Name the noise of the coming forwards of this step: ``offset`` names after the first of this process."""
+        self.state[EVENT] = (self._first_event + self._own + offset) % EVENTS
 
-    def note_step(self) -> None:
-        """A step is over: the next one has noise of its own, and `set_key` names it."""
-        self.state[STALE] = int(self.is_noisy)
+    @property
+    def step(self) -> int:
+        """The training step of the coming forward."""
+        return self._first_event // self._events
+
+    def next_step(self) -> None:
+        """A step is over: the next one has noise of its own."""
+        self._first_event = (self._first_event + self._events) % EVENTS
+        self.set_micro_step(0)
+
+    def after_update(self) -> None:
+        """An optimizer has changed the weights: see that the chip can hold them, and go on to the next step."""
+        if self.clips and self.clips_itself:
+            self.clip()
+        self.next_step()
+
+    @torch.no_grad()
+    def clip(self) -> None:
+        """W_:,j ← clamp(W_:,j, ±α·std(W_:,j)) over the whole column (a row of ``weight``), unbiased, in float32."""
+        alpha = self.settings.clip_sigma
+        assert alpha is not None
+        for rows in torch.split(self._own_rows(), ROWS_AT_ONCE):
+            limit = (alpha * rows.float().std(dim=1, keepdim=True)).to(rows.dtype)
+            rows.clamp_(-limit, limit)
+
+    def _own_rows(self) -> Tensor:
+        """The rows of the weight that this process holds; BadInput where it holds parts of rows."""
+        weight = self.weight.data
+        local: Any = getattr(weight, "to_local", None)
+        if local is None:
+            return weight
+        placements: Any = weight.placements  # type: ignore[attr-defined]
+        if any(place.is_shard() and place.dim != 0 for place in placements):
+            raise BadInput(
+                f"weight of {self.matrix_name}",
+                got=str(placements),
+                why="a column's standard deviation needs the whole column, and processes hold parts of it",
+                do="shard weights along their outputs, dimension 0, as fully_shard does",
+            )
+        rows: Tensor = local()
+        return rows
 
     def put_ranges(self, value: Tensor) -> None:
         """Use these static ranges, (tiles,), or one for all, as they are. Raises BadInput for another number."""
@@ -229,7 +231,7 @@ class TrainingLinear(nn.Module):
                 why=f"the layer takes (…, {self.in_features}) float32, bfloat16 or float16",
                 do="convert or reshape the input",
             )
-        beta = None if self.input_range is None else self._ranges()
+        beta = None if self.input_range is None else self._ranges(self.input_range, x)
         text, key = (self.plan_text, self.state) if self.training else (self.quiet_text, self._asleep)
         flat = x.reshape(-1, self.in_features)
         y: Tensor
@@ -239,16 +241,33 @@ class TrainingLinear(nn.Module):
             y += self.bias.to(y.dtype)  # in place: nothing else holds y, and backward does not need it
         return y
 
-    def _ranges(self) -> Tensor:
-        assert self.input_range is not None
-        if not self.input_range.ready:
+    def _ranges(self, held: InputRange, x: Tensor) -> Tensor:
+        """Static ranges (tiles,). Where there are none yet, a training forward begins them with what it sees."""
+        if not held.ready and self.training and not torch.compiler.is_compiling():
+            self.observe(x)
+        if not held.ready:
             raise BadInput(
                 f"input range of {self.matrix_name}",
                 why="it has no first value yet, and every input would be clipped to zero",
-                do="run initialise_ranges(model, batches), or the first forwards inside initialising_ranges(model)",
+                do="run initialise_ranges(model, batches) first, or a training forward that is not compiled",
             )
-        value: Tensor = self.input_range()
+        value: Tensor = held()
         return value
+
+    def observe(self, x: Tensor) -> None:
+        """Move static ranges that are still beginning to their mean over the forwards so far, this one included.
+
+        x: (…, in_features). Raises BadInput where the ranges are sharded already, and for a rule of the hardware that
+        a single forward does not show.
+        """
+        held, dac = self.input_range, self.hardware.dac
+        if held is None or dac is None or not isinstance(dac.range, StaticRange):
+            return
+        if hasattr(held.value, "full_tensor"):
+            raise BadInput(
+                "model", why="its ranges are sharded already", do="initialise the ranges before shard(model)"
+            )
+        held.observe(x, dac.range, self.plan, self.settings.range_forwards)
 
     def _fitted(self) -> Tensor | None:
         """Full scales as the operator takes them: a column, or for the exact forward a column tile."""

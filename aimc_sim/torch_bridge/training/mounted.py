@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +13,12 @@ from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware import Hardware, StaticRange
+from aimc_sim.hardware import Hardware, HardwareSource, StaticRange
 from aimc_sim.kernels.training import fake_quantise_reference
+from aimc_sim.renames import renamed, renamed_arguments
 from aimc_sim.torch_bridge.rows import RowNames
 from aimc_sim.torch_bridge.training.layer import TrainingLinear, whole
+from aimc_sim.units import parse_duration
 
 
 def mount_seed(
@@ -27,8 +27,8 @@ def mount_seed(
     """Program the layer's weights, as they are now, into the chip ``seed`` and run on it from now on."""
     chip = (hardware or layer.hardware).of_matrix(layer.matrix_name)
     w = np.ascontiguousarray(whole(layer.weight).float().cpu().numpy())
-    if layer.plan.weight_levels:  # noise comes after quantisation
-        w = fake_quantise_reference(w, layer.plan.weight_levels)
+    if layer.plan.weight_max_code:  # noise comes after quantisation
+        w = fake_quantise_reference(w, layer.plan.weight_max_code)
     ranges = _ranges_for(layer, chip)
     cells = CellMatrix(
         w, chip, seed, time_s, ordinal=layer.ordinal, session=session, ranges=ranges, name=layer.matrix_name
@@ -42,23 +42,42 @@ def round_weights(model: nn.Module) -> None:
     is what it computed in training. Layers without such steps stay as they are.
     """
     for layer in model.modules():
-        if isinstance(layer, TrainingLinear) and layer.plan.weight_levels:
+        if isinstance(layer, TrainingLinear) and layer.plan.weight_max_code:
             w = np.ascontiguousarray(layer.weight.float().cpu().numpy())
-            layer.weight.copy_(torch.from_numpy(fake_quantise_reference(w, layer.plan.weight_levels)))
+            layer.weight.copy_(torch.from_numpy(fake_quantise_reference(w, layer.plan.weight_max_code)))
 
 
+@renamed_arguments(time_s="time")
 @contextmanager
-def mounted(
-    model: nn.Module, seed: int, time_s: float = 0.0, session: int = 0,
-    hardware: Hardware | str | Path | dict[str, Any] | None = None,
+def on_chip(
+    model: nn.Module, seed: int, time: float | str = 0.0, session: int = 0, hardware: HardwareSource | None = None
 ) -> Iterator[None]:  # fmt: skip
-    """Inside, every analog layer of the model runs on the cells of one chip, through the whole simulator, no gradient.
+    """Run a converted model on one chip: inside, every analog layer computes with cells, through the whole simulator.
 
-    seed: the chip. time_s: seconds since programming. session: the draw of the frozen 1/f noise. hardware: another one
-    than the model was trained for, with as many row tiles or one range a matrix.
+    seed: the chip (64 bits). time: since programming, seconds or a text such as "1d". session: the draw of the frozen
+    1/f noise. hardware: another one than the model was converted for, with as many row tiles or one range a matrix.
+    Without gradient; the weights are those of this moment. Raises BadInput where the model has no analog layers, for a
+    time that the device's data do not cover, and for static ranges that have not begun or do not fit the tiles.
+
+    >>> import torch, aimc_sim
+    >>> model = aimc_sim.convert(torch.nn.Sequential(torch.nn.Linear(16, 4)), {"device": "pcm-hermes-2"})
+    >>> x = torch.ones(1, 16)
+    >>> with aimc_sim.on_chip(model, seed=3, time="1d"):
+    ...     y = model(x)
+    >>> with aimc_sim.on_chip(model, seed=3, time="1d"):
+    ...     torch.equal(model(x), y)
+    True
     """
+    time_s = parse_duration(time)
     chip = None if hardware is None else Hardware.load(hardware)
     layers = [m for m in model.modules() if isinstance(m, TrainingLinear)]
+    if not layers:
+        raise BadInput(
+            "model to run on a chip",
+            got=type(model).__name__,
+            why="it has no layers that convert() made, and would run digitally",
+            do="convert(model, hardware) first; a model from load_model is on its chip already",
+        )
     names = RowNames()
     handle = names.watch(model)
     try:
@@ -74,9 +93,23 @@ def mounted(
             layer.socket.row_names = None
 
 
+mounted = renamed("mounted", on_chip)
+
+
 @contextmanager
 def digital(model: nn.Module) -> Iterator[None]:
-    """Inside, every analog layer is a plain linear one with the same weights; gradients flow."""
+    """Run a converted model digitally: inside, every analog layer is a plain linear one with the same weights.
+
+    Gradients flow. A layer that runs on a chip goes on doing so.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import convert, digital
+    >>> plain = torch.nn.Linear(16, 4)
+    >>> model = convert(torch.nn.Sequential(plain), "afm-llama")
+    >>> with digital(model):
+    ...     torch.equal(model(torch.ones(1, 16)), plain(torch.ones(1, 16)))
+    True
+    """
     layers = [m for m in model.modules() if isinstance(m, TrainingLinear)]
     before = [layer.as_digital for layer in layers]
     for layer in layers:

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from aimc_sim.errors import BadInput
 from aimc_sim.torch_bridge.training import cpu, exact, gpu
-from aimc_sim.torch_bridge.training.plan import STALE, UNCLIPPED, Plan, plan_of
+from aimc_sim.torch_bridge.training.plan import plan_of
 
 Tensor = torch.Tensor
 NAME = "aimc_sim::analog_linear"
@@ -34,7 +33,6 @@ def analog_linear(
     layout in `plan`. row_ids: (B,) int64, for the read noise of the exact forward. plan: `Plan.text`.
     """
     chosen = plan_of(plan)
-    check_state(key)
     if chosen.exact:
         return exact.forward(x, weight, input_range, full_scale, key, row_ids, chosen)
     if x.device.type == "cpu":
@@ -116,24 +114,3 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
 
 
 analog_linear.register_autograd(_backward, setup_context=_save)
-
-
-def check_state(key: Tensor) -> None:
-    """BadInput where the last update was not clipped, or where this step's noise has not been named."""
-    if int(key[UNCLIPPED]):
-        raise BadInput(
-            "weights of an analog layer",
-            why="the optimizer changed them and they were not clipped, so the chip could not hold what is trained",
-            do="call attach_clipping(model, optimizer) once, after the optimizer is made",
-        )
-    if int(key[STALE]):
-        raise BadInput(
-            "training step",
-            why="the weights changed since the noise was last named, and noise that repeats trains for one chip only",
-            do="call set_step(model, step) before every forward",
-        )
-
-
-def plan_is_noisy(plan: Plan) -> bool:
-    """Whether a forward draws anything by its step."""
-    return plan.noise != "none" or plan.exact

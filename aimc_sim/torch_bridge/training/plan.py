@@ -9,31 +9,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import I64
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Adc, Dac, Hardware, LambdaRule, StaticRange
 from aimc_sim.torch_bridge.training.spec import Training
 
 # What the counter of a cell and an exact product's row names need of a layer: places in its key, `layer.state`.
-SEED_LOW, SEED_HIGH, EVENT, ORDINAL, UNCLIPPED, STALE = range(6)
-KEY_LENGTH = 6
+SEED_LOW, SEED_HIGH, EVENT, ORDINAL = range(4)
+KEY_LENGTH = 4
 # Parts of the hardware that the fast forward computes, or that change nothing right after programming.
-MODELLED = {
-    "name",
-    "description",
-    "source",
-    "device",
-    "tile",
-    "dac",
-    "adc",
-    "compensation",
-    "refresh",
-    "placement",
-}
+MODELLED = frozenset("name description source device tile dac adc compensation refresh placement".split())
 
 
 @dataclass(frozen=True)
@@ -42,16 +32,16 @@ class Plan:
 
     bounds: tuple[int, ...]  # (tiles + 1,) where the row tiles begin and end
     cols: int
-    dac_levels: int = 0
+    dac_max_code: int = 0
     range_kind: str = "none"  # static, token_tile, token_matrix; none without a DAC
     one_range: bool = False  # static: one β for the whole matrix, of which every tile has a copy
-    adc_levels: int = 0
+    adc_max_code: int = 0
     lambda_: float = 0.0  # full scale by the lambda rule; 0: the layer's own full_scale tensor
     bound_from: str = "target"
     noise: str = "none"  # gaussian, device
     gamma: float = 0.0
     age_s: float = 0.0
-    weight_levels: int = 0
+    weight_max_code: int = 0
     noisy_backward: bool = False
     masked: bool = False  # gradients stop where the ADC saturated
     decay: float = 0.0
@@ -76,7 +66,17 @@ class Plan:
         return len(self.bounds) - 1
 
     @cached_property
-    def ends(self) -> npt.NDArray[np.int64]:
+    def row_tiles(self) -> tuple[tuple[int, int, int], ...]:
+        """(t, a, b) of every row tile: it covers inputs a … b-1."""
+        return tuple((t, a, b) for t, (a, b) in enumerate(pairwise(self.bounds)))
+
+    def tiles_within(self, a: int, b: int) -> list[tuple[int, int, int]]:
+        """The same of inputs a … b-1 alone: only row tiles that have some of them, cut to those."""
+        parts = ((t, max(low, a), min(high, b)) for t, low, high in self.row_tiles)
+        return [(t, low, high) for t, low, high in parts if low < high]
+
+    @cached_property
+    def ends(self) -> I64:
         """The bounds as an array."""
         return np.array(self.bounds, np.int64)
 
@@ -88,7 +88,7 @@ class Plan:
     @property
     def mask_bytes(self) -> int:
         """Bytes of saturation bits a token and row tile."""
-        return -(-self.cols // 8) if self.masked and self.adc_levels else 0
+        return -(-self.cols // 8) if self.masked and self.adc_max_code else 0
 
 
 @lru_cache(maxsize=4096)
@@ -115,16 +115,16 @@ def plan_for(rows: int, cols: int, hardware: Hardware, training: Training, name:
     return Plan(
         bounds=tuple(int(end) for end in tile_map(rows, cols, hardware.tile).row_bounds),
         cols=cols,
-        dac_levels=dac.levels if dac is not None else 0,
+        dac_max_code=dac.max_code if dac is not None else 0,
         range_kind=kind,
         one_range=kind == "static" and dac is not None and dac.range.per == "matrix",
-        adc_levels=adc.levels if adc is not None else 0,
+        adc_max_code=adc.max_code if adc is not None else 0,
         lambda_=0.0 if rule is None else rule.lambda_,
         bound_from="target" if rule is None else rule.bound_from,
         noise=training.noise or "none",
         gamma=training.gamma if training.noise == "gaussian" else 0.0,
         age_s=training.age_s,
-        weight_levels=0 if training.weight_bits is None else 2 ** (training.weight_bits - 1) - 1,
+        weight_max_code=0 if training.weight_bits is None else 2 ** (training.weight_bits - 1) - 1,
         noisy_backward=training.backward == "noisy",
         masked=training.saturation == "masked",
         decay=training.range_decay,

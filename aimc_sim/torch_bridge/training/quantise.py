@@ -11,46 +11,23 @@ from typing import Any, Literal
 import torch
 
 from aimc_sim.errors import BadInput
+from aimc_sim.torch_bridge import converters
 
 Tensor = torch.Tensor
-SILENT = 1e-30  # a range or a bound below counts as none
 MAX_BITS = 16
 
 
 @torch.library.custom_op("aimc_sim::quantize_input", mutates_args=())
-def _input(x: Tensor, limit: Tensor, levels: int, decay: float, unclipped: float) -> Tensor:
+def _input(x: Tensor, limit: Tensor, max_code: int, decay: float, unclipped: float) -> Tensor:
     _check(limit, "range")
-    beta = limit.detach().to(_wide(x)).reshape(())
-    scale = torch.where(beta > SILENT, levels / beta, 0.0)
-    codes = torch.clamp(torch.round(x.to(beta.dtype) * scale), -levels, levels)
-    return (codes * (beta / levels)).to(x.dtype).contiguous()  # as the fake says, whatever the strides of x
+    beta = limit.detach().to(converters.computed_in(x)).reshape(())
+    # contiguous, as the fake says, whatever the strides of x
+    return converters.quantised(x.to(beta.dtype), beta, max_code).to(x.dtype).contiguous()
 
 
 @_input.register_fake
-def _(x: Tensor, limit: Tensor, levels: int, decay: float, unclipped: float) -> Tensor:
+def _(x: Tensor, limit: Tensor, max_code: int, decay: float, unclipped: float) -> Tensor:
     return x.new_empty(x.shape)
-
-
-@torch.library.custom_op("aimc_sim::quantize_input_backward", mutates_args=())
-def _input_backward(
-    grad: Tensor, x: Tensor, limit: Tensor, decay: float, unclipped: float
-) -> tuple[Tensor, Tensor]:
-    wide, beta = x.to(_wide(x)), limit.detach().to(_wide(x)).reshape(())
-    over, under = wide >= beta, wide <= -beta
-    slope = grad.double()
-    pull = (
-        torch.where(over, slope.clamp(max=0), 0.0).sum() - torch.where(under, slope.clamp(min=0), 0.0).sum()
-    )
-    to_range = beta.double() * pull
-    if x.numel() and 1 - float((over | under).sum()) / x.numel() > unclipped:
-        to_range = to_range + decay * beta.double()
-    to_x = torch.where(wide.abs() > beta, 0.0, grad).to(x.dtype).contiguous()
-    return to_x, to_range.to(limit.dtype).reshape(limit.shape)
-
-
-@_input_backward.register_fake
-def _(grad: Tensor, x: Tensor, limit: Tensor, decay: float, unclipped: float) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), limit.new_empty(limit.shape)
 
 
 def _save_input(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -60,46 +37,43 @@ def _save_input(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate_input(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, limit = ctx.saved_tensors
-    to_x, to_range = _input_backward(grad, x, limit, ctx.decay, ctx.unclipped)
-    return to_x, to_range if ctx.needs_input_grad[1] else None, None, None, None
+    wide, beta = x.to(converters.computed_in(x)), limit.detach().to(converters.computed_in(x)).reshape(())
+    to_range = None
+    if ctx.needs_input_grad[1]:
+        pull, clipped = converters.range_gradient_sums(grad, wide, beta)
+        slope = converters.range_gradient(beta, pull, clipped, x.numel(), ctx.decay, ctx.unclipped)
+        to_range = slope.to(limit.dtype).reshape(limit.shape)
+    return torch.where(wide.abs() > beta, 0.0, grad), to_range, None, None, None
 
 
 _input.register_autograd(_differentiate_input, setup_context=_save_input)
 
 
 @torch.library.custom_op("aimc_sim::quantize_output", mutates_args=())
-def _output(y: Tensor, bound: Tensor, levels: int, masked: bool) -> Tensor:
+def _output(y: Tensor, bound: Tensor, max_code: int, masked: bool) -> Tensor:
     _check(bound, "bound")
-    limit = bound.detach().to(_wide(y))
-    codes = torch.clamp(torch.round(_signal(y, limit, levels)), -levels, levels)
-    return (codes * (limit / levels)).to(y.dtype).contiguous()
+    limit = bound.detach().to(converters.computed_in(y))
+    return converters.quantised(y.to(limit.dtype), limit, max_code).to(y.dtype).contiguous()
 
 
 @_output.register_fake
-def _(y: Tensor, bound: Tensor, levels: int, masked: bool) -> Tensor:
-    return y.new_empty(y.shape)
-
-
-@torch.library.custom_op("aimc_sim::quantize_output_backward", mutates_args=())
-def _output_backward(grad: Tensor, y: Tensor, bound: Tensor, levels: int) -> Tensor:
-    code = torch.round(_signal(y, bound.detach().to(_wide(y)), levels))
-    return torch.where(code.abs() > levels, 0.0, grad).to(y.dtype).contiguous()
-
-
-@_output_backward.register_fake
-def _(grad: Tensor, y: Tensor, bound: Tensor, levels: int) -> Tensor:
+def _(y: Tensor, bound: Tensor, max_code: int, masked: bool) -> Tensor:
     return y.new_empty(y.shape)
 
 
 def _save_output(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    y, bound, ctx.levels, ctx.masked = inputs
+    y, bound, ctx.max_code, ctx.masked = inputs
     if ctx.masked:
         ctx.save_for_backward(y, bound)
 
 
 def _differentiate_output(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    to_y = _output_backward(grad, *ctx.saved_tensors, ctx.levels) if ctx.masked else grad
-    return to_y, None, None, None
+    if ctx.masked:
+        y, bound = ctx.saved_tensors
+        limit = bound.detach().to(converters.computed_in(y))
+        code = converters.unclipped_codes(y.to(limit.dtype), converters.codes_per_unit(ctx.max_code, limit))
+        grad = torch.where(code.abs() > ctx.max_code, 0.0, grad)
+    return grad, None, None, None
 
 
 _output.register_autograd(_differentiate_output, setup_context=_save_output)
@@ -108,19 +82,30 @@ _output.register_autograd(_differentiate_output, setup_context=_save_output)
 def quantize_input(
     x: Tensor, range: Tensor, bits: int, *, decay: float = 0.01, unclipped: float = 0.95
 ) -> Tensor:
-    """The DAC: (β/n)·round(clamp(x, ±β)·n/β), like x, any float dtype.
+    """Quantise as a DAC does: (β/n)·round(clamp(x, ±β)·n/β), n = 2^(bits-1) - 1, like x, any float dtype.
 
     x: any shape. range: β, one positive number, () or (1,), float32 where it is learned. bits: 2 to 16.
     Gradients for g = ∂L/∂x_q: to x, g where -β ≤ x ≤ β, else 0; to β, β·(Σ_{x≥β} min(g, 0) - Σ_{x≤-β} max(g, 0)), and
     decay·β more where a larger share than ``unclipped`` of x lies within. Raises BadInput for other shapes and bits,
-    and (on the CPU) where β is negative or not finite; β = 0 makes every code 0.
+    and (on the CPU) where β is negative or not finite; β = 0 makes every code 0. Source: Büchel et al., NeurIPS 2025
+    (arXiv 2505.09663).
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import quantize_input
+    >>> beta = torch.tensor([3.0], requires_grad=True)
+    >>> q = quantize_input(torch.tensor([0.4, 2.6, 9.0]), beta, bits=3)
+    >>> q.detach()
+    tensor([0., 3., 3.])
+    >>> (-q).sum().backward()
+    >>> beta.grad  # one input beyond: 3·(-1)
+    tensor([-3.])
     """
     if range.numel() != 1:
         raise BadInput(
             "range", got=tuple(range.shape), why="one range serves all of x", do="call it tile by tile"
         )
-    quantised: Tensor = _input(x, range, _levels(bits), decay, unclipped)
-    return quantised
+    result: Tensor = _input(x, range, _max_code(bits), decay, unclipped)
+    return result
 
 
 def quantize_output(
@@ -130,11 +115,18 @@ def quantize_output(
     *,
     saturation: Literal["masked", "straight_through"] = "masked",
 ) -> Tensor:
-    """The ADC: clamp(step·round(y/step), ±bound), step = bound/n, like y, any float dtype.
+    """Quantise as an ADC does: clamp(step·round(y/step), ±bound), step = bound/n, n = 2^(bits-1) - 1, like y.
 
-    y: (…, N). bound: one number, or a tensor that broadcasts against y, such as (N,); no gradient goes into it.
+    y: (…, N), any float dtype. bound: one number, or a tensor that broadcasts against y, such as (N,); no gradient
+    goes into it.
     Gradients to y: g where the conversion did not saturate, else 0 (masked); or g everywhere (straight_through).
-    Raises BadInput for a bound of another shape, and (on the CPU) a negative one or one that is not finite.
+    Raises BadInput for a bound of another shape, and (on the CPU) a negative one or one that is not finite. Source:
+    Büchel et al., NeurIPS 2025 (arXiv 2505.09663).
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import quantize_output
+    >>> quantize_output(torch.tensor([[0.4, 2.6, 9.0]]), bound=3.0, bits=3)
+    tensor([[0., 3., 3.]])
     """
     if saturation not in ("masked", "straight_through"):
         raise BadInput(
@@ -143,7 +135,7 @@ def quantize_output(
             why="the gradient has two variants",
             do="use 'masked' or 'straight_through'",
         )
-    limit = torch.as_tensor(bound, dtype=_wide(y), device=y.device)
+    limit = torch.as_tensor(bound, dtype=converters.computed_in(y), device=y.device)
     try:
         fits = torch.broadcast_shapes(y.shape, limit.shape) == y.shape  # type: ignore[no-untyped-call]
     except RuntimeError:
@@ -155,8 +147,8 @@ def quantize_output(
             why=f"it does not fit outputs {tuple(y.shape)}",
             do="give one a column, or one",
         )
-    quantised: Tensor = _output(y, limit, _levels(bits), saturation == "masked")
-    return quantised
+    result: Tensor = _output(y, limit, _max_code(bits), saturation == "masked")
+    return result
 
 
 def _check(limit: Tensor, what: str) -> None:
@@ -170,15 +162,7 @@ def _check(limit: Tensor, what: str) -> None:
         )
 
 
-def _levels(bits: int) -> int:
+def _max_code(bits: int) -> int:
     if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= MAX_BITS:
         raise BadInput("bits", got=bits, why="a converter has 2 to 16 bits", do="choose 8, say")
     return int(2 ** (bits - 1) - 1)
-
-
-def _signal(y: Tensor, limit: Tensor, levels: int) -> Tensor:
-    return y.to(limit.dtype) * torch.where(limit > SILENT, levels / limit, 0.0)
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

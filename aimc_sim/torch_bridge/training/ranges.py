@@ -10,33 +10,45 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware import StaticRange
 from aimc_sim.torch_bridge.training.layer import TrainingLinear
 from aimc_sim.torch_bridge.training.steps import set_step
 
-Tensor = torch.Tensor
-
 
 def ranges_ready(model: nn.Module) -> bool:
-    """Whether every static range has its first value."""
+    """Return whether every static range has its first value.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import convert, ranges_ready
+    >>> model = convert(torch.nn.Sequential(torch.nn.Linear(4, 2)), "afm-llama")
+    >>> ranges_ready(model)
+    False
+    >>> _ = model(torch.tensor([[0.0, 1.0, 2.0, 3.0]]))  # a training forward begins them
+    >>> ranges_ready(model)
+    True
+    """
     return all(layer.input_range.ready for layer in _static(model) if layer.input_range is not None)
 
 
 @contextmanager
 def initialising_ranges(model: nn.Module) -> Iterator[None]:
-    """Inside, every forward first moves the ranges of each layer to the mean over its forwards so far.
+    """Begin static ranges with forwards of your own: inside, each moves them to the mean over the forwards so far.
 
     A layer stops after `Training.range_forwards`. Call the model itself, not a compiled one, and shard it afterwards.
-    Where processes train together they average what they see.
+    Where processes train together they average what they see. Raises BadInput where the ranges are sharded already, and
+    for a rule of the hardware that compares outputs.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import convert, initialising_ranges, learned_ranges
+    >>> hardware = {"device": "ideal", "dac": {"range": {"method": "max"}}}
+    >>> model = convert(torch.nn.Sequential(torch.nn.Linear(2, 2)), hardware)
+    >>> with initialising_ranges(model), torch.no_grad():
+    ...     for size in (1.0, 3.0):
+    ...         _ = model(torch.tensor([[0.5, -size]]))
+    >>> learned_ranges(model)["0"].input_range
+    array([2.], dtype=float32)
     """
     with ExitStack() as stack:
         for layer in _static(model):
-            if hasattr(layer.input_range.value if layer.input_range else None, "full_tensor"):
-                raise BadInput(
-                    "model",
-                    why="its ranges are sharded already",
-                    do="initialise the ranges before shard(model)",
-                )
             stack.callback(layer.register_forward_pre_hook(_observe).remove)
         yield
 
@@ -47,7 +59,16 @@ def initialise_ranges(
     """Run the model over batches without gradient until its ranges have their first values, or no batch is left.
 
     run(model, batch): one forward; by default model(**batch) for a mapping, else model(batch). Noise is drawn in the
-    model's mode, as in training; steps are named 0, 1, …. Raises BadInput where a layer was never reached.
+    model's mode, as in training; steps are named 0, 1, …, and 0 again when it is through. Raises BadInput where a layer
+    was never reached.
+
+    >>> import torch
+    >>> from aimc_sim.torch_bridge import convert, initialise_ranges, learned_ranges
+    >>> hardware = {"device": "ideal", "dac": {"range": {"method": "max"}}}
+    >>> model = convert(torch.nn.Sequential(torch.nn.Linear(2, 2)), hardware)
+    >>> initialise_ranges(model, [torch.tensor([[0.5, -1.0]]), torch.tensor([[0.5, 3.0]])])
+    >>> learned_ranges(model)["0"].input_range
+    array([2.], dtype=float32)
     """
 
     def call(target: Any, batch: Any) -> object:
@@ -59,6 +80,7 @@ def initialise_ranges(
             (run or call)(model, batch)
             if not _wanting(model):
                 break
+        set_step(model, 0)
     for layer in _static(model):
         if layer.input_range is not None and not layer.input_range.ready:
             raise BadInput(
@@ -74,56 +96,13 @@ def _static(model: nn.Module) -> list[TrainingLinear]:
 
 def _wanting(model: nn.Module) -> bool:
     """Whether a static range would still be moved by a forward."""
-    return any(not _settled(layer) for layer in _static(model))
+    return any(
+        bool((layer.input_range.forwards < layer.settings.range_forwards).any())
+        for layer in _static(model)
+        if layer.input_range is not None
+    )
 
 
-def _settled(layer: TrainingLinear) -> bool:
-    assert layer.input_range is not None
-    return bool((layer.input_range.forwards >= layer.settings.range_forwards).all())
-
-
-@torch.no_grad()
 def _observe(layer: nn.Module, args: tuple[Any, ...]) -> None:
-    """Before a forward: β ← (β·n + κ·std(x)) / (n + 1), tile by tile."""
     assert isinstance(layer, TrainingLinear)
-    ranges, dac = layer.input_range, layer.hardware.dac
-    assert ranges is not None
-    assert dac is not None
-    assert isinstance(dac.range, StaticRange)
-    if _settled(layer):
-        return
-    x = args[0].detach().float().reshape(-1, layer.in_features)
-    bounds = layer.plan.bounds
-    if dac.range.per == "matrix":
-        seen = observed(x, dac.range).expand(layer.plan.tiles).clone()
-    else:
-        seen = torch.stack(
-            [observed(x[:, a:b], dac.range) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-        )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(seen)
-        seen /= torch.distributed.get_world_size()
-    fresh = (seen > 0) & (ranges.forwards < layer.settings.range_forwards)
-    mean = (ranges.value * ranges.forwards + seen) / (ranges.forwards + 1)
-    ranges.value.copy_(torch.where(fresh, mean, ranges.value))
-    ranges.forwards += fresh
-    ranges.settle()
-
-
-def observed(x: Tensor, rule: StaticRange) -> Tensor:
-    """β () of one batch by the hardware's rule: κ·std(x), unbiased; the largest |x|; a percentile of |x|."""
-    flat = x.reshape(-1)
-    if rule.method == "std":
-        return rule.kappa * (flat.std() if flat.numel() > 1 else flat.new_zeros(()))
-    size = flat.abs()
-    if rule.method not in ("max", "percentile"):
-        raise BadInput(
-            "dac.range.method",
-            got=rule.method,
-            why="it compares outputs, which a single forward does not show",
-            do="calibrate, and pass the ranges to convert; or use 'std' for training",
-        )
-    if rule.method == "max":
-        return size.amax()
-    place = min(max(round(rule.percentile / 100 * size.numel()), 1), size.numel())
-    return size.kthvalue(place).values
+    layer.observe(args[0])

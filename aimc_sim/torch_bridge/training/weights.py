@@ -12,6 +12,7 @@ import torch
 from aimc_sim.aliases import F32
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.kernels import training as kernel
+from aimc_sim.kernels.converters import codes_per_unit_reference
 from aimc_sim.kernels.parallel import run_blocks
 from aimc_sim.randomness import Stream, site_word
 from aimc_sim.torch_bridge.training.plan import EVENT, ORDINAL, SEED_HIGH, SEED_LOW, Plan
@@ -44,7 +45,7 @@ class Weights:
         shape = (plan.tiles, plan.cols)
         self.channel, self.peaks, self.sigma = (np.empty(s, np.float32) for s in (plan.cols, shape, shape))
         self.loud = np.zeros(shape, np.float32)
-        if plan.adc_levels and not self._from_noisy:
+        if plan.adc_max_code and not self._from_noisy:
             self.steps = np.empty(shape, np.float32), np.empty(shape, np.float32)
         if plan.noise == "device":
             run_blocks(self.measure, plan.cols, COLUMNS)
@@ -63,17 +64,15 @@ class Weights:
         if self.array is not None:
             kernel.column_peaks(self.array, plan.ends, first, last, self.peaks)
         else:
-            for t, (a, b) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+            for t, a, b in plan.row_tiles:
                 part = self.tensor[own, a:b]
                 self.peaks[t, own] = torch.linalg.vector_norm(
                     part, float("inf"), dim=1, dtype=torch.float32
                 ).numpy()
         peaks = self.peaks[:, own]
-        if plan.weight_levels:  # rounding keeps the order, so the largest stays the largest
-            n, channel = np.float32(plan.weight_levels), peaks.max(axis=0)
-            per_unit = np.divide(n, channel, out=np.zeros_like(channel), where=channel > kernel.SILENT)
-            self.channel[own] = channel
-            peaks[:] = np.rint(peaks * per_unit) * (channel / n)
+        if plan.weight_max_code:  # rounding keeps the order, so the largest stays the largest
+            self.channel[own] = peaks.max(axis=0)
+            peaks[:] = kernel.on_steps_reference(peaks, self.channel[own], plan.weight_max_code)
         self.sigma[:, own] = np.float32(plan.gamma) * peaks
         if self.steps is not None:
             self.steps[0][:, own], self.steps[1][:, own] = self._steps(peaks, (slice(None), own))
@@ -83,30 +82,35 @@ class Weights:
         return self.plan.bound_from == "noisy" and self.plan.noise != "none"
 
     def _cells(self) -> Any:
-        """The matrix in the cells of the hardware's device, programmed in the epoch that the event names."""
+        """The matrix in the cells of the hardware's device, programmed in the cycle that the event names."""
         w = self.array
-        if w is None or self.plan.weight_levels:
+        if w is None or self.plan.weight_max_code:
             w = np.empty((self.plan.cols, self.plan.rows), np.float32)
             made = w
             run_blocks(lambda i, j: self.base(i, j, 0, self.plan.rows, made[i:j]), self.plan.cols, COLUMNS)
         seed = self.key[SEED_LOW] | self.key[SEED_HIGH] << 32
         matrix = CellMatrix(
-            w, self.plan.spec, seed, self.plan.age_s, ordinal=self.key[ORDINAL], epoch=self.key[EVENT]
+            w,
+            self.plan.spec,
+            seed,
+            self.plan.age_s,
+            ordinal=self.key[ORDINAL],
+            programming_cycle=self.key[EVENT],
         )
         return matrix.arrays[0]
 
     def base(self, first: int, last: int, a: int, b: int, out: F32) -> None:
         """Weights of columns first … last-1, rows a … b-1 without noise into out (last-first, b-a)."""
         plan = self.plan
-        if self.array is not None and not plan.weight_levels:
+        if self.array is not None and not plan.weight_max_code:
             out[:] = self.array[first:last, a:b]
             return
         if self.array is None:
             with torch.inference_mode():
                 torch.from_numpy(out).copy_(self.tensor[first:last, a:b])
-        if plan.weight_levels:
+        if plan.weight_max_code:
             given = (out, first, a) if self.array is None else (self.array, 0, 0)
-            kernel.fake_quantise(*given, a, b, first, last, self.channel, plan.weight_levels, out)
+            kernel.fake_quantise(*given, a, b, first, last, self.channel, plan.weight_max_code, out)
 
     def fill(self, first: int, last: int, a: int, b: int, out: F32, noisy: bool = True) -> None:
         """The same, with the noise of the plan. Rows: a part of one tile, or all of them."""
@@ -116,17 +120,15 @@ class Weights:
             return
         if plan.noise == "device":
             held = self._effective(first, last)
-            for t, (low, high) in enumerate(zip(plan.bounds[:-1], plan.bounds[1:], strict=True)):
+            for t, low, high in plan.row_tiles:
                 kernel.scale_rows(held, low, high, self.peaks[t], first, out)
             return
-        direct = self.array is not None and not plan.weight_levels
+        direct = self.array is not None and not plan.weight_max_code
         if not direct:
             self.base(first, last, a, b, out)
-        for t in range(plan.tiles):
-            low, high = max(plan.bounds[t], a), min(plan.bounds[t + 1], b)
-            if low < high:
-                given = (self.array, 0, 0) if direct else (out, first, a)
-                kernel.add_noise(*given, low, high, first, last, self.sigma[t], *self.words, out, low - a)
+        given = (self.array, 0, 0) if direct else (out, first, a)
+        for t, low, high in plan.tiles_within(a, b):
+            kernel.add_noise(*given, low, high, first, last, self.sigma[t], *self.words, out, low - a)
 
     def _effective(self, first: int, last: int) -> F32:
         """(last-first, K): what the cells of these columns hold, relative to the largest of their column and tile."""
@@ -139,32 +141,28 @@ class Weights:
     def rows(self, first: int, last: int, a: int, b: int, scratch: local) -> Tensor:
         """(last-first, b-a) float32, in the thread's scratch or a view of the weights."""
         plan = self.plan
-        if plan.noise == "none" and not plan.weight_levels and self.array is not None:
+        if plan.noise == "none" and not plan.weight_max_code and self.array is not None:
             return torch.from_numpy(self.array)[first:last, a:b]
         out = scratch_of(scratch, "rows", (last - first, b - a))
         self.fill(first, last, a, b, out.numpy())
         if self._from_noisy:
-            for t in range(plan.tiles):
-                low, high = max(plan.bounds[t], a), min(plan.bounds[t + 1], b)
-                if low < high:
-                    kernel.block_peaks(out.numpy()[:, low - a : high - a], first, self.loud[t])
+            for t, low, high in plan.tiles_within(a, b):
+                kernel.block_peaks(out.numpy()[:, low - a : high - a], first, self.loud[t])
         return out
 
     def converters(self, t: int, first: int, last: int) -> tuple[F32, F32]:
         """(last-first,) codes per unit of a tile's sum of codes·weights, and outputs per code and unit of β."""
-        if not self.plan.adc_levels:
+        if not self.plan.adc_max_code:
             ones = np.ones(last - first, np.float32)
-            return ones, ones / np.float32(max(self.plan.dac_levels, 1))
+            return ones, ones / np.float32(max(self.plan.dac_max_code, 1))
         if self.steps is not None:
             return self.steps[0][t, first:last], self.steps[1][t, first:last]
         return self._steps(self.loud[t, first:last], (t, slice(first, last)))
 
     def _steps(self, largest: F32, where: Any) -> tuple[F32, F32]:
         limit = self.plan.lambda_ if self.limit is None else self.limit[where]
-        step = np.asarray(limit * largest.astype(np.float64) / self.plan.adc_levels)
-        per_unit = np.divide(
-            1.0, self.plan.dac_levels * step, out=np.zeros_like(step), where=step > kernel.SILENT
-        )
+        step = np.asarray(limit * largest.astype(np.float64) / self.plan.adc_max_code)
+        per_unit = codes_per_unit_reference(1.0, self.plan.dac_max_code * step)
         return per_unit.astype(np.float32), step.astype(np.float32)
 
 

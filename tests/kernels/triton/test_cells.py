@@ -31,13 +31,13 @@ def pattern(cols: int, rows: int) -> np.ndarray:
 
 def matrix(device: object, w: np.ndarray, t_s: float, **tile: object) -> CellMatrix:
     hardware = Hardware.load({"device": device, "tile": tile, "compensation": {}})
-    return CellMatrix(w, hardware, seed=2**40 + 3, t_s=t_s, ordinal=11, epoch=2, session=4)
+    return CellMatrix(w, hardware, seed=2**40 + 3, t_s=t_s, ordinal=11, programming_cycle=2, session=4)
 
 
 def check(kernels: Any, m: CellMatrix) -> None:
     reference = m.cells()
     effective, column_max, before, after, total = kernels.effective_weights(
-        m.w, m.tile_map.row_bounds, m._tables, m._sites, with_total=True
+        m.w, m.tile_map.row_bounds, m.arrays[0].tables, m.arrays[0].sites(), with_total=True
     )
     assert_bits(effective, reference.effective)
     assert_bits(column_max, reference.column_max)
@@ -74,7 +74,7 @@ def test_a_measured_device_of_many_pieces(kernels: Any, tmp_path: Path) -> None:
 
 def test_a_block_of_columns_is_those_columns_of_the_matrix(kernels: Any) -> None:
     m = matrix("pcm-ibm2019", pattern(4, 80), 3600.0)
-    arguments = (m.tile_map.row_bounds, m._tables, m._sites)
+    arguments = (m.tile_map.row_bounds, m.arrays[0].tables, m.arrays[0].sites())
     effective, _, before, after, total = kernels.effective_weights(
         m.w[1:3], *arguments, first=1, with_readout=False
     )
@@ -86,8 +86,9 @@ def test_a_block_of_columns_is_those_columns_of_the_matrix(kernels: Any) -> None
 
 def test_swapped_streams_are_noticed(kernels: Any) -> None:
     m = matrix("pcm-hermes-2", pattern(2, 64), 3600.0)
-    swapped = m._sites._replace(programming=m._sites.drift, drift=m._sites.programming)
-    wrong = kernels.effective_weights(m.w, m.tile_map.row_bounds, m._tables, swapped)[0]
+    sites = m.arrays[0].sites()
+    swapped = sites._replace(programming=sites.drift, drift=sites.programming)
+    wrong = kernels.effective_weights(m.w, m.tile_map.row_bounds, m.arrays[0].tables, swapped)[0]
     with pytest.raises(AssertionError, match="values differ"):
         assert_bits(wrong, m.cells().effective)
 
@@ -113,8 +114,8 @@ def test_large_readouts_round_to_even_too(kernels: Any) -> None:
 def test_wrong_input_is_refused(kernels: Any) -> None:
     m = matrix("ideal", pattern(2, 64), 0.0)
     with pytest.raises(ValueError, match="w must be"):
-        kernels.effective_weights(m.w[0], m.tile_map.row_bounds, m._tables, m._sites)
+        kernels.effective_weights(m.w[0], m.tile_map.row_bounds, m.arrays[0].tables, m.arrays[0].sites())
     with pytest.raises(ValueError, match="must rise from 0 to 64"):
-        kernels.effective_weights(m.w, np.array([0, 63]), m._tables, m._sites)
+        kernels.effective_weights(m.w, np.array([0, 63]), m.arrays[0].tables, m.arrays[0].sites())
     with pytest.raises(ValueError, match="effective must be"):
         kernels.to_grid(m.w.astype(np.float64), m.tile_map.row_bounds)

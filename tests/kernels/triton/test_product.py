@@ -90,8 +90,8 @@ def test_extreme_planes_and_codes(kernels: Any, bits: int) -> None:
     inverse = np.array([[1e-3, 1e-9, 1.0, 0.5]], np.float32)
     ones, beta = np.ones((1, n), np.float32), np.full(1, 127, np.float32)
     bounds = np.array([0, k])
-    tiles = TiledMatrix(bounds, inverse, ones, packed(high, low, bounds), dac_levels=127,
-                        adc_levels=2 ** (bits - 1) - 1, input_range=beta)  # fmt: skip
+    tiles = TiledMatrix(bounds, inverse, ones, packed(high, low, bounds), dac_max_code=127,
+                        adc_max_code=2 ** (bits - 1) - 1, input_range=beta)  # fmt: skip
     x = np.zeros((4, k), np.float32)
     x[0], x[1], x[2, 0], x[3, :3] = 127, -127, 1, 1
     assert_bits(kernels.tile_matmul(x, tiles), tile_matmul_reference(x, tiles))
@@ -126,7 +126,7 @@ def test_cells_to_outputs_without_the_host(kernels: Any) -> None:
     hardware = Hardware.load({"device": "pcm-hermes-2", "tile": {"rows": 64}, "dac": {}, "adc": LAMBDA})
     m, x = CellMatrix(gaussian((6, 100), 5), hardware, seed=3, t_s=60.0), gaussian((3, 100), 6)
     bounds = m.tile_map.row_bounds
-    effective = kernels.effective_weights(m.w, bounds, m._tables, m._sites)[0]
+    effective = kernels.effective_weights(m.w, bounds, m.arrays[0].tables, m.arrays[0].sites())[0]
     high, low, _ = kernels.to_grid(effective, bounds)
     expected = m.tiles()
     for kind, flat in enumerate((high, low)):

@@ -24,7 +24,7 @@ from aimc_sim.torch_bridge import (
     convert,
     digital,
     initialise_ranges,
-    mounted,
+    on_chip,
     parameter_groups,
     restore,
     set_step,
@@ -94,9 +94,9 @@ def test_language_models_convert_train_and_come_back(small: Any, language_model:
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     model.eval()
-    with mounted(model, 5):
+    with on_chip(model, 5):
         first = model(IDS).logits
-    with mounted(model, 6):
+    with on_chip(model, 6):
         second = model(IDS).logits
     assert not torch.equal(first, second)
     with torch.no_grad(), digital(model):
@@ -171,7 +171,7 @@ def test_fitted_full_scales_train_as_they_infer(small: Any) -> None:
     x = small.values(6, 50)
     with torch.no_grad():
         found = model[0](x)
-    with mounted(model, 1):
+    with on_chip(model, 1):
         expected = model[0](x)
     assert ((found - expected).abs() > 1e-5).double().mean() < 0.01
     set_step(model.train(), 0)
@@ -182,7 +182,7 @@ def test_conversion_without_training_gives_a_chip(small: Any) -> None:
     hardware = {**small.HARDWARE, "dac": {}}
     model = convert(small.network(), hardware, training=False, seed=4)
     trained = convert(small.network(), hardware, Training())
-    with mounted(trained, 4):
+    with on_chip(trained, 4):
         expected = trained(small.values(4, 50))
     with torch.no_grad():
         assert torch.equal(model(small.values(4, 50)), expected)

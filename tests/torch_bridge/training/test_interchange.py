@@ -24,7 +24,7 @@ from aimc_sim.torch_bridge import (
     clip_weights,
     convert,
     initialising_ranges,
-    mounted,
+    on_chip,
     quantize_input,
     quantize_output,
     ranges_ready,
@@ -177,7 +177,7 @@ def test_an_analog_checkpoint_goes_on_training(tiny_checkpoint: Path, tmp_path: 
     slopes = [p.grad for name, p in again.named_parameters() if name.endswith("input_range.value")]
     assert len(slopes) == len(opened.ranges)
     assert all(slope is not None and torch.isfinite(slope).all() for slope in slopes)
-    with mounted(again.eval(), 3), torch.no_grad():
+    with on_chip(again.eval(), 3), torch.no_grad():
         assert torch.isfinite(again(input_ids=ids, labels=ids).loss)
     for name, found in restore(again).items():
         np.testing.assert_array_equal(found.input_range, opened.ranges[name])
@@ -286,7 +286,7 @@ def test_a_step_of_the_cost_is_a_training_step(
     ours.prepare(str(tmp_path / "w.npy"), str(tmp_path / "x.npy"), 16)
     layer = ours.layer
     plan = layer.plan
-    assert (plan.tiles, plan.noise, plan.dac_levels, plan.adc_levels) == (4, "gaussian", 127, 127)
+    assert (plan.tiles, plan.noise, plan.dac_max_code, plan.adc_max_code) == (4, "gaussian", 127, 127)
     ours.step(layer)
     first = layer(ours.x).detach()
     ours.step(layer)

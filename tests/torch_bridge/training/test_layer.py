@@ -18,7 +18,7 @@ from aimc_sim.kernels import training as kernel
 from aimc_sim.kernels.parallel import set_num_threads
 from aimc_sim.randomness import row_ids
 from aimc_sim.testing import assert_bits
-from aimc_sim.torch_bridge import AnalogLinear, Training, TrainingLinear, mounted, set_step
+from aimc_sim.torch_bridge import AnalogLinear, Training, TrainingLinear, on_chip, set_step
 from aimc_sim.torch_bridge.training import cpu
 
 K, N, TOKENS, SEED, STEP, ORDINAL = 200, 70, 37, 2**40 + 5, 7, 3
@@ -142,9 +142,9 @@ def test_a_training_forward_is_the_chip_that_it_trains_for(small: Any) -> None:
     set_step(layer, 0)
     with torch.no_grad():
         trained = layer(x)
-    with mounted(layer, SEED):
+    with on_chip(layer, SEED):
         read = layer(x)
-    with mounted(layer, SEED + 1):
+    with on_chip(layer, SEED + 1):
         other = layer(x)
     assert ((trained - read).abs() > 1e-5).double().mean() < 2e-3
     assert ((trained - other).abs() > 1e-5).double().mean() > 0.5
@@ -162,7 +162,7 @@ def test_exact_forward_is_the_simulator_with_gradients(small: Any) -> None:
     y.backward(g)
     ranges = MatrixRange(np.full(layer.plan.tiles, 2, np.float32))
     cells = CellMatrix(
-        layer.weight.detach().numpy(), hardware, SEED, ordinal=ORDINAL, epoch=STEP, ranges=ranges
+        layer.weight.detach().numpy(), hardware, SEED, ordinal=ORDINAL, programming_cycle=STEP, ranges=ranges
     )
     names = row_ids((STEP << 12) + np.arange(3)[:, None], np.arange(5)[None]).reshape(-1)
     expected = tile_matmul(x.reshape(15, K).numpy(), cells.tiles(), names)

@@ -88,7 +88,7 @@ def test_product_and_gradients_are_the_formula(
     source.prepare()
     source.fill(0, N, 0, K, held)
     source.base(0, N, 0, K, target)
-    if dtype == torch.float32 and not plan.weight_levels:
+    if dtype == torch.float32 and not plan.weight_max_code:
         assert_bits(target, w.numpy())
     if plan.noise == "gaussian":
         site = site_word(Stream.TRAINING, ORDINAL)
@@ -178,7 +178,7 @@ def test_the_noise_is_that_of_inference(small: Any) -> None:
         source.prepare()
         held = np.empty((N, K), np.float32)
         source.fill(0, N, 0, K, held)
-        cells = CellMatrix(w.numpy(), hardware, SEED, ordinal=ORDINAL, epoch=STEP)
+        cells = CellMatrix(w.numpy(), hardware, SEED, ordinal=ORDINAL, programming_cycle=STEP)
         largest = np.repeat(kernel.column_max_reference(w.numpy(), plan.ends).T, np.diff(plan.ends), axis=1)
         assert_bits(held, cells.effective_weights() * largest)
         assert not np.array_equal(held, w.numpy())

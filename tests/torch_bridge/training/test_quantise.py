@@ -79,6 +79,3 @@ def test_quantisers_take_any_layout() -> None:
         assert q.is_contiguous()
         assert y.is_contiguous()
         assert torch.equal(q, quantize_input(x.contiguous(), beta, 8))
-        for found in torch.ops.aimc_sim.quantize_input_backward(x, x, beta.detach(), 0.01, 0.95):
-            assert found.is_contiguous()
-        assert torch.ops.aimc_sim.quantize_output_backward(x, x, beta.detach()[0], 127).is_contiguous()

@@ -1,4 +1,4 @@
-"""Clipping and steps that cannot be forgotten, and ranges: where they begin, how they stay."""
+"""Clipping and steps that nobody can forget, and ranges: where they begin, how they stay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
+from aimc_sim import training
 from aimc_sim.errors import BadInput
 from aimc_sim.torch_bridge import (
     Training,
@@ -25,36 +27,29 @@ from aimc_sim.torch_bridge import (
     ranges_ready,
     set_step,
 )
+from aimc_sim.torch_bridge.training.plan import EVENT
 
 # -- clipping and steps
 
 
-def test_an_update_that_was_not_clipped_raises(small: Any) -> None:
-    model = small.ready()
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-2)
-    small.step(model, optimizer, 0)
-    set_step(model, 1)
-    with pytest.raises(BadInput, match="not clipped"):
-        model(small.values(4, 50))
-    model.eval()
-    model(small.values(4, 50))  # judging is allowed
-    model.train()
+def test_updates_clip_unless_clipping_was_ended(small: Any) -> None:
+    model = small.ready(Training(clip_sigma=1.5))
+    optimizer = torch.optim.SGD(parameter_groups(model, weight_decay=0.0), lr=0.0)
+    before = [layer.weight.detach().clone() for layer in analog_layers(model).values()]
     clipping = attach_clipping(model, optimizer)
-    optimizer.step()  # without gradients, but clipped
-    for number in range(2, 4):
-        small.step(model, optimizer, number)
     clipping.remove()
-    small.step(model, optimizer, 4)
-    set_step(model, 5)
-    with pytest.raises(BadInput, match="attach_clipping"):
-        model(small.values(4, 50))
+    small.step(model, optimizer, 0)
+    assert all(map(torch.equal, before, [layer.weight for layer in analog_layers(model).values()]))
+    attach_clipping(model, optimizer)
+    small.step(model, optimizer, 1)
+    after = [layer.weight for layer in analog_layers(model).values()]
+    assert not any(map(torch.equal, before, after))
 
 
 def test_every_step_clips_columns_at_their_own_deviation(small: Any) -> None:
     model = small.ready(Training(clip_sigma=1.5, noise=None))
     before = {name: layer.weight.detach().clone() for name, layer in analog_layers(model).items()}
     optimizer = torch.optim.SGD(parameter_groups(model, weight_decay=0.0), lr=0.0)
-    attach_clipping(model, optimizer)
     small.step(model, optimizer, 0)
     for name, layer in analog_layers(model).items():
         w = before[name].double().numpy()
@@ -67,40 +62,71 @@ def test_every_step_clips_columns_at_their_own_deviation(small: Any) -> None:
         assert (layer.weight.float() - analog_layers(model)[name].weight).abs().max() < 0.01
 
 
-def test_noise_that_was_not_named_raises_also_in_compiled_code(small: Any) -> None:
-    model = small.ready()
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-2)
-    clipping = attach_clipping(model, optimizer)
-    compiled: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
-    small.step(compiled, optimizer, 0)
-    with pytest.raises(BadInput, match="set_step"):
-        compiled(small.values(16, 50))
-    with pytest.raises(BadInput, match="set_step"):
-        model(small.values(16, 50))
-    clipping.remove()
-    small.step(compiled, optimizer, 1)
-    set_step(compiled, 2)
-    with pytest.raises(BadInput, match="not clipped"):
-        compiled(small.values(16, 50))
+def events(model: Any) -> set[int]:
+    """The names of the coming forward's noise."""
+    return {int(layer.state[EVENT]) for layer in analog_layers(model).values()}
 
 
-def test_a_frozen_base_beside_what_learns_asks_for_its_step_too(small: Any) -> None:
-    """As under an adapter: no optimizer holds the base's weights, and its noise must still be named anew."""
+def test_a_step_of_the_optimizer_is_the_next_step_also_in_compiled_code(small: Any) -> None:
+    """Its noise is the noise that `set_step` names, and nothing is compiled anew."""
+    model, x = small.ready(Training(clip_sigma=None)), small.values(16, 50)
+    optimizer = torch.optim.SGD(parameter_groups(model, weight_decay=0.0), lr=0.0)
+    torch._dynamo.reset()
+    counted = CompileCounterWithBackend("aot_eager")
+    compiled: Any = torch.compile(model, fullgraph=True, backend=counted)
+    found = []
+    for _ in range(3):
+        y = compiled(x)
+        found.append(y.detach().clone())
+        y.square().mean().backward()
+        optimizer.step()
+    assert counted.frame_count == 1
+    for number, y in enumerate(found):
+        set_step(model, number)
+        assert torch.equal(model(x), y)
+    assert not torch.equal(found[0], found[1])
+
+
+def test_forwards_of_a_step_share_its_noise(small: Any) -> None:
+    """Gradient accumulation, evaluation and forwards without an optimizer."""
+    model, x = small.ready(Training(clip_sigma=None)), small.values(4, 50)
+    optimizer = torch.optim.SGD(parameter_groups(model, weight_decay=0.0), lr=0.0)
+    set_step(model, 0)
+    first = model(x)
+    assert torch.equal(model(x), first)
+    quiet = model.eval()(x)
+    assert torch.equal(model(x), quiet)
+    assert not torch.equal(quiet, first)
+    assert torch.equal(model.train()(x), first)
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1).step()  # which holds nothing of it
+    assert torch.equal(model(x), first)
+    first.sum().backward()
+    optimizer.step()
+    assert not torch.equal(model(x), first)
+
+
+def test_a_frozen_base_goes_on_with_what_learns_beside_it(small: Any) -> None:
+    """As under an adapter: no optimizer holds the base's weights, and its noise is still another in each step."""
     base = small.ready(Training(clip_sigma=None)).requires_grad_(False)
     beside = nn.Linear(50, 50)
-    optimizer = torch.optim.SGD(beside.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(beside.parameters(), lr=0.0)
     x = small.values(4, 50)
     set_step(base, 0)
-    base(beside(x)).sum().backward()
+    first = base(beside(x))
+    first.sum().backward()
     optimizer.step()
-    with pytest.raises(BadInput, match="set_step"):
-        base(beside(x))
-    set_step(base, 1)
-    base(beside(x))
+    assert not torch.equal(base(beside(x)), first)
+    assert events(base) == {1}
     base.eval()
     optimizer.step()
-    base.train()
-    base(beside(x))  # no training forward came between
+    assert events(base) == {1}, "what only judges is in no training step"
+
+
+def test_names_of_steps_come_round(small: Any) -> None:
+    model = small.ready(Training(clip_sigma=None))
+    optimizer = torch.optim.SGD(parameter_groups(model), lr=0.0)
+    small.step(model, optimizer, 2**32 - 1)
+    assert events(model) == {0}
 
 
 def test_clipping_goes_with_wrapped_optimizers_and_refuses_what_does_nothing(small: Any) -> None:
@@ -117,7 +143,7 @@ def test_clipping_goes_with_wrapped_optimizers_and_refuses_what_does_nothing(sma
         attach_clipping(model, other)
     with pytest.raises(BadInput, match="none of its layers is clipped"):
         attach_clipping(small.ready(Training(clip_sigma=None)), optimizer)
-    with pytest.raises(BadInput, match="no hook after its step"):
+    with pytest.raises(BadInput, match="its updates are not seen"):
         attach_clipping(model, object())
 
 
@@ -141,10 +167,11 @@ def test_steps_name_the_noise(small: Any) -> None:
             set_step(model, wrong)  # type: ignore[arg-type]
 
 
-def test_a_fresh_model_asks_for_its_step(small: Any) -> None:
-    model = convert(small.network(), {**small.HARDWARE, "dac": {}}, Training())
-    with pytest.raises(BadInput, match="set_step"):
-        model(small.values(4, 50))
+def test_a_fresh_model_begins_with_step_0(small: Any) -> None:
+    model, x = convert(small.network(), {**small.HARDWARE, "dac": {}}, Training()), small.values(4, 50)
+    y = model(x)
+    set_step(model, 0)
+    assert torch.equal(model(x), y)
 
 
 # -- ranges
@@ -155,14 +182,14 @@ def test_ranges_begin_as_the_mean_deviation_of_the_first_forwards(small: Any) ->
     layer = analog_layers(model)["0"]
     assert not ranges_ready(model)
     with pytest.raises(BadInput, match="initialise_ranges"):
-        model(small.values(4, 50))
+        model.eval()(small.values(4, 50))
+    model.train()
     batches = [small.values(8, 50, seed=seed) * seed for seed in range(1, 6)]
     with initialising_ranges(model):
         for x in batches:
             model(x)
-    bounds = layer.plan.bounds
     expected = [np.mean([4.0 * x.numpy()[:, a:b].std(ddof=1) for x in batches[:3]])
-                for a, b in zip(bounds[:-1], bounds[1:], strict=True)]  # fmt: skip
+                for _, a, b in layer.plan.row_tiles]  # fmt: skip
     assert layer.input_range is not None
     np.testing.assert_allclose(layer.input_range.value.detach().numpy(), expected, rtol=1e-5)
     assert layer.input_range.forwards.tolist() == [3, 3, 3]
@@ -215,10 +242,113 @@ def test_ranges_survive_saving_and_stay_float32(small: Any) -> None:
 def test_a_copy_is_watched_like_its_original(small: Any) -> None:
     model = copy.deepcopy(small.ready())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    small.step(model, optimizer, 0)
-    set_step(model, 1)
-    with pytest.raises(BadInput, match="not clipped"):
-        model(small.values(4, 50))
+    small.step(model, optimizer, 4)
+    assert events(model) == {5}
+
+
+def test_ranges_that_nobody_began_begin_with_the_first_training_forward(small: Any) -> None:
+    begun, x = small.ready(Training(noise=None)), small.values(16, 50)
+    model = convert(small.network(), small.HARDWARE, Training(noise=None)).train()
+    assert torch.equal(model(x), begun(x))
+    assert ranges_ready(model)
+    for name, held in learned_ranges(model).items():
+        np.testing.assert_array_equal(held.input_range, learned_ranges(begun)[name].input_range)
+    fresh = convert(small.network(), small.HARDWARE, Training(noise=None)).train()
+    with pytest.raises(BadInput, match="no first value yet"):
+        fresh(torch.ones(4, 50))  # which spreads nowhere
+
+
+# -- the context around a loop
+
+
+def test_the_context_names_steps_by_seed_and_clips(small: Any) -> None:
+    model, x = small.ready(Training(clip_sigma=1.5)).eval(), small.values(16, 50)
+    optimizer = torch.optim.SGD(parameter_groups(model), lr=0.1)
+    with training(model, optimizer, seed=5, step=10) as run:
+        assert model.training
+        for number in range(10, 13):
+            assert (run.step, events(model)) == (number, {number})
+            model(x).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            w = model[0].weight.detach()
+            clamped = (w.abs() == w.abs().amax(dim=1, keepdim=True)).sum(dim=1)
+            assert (clamped > 1).all(), "the largest of every column lies at its bound"
+    assert run.step == 13
+    assert not model.training
+    model.train()
+    y = model(x)
+    set_step(model, 13, seed=5)
+    assert torch.equal(model(x), y)
+
+
+def test_a_run_that_goes_on_gives_what_it_would_have_given(small: Any) -> None:
+    x = small.values(16, 50)
+
+    def advance(model: Any, optimizer: Any, step: int) -> list[float]:
+        with training(model, optimizer, seed=2, step=step):
+            return [float(plain_step(model, optimizer, x)) for _ in range(2)]
+
+    def plain_step(model: Any, optimizer: Any, x: torch.Tensor) -> torch.Tensor:
+        loss: torch.Tensor = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    model = small.ready()
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-2)
+    losses = advance(model, optimizer, 0)
+    kept = copy.deepcopy([model.state_dict(), optimizer.state_dict()])
+    losses = advance(model, optimizer, 2)
+    again = convert(small.network(), small.HARDWARE, Training())
+    again.load_state_dict(kept[0])
+    other = torch.optim.AdamW(parameter_groups(again), lr=1e-2)
+    other.load_state_dict(kept[1])
+    assert advance(again, other, 2) == losses
+
+
+def test_micro_steps_have_noise_of_their_own(small: Any) -> None:
+    model = small.ready()
+    optimizer = torch.optim.SGD(parameter_groups(model), lr=0.1)
+    with training(model, optimizer, step=3, micro_steps=4) as run:
+        assert events(model) == {12}
+        run.micro_step(2)
+        assert (run.step, events(model)) == (3, {14})
+        optimizer.step()
+        assert (run.step, events(model)) == (4, {16})
+        for wrong in (-1, 4):
+            with pytest.raises(BadInput, match="a step has 4"):
+                run.micro_step(wrong)
+
+
+def test_processes_have_noise_of_their_own(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small.ready()
+    optimizer = torch.optim.SGD(parameter_groups(model), lr=0.1)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 8)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
+    with training(model, optimizer, step=1, micro_steps=2) as run:
+        assert events(model) == {16 + 3}
+        run.micro_step(1)
+        assert events(model) == {16 + 8 + 3}
+        optimizer.step()
+        assert (run.step, events(model)) == (2, {32 + 3})
+
+
+def test_the_context_begins_ranges_and_refuses_what_trains_nothing(small: Any) -> None:
+    model = convert(small.network(), small.HARDWARE, Training(range_forwards=2))
+    optimizer = torch.optim.SGD(parameter_groups(model), lr=0.1)
+    with training(model, optimizer, batches=[small.values(16, 50), small.values(16, 50, seed=2)]):
+        assert ranges_ready(model)
+        assert events(model) == {0}
+    with pytest.raises(BadInput, match="no analog layers"), training(small.network(), optimizer):
+        pass
+    other = torch.optim.SGD(small.network().parameters(), lr=0.1)
+    with pytest.raises(BadInput, match="changes none"), training(model, other):
+        pass
+    with pytest.raises(BadInput, match="micro_steps"), training(model, optimizer, micro_steps=0):
+        pass
 
 
 def test_ranges_have_a_group_of_their_own(small: Any) -> None:
