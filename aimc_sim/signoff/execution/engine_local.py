@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.bench import Bench
 from aimc_sim.signoff.execution.engine import Event
 from aimc_sim.workers import that_fit
@@ -24,16 +24,16 @@ END_S = 300.0  # in which a worker that can end has ended, however busy the mach
 
 @dataclass
 class _Worker:
-    """used: a cell was given to it, so that it may have a bench, which has files to give back."""
+    """used: a trial was given to it, so that it may have a bench, which has files to give back."""
 
     process: Any
     pipe: Connection
-    cell: Cell | None = None
+    trial: Trial | None = None
     used: bool = False
 
 
 class Processes:
-    """A pool of worker processes. make_bench: picklable; called in each worker when its first cell comes."""
+    """A pool of worker processes. make_bench: picklable; called in each worker when its first trial comes."""
 
     def __init__(
         self, make_bench: Callable[[], Bench], workers: int, on_step: Callable[[], None] = lambda: None
@@ -49,18 +49,20 @@ class Processes:
         return [worker.process.pid for worker in self._workers.values()]
 
     def idle(self) -> list[int]:
-        """Workers without a cell."""
-        return [number for number, worker in self._workers.items() if worker.cell is None]
+        """Workers without a trial."""
+        return [number for number, worker in self._workers.items() if worker.trial is None]
 
-    def submit(self, worker: int, cell: Cell) -> None:
-        """Send a cell to a worker. One that has died meanwhile is found by `wait`."""
-        self._workers[worker].cell, self._workers[worker].used = cell, True
+    def submit(self, worker: int, trial: Trial) -> None:
+        """Send a trial to a worker. One that has died meanwhile is found by `wait`."""
+        self._workers[worker].trial, self._workers[worker].used = trial, True
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._workers[worker].pipe.send(cell)
+            self._workers[worker].pipe.send(trial)
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Cells that have ended."""
-        by_pipe = {worker.pipe: number for number, worker in self._workers.items() if worker.cell is not None}
+        by_pipe = {
+            worker.pipe: number for number, worker in self._workers.items() if worker.trial is not None
+        }
         events = []
         for ready in wait(list(by_pipe), timeout_s):
             event = self._receive(by_pipe[ready])  # type: ignore[index]
@@ -73,7 +75,7 @@ class Processes:
         workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
             # One that still imports torch would see the closed pipe only afterwards, and has nothing to give back.
-            if worker.cell is not None or not worker.used:
+            if worker.trial is not None or not worker.used:
                 worker.process.terminate()
             worker.pipe.close()
         _wait_for_end([worker.process for worker in workers])
@@ -88,20 +90,20 @@ class Processes:
 
     def _receive(self, number: int) -> Event | None:
         worker = self._workers[number]
-        cell = worker.cell
-        assert cell is not None
+        trial = worker.trial
+        assert trial is not None
         try:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
             worker.pipe.close()
             _wait_for_end([worker.process])
             self._workers[number] = self._start()
-            return Event(number, cell)
+            return Event(number, trial)
         if kind == "step":
             self._on_step()
             return None
-        worker.cell = None
-        return Event(number, cell, outcome=value) if kind == "done" else Event(number, cell, error=value)
+        worker.trial = None
+        return Event(number, trial, outcome=value) if kind == "done" else Event(number, trial, error=value)
 
 
 def _wait_for_end(processes: Sequence[Any]) -> None:
@@ -130,17 +132,17 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, make_bench: Callable[[], Bench]) -> None:
-    """A worker's life: cells in, outcomes out, until the other end closes or SIGTERM comes."""
+    """A worker's life: trials in, outcomes out, until the other end closes or SIGTERM comes."""
     # The parent decides; masks are of threads, and this is of all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     bench: Bench | None = None
     try:
         while True:
-            cell = pipe.recv()
+            trial = pipe.recv()
             try:
                 bench = make_bench() if bench is None else bench
-                pipe.send(("done", bench.run(cell, lambda: pipe.send(("step", None)))))
+                pipe.send(("done", bench.run(trial, lambda: pipe.send(("step", None)))))
             except (BrokenPipeError, ConnectionResetError):
                 raise
             except Exception as error:
@@ -168,12 +170,12 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def default_workers(parameters: int, tokens: int, cells: int, threads: int = 1) -> int:
+def default_workers(parameters: int, tokens: int, trials: int, threads: int = 1) -> int:
     """How many worker processes: as many as there are processors for, and memory; 1, this one itself, for little work.
 
-    parameters: of the model; tokens: scored by one cell; cells: of the plan; threads: of one worker.
+    parameters: of the model; tokens: scored by one trial; trials: of the plan; threads: of one worker.
     """
-    if float(parameters) * (tokens + 500) * cells < _SMALL_WORK:
+    if float(parameters) * (tokens + 500) * trials < _SMALL_WORK:
         return 1
     # Two bytes a weight in the tiles, and as much again while a matrix is programmed.
-    return max(1, min(that_fit(4 * parameters, threads), cells))
+    return max(1, min(that_fit(4 * parameters, threads), trials))

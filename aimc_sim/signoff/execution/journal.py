@@ -1,10 +1,10 @@
-"""The journal of a plan: one SQLite file, one row a finished cell, written once and never changed.
+"""The journal of a plan: one SQLite file, one row a finished trial, written once and never changed.
 
 A row is there whole or not at all (SQLite's rollback journal, synced to the disk), so a process that is killed at any
-instant loses at most the cells in flight. It has a hash of what it says, so that one that was edited is refused.
-Processes on the same journal share its cells out by claims with a lease: a claim of a process that died on this machine
-is free at once, of one on another machine when its lease ends. The file may lie on a file system that all machines see,
-if that has working locks.
+instant loses at most the trials in flight. It has a hash of what it says, so that one that was edited is refused.
+Processes on the same journal share its trials out by claims with a lease: a claim of a process that died on this
+machine is free at once, of one on another machine when its lease ends. The file may lie on a file system that all
+machines see, if that has working locks.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ _OTHERWISE = "resume with what it was begun with, choose another folder with -o,
 
 @dataclass(frozen=True)
 class Row:
-    """A finished cell: its scores as JSON text, and seconds by stage."""
+    """A finished trial: its scores as JSON text, and seconds by stage."""
 
     scores: str
     seconds: dict[str, float]
 
 
 class Store(Protocol):
-    """Where finished cells go: a `Journal`, or memory."""
+    """Where finished trials go: a `Journal`, or memory."""
 
-    scored_by: str | None  # the code behind its cells, where that is not the code that runs
+    scored_by: str | None  # the code behind its trials, where that is not the code that runs
 
     def check_resumable(self) -> None: ...
     def rows(self) -> dict[str, Row]: ...
@@ -109,7 +109,7 @@ class Memory:
 class Journal:
     """An open journal. `open_journal` makes it. Each method is one transaction.
 
-    scored_by: the code that scored its cells, where that is not ``code``, the code that runs: then reports can be made
+    scored_by: the code that scored its trials, where that is not ``code``, the code that runs: then reports can be made
     of what is there, and nothing may be added.
     """
 
@@ -133,12 +133,12 @@ class Journal:
             )
 
     def rows(self) -> dict[str, Row]:
-        """Every finished cell by name. Raises BadInput for a row that was changed since it was written."""
+        """Every finished trial by name. Raises BadInput for a row that was changed since it was written."""
         with self._transaction("DEFERRED") as run:
             return _rows(run, self.path)
 
     def finished(self) -> set[str]:
-        """Names of the finished cells."""
+        """Names of the finished trials."""
         with self._transaction("DEFERRED") as run:
             return {name for (name,) in run.execute("SELECT name FROM cells")}
 
@@ -153,7 +153,7 @@ class Journal:
             _state(run, name, canonical_json(value))
 
     def claim(self, name: str) -> bool:
-        """Take a cell, for as long as this process lives and renews its lease. False: finished, or another's."""
+        """Take a trial, for as long as this process lives and renews its lease. False: finished, or another's."""
         with self._transaction() as run:
             now = time.time()  # waiting for the transaction can take longer than a lease
             if run.execute("SELECT 1 FROM cells WHERE name = ?", (name,)).fetchone():
@@ -170,7 +170,7 @@ class Journal:
     def finish(
         self, name: str, scores: Any, facts: Mapping[str, Any], seconds: Mapping[str, float], worker: str
     ) -> None:
-        """Write a finished cell with the facts that came with it, and drop its claim.
+        """Write a finished trial with the facts that came with it, and drop its claim.
 
         Where another process was faster its row stays; raises AimcError if that says something else.
         """
@@ -181,7 +181,7 @@ class Journal:
             there = run.execute("SELECT scores FROM cells WHERE name = ?", (name,)).fetchone()
             if there and there[0] != text:
                 raise AimcError(
-                    f"cell {name} was scored twice, with different results. Next: check that every machine has the "
+                    f"trial {name} was scored twice, with different results. Next: check that every machine has the "
                     "same processor features and versions (aimc-sim doctor)."
                 )
             if not there:
@@ -190,7 +190,7 @@ class Journal:
             run.execute("DELETE FROM claims WHERE name = ?", (name,))
 
     def release(self, name: str) -> None:
-        """Give a claimed cell back."""
+        """Give a claimed trial back."""
         with self._transaction() as run:
             run.execute("DELETE FROM claims WHERE name = ? AND owner = ?", (name, self.owner))
 
@@ -212,7 +212,7 @@ class Journal:
         self.close()
 
     def _renew(self) -> None:
-        """Extend the leases while a cell is being scored, which may take longer than one."""
+        """Extend the leases while a trial is being scored, which may take longer than one."""
         while not self._over.wait(RENEW_S):
             with self._transaction() as run:
                 run.execute(
@@ -261,7 +261,7 @@ def open_journal(path: Path, plan: Plan, code: str, *, restart: bool = False) ->
 
 
 def holds_nothing(path: Path) -> bool:
-    """Whether a journal has neither a finished cell nor one that is being scored."""
+    """Whether a journal has neither a finished trial nor one that is being scored."""
     with _named(path):
         connection = _connect(path)
         try:
@@ -302,7 +302,7 @@ def _rows(run: sqlite3.Connection, path: Path) -> dict[str, Row]:
         "SELECT name, scores, seconds, worker, hash FROM cells"
     ):
         if _hash(name, scores, seconds, worker) != told:
-            raise _changed(path, f"cell {name}")
+            raise _changed(path, f"trial {name}")
         found[name] = Row(scores, json.loads(seconds))
     return found
 

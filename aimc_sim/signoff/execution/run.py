@@ -1,4 +1,4 @@
-"""Runs a plan: every cell on an engine, through the plan's journal, and keeps what it cost apart from what it found."""
+"""Runs a plan: every trial on an engine, through its journal, and keeps what it cost apart from what it found."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.streamed import Stream
 from aimc_sim.programming import program
-from aimc_sim.signoff.design.cells import Cell, cells_of
 from aimc_sim.signoff.design.plan import Plan
 from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
+from aimc_sim.signoff.design.trials import Trial, trials_of
 from aimc_sim.signoff.execution.answers import marker
 from aimc_sim.signoff.execution.bench import (
     Bench,
@@ -35,7 +35,7 @@ from aimc_sim.signoff.execution.engine_ray import RayPool
 from aimc_sim.signoff.execution.journal import Memory, Store, holds_nothing, open_journal
 from aimc_sim.signoff.execution.layers import Layers
 from aimc_sim.signoff.execution.results import Result, result_of
-from aimc_sim.signoff.execution.scores import CellScores, Json
+from aimc_sim.signoff.execution.scores import Json, TrialScores
 from aimc_sim.signoff.execution.tasks import prepare, steps_of, tokens_of
 from aimc_sim.signoff.statistics.crossed import paired
 from aimc_sim.signoff.statistics.sequential import Look, look_at
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 EngineName = Literal["local", "ray"]
 JOURNAL = "journal.sqlite"
 TextPath = str | Path | Mapping[str, Path] | None  # one file, or one a task by its label
-Mark = Callable[[Cell, CellScores], CellScores]
+Mark = Callable[[Trial, TrialScores], TrialScores]
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def run_plan(
     address: str | None = None,
     stream: Stream = "auto",
 ) -> Study:
-    """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
+    """Run every trial of `plan`. progress(stage, done, total) is called as work gets done.
 
     text_path: the file of texts that are one; questions: those of each task of lm-evaluation-harness, by its label.
-    journal: a file that finished cells are written to, and read from when it is there: a run that was killed goes on
+    journal: a file that finished trials are written to, and read from when it is there: a run that was killed goes on
     where it stopped, and several processes share the work; None keeps all in memory. restart: put an old journal
     aside first. engine: "local" or "ray" (address: of its cluster; None starts one here). workers: processes, 1 for
     this one, None for as many as pay off. stream: whether models go through memory layer by layer; "auto" where they do
@@ -111,7 +111,7 @@ def run_plan(
             )
         if plan.looks is None and not _complete(
             plan, store
-        ):  # with looks, a plan may have ended before its last cell
+        ):  # with looks, a plan may have ended before its last trial
             store.check_resumable()
         if not verified:
             check_weights(weight_file, progress)
@@ -137,8 +137,8 @@ def run_plan(
 
 
 def _complete(plan: Plan, store: Store) -> bool:
-    """Whether every cell is there that the plan could ask for."""
-    return {cell.name for cell in cells_of(plan)} <= store.finished()
+    """Whether every trial is there that the plan could ask for."""
+    return {trial.name for trial in trials_of(plan)} <= store.finished()
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def _run(
     store: Store,
     make_pool: Callable[[Callable[[], None]], Pool],
     progress: Progress | None,
-    mark: Mark = lambda cell, scores: scores,
+    mark: Mark = lambda trial, scores: scores,
 ) -> Study:
     steps = {label: 1 + steps_of(plan.task(label), items[label]) for label in items}
     schedule = Schedule(steps)
@@ -188,10 +188,10 @@ def _run(
         if progress is not None and done <= total:
             progress("chips × times", done, total)
 
-    def finished(cell: Cell) -> None:
-        """A cell that another process, or an earlier run, has computed makes its steps at once."""
+    def finished(trial: Trial) -> None:
+        """A trial that another process, or an earlier run, has computed makes its steps at once."""
         nonlocal done
-        counted[cell.name] = steps[cell.task]
+        counted[trial.name] = steps[trial.task]
         if sum(counted.values()) > done:
             done = sum(counted.values())
             if progress is not None:
@@ -204,17 +204,17 @@ def _run(
         pool: Pool | None = None
         first = 0
         for chips, alpha in plan.look_alphas:
-            cells = [
-                cell
-                for cell in cells_of(plan, first, chips)
-                if cell.kind != "chip" or (cell.variant, cell.task) in open_parts
+            trials = [
+                trial
+                for trial in trials_of(plan, first, chips)
+                if trial.kind != "chip" or (trial.variant, trial.task) in open_parts
             ]
-            total += sum(steps[cell.task] for cell in cells)
-            if pool is None and not {cell.name for cell in cells} <= store.finished():
+            total += sum(steps[trial.task] for trial in trials)
+            if pool is None and not {trial.name for trial in trials} <= store.finished():
                 store.check_resumable()
                 pool = stack.enter_context(_closing(make_pool(step)))
             if pool is not None:
-                drive(cells, schedule, store, pool, finished, mark)
+                drive(trials, schedule, store, pool, finished, mark)
             first = chips
             study = _gather(plan, items, store, dict.fromkeys(open_parts, (chips, alpha)))
             final = chips == len(plan.seeds)
@@ -262,14 +262,16 @@ def _gather(
                 continue
             chips, alpha = ends[variant.label, task.label]
             scores, timings = {}, {}
-            for cell in cells_of(completed, 0, chips):
-                if cell.task != task.label or cell.variant not in ("", variant.label):
+            for trial in trials_of(completed, 0, chips):
+                if trial.task != task.label or trial.variant not in ("", variant.label):
                     continue
-                row = rows[cell.name]
-                scores[Cell(cell.kind, cell.seed, cell.time_s)] = CellScores.from_json(json.loads(row.scores))
-                timings[cell.name] = sum(row.seconds.values())
-                if cell.name not in counted:
-                    counted.add(cell.name)
+                row = rows[trial.name]
+                scores[Trial(trial.kind, trial.seed, trial.time_s)] = TrialScores.from_json(
+                    json.loads(row.scores)
+                )
+                timings[trial.name] = sum(row.seconds.values())
+                if trial.name not in counted:
+                    counted.add(trial.name)
                     for stage, value in row.seconds.items():
                         seconds[stage] = seconds.get(stage, 0.0) + value
             shared: dict[str, Any] = {
@@ -307,7 +309,7 @@ def _marker(
     for task in plan.tasks:
         if isinstance(task, HarnessTask):
             marks[task.label] = marker(task, items[task.label], questions.get(task.label), weight_file)
-    return lambda cell, scores: marks[cell.task](scores) if cell.task in marks else scores
+    return lambda trial, scores: marks[trial.task](scores) if trial.task in marks else scores
 
 
 def _items(
@@ -358,7 +360,7 @@ def _pool(
     if workers is None:
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         tokens = max(tokens_of(task, setup.items[task.label]) for task in setup.plan.tasks)
-        workers = default_workers(parameters, tokens, len(cells_of(setup.plan)), setup.plan.threads)
+        workers = default_workers(parameters, tokens, len(trials_of(setup.plan)), setup.plan.threads)
     if workers == 1:
         return InProcess(ModelBench(setup, progress), on_step)
     return Processes(partial(ModelBench, setup), workers, on_step)

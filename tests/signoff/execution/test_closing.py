@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution import engine_local
 from aimc_sim.signoff.execution.engine_local import Processes
 
@@ -27,22 +27,22 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     return import_module("obstinate").Bench
 
 
-def cell(task: str) -> Cell:
-    return Cell("chip", 0, 60.0, "v", task)
+def trial(task: str) -> Trial:
+    return Trial("chip", 0, 60.0, "v", task)
 
 
 def test_workers_that_are_starting_leave_an_interrupt_to_their_parent() -> None:
     """Ctrl-C goes to the whole group, also while a worker still imports torch: here until both have answered."""
     program = (
         "import os, signal\n"
-        "from aimc_sim.signoff.design.cells import Cell\n"
+        "from aimc_sim.signoff.design.trials import Trial\n"
         "from aimc_sim.signoff.execution.engine_local import Processes\n"
         "seen, errors = [], []\n"
         "signal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
         "pool = Processes(dict, 2)\n"
         "assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()), 'ours is as it was'\n"
         "processes = [worker.process for worker in pool._workers.values()]\n"
-        "for worker in (0, 1):\n    pool.submit(worker, Cell('chip', worker, 60.0, 'v', 'text'))\n"
+        "for worker in (0, 1):\n    pool.submit(worker, Trial('chip', worker, 60.0, 'v', 'text'))\n"
         "while len(errors) < 2:\n"
         "    os.killpg(0, signal.SIGINT)\n"
         "    errors += [type(event.error).__name__ for event in pool.wait(0.05)]\n"
@@ -57,7 +57,7 @@ def test_workers_that_are_starting_leave_an_interrupt_to_their_parent() -> None:
         timeout=HANG_S,
     )
     said = "True AttributeError AttributeError 0 0\n"
-    assert (done.stdout, done.stderr) == (said, ""), "a dict runs no cell"
+    assert (done.stdout, done.stderr) == (said, ""), "a dict runs no trial"
 
 
 def test_closing_tells_workers_that_are_starting_to_end() -> None:
@@ -70,14 +70,14 @@ def test_closing_tells_workers_that_are_starting_to_end() -> None:
 
 
 @pytest.mark.parametrize("task", ["endless", "short"])
-def test_a_worker_gives_back_its_files_whether_it_has_a_cell_or_not(
+def test_a_worker_gives_back_its_files_whether_it_has_a_trial_or_not(
     task: str, bench: Any, tmp_path: Path
 ) -> None:
     """An interrupted study would otherwise leave the digital model's logits, gigabytes of them."""
     begun: list[Path] = []
     pool = Processes(partial(bench, tmp_path / "file"), 1, lambda: begun.extend(tmp_path.iterdir()))
     (process,) = (worker.process for worker in pool._workers.values())
-    pool.submit(0, cell(task))
+    pool.submit(0, trial(task))
     ended: list[object] = []
     for _ in range(HANG_S):
         if begun and (ended or task == "endless"):
@@ -93,7 +93,7 @@ def test_a_worker_gives_back_its_files_whether_it_has_a_cell_or_not(
 def test_a_worker_that_hangs_is_killed(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Processes(partial(bench, tmp_path / "file", hangs=True), 1)
     (process,) = (worker.process for worker in pool._workers.values())
-    pool.submit(0, cell("short"))
+    pool.submit(0, trial("short"))
     for _ in range(HANG_S):
         if pool.wait(1.0):
             break
@@ -107,7 +107,7 @@ def test_a_second_interrupt_waits_for_nobody(
 ) -> None:
     pool = Processes(partial(bench, tmp_path / "file", hangs=True), 1)
     (process,) = (worker.process for worker in pool._workers.values())
-    pool.submit(0, cell("short"))
+    pool.submit(0, trial("short"))
     for _ in range(HANG_S):
         if pool.wait(1.0):
             break

@@ -16,7 +16,7 @@ from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import to_json
-from aimc_sim.signoff.design.cells import Cell, cells_of
+from aimc_sim.signoff.design.trials import Trial, trials_of
 from aimc_sim.signoff.execution import engine_local
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.engine import Event, InProcess, Schedule, drive
@@ -30,66 +30,66 @@ from aimc_sim.signoff.statistics.sequential import LOOKS
 from aimc_sim.weightfile import WeightFile
 
 
-def cell(seed: int, time_s: float = 60.0, task: str = "text", variant: str = "v") -> Cell:
-    return Cell("chip", seed, time_s, variant, task)
+def trial(seed: int, time_s: float = 60.0, task: str = "text", variant: str = "v") -> Trial:
+    return Trial("chip", seed, time_s, variant, task)
 
 
 def test_a_worker_keeps_its_mount_and_a_free_one_takes_the_dearest() -> None:
     schedule = Schedule({"short": 1, "long": 9})
-    schedule.add([cell(0, task="short"), cell(0, task="long"), cell(1, task="short")])
-    schedule.add([cell(2, task="short"), cell(2, task="long")])
-    assert schedule.take(0) == cell(0, task="short")
-    assert schedule.take(1) == cell(2, task="short"), "two tasks left there, one at chip 1"
-    assert schedule.take(0) == cell(0, task="long"), "stays with its mount"
-    schedule.measured(cell(0, task="long"), {"program_and_mount": 1.0, "score": 9.0})
-    assert schedule.take(0) == cell(1, task="short")
-    assert schedule.take(0) == cell(2, task="long"), "nothing free is left: stolen from worker 1"
+    schedule.add([trial(0, task="short"), trial(0, task="long"), trial(1, task="short")])
+    schedule.add([trial(2, task="short"), trial(2, task="long")])
+    assert schedule.take(0) == trial(0, task="short")
+    assert schedule.take(1) == trial(2, task="short"), "two tasks left there, one at chip 1"
+    assert schedule.take(0) == trial(0, task="long"), "stays with its mount"
+    schedule.measured(trial(0, task="long"), {"program_and_mount": 1.0, "score": 9.0})
+    assert schedule.take(0) == trial(1, task="short")
+    assert schedule.take(0) == trial(2, task="long"), "nothing free is left: stolen from worker 1"
     assert schedule.take(1) is None
 
 
 def test_measured_costs_decide_what_comes_first() -> None:
     schedule = Schedule({"text": 5})
-    schedule.add([cell(0, variant="cheap"), cell(0, variant="dear")])
-    schedule.measured(cell(9, variant="cheap"), {"program_and_mount": 1.0, "score": 1.0})
-    schedule.measured(cell(9, variant="dear"), {"program_and_mount": 30.0, "score": 1.0})
-    assert schedule.take(0) == cell(0, variant="dear")
+    schedule.add([trial(0, variant="cheap"), trial(0, variant="dear")])
+    schedule.measured(trial(9, variant="cheap"), {"program_and_mount": 1.0, "score": 1.0})
+    schedule.measured(trial(9, variant="dear"), {"program_and_mount": 30.0, "score": 1.0})
+    assert schedule.take(0) == trial(0, variant="dear")
 
 
 class Failing:
     """A pool of one worker whose first attempts end as told."""
 
     def __init__(self, endings: list[Any]) -> None:
-        self._endings, self._cell, self.attempts = list(endings), None, 0
+        self._endings, self._trial, self.attempts = list(endings), None, 0
 
     def idle(self) -> list[int]:
-        return [] if self._cell else [0]
+        return [] if self._trial else [0]
 
-    def submit(self, worker: int, cell: Cell) -> None:
-        self._cell, self.attempts = cell, self.attempts + 1
+    def submit(self, worker: int, trial: Trial) -> None:
+        self._trial, self.attempts = trial, self.attempts + 1
 
     def wait(self, timeout_s: float) -> list[Event]:
-        cell, self._cell = self._cell, None
-        assert cell is not None
+        trial, self._trial = self._trial, None
+        assert trial is not None
         ending = self._endings.pop(0) if self._endings else None
         if ending is None:
-            from aimc_sim.signoff.execution.scores import CellScores
+            from aimc_sim.signoff.execution.scores import TrialScores
 
-            return [Event(0, cell, Outcome(CellScores({})))]
-        return [Event(0, cell, error=ending if isinstance(ending, Exception) else None)]
+            return [Event(0, trial, Outcome(TrialScores({})))]
+        return [Event(0, trial, error=ending if isinstance(ending, Exception) else None)]
 
     def close(self) -> None:
         pass
 
 
-def test_a_failed_cell_is_tried_again_and_bad_input_is_not() -> None:
+def test_a_failed_trial_is_tried_again_and_bad_input_is_not() -> None:
     pool, store = Failing(["died", OSError("disk")]), Memory()
-    drive([cell(0)], Schedule({}), store, pool)
-    assert (pool.attempts, store.finished()) == (3, {cell(0).name})
+    drive([trial(0)], Schedule({}), store, pool)
+    assert (pool.attempts, store.finished()) == (3, {trial(0).name})
     with pytest.raises(AimcError, match="failed 3 times, the last time with MemoryError: out"):
-        drive([cell(1)], Schedule({}), store, Failing(["died", "died", MemoryError("out")]))
+        drive([trial(1)], Schedule({}), store, Failing(["died", "died", MemoryError("out")]))
     bad = Failing([BadInput("logits", why="not finite")])
     with pytest.raises(BadInput, match="not finite"):
-        drive([cell(2)], Schedule({}), store, bad)
+        drive([trial(2)], Schedule({}), store, bad)
     assert bad.attempts == 1
 
 
@@ -145,31 +145,31 @@ def test_processes_give_the_same_bytes_also_when_one_is_killed(
     )
     alone = text_of(run_plan(plan, weights), weights)
     submit: Callable[..., None] = engine_local.Processes.submit
-    given: list[Cell] = []
+    given: list[Trial] = []
 
-    def submit_and_kill(self: engine_local.Processes, worker: int, cell: Cell) -> None:
-        given.append(cell)
+    def submit_and_kill(self: engine_local.Processes, worker: int, trial: Trial) -> None:
+        given.append(trial)
         if len(given) != 3:
-            submit(self, worker, cell)
+            submit(self, worker, trial)
             return
-        # Stopped first: it could be done with its cell before it is killed.
+        # Stopped first: it could be done with its trial before it is killed.
         pid = self._workers[worker].process.pid
         os.kill(pid, signal.SIGSTOP)
-        submit(self, worker, cell)
+        submit(self, worker, trial)
         os.kill(pid, signal.SIGKILL)
 
     monkeypatch.setattr(engine_local.Processes, "submit", submit_and_kill)
     journal = tmp_path / "journal.sqlite"
     shared = text_of(run_plan(plan, weights, workers=2, journal=journal), weights)
     assert shared == alone
-    assert len(given) == len(cells_of(plan)) + 1, "one cell was given twice"
+    assert len(given) == len(trials_of(plan)) + 1, "one trial was given twice"
     monkeypatch.setattr(InProcess, "submit", submit_and_kill)
     given.clear()
     assert text_of(run_plan(plan, weights, journal=journal), weights) == alone
     assert given == [], "everything was in the journal"
 
 
-def test_cells_run_with_the_threads_of_the_plan_and_give_them_back(
+def test_trials_run_with_the_threads_of_the_plan_and_give_them_back(
     plan_with: Any, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The digital model's products have other last bits with other threads, so that these belong to the plan."""

@@ -178,12 +178,12 @@ plan = Plan.model_validate_json(Path(sys.argv[2]).read_text())
 with open_journal(Path(sys.argv[1]), plan, "code 1") as journal:
     print("ready", flush=True)
     sys.stdin.readline()
-    shared = {f"cell {cell}" for cell in range(60)}
-    def work(cells):
-        for cell in cells:
-            if journal.claim(f"cell {cell}"):
-                print(cell, flush=True)
-                journal.finish(f"cell {cell}", {"kl": [cell / 7] * 50}, {}, {"score": 0.1}, sys.argv[3])
+    shared = {f"trial {trial}" for trial in range(60)}
+    def work(trials):
+        for trial in trials:
+            if journal.claim(f"trial {trial}"):
+                print(trial, flush=True)
+                journal.finish(f"trial {trial}", {"kl": [trial / 7] * 50}, {}, {"score": 0.1}, sys.argv[3])
     while not shared <= journal.finished():
         work(range(60))
     if sys.argv[3] != "0":
@@ -194,7 +194,7 @@ with open_journal(Path(sys.argv[1]), plan, "code 1") as journal:
 @pytest.mark.under_load
 def test_kills_lose_nothing_and_two_processes_do_not_collide(plan_with: Any, tmp_path: Path) -> None:
     """Two processes share one journal; one of them is killed, again and again, in the middle. They begin together, for
-    importing takes longer than all the cells, and one that is to be killed goes on with cells of its own."""
+    importing takes longer than all the trials, and one that is to be killed goes on with trials of its own."""
     path, plan_file = tmp_path / "j.sqlite", tmp_path / "plan.json"
     plan_file.write_text(canonical_json(plan_with().model_dump(mode="json")))
     opened(path, plan_with()).close()
@@ -228,6 +228,6 @@ def test_kills_lose_nothing_and_two_processes_do_not_collide(plan_with: Any, tmp
     said += out.split()
     with opened(path, plan_with()) as journal:
         rows = journal.rows()
-    assert {f"cell {cell}" for cell in range(60)} <= rows.keys() <= {f"cell {cell}" for cell in said}
+    assert {f"trial {trial}" for trial in range(60)} <= rows.keys() <= {f"trial {trial}" for trial in said}
     assert all(json.loads(row.scores)["kl"][0] == int(name[5:]) / 7 for name, row in rows.items())
-    assert len(said) - len(rows) <= len(victims), "only cells in flight were computed twice"
+    assert len(said) - len(rows) <= len(victims), "only trials in flight were computed twice"
