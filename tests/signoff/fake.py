@@ -16,10 +16,11 @@ from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.layers import Layers, MatrixNoise, tells_layers
 from aimc_sim.signoff.execution.results import Result
-from aimc_sim.signoff.execution.run import Study, run_cells
+from aimc_sim.signoff.execution.run import Study
 from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.execution.texts import windows_to_json
 from aimc_sim.torch_bridge.coverage import ANALOG, ATTENTION, LOOKUP, Coverage, CoverageRow
+from helpers.studies import run_trials
 
 TOKENS = 20
 
@@ -165,4 +166,4 @@ def run_fake(plan: Plan, bench: FakeBench | None = None, progress: Any = None) -
 def run_fake_study(plan: Plan, bench: FakeBench | None = None, progress: Any = None) -> Study:
     """A plan on the fake bench."""
     bench = FakeBench() if bench is None else bench
-    return run_cells(plan, bench, bench.items(plan), progress)
+    return run_trials(plan, bench, bench.items(plan), progress)

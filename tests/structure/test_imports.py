@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aimc_sim.sources import imported
+from aimc_sim.studies.sources import imported
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {
@@ -24,9 +24,9 @@ FOLDERS = {
 # A module imports from its own part and from lines above its own, anywhere in its code. aimc_sim: the package itself.
 ORDER = """
     errors lazy renames aliases identity
-    kernels
+    kernels files
     aimc_sim models units spec randomness
-    sources wires workers devices
+    studies wires devices
     hardware
     weightfile tiles
     execute

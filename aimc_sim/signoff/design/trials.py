@@ -79,7 +79,7 @@ class Trial:
 
 
 def trials_of(plan: Scored, first: int = 0, last: int | None = None) -> tuple[Trial, ...]:
-    """Cells of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that each is
+    """Trials of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that each is
     programmed once; those without a chip come with the first."""
     tasks = [task.label for task in plan.tasks]
     trials = [] if first else [Trial("digital", task=task) for task in tasks]

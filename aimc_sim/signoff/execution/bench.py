@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
@@ -51,13 +51,6 @@ class Setup:
     items: Mapping[str, Json]
     ranges: Mapping[str, Ranges]
     stream: Stream = "auto"
-
-
-class Bench(Protocol):
-    """What runs trials."""
-
-    def run(self, trial: Trial, on_step: Callable[[], None]) -> Outcome:
-        """Score one trial; on_step is called after the mount and after every batch."""
 
 
 class ModelBench:

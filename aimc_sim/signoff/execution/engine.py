@@ -1,84 +1,20 @@
-"""Engines: how the trials of a plan get computed. Whatever the engine, the same trials give the same bits.
-
-A pool has workers that run one trial at a time. `drive` hands trials out in the order of a `Schedule`, writes what
-comes back into the journal, and gives the trial of a worker that died to another.
-"""
+"""Which trial of a plan is computed when, and by whom. Whoever computes it, the same trial gives the same bits."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
-from aimc_sim.errors import AimcError
 from aimc_sim.signoff.design.trials import Trial
-from aimc_sim.signoff.execution.bench import Bench, Outcome
-from aimc_sim.signoff.execution.journal import Store
 from aimc_sim.signoff.execution.scores import TrialScores
-
-MAX_ATTEMPTS = 3
-POLL_S = 1.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """The end of a trial on a worker: its outcome, the error that it ended with, or neither where the worker died."""
-
-    worker: int
-    trial: Trial
-    outcome: Outcome | None = None
-    error: Exception | None = None
-
-
-class Pool(Protocol):
-    """Workers. A worker that has died is replaced by the pool itself."""
-
-    def idle(self) -> list[int]:
-        """Workers that live and have no trial; one that is still being started is not among them."""
-
-    def submit(self, worker: int, trial: Trial) -> None:
-        """Let an idle worker run a trial."""
-
-    def wait(self, timeout_s: float) -> list[Event]:
-        """What has ended, at the latest after the timeout; sooner where a worker has started."""
-
-    def close(self) -> None:
-        """Stop all workers, whatever they are doing."""
-
-
-class InProcess:
-    """One worker: this process."""
-
-    def __init__(self, bench: Bench, on_step: Callable[[], None] = lambda: None) -> None:
-        self._bench, self._on_step = bench, on_step
-        self._trial: Trial | None = None
-
-    def idle(self) -> list[int]:
-        """This process, between two trials."""
-        return [] if self._trial else [0]
-
-    def submit(self, worker: int, trial: Trial) -> None:
-        """Keep the trial for `wait`."""
-        self._trial = trial
-
-    def wait(self, timeout_s: float) -> list[Event]:
-        """Run the trial, however long it takes. Its errors are this process's."""
-        trial, self._trial = self._trial, None
-        return [] if trial is None else [Event(0, trial, self._bench.run(trial, self._on_step))]
-
-    def close(self) -> None:
-        """Let the bench give back its temporary files."""
-        close = getattr(self._bench, "close", None)
-        if close is not None:
-            close()
+from aimc_sim.studies.store import Store
+from aimc_sim.studies.workers import POLL_S, Event, Pool, work_off
 
 
 class Schedule:
     """Which trial a worker takes next.
 
-    Cells that need the same mount go to one worker, one after the other. A free worker takes the mount with the most
+    Trials that need the same mount go to one worker, one after the other. A free worker takes the mount with the most
     expensive trials left, by the costs measured so far (longest first: Graham, SIAM J. Appl. Math. 17, 1969), and where
     every mount is taken it steals a trial from the one with the most left.
     """
@@ -94,11 +30,6 @@ class Schedule:
         """More trials to be done, in the order of the plan."""
         for trial in trials:
             self._waiting.setdefault(trial.mount, []).append(trial)
-
-    @property
-    def waits(self) -> bool:
-        """Whether a trial is still to be taken."""
-        return any(self._waiting.values())
 
     def take(self, worker: int) -> Trial | None:
         """The next trial for a worker; None where none waits."""
@@ -149,62 +80,38 @@ def drive(
 ) -> None:
     """Run trials until the store holds every one of them, whoever computed it. mark: a worker's answers → scores.
 
-    Cells that another process has claimed are waited for, and taken over where their claim runs out. Bad input ends the
-    run; any other error of a trial, and the death of its worker, is followed by another attempt, up to `MAX_ATTEMPTS`.
+    Trials that another process has claimed are waited for, and taken over where their claim runs out. Failures are
+    those of `work_off`.
     """
-    there = store.finished()
-    wanted = list(trials)
-    for trial in wanted:
-        if trial.name in there:
-            on_finished(trial)
-    schedule.add(trial for trial in wanted if trial.name not in there)
-    failures: Counter[str] = Counter()
-    elsewhere: list[Trial] = []
-    running, looked = 0, time.monotonic()
-    while True:
+    elsewhere = list(trials)
+    looked = 0.0
+
+    def look() -> None:
+        """Tell which trials are finished by now, and let the schedule have the others."""
+        nonlocal looked
+        finished, looked = store.finished(), time.monotonic()
+        for trial in elsewhere:
+            if trial.name in finished:
+                on_finished(trial)
+        schedule.add(trial for trial in elsewhere if trial.name not in finished)
+        elsewhere.clear()
+
+    def take(worker: int) -> Trial | None:
         if elsewhere and time.monotonic() - looked >= POLL_S:
-            there, looked = store.finished(), time.monotonic()
-            for trial in elsewhere:
-                if trial.name in there:
-                    on_finished(trial)
-            schedule.add(trial for trial in elsewhere if trial.name not in there)
-            elsewhere = []
-        for worker in pool.idle():
-            taken = schedule.take(worker)
-            while taken is not None and not store.claim(taken.name):
-                elsewhere.append(taken)
-                taken = schedule.take(worker)
-            if taken is not None:
-                pool.submit(worker, taken)
-                running += 1
-        if not running and not elsewhere and not schedule.waits:
-            return
-        if not running and not schedule.waits:
-            time.sleep(POLL_S / 4)
-            continue
-        for event in pool.wait(POLL_S):
-            running -= 1
-            if event.outcome is None:
-                _again(event, failures)
-                schedule.add([event.trial])
-                continue
-            outcome = event.outcome
-            schedule.measured(event.trial, outcome.seconds)
-            scores = mark(event.trial, outcome.scores).to_json()
-            store.finish(event.trial.name, scores, outcome.facts, outcome.seconds, str(event.worker))
-            on_finished(event.trial)
+            look()
+        while (trial := schedule.take(worker)) is not None and not store.claim(trial.name):
+            elsewhere.append(trial)
+        return trial
 
+    def done(event: Event) -> None:
+        trial, outcome = event.task, event.outcome
+        schedule.measured(trial, outcome.seconds)
+        scores = mark(trial, outcome.scores).to_json()
+        store.finish(trial.name, scores, outcome.facts, outcome.seconds, str(event.worker))
+        on_finished(trial)
 
-def _again(event: Event, failures: Counter[str]) -> None:
-    """Count a failure; raise where another attempt is of no use."""
-    if isinstance(event.error, AimcError):
-        raise event.error
-    failures[event.trial.name] += 1
-    if failures[event.trial.name] >= MAX_ATTEMPTS:
-        how = (
-            f"with {type(event.error).__name__}: {event.error}" if event.error else "with the worker's death"
-        )
-        raise AimcError(
-            f"trial {event.trial.name} failed {MAX_ATTEMPTS} times, the last time {how}. Next: if memory ran out, use "
-            "fewer workers or a smaller batch; finished trials are kept, and the same command goes on from there."
-        ) from event.error
+    look()
+    work_off(pool, take, done)
+    while elsewhere:
+        time.sleep(POLL_S / 4)
+        work_off(pool, take, done)

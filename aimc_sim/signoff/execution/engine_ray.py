@@ -14,8 +14,8 @@ from typing import Any
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.bench import ModelBench, Outcome, Setup
-from aimc_sim.signoff.execution.engine import Event
-from aimc_sim.sources import code_version
+from aimc_sim.studies.sources import code_version
+from aimc_sim.studies.workers import Event
 
 _LOST_WITH_WORKER = (
     "RayActorError",
@@ -112,7 +112,7 @@ class RayPool:
         self._running[self._actors[worker].run.remote(trial)] = (worker, trial)
 
     def wait(self, timeout_s: float) -> list[Event]:
-        """Cells that have ended; an actor that died is replaced, wherever the cluster has room."""
+        """Trials that have ended; an actor that died is replaced, wherever the cluster has room."""
         ready, _ = self._ray.wait([*self._running, *self._starting], num_returns=1, timeout=timeout_s)
         if ready or self._running:
             self._alive = time.monotonic()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
 from aimc_sim.signoff.design.trials import Trial, trials_of
 from aimc_sim.signoff.execution.answers import marker
 from aimc_sim.signoff.execution.bench import (
-    Bench,
     ModelBench,
     Setup,
     check_ranges,
@@ -29,17 +28,19 @@ from aimc_sim.signoff.execution.bench import (
     streams_plan,
     threads,
 )
-from aimc_sim.signoff.execution.engine import InProcess, Pool, Schedule, drive
-from aimc_sim.signoff.execution.engine_local import Processes, default_workers
+from aimc_sim.signoff.execution.engine import Schedule, drive
 from aimc_sim.signoff.execution.engine_ray import RayPool
-from aimc_sim.signoff.execution.journal import Memory, Store, holds_nothing, open_journal
+from aimc_sim.signoff.execution.journal import open_journal
 from aimc_sim.signoff.execution.layers import Layers
 from aimc_sim.signoff.execution.results import Result, result_of
 from aimc_sim.signoff.execution.scores import Json, TrialScores
 from aimc_sim.signoff.execution.tasks import prepare, steps_of, tokens_of
 from aimc_sim.signoff.statistics.crossed import paired
 from aimc_sim.signoff.statistics.sequential import Look, look_at
-from aimc_sim.sources import code_version
+from aimc_sim.studies.memory import default_workers
+from aimc_sim.studies.sources import code_version
+from aimc_sim.studies.store import Store
+from aimc_sim.studies.workers import InProcess, Pool, Processes
 from aimc_sim.weightfile.integrity import check_weights
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 EngineName = Literal["local", "ray"]
 JOURNAL = "journal.sqlite"
+_SMALL_WORK = 1e12  # multiply-accumulates below which starting processes costs more than it saves
 TextPath = str | Path | Mapping[str, Path] | None  # one file, or one a task by its label
 Mark = Callable[[Trial, TrialScores], TrialScores]
 
@@ -102,16 +104,11 @@ def run_plan(
     start = time.perf_counter()
     check_same_file(plan, weight_file.id)
     streams_plan(plan, weight_file, stream)
-    with ExitStack() as stack:
-        store: Store = Memory()
-        if journal is not None:
-            stack.enter_context(_not_left_behind(Path(journal)))
-            store = stack.enter_context(
-                open_journal(Path(journal), plan, code_version(ModelBench.__module__), restart=restart)
-            )
-        if plan.looks is None and not _complete(
-            plan, store
-        ):  # with looks, a plan may have ended before its last trial
+    path = None if journal is None else Path(journal)
+    code = "" if path is None else code_version(ModelBench.__module__)
+    with open_journal(path, plan, code, restart=restart) as store:
+        complete = {trial.name for trial in trials_of(plan)} <= store.finished()
+        if plan.looks is None and not complete:  # with looks, a plan may have ended before its last trial
             store.check_resumable()
         if not verified:
             check_weights(weight_file, progress)
@@ -122,7 +119,7 @@ def run_plan(
             items = _items(plan, weight_file, sources, store, progress)
             mark = _marker(plan, weight_file, questions or {}, items)
             ranges: dict[str, Ranges] = {}
-            if store.scored_by is None and not _complete(plan, store):
+            if store.computed_by is None and not complete:
                 ranges = _ranges(plan, weight_file, store, progress)
         prepared = time.perf_counter()
         setup = Setup(plan, weight_file.path.resolve(), items, ranges, stream)
@@ -134,39 +131,6 @@ def run_plan(
         for result in study.results
     )
     return Study(study.plan, results, stages)
-
-
-def _complete(plan: Plan, store: Store) -> bool:
-    """Whether every trial is there that the plan could ask for."""
-    return {trial.name for trial in trials_of(plan)} <= store.finished()
-
-
-@contextmanager
-def _not_left_behind(journal: Path) -> Iterator[None]:
-    """A journal that was made here for a study that is then refused goes again: it would refuse the corrected one."""
-    new, new_folder = not journal.exists(), not journal.parent.exists()
-    try:
-        yield
-    except BadInput:
-        if new and journal.exists() and holds_nothing(journal):
-            journal.unlink()
-            if new_folder:
-                with suppress(OSError):  # something else has come to lie there
-                    journal.parent.rmdir()
-        raise
-
-
-def run_cells(plan: Plan, bench: Bench, items: Mapping[str, Json], progress: Progress | None = None) -> Study:
-    """Run a plan on a bench in this process, without a journal. items: of each task, as `prepare` gives them."""
-    return _run(plan, items, Memory(), partial(InProcess, bench), progress)
-
-
-@contextmanager
-def _closing(pool: Pool) -> Iterator[Pool]:
-    try:
-        yield pool
-    finally:
-        pool.close()
 
 
 def _run(
@@ -212,7 +176,7 @@ def _run(
             total += sum(steps[trial.task] for trial in trials)
             if pool is None and not {trial.name for trial in trials} <= store.finished():
                 store.check_resumable()
-                pool = stack.enter_context(_closing(make_pool(step)))
+                pool = stack.enter_context(closing(make_pool(step)))
             if pool is not None:
                 drive(trials, schedule, store, pool, finished, mark)
             first = chips
@@ -279,7 +243,7 @@ def _gather(
                 "timings": timings,
                 "looks": tuple((looks or {}).get((variant.label, task.label), ())),
                 "layers": _layers(facts.get(f"layers/{variant.label}")),
-                "scored_by": store.scored_by,
+                "scored_by": store.computed_by,
             }
             part = completed.part(variant.label, task.label, chips, alpha)
             results.append(result_of(part, items[task.label], scores, shared))
@@ -360,7 +324,18 @@ def _pool(
     if workers is None:
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         tokens = max(tokens_of(task, setup.items[task.label]) for task in setup.plan.tasks)
-        workers = default_workers(parameters, tokens, len(trials_of(setup.plan)), setup.plan.threads)
+        workers = workers_for(parameters, tokens, len(trials_of(setup.plan)), setup.plan.threads)
     if workers == 1:
-        return InProcess(ModelBench(setup, progress), on_step)
+        return InProcess(partial(ModelBench, setup, progress), on_step)
     return Processes(partial(ModelBench, setup), workers, on_step)
+
+
+def workers_for(parameters: int, tokens: int, trials: int, threads: int = 1) -> int:
+    """Return how many worker processes pay off; 1, this one itself, for little work.
+
+    parameters: of the model; tokens: scored by one trial; trials: of the plan; threads: of one worker.
+    """
+    if float(parameters) * (tokens + 500) * trials < _SMALL_WORK:
+        return 1
+    # Two bytes a weight in the tiles, and as much again while a matrix is programmed.
+    return default_workers(4 * parameters, trials, threads)

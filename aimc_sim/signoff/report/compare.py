@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.report.pages import prepare_folder, to_json, write_together
+from aimc_sim.files import write_together
+from aimc_sim.report.pages import prepare_folder, to_json
 from aimc_sim.signoff.design.margins import check_share
 from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.report.answer_flips import flips_of_one

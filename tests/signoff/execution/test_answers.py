@@ -25,13 +25,14 @@ from aimc_sim.signoff.design.trials import Trial, trials_of
 from aimc_sim.signoff.execution.answers import items_of, marker
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.results import AnswersResult
-from aimc_sim.signoff.execution.run import run_cells, run_plan
+from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.signoff.report.findings import alone, findings_of
 from aimc_sim.signoff.report.html import render
 from aimc_sim.torch_bridge import load_model
 from aimc_sim.weightfile import WeightFile
+from helpers.studies import run_trials
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
@@ -98,7 +99,7 @@ def marked(**changes: Any) -> AnswersResult:
     empty = {"lengths": [], "ids": ""}
     items = {"kind": "likelihood", "examples": examples, "contexts": empty, "continuations": empty,
              "context_of": [], "longest": 9}  # fmt: skip
-    result = run_cells(plan, Marked(), {"t": items}).only
+    result = run_trials(plan, Marked(), {"t": items}).only
     assert isinstance(result, AnswersResult)
     return result
 

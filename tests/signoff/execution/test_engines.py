@@ -11,23 +11,24 @@ from typing import Any
 import pytest
 import torch
 
-from aimc_sim import workers
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import to_json
 from aimc_sim.signoff.design.trials import Trial, trials_of
-from aimc_sim.signoff.execution import engine_local
 from aimc_sim.signoff.execution.bench import Outcome
-from aimc_sim.signoff.execution.engine import Event, InProcess, Schedule, drive
-from aimc_sim.signoff.execution.journal import Memory
-from aimc_sim.signoff.execution.run import run_cells, run_plan
+from aimc_sim.signoff.execution.engine import Schedule, drive
+from aimc_sim.signoff.execution.journal import open_journal
+from aimc_sim.signoff.execution.run import run_plan, workers_for
 from aimc_sim.signoff.execution.texts import TextRunner
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.signoff.report.findings import findings_of
 from aimc_sim.signoff.report.headline import lifetime_words
 from aimc_sim.signoff.statistics.sequential import LOOKS
+from aimc_sim.studies import memory
+from aimc_sim.studies.workers import Event, InProcess, Processes
 from aimc_sim.weightfile import WeightFile
+from helpers.studies import run_trials
 
 
 def trial(seed: int, time_s: float = 60.0, task: str = "text", variant: str = "v") -> Trial:
@@ -81,8 +82,8 @@ class Failing:
         pass
 
 
-def test_a_failed_trial_is_tried_again_and_bad_input_is_not() -> None:
-    pool, store = Failing(["died", OSError("disk")]), Memory()
+def test_a_failed_trial_is_tried_again_and_bad_input_is_not(plan_with: Any) -> None:
+    pool, store = Failing(["died", OSError("disk")]), open_journal(None, plan_with())
     drive([trial(0)], Schedule({}), store, pool)
     assert (pool.attempts, store.finished()) == (3, {trial(0).name})
     with pytest.raises(AimcError, match="failed 3 times, the last time with MemoryError: out"):
@@ -97,7 +98,7 @@ def test_looks_stop_parts_one_by_one(plan_with: Any, fake: Any) -> None:
     """Chips of a part that has stopped are not computed, and its report is about those that it saw."""
     plan = plan_with(chips=20, looks=LOOKS, margin_nats=9.0)
     bench = fake.FakeBench(windows=40)
-    study = run_cells(plan, bench, bench.items(plan))
+    study = run_trials(plan, bench, bench.items(plan))
     assert study.only.looks[-1].outcome == "pass"
     stopped = study.only.looks[-1].chips
     assert stopped < 20
@@ -108,13 +109,13 @@ def test_looks_stop_parts_one_by_one(plan_with: Any, fake: Any) -> None:
     assert (found.passed, found.decision) == (True, "pass")
     assert found.to_dict()["looks"][-1]["outcome"] == "pass"
     beyond = plan_with(chips=20, looks=LOOKS, margin_nats=0.0)
-    assert run_cells(beyond, bench, bench.items(beyond)).only.looks[-1].outcome == "fail"
+    assert run_trials(beyond, bench, bench.items(beyond)).only.looks[-1].outcome == "fail"
 
 
 def test_findings_have_yields_and_a_lifetime(plan_with: Any, fake: Any) -> None:
     plan = plan_with(margin_nats=0.5, times_s=(1.0, 100.0, 1e4, 1e6))
     bench = fake.FakeBench()
-    found = findings_of(run_cells(plan, bench, bench.items(plan)))[0]
+    found = findings_of(run_trials(plan, bench, bench.items(plan)))[0]
     assert (found.on_items.passes, found.on_items.chips, found.worst_seed) == (0, 4, 3)
     # mean = 0.2 + 0.05·log10(t) + 0.015 + 0.05 crosses 0.5 where log10 t = 4.7
     assert found.lifetime.crossed_s == pytest.approx(10**4.7, rel=0.02)
@@ -122,7 +123,7 @@ def test_findings_have_yields_and_a_lifetime(plan_with: Any, fake: Any) -> None:
     assert (crossed, shown[:9]) == ("13.9 hours", "shown to ")
     assert not found.passed
     several = plan_with(margin_nats=0.7, hardware=[Hardware.load("hermes-256"), Hardware.load("pcm-512")])
-    study = run_cells(several, bench, bench.items(several))
+    study = run_trials(several, bench, bench.items(several))
     assert [r.part.variant.label for r in study.results] == ["hermes-256", "pcm-512"]
     assert len(findings_of(study)) == 2
     with pytest.raises(BadInput, match="2 results"):
@@ -144,10 +145,10 @@ def test_processes_give_the_same_bytes_also_when_one_is_killed(
         weights=weights.id, hardware=weights.hardware, chips=3, text=SelfText(sequences=3, length=10)
     )
     alone = text_of(run_plan(plan, weights), weights)
-    submit: Callable[..., None] = engine_local.Processes.submit
+    submit: Callable[..., None] = Processes.submit
     given: list[Trial] = []
 
-    def submit_and_kill(self: engine_local.Processes, worker: int, trial: Trial) -> None:
+    def submit_and_kill(self: Processes, worker: int, trial: Trial) -> None:
         given.append(trial)
         if len(given) != 3:
             submit(self, worker, trial)
@@ -158,7 +159,7 @@ def test_processes_give_the_same_bytes_also_when_one_is_killed(
         submit(self, worker, trial)
         os.kill(pid, signal.SIGKILL)
 
-    monkeypatch.setattr(engine_local.Processes, "submit", submit_and_kill)
+    monkeypatch.setattr(Processes, "submit", submit_and_kill)
     journal = tmp_path / "journal.sqlite"
     shared = text_of(run_plan(plan, weights, workers=2, journal=journal), weights)
     assert shared == alone
@@ -192,8 +193,8 @@ def test_trials_run_with_the_threads_of_the_plan_and_give_them_back(
 
 
 def test_small_work_stays_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine_local.default_workers(10_000, 100, 50) == 1
-    monkeypatch.setattr(workers, "free_bytes", lambda: 1 << 40)
-    assert engine_local.default_workers(10**9, 10_000, 50) >= 1
-    monkeypatch.setattr(workers, "free_bytes", lambda: 5 << 30)
-    assert engine_local.default_workers(10**9, 10_000, 50) == 1, "a second copy would not fit"
+    assert workers_for(10_000, 100, 50) == 1
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 40)
+    assert workers_for(10**9, 10_000, 50) >= 1
+    monkeypatch.setattr(memory, "free_bytes", lambda: 5 << 30)
+    assert workers_for(10**9, 10_000, 50) == 1, "a second copy would not fit"

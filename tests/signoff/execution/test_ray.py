@@ -17,7 +17,7 @@ from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution import engine_ray
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.engine import Schedule, drive
-from aimc_sim.signoff.execution.journal import Memory
+from aimc_sim.signoff.execution.journal import open_journal
 from aimc_sim.signoff.execution.scores import TrialScores
 
 STUDY = """
@@ -129,8 +129,10 @@ class ActorDiedError(RuntimeError):
     """Known to the engine by its name."""
 
 
-def test_the_trial_of_a_lost_machine_goes_to_one_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray, store = FakeRay(), Memory()
+def test_the_trial_of_a_lost_machine_goes_to_one_that_lives(
+    plan_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray, store = FakeRay(), open_journal(None, plan_with())
     monkeypatch.setattr(engine_ray, "_ray", lambda: ray)
     pool = engine_ray.RayPool(SimpleNamespace(plan=SimpleNamespace(threads=1)))  # type: ignore[arg-type]
     assert pool.idle() == [], "none has answered"

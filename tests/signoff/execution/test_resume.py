@@ -14,8 +14,8 @@ from benchmarks.signoff_resume import Tally, command, compared, finished, study
 # Killed where its journal says its so-manieth word to SQLite, whenever that is; or says how many there were.
 COUNTED = """
 import os, signal, sys
-from aimc_sim.signoff.execution import journal
-connect, said, last = journal._connect, [], int(sys.argv[1])
+from aimc_sim.studies import store
+connect, said, last = store._connect, [], int(sys.argv[1])
 def counted(path):
     connection = connect(path)
     def count(statement):
@@ -24,7 +24,7 @@ def counted(path):
             os.kill(os.getpid(), signal.SIGKILL)
     connection.set_trace_callback(count)
     return connection
-journal._connect = counted
+store._connect = counted
 from aimc_sim.cli.app import main
 sys.argv = ["aimc-sim", *sys.argv[2:]]
 try:

@@ -1,4 +1,4 @@
-"""Cells in, figures and a verdict out; and the real road on a tiny model."""
+"""Trials in, figures and a verdict out; and the real road on a tiny model."""
 
 from __future__ import annotations
 

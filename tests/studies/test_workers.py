@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from functools import partial
@@ -13,8 +15,8 @@ from typing import Any
 import pytest
 
 from aimc_sim.signoff.design.trials import Trial
-from aimc_sim.signoff.execution import engine_local
-from aimc_sim.signoff.execution.engine_local import Processes
+from aimc_sim.studies import workers
+from aimc_sim.studies.workers import Processes
 
 pytestmark = pytest.mark.under_load
 HANG_S = 300  # only a hang takes so long
@@ -36,7 +38,7 @@ def test_workers_that_are_starting_leave_an_interrupt_to_their_parent() -> None:
     program = (
         "import os, signal\n"
         "from aimc_sim.signoff.design.trials import Trial\n"
-        "from aimc_sim.signoff.execution.engine_local import Processes\n"
+        "from aimc_sim.studies.workers import Processes\n"
         "seen, errors = [], []\n"
         "signal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
         "pool = Processes(dict, 2)\n"
@@ -66,7 +68,7 @@ def test_closing_tells_workers_that_are_starting_to_end() -> None:
     processes = [worker.process for worker in pool._workers.values()]
     pool.close()
     assert {process.exitcode for process in processes} <= {-signal.SIGTERM, 0}
-    assert pool.pids == []
+    assert pool.idle() == []
 
 
 @pytest.mark.parametrize("task", ["endless", "short"])
@@ -97,7 +99,7 @@ def test_a_worker_that_hangs_is_killed(bench: Any, tmp_path: Path, monkeypatch: 
     for _ in range(HANG_S):
         if pool.wait(1.0):
             break
-    monkeypatch.setattr(engine_local, "END_S", 0.1)
+    monkeypatch.setattr(workers, "END_S", 0.1)
     pool.close()
     assert process.exitcode == -signal.SIGKILL
 
@@ -123,4 +125,74 @@ def test_a_second_interrupt_waits_for_nobody(
     with pytest.raises(KeyboardInterrupt):
         pool.close()
     assert process.exitcode == -signal.SIGKILL
-    assert asked[0] == pytest.approx(engine_local.END_S, rel=0.5), "time for a machine that is busy"
+    assert asked[0] == pytest.approx(workers.END_S, rel=0.5), "time for a machine that is busy"
+
+
+def test_the_task_of_a_killed_worker_is_done_by_another(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is stopped first: it could be done before it is killed."""
+    submit, given = Processes.submit, []
+
+    def submit_and_kill(self: Processes, worker: int, task: Any) -> None:
+        given.append(task)
+        pid = self._workers[worker].process.pid
+        if len(given) == 2:
+            os.kill(pid, signal.SIGSTOP)
+        submit(self, worker, task)
+        if len(given) == 2:
+            os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(Processes, "submit", submit_and_kill)
+    tasks, ended = [trial(f"short {number}") for number in range(4)], []
+    pool, waiting = Processes(partial(bench, tmp_path / "file"), 2), iter(tasks)
+    workers.work_off(pool, lambda worker: next(waiting, None), lambda event: ended.append(event.task))
+    pool.close()
+    assert sorted(ended) == tasks
+    assert len(given) == 5, "one was given twice"
+    assert list(tmp_path.iterdir()) == []
+
+
+SWEEP = """
+import sys
+from functools import partial
+from pathlib import Path
+from aimc_sim.sizing.measurements import Measurements
+from aimc_sim.spec import Spec
+from sleepers import make
+class Plan(Spec):
+    a: int = 1
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    names = [str(number) for number in range(4)]
+    with Measurements(folder / "s.sqlite", Plan(), partial(make, folder), 2, print) as measurements:
+        measurements.measure("naps", names, lambda missing: [[name] for name in missing])
+"""
+
+
+def test_an_interrupted_sweep_ends_its_workers_and_leaves_whole_rows(tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole group: workers leave it to their parent, which lets them give back their files."""
+    program = tmp_path / "sweep.py"
+    program.write_text(SWEEP)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    sweep = subprocess.Popen(
+        [sys.executable, str(program), str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert sweep.stdout is not None
+    assert sweep.stdout.readline() == "naps 0 4\n"
+    assert sweep.stdout.readline() == "naps 1 4\n", "the first nap is short"
+    os.killpg(sweep.pid, signal.SIGINT)
+    _, said = sweep.communicate(timeout=HANG_S)
+    assert sweep.returncode == -signal.SIGINT
+    assert said.count("KeyboardInterrupt") == 1, said
+    assert [path.name for path in folder.iterdir()] == ["s.sqlite"]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(sweep.pid, 0)
+    with sqlite3.connect(folder / "s.sqlite") as raw:
+        assert raw.execute("SELECT name, scores FROM cells").fetchall() == [("0", "0")]
+        assert raw.execute("SELECT * FROM claims").fetchall() == []
+    raw.close()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aimc_sim import sources
 from aimc_sim.signoff.execution import bench as signoff_bench
 from aimc_sim.sizing import accuracy
 from aimc_sim.sizing.partition import bench as partition_bench
 from aimc_sim.sizing.partition import moves, sensitivity
+from aimc_sim.studies import sources
 
 SCORES = set(sources.sources_of(signoff_bench.__name__))
 SWEEP = set(sources.sources_of(accuracy.__name__))
