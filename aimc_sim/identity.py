@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 PROSE = frozenset({"name", "description", "source"})
 KEYS: dict[str, dict[str, str]] = {}  # {class: {field as it is called now: its key in version 0.1}}
@@ -52,27 +52,44 @@ def finite_json(value: Any) -> Any:
     return value
 
 
-def differences_of(old: Any, new: Any, where: str = "", *, beside: Collection[str] = ()) -> list[str]:
-    """List where two canonical forms differ, as ``variants.0.hardware.adc.bits was 9 and is 8``; prose does not count.
+class Difference(NamedTuple):
+    """A place in which two canonical forms differ, such as ``variants.0.hardware.adc.bits``, and both values there."""
+
+    where: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.where} was {shown(self.old)} and is {shown(self.new)}"
+
+
+def differences_of(old: Any, new: Any, where: str = "", *, beside: Collection[str] = ()) -> list[Difference]:
+    """List where two canonical forms differ; prose does not count.
 
     beside: keys that do not count either, at any depth.
+
+    >>> print(*differences_of({"adc": {"bits": 9}}, {"adc": {"bits": 8}}))
+    adc.bits was 9 and is 8
     """
+    inner: Iterable[tuple[Any, Any, Any]]
     if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            d
-            for key in dict.fromkeys([*old, *new])
-            if key not in PROSE and key not in beside
-            for d in differences_of(
-                old.get(key), new.get(key), f"{where}.{key}" if where else key, beside=beside
-            )
-        ]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) <= 64:
-        return [
-            d
-            for i, (a, b) in enumerate(zip(old, new, strict=True))
-            for d in differences_of(a, b, f"{where}.{i}", beside=beside)
-        ]
-    return [] if old == new else [f"{where} was {shown(old)} and is {shown(new)}"]
+        keys = [key for key in dict.fromkeys([*old, *new]) if key not in PROSE and key not in beside]
+        inner = [(key, old.get(key), new.get(key)) for key in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new) <= 64:
+        inner = zip(range(len(old)), old, new, strict=True)
+    else:
+        return [] if old == new else [Difference(where, old, new)]
+    return [
+        difference
+        for key, a, b in inner
+        for difference in differences_of(a, b, f"{where}.{key}".lstrip("."), beside=beside)
+    ]
+
+
+def listed(differences: Sequence[Difference]) -> str:
+    """Write the first three differences, and how many more there are."""
+    more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return "; ".join(map(str, differences[:3])) + more
 
 
 def shown(value: Any) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading
 from aimc_sim.identity import content_id
 
 if sys.version_info >= (3, 11):
@@ -46,19 +48,55 @@ class Spec(BaseModel):
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises BadInput when it is missing, unreadable or not TOML."""
-    try:
+    with reading(path, "file", kind="valid TOML", mend="mend that line"):
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+
+
+Named = TypeVar("Named", bound=Spec)
+
+
+def load_named(
+    cls: type[Named],
+    source: object,
+    names: Collection[str],
+    get: Callable[[str], Named],
+    parse: Callable[[dict[str, Any], str, Path], Named],
+) -> Named:
+    """Return the spec that a source stands for: a name, a TOML file, a mapping of its tables, or the spec itself.
+
+    names, get: those that ship with aimc-sim. parse: tables, what to call them in errors, and the path of their file
+    (of a mapping: ``custom``) → the spec. Raises BadInput for anything else.
+    """
+    what = cls.__name__.lower()
+    if isinstance(source, cls):
+        return source
+    if isinstance(source, Mapping):
+        return parse(dict(source), what, Path("custom"))
+    if not isinstance(source, (str, Path)):
         raise BadInput(
-            "file",
-            got=str(path),
-            why=f"it cannot be read ({error.strerror})",
-            do="check the path and its permissions",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(
-            "file", got=str(path), why=f"it is not valid TOML: {error}", do="mend that line"
-        ) from None
+            what,
+            got=source,
+            why="it is neither a name, a path nor a mapping of tables",
+            do=f"give a name ({', '.join(names)}) or a TOML file",
+        )
+    if str(source) in names:
+        return get(str(source))
+    path = Path(source)
+    if path.suffix == ".toml" or path.exists():
+        return parse(read_toml(path), str(path), path)
+    raise BadInput(
+        what,
+        got=str(source),
+        why=f"no {what} has that name and no file is there",
+        do=nearest(str(source), names),
+    )
+
+
+def check_base(name: object, names: Collection[str], where: str) -> str:
+    """Return what a ``base =`` names. Raises BadInput where it is none of the names."""
+    if name not in names:
+        raise BadInput(f"{where}: base", got=name, why="nothing has that name", do=nearest(str(name), names))
+    return str(name)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -95,14 +133,19 @@ def _refuse(value: object) -> object:
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     """Field names of the model that a validation path ends in, for suggestions."""
-    current: Any = model
+    current = model
     for step in path:
-        field = current.model_fields.get(step) if hasattr(current, "model_fields") else None
+        field = current.model_fields.get(step)
         if field is None:
             break
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), current)
+        current = _model_of(field) or current
     return list(current.model_fields)
+
+
+def _model_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The first model in a field's type, if any."""
+    parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
 
 
 _ORDER = {"extra_forbidden": 0, "missing": 2}
@@ -199,10 +242,7 @@ def _limits_at(model: type[BaseModel], path: tuple[Any, ...]) -> dict[str, Any]:
             for key in ("ge", "gt", "le", "lt")
             if getattr(limit, key, None) is not None
         }
-        parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        current = next(
-            (part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None
-        )
+        current = _model_of(field)
     return found
 
 

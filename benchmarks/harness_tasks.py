@@ -110,8 +110,8 @@ def measure(
     from aimc_sim.evaluate.questions import load_questions
     from aimc_sim.hardware import Hardware
     from aimc_sim.programming import program
-    from aimc_sim.signoff.design.cells import Cell
     from aimc_sim.signoff.design.plan import plan_of
+    from aimc_sim.signoff.design.trials import Trial
     from aimc_sim.signoff.execution.answers import items_of, marker
     from aimc_sim.signoff.execution.bench import ModelBench, Setup
     from aimc_sim.torch_bridge import build_model, load_digital, mount
@@ -139,7 +139,7 @@ def measure(
         bench = ModelBench(Setup(plan, weights.path, items, {HARDWARE: ranges}))
 
         digital = {
-            task: marks[task](bench.run(Cell("digital", task=task), lambda: None).scores).values
+            task: marks[task](bench.run(Trial("digital", task=task), lambda: None).scores).values
             for task in TASKS
         }
         theirs, _ = plain(harness_model(load_digital(weights), weights, 16), folder, limit)
@@ -160,12 +160,14 @@ def measure(
         }
         batch = min(tries, key=lambda each: tries[each])
         lm = harness_model(model, weights, batch)
-        bench.run(Cell("converters", variant=HARDWARE, task="arc_easy"), lambda: None)  # both have run before
+        bench.run(
+            Trial("converters", variant=HARDWARE, task="arc_easy"), lambda: None
+        )  # both have run before
         seconds: dict[str, list[float]] = {"ours": [], "plain": []}
         for seed in range(cells):
             start = time.perf_counter()
             for task in TASKS:
-                marks[task](bench.run(Cell("chip", seed, TIME_S, HARDWARE, task), lambda: None).scores)
+                marks[task](bench.run(Trial("chip", seed, TIME_S, HARDWARE, task), lambda: None).scores)
             seconds["ours"].append(time.perf_counter() - start)
             start = time.perf_counter()
             mount(model, program(weights, seed, design, ranges=ranges).at(TIME_S))

@@ -1,8 +1,8 @@
 """Question: does a sign-off that is killed with ``kill -9`` again and again end with the bytes of one that never was?
 
 A small plan on the tests' model is run once to the end; then it is killed at random moments, while it prepares or while
-its cells are scored, and run again with the same command until it ends, in a new folder after each end, until 20 kills
-have hit. Goals: no report.json differs in anything but its timings, and no finished cell is lost.
+its trials are scored, and run again with the same command until it ends, in a new folder after each end, until 20 kills
+have hit. Goals: no report.json differs in anything but its timings, and no finished trial is lost.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ POLL_S = 0.02
 
 @dataclass
 class Tally:
-    """What the kills did. while_scoring: kills between the first finished cell and the last; different: studies whose
-    report is not that of the run without kills; lost: finished cells that a kill took away."""
+    """What the kills did. while_scoring: kills between the first finished trial and the last; different: studies whose
+    report is not that of the run without kills; lost: finished trials that a kill took away."""
 
     kills: int = 0
     while_scoring: int = 0
@@ -101,7 +101,7 @@ def finished(folder: Path) -> int:
     if not path.exists():
         return 0
     with sqlite3.connect(path, timeout=60) as journal:
-        tables = journal.execute("SELECT count(*) FROM sqlite_master WHERE name = 'cells'").fetchone()[0]
+        tables = journal.execute("SELECT count(*) FROM sqlite_master WHERE name = 'trials'").fetchone()[0]
         found = int(journal.execute("SELECT count(*) FROM cells").fetchone()[0]) if tables else 0
     journal.close()
     return found
@@ -144,7 +144,7 @@ def study(
     weights: Path,
     folder: Path,
     moments: list[float],
-    all_cells: int,
+    all_trials: int,
     tally: Tally,
     kill: Callable[[Path, Path, float], bool] = killed,
 ) -> bool:
@@ -157,11 +157,11 @@ def study(
         if not kill(weights, folder, moment):
             tally.studies += 1
             return False
-        cells = finished(folder)
+        trials = finished(folder)
         tally.kills += 1
-        tally.while_scoring += 0 < cells < all_cells
-        tally.lost += max(there - cells, 0)
-        there = cells
+        tally.while_scoring += 0 < trials < all_trials
+        tally.lost += max(there - trials, 0)
+        there = trials
     ended(begin(start, weights, folder), folder)
     tally.studies += 1
     return True
@@ -170,14 +170,14 @@ def study(
 def kill_again_and_again(weights: Path, folder: Path, kills: int, seed: int = SEED) -> Tally:
     """Kill at `kills` random moments; the folder is for the studies."""
     seconds = whole(weights, folder / "whole")
-    expected, all_cells, tally = compared(folder / "whole"), finished(folder / "whole"), Tally()
+    expected, all_trials, tally = compared(folder / "whole"), finished(folder / "whole"), Tally()
     for number in range(4 * kills):
         if tally.kills >= kills:
             break
         at_most = min(TOGETHER, kills - tally.kills)
         moments = uniforms(np.arange(at_most, dtype=np.int64), number, seed)
         out = folder / f"{number}"
-        hit = study(weights, out, [float(moment) * seconds for moment in moments], all_cells, tally)
+        hit = study(weights, out, [float(moment) * seconds for moment in moments], all_trials, tally)
         # The machine may be faster by now, and a study that goes on has less left to do.
         seconds = seconds if hit else 0.6 * seconds
         tally.different += compared(out) != expected
@@ -188,7 +188,7 @@ def rows_of(tally: Tally) -> list[Row]:
     """Figures with their goals."""
     return [
         Row("kills that hit", tally.kills, "kills", KILLS, at_least=True),
-        Row("    of them while cells were being scored", tally.while_scoring, "kills"),
+        Row("    of them while trials were being scored", tally.while_scoring, "kills"),
         Row("studies that ended", tally.studies, "studies"),
         Row("    with other bytes than without a kill", tally.different, "studies", 0),
         Row("finished cells that a kill took away", tally.lost, "cells", 0),

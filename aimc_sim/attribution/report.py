@@ -20,8 +20,9 @@ from aimc_sim.attribution.study import Study
 from aimc_sim.attribution.waterfall import Figure, Row, Waterfall, waterfall
 from aimc_sim.chip.ranges import needs_ranges
 from aimc_sim.evaluate.snr import layer_of
+from aimc_sim.files import write_together
 from aimc_sim.hardware import StaticRange
-from aimc_sim.report.pages import VERSIONS, architecture, to_json, version, write_together
+from aimc_sim.report.pages import VERSIONS, architecture, to_json, version
 from aimc_sim.signoff.report.words import nats, sig, spoken
 from aimc_sim.units import format_duration
 from aimc_sim.weightfile import WeightFile

@@ -13,7 +13,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, context_limit, file_text, windows_of_file
 from aimc_sim.evaluate.windows import Windows, default_batch
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.cells import HardwareId
+from aimc_sim.signoff.design.trials import HardwareId
 from aimc_sim.spec import Spec
 from aimc_sim.weightfile import WeightFile
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ import numpy as np
 from aimc_sim.aliases import F32
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.ranges import MatrixRange, Ranges
+from aimc_sim.errors import BadInput
+from aimc_sim.files import write_whole
 from aimc_sim.hardware import Hardware, StaticRange
 from aimc_sim.identity import canonical, canonical_json
 from aimc_sim.kernels._jit import cache_root
@@ -92,11 +93,8 @@ def write(path: Path, ranges: Ranges) -> None:
             value = getattr(item, kind)
             if value is not None:
                 arrays[f"{kind}:{name}"] = value
-    try:
+    archive = BytesIO()
+    np.savez(archive, allow_pickle=False, **arrays)
+    with suppress(OSError, BadInput):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(file.name, path)
-    except OSError:
-        with suppress(OSError, NameError):
-            os.unlink(file.name)
+        write_whole(path, archive.getvalue())

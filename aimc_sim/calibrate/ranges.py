@@ -202,7 +202,7 @@ class RangeFinder:
 
     def _columns(self, matrix: MatrixInfo, first: int, last: int, transform: ChannelTransform | None) -> F32:
         """Outputs first … last-1 of a matrix as its cells hold them, (n, K) float32."""
-        stored = self._file.digital(matrix.tensor).bits  # pages that the model has just read
+        stored = self._file.tensor(matrix.tensor).bits  # pages that the model has just read
         bits = stored[first:last] if matrix.layout == "out_in" else stored[:, first:last].T
         w = np.ascontiguousarray(to_float32(bits, matrix.dtype))
         return w if transform is None else transform.apply_weight(w)

@@ -33,6 +33,7 @@ COMMANDS = {
     "sensitivity": "Show which matrices cost accuracy when they are analog.",
     "place": "Choose which matrices stay digital, or are held better, to meet an accuracy at least energy.",
     "signoff": "Decide over chips and times whether the model survives.",
+    "merge": "Put what others have computed of a study into one store.",
     "compare": "Compare two sign-offs on the chips and items that they share.",
     "hardware": "List, show and check hardware descriptions.",
     "doctor": "Show versions, threads, processor, GPU, and what is missing.",

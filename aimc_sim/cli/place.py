@@ -56,7 +56,8 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Choose which matrices stay digital, or are held better, to meet an accuracy at least energy."""
-    from aimc_sim.report.pages import to_json, write_together
+    from aimc_sim.files import write_together
+    from aimc_sim.report.pages import to_json
     from aimc_sim.sizing import Designs, Workload
     from aimc_sim.sizing.partition import sensitivity as profiles
     from aimc_sim.sizing.partition.moves import applied, moves_of, placement_file
@@ -80,7 +81,7 @@ def command(
     pricing = Pricing.of(work, designs, asked, assumed=assumed)
     with (
         progress_bars(quiet=as_json) as report,
-        profiles.Opened(
+        profiles.Measuring(
             plan, weight_file, chip, output, text=scored, workers=workers, progress=report, moves=held
         ) as measuring,
     ):

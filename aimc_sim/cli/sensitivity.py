@@ -32,7 +32,7 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Show which matrices cost accuracy when they are analog."""
-    from aimc_sim.sizing.partition.sensitivity import Opened, profile
+    from aimc_sim.sizing.partition.sensitivity import Measuring, profile
 
     plan, weight_file, chip, scored = prepared(
         file, hardware, output, forwards=forwards, chips=chips, metric=metric, tokens=tokens, text=text,
@@ -40,7 +40,9 @@ def command(
     )  # fmt: skip
     with (
         progress_bars(quiet=as_json) as report,
-        Opened(plan, weight_file, chip, output, text=scored, workers=workers, progress=report) as measuring,
+        Measuring(
+            plan, weight_file, chip, output, text=scored, workers=workers, progress=report
+        ) as measuring,
     ):
         found = profile(measuring, weight_file, chip)
     write(found, output)
@@ -64,7 +66,7 @@ def prepared(
     from aimc_sim.sizing.partition import bench, moves
     from aimc_sim.sizing.partition import sensitivity as profiles
     from aimc_sim.sizing.partition.sensitivity import SensitivityPlan
-    from aimc_sim.sources import code_version
+    from aimc_sim.studies.sources import code_version
     from aimc_sim.units import parse_duration
     from aimc_sim.weightfile import WeightFile
 
@@ -91,27 +93,21 @@ def prepared(
 
 def write(found: Sensitivity, folder: Path) -> None:
     """sensitivity.json and sensitivity.csv."""
-    import csv
-    import io
+    from aimc_sim.files import write_together
+    from aimc_sim.report.pages import to_csv, to_json
 
-    from aimc_sim.report.pages import to_json, write_together
-
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
     ends = ("mean", "low", "high")
-    writer.writerow([
+    rows: list[list[Any]] = [[
         "matrix", "role", "weights", "sqnr_db", "share_nats", "measured",
         *(f"{kind}_{end}_nats" for kind in ("alone", "won") for end in ends),
-    ])  # fmt: skip
+    ]]  # fmt: skip
     for row in found.to_json()["matrices"]:
         both = [row[kind][end] if row[kind] else None for kind in ("alone", "won") for end in ends]
         keys = ("name", "role", "weights", "sqnr_db", "share", "measured")
-        writer.writerow([*(row[key] for key in keys), *both])
-    pages = {
-        folder / "sensitivity.json": to_json(found.to_json()),
-        folder / "sensitivity.csv": table.getvalue(),
-    }
-    write_together(pages)
+        rows.append([*(row[key] for key in keys), *both])
+    write_together({
+        folder / "sensitivity.json": to_json(found.to_json()), folder / "sensitivity.csv": to_csv(rows),
+    })  # fmt: skip
 
 
 def number(value: Estimate | None) -> str:

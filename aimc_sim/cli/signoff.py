@@ -224,13 +224,13 @@ def _check_no_task_option(of_task: Mapping[str, Any]) -> None:
 
 def _show_plan(resolved: Resolved, asked: Asked, weights: WeightFile, as_json: bool) -> None:
     """What would run, and what the margins need, by what the plan file expects."""
-    from aimc_sim.signoff.design.cells import cells_of
     from aimc_sim.signoff.design.needs import needs_of, spoken_need
+    from aimc_sim.signoff.design.trials import trials_of
 
     plan = resolved.plan
     document: dict[str, Any] = {
         "plan_id": plan.id,
-        "cells": len(cells_of(plan)),
+        "cells": len(trials_of(plan)),
         "chips": len(plan.seeds),
         "times_s": list(plan.times_s),
         "hardware": [variant.label for variant in plan.variants],

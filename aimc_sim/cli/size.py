@@ -126,14 +126,13 @@ def _warnings(found: tuple[str, ...]) -> list[str]:
 
 
 def _write(folder: Path, document: dict[str, Any], lines: list[str]) -> None:
-    """Three files, each under a temporary name first."""
-    import csv
-    import io
+    """Write size.json, size.txt and layers.csv."""
     import json
 
+    from aimc_sim.files import write_together
     from aimc_sim.identity import finite_json
+    from aimc_sim.report.pages import prepare_folder, to_csv
 
-    table = io.StringIO()
     keys = (
         "name",
         "tiles",
@@ -144,22 +143,14 @@ def _write(folder: Path, document: dict[str, Any], lines: list[str]) -> None:
         "area_mm2",
     )
     parts = list(document["total"]["components"])
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*keys, *(f"{part}_energy_per_token_j" for part in parts)])
+    rows: list[list[Any]] = [[*keys, *(f"{part}_energy_per_token_j" for part in parts)]]
     for layer in document["layers"]:
         energies = [layer["components"][part]["energy_per_token_j"] for part in parts]
-        writer.writerow([*(layer[key] for key in keys), *energies])
+        rows.append([*(layer[key] for key in keys), *energies])
     texts = {
         "size.json": json.dumps(finite_json(document), indent=2, ensure_ascii=False) + "\n",
         "size.txt": "\n".join(lines) + "\n",
-        "layers.csv": table.getvalue(),
+        "layers.csv": to_csv(rows),
     }
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(
-            "--output", got=str(folder), why="a file of that name is there", do="choose another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        temporary = folder / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+    prepare_folder(folder)
+    write_together({folder / name: text for name, text in texts.items()})

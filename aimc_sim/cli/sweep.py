@@ -67,7 +67,7 @@ def sweep(
     from aimc_sim.sizing.sweep.explorer import check_plotly, write
     from aimc_sim.sizing.sweep.plan import SweepPlan, space_of
     from aimc_sim.sizing.sweep.run import run_sweep
-    from aimc_sim.sources import code_version
+    from aimc_sim.studies.sources import code_version
     from aimc_sim.units import parse_duration
 
     if output is None:

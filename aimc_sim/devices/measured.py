@@ -12,6 +12,7 @@ import numpy as np
 from aimc_sim.devices.laws import Law
 from aimc_sim.devices.model import AgedLaw, Device, Programming
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading
 
 COLUMNS = ("conductance_us", "mean_error_us", "sigma_us")
 GRID = 65  # points on which a function is tabulated, from g_min to g_max
@@ -108,61 +109,49 @@ def from_functions(
 
 
 def _read(path: Path) -> dict[float, list[tuple[float, float, float]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            missing = [column for column in COLUMNS if column not in header]
-            if missing:
+    with (
+        reading(path, "file of measurements", kind="a CSV file", mend="save it as UTF-8 with commas"),
+        path.open(newline="", encoding="utf-8-sig") as file,
+    ):
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        missing = [column for column in COLUMNS if column not in header]
+        if missing:
+            raise BadInput(
+                f"{path}: header",
+                got=",".join(header),
+                why=f"column {missing[0]!r} is missing",
+                do=f"start the file with {','.join(COLUMNS)} and, if measured, age_s",
+            )
+        ages: dict[float, list[tuple[float, float, float]]] = {}
+        for number, row in enumerate(reader, start=2):
+            g, error, sigma, age = (
+                _number(path, number, column, row.get(column)) for column in (*COLUMNS, "age_s")
+            )
+            rows = ages.setdefault(age, [])
+            if g < 0 or (rows and g <= rows[-1][0]):
                 raise BadInput(
-                    f"{path}: header",
-                    got=",".join(header),
-                    why=f"column {missing[0]!r} is missing",
-                    do=f"start the file with {','.join(COLUMNS)} and, if measured, age_s",
+                    f"{path}, line {number}: conductance_us",
+                    got=g,
+                    why="conductances are at least 0 and rise from row to row within an age",
+                    do="sort the rows and merge repeated conductances",
                 )
-            ages: dict[float, list[tuple[float, float, float]]] = {}
-            for number, row in enumerate(reader, start=2):
-                g, error, sigma, age = (
-                    _number(path, number, column, row.get(column)) for column in (*COLUMNS, "age_s")
+            if sigma < 0 or age < 0:
+                column, value = ("sigma_us", sigma) if sigma < 0 else ("age_s", age)
+                raise BadInput(
+                    f"{path}, line {number}: {column}",
+                    got=value,
+                    why="it cannot be negative",
+                    do="correct the value",
                 )
-                rows = ages.setdefault(age, [])
-                if g < 0 or (rows and g <= rows[-1][0]):
-                    raise BadInput(
-                        f"{path}, line {number}: conductance_us",
-                        got=g,
-                        why="conductances are at least 0 and rise from row to row within an age",
-                        do="sort the rows and merge repeated conductances",
-                    )
-                if sigma < 0 or age < 0:
-                    column, value = ("sigma_us", sigma) if sigma < 0 else ("age_s", age)
-                    raise BadInput(
-                        f"{path}, line {number}: {column}",
-                        got=value,
-                        why="it cannot be negative",
-                        do="correct the value",
-                    )
-                if g + error < 0:
-                    raise BadInput(
-                        f"{path}, line {number}: mean_error_us",
-                        got=error,
-                        why=f"the mean conductance would be {g + error:g} µS, and none is below 0",
-                        do="correct the value; it is the measured mean minus the target",
-                    )
-                rows.append((g, error, sigma))
-    except OSError as error:
-        raise BadInput(
-            "file of measurements",
-            got=str(path),
-            why=f"it cannot be read ({error.strerror})",
-            do="check the path",
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(
-            "file of measurements",
-            got=str(path),
-            why=f"it is not a CSV file ({error})",
-            do="save it as UTF-8 with commas",
-        ) from None
+            if g + error < 0:
+                raise BadInput(
+                    f"{path}, line {number}: mean_error_us",
+                    got=error,
+                    why=f"the mean conductance would be {g + error:g} µS, and none is below 0",
+                    do="correct the value; it is the measured mean minus the target",
+                )
+            rows.append((g, error, sigma))
     if not ages or any(len(rows) < 2 for rows in ages.values()):
         raise BadInput(f"{path}", why="every age needs at least two conductances", do="add measurements")
     return ages

@@ -15,10 +15,10 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.sums import BLOCK, WindowSums
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.spec import nearest
+from aimc_sim.studies.memory import free_bytes
 from aimc_sim.torch_bridge.rows import sequence_names
 from aimc_sim.torch_bridge.streaming import StreamedModel
 from aimc_sim.weightfile.analog import is_analog
-from aimc_sim.workers import free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.windows import Windows, cut, from_sequences
+from aimc_sim.files import reading
 from aimc_sim.spec import Spec
 
 if TYPE_CHECKING:
@@ -44,22 +45,8 @@ TextSpec = FileText | SelfText
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file. Raises BadInput where there is none."""
     where = Path(path)
-    try:
+    with reading(where, "text file"):
         text = where.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            "text file",
-            got=str(where),
-            why=f"it is not UTF-8 (byte {error.start})",
-            do="convert it, for example with iconv -t UTF-8",
-        ) from None
-    except OSError as error:
-        raise BadInput(
-            "text file",
-            got=str(where),
-            why=f"it cannot be read ({error.strerror})",
-            do="check the path and its permissions",
-        ) from None
     if not text.strip():
         raise BadInput(
             "text file", got=str(where), why="there is nothing in it to score", do="give a longer text"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
-from aimc_sim.finetuning.shards import write_atomically
+from aimc_sim.files import write_whole
 from aimc_sim.models import Checkpoint, generation_defaults, open_checkpoint, skeleton, smollm2_path
 from aimc_sim.models.families import without_code
 
@@ -124,8 +124,8 @@ def save_folder(
         model.save_pretrained(folder, safe_serialization=True)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("quantization_config", None)
-    write_atomically(folder / "config.json", (json.dumps(without_code(config), indent=2) + "\n").encode())
+    write_whole(folder / "config.json", json.dumps(without_code(config), indent=2) + "\n")
     for name, data in opened.tokenizer_files.items():
-        write_atomically(folder / name, data)
+        write_whole(folder / name, data)
     document = {"format": FORMAT, "schema": SCHEMA, "ranges": dict(ranges), **specs}
-    write_atomically(folder / ANALOG_JSON, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(folder / ANALOG_JSON, json.dumps(document, indent=1, allow_nan=False) + "\n")

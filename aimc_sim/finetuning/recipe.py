@@ -13,8 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from aimc_sim.errors import BadInput
-from aimc_sim.spec import Spec, merge, nearest, read_toml
+from aimc_sim.spec import Spec, check_base, load_named, merge
 from aimc_sim.torch_bridge.training.spec import Training
 
 
@@ -101,22 +100,7 @@ class Recipe(Spec):
 
         Raises BadInput for anything else.
         """
-        if isinstance(source, Recipe):
-            return source
-        if isinstance(source, Mapping):
-            return _from_tables(source, "recipe")
-        text = str(source)
-        if text in RECIPES:
-            return RECIPES[text]
-        path = Path(text)
-        if path.suffix == ".toml" or path.exists():
-            return _from_tables(read_toml(path), str(path))
-        raise BadInput(
-            "recipe",
-            got=text,
-            why="no recipe has that name and no file is there",
-            do=nearest(text, RECIPES),
-        )
+        return load_named(cls, source, RECIPES, RECIPES.__getitem__, _from_tables)
 
 
 # What `false` switches off in a table, because TOML has no word for nothing.
@@ -132,16 +116,12 @@ def _switched_off(table: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_tables(tables: Mapping[str, Any], where: str) -> Recipe:
+def _from_tables(tables: dict[str, Any], where: str, path: Path) -> Recipe:
     data = _switched_off(tables)
     if "base" in data:
-        base = data.pop("base")
-        if base not in RECIPES:
-            raise BadInput(
-                f"{where}: base", got=base, why="no recipe has that name", do=nearest(str(base), RECIPES)
-            )
+        base = check_base(data.pop("base"), RECIPES, where)
         data = merge(RECIPES[base].model_dump(mode="json"), {"name": f"{base}, changed", **data})
-    data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")
+    data.setdefault("name", path.stem)
     return Recipe.parse(data, where)
 
 

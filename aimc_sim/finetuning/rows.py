@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading_tensors
 from aimc_sim.finetuning.data_plan import Tokens
-from aimc_sim.finetuning.shards import read_index, read_shard, shard_path
+from aimc_sim.finetuning.shards import AGAIN, read_index, read_shard, shard_path
 from aimc_sim.identity import canonical_json
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import Stream, key_of, site_word
@@ -131,20 +132,15 @@ def _consecutive(folder: Path) -> Iterator[Path]:
 
 
 def _rows_of(path: Path, length: int) -> int:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            shape = file.get_slice("tokens").get_shape()
-    except (SafetensorError, OSError) as error:
-        raise BadInput(
-            str(path), why=f"it cannot be read ({error})", do="remove it and sample again"
-        ) from None
+    with reading_tensors(path, "data", AGAIN), safe_open(path, framework="numpy") as file:
+        shape = file.get_slice("tokens").get_shape()
     if len(shape) != 2 or shape[1] != length:
         raise BadInput(
             str(path),
             got=tuple(shape),
             why=f"rows of this set have {length} tokens",
-            do="remove it and sample again",
+            do=AGAIN,
         )
     return int(shape[0])

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,13 @@ import numpy as np
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
+from aimc_sim.files import read_json, reading_tensors, write_whole
 from aimc_sim.finetuning.data_plan import SamplePlan, TextPlan, Tokens
-from aimc_sim.identity import canonical_json
+from aimc_sim.identity import canonical_json, differences_of, listed
 from aimc_sim.spec import Spec
 
 INDEX = "tokens.json"
+AGAIN = "remove it and sample again"
 FORMAT, SCHEMA = "aimc-sim tokens", 1
 
 
@@ -134,29 +133,26 @@ def begin_folder(folder: Path, plan: SamplePlan | TextPlan) -> None:
         if there["plan_id"] != plan.id:
             raise BadInput(
                 str(folder),
-                got=_difference(there["plan"], document["plan"]),
+                got=listed(differences_of(there["plan"], document["plan"])),
                 why="it holds shards of another plan, and a set of text has one",
                 do="give another folder, or the options that it was begun with",
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
+    write_whole(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_index(folder: Path) -> dict[str, Any]:
     """The index of a folder of shards. Raises BadInput where there is none or it cannot be used."""
     path = folder / INDEX
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    if not path.is_file():
         raise BadInput(
             "data",
             got=str(folder),
             why=f"it has no {INDEX}",
             do="make one with `aimc-sim sample CHECKPOINT --tokens N -o DIR`",
-        ) from None
-    except ValueError as error:
-        raise BadInput(str(path), why=f"it is not valid JSON ({error})", do="sample the text again") from None
+        )
+    document = read_json(path, "data", mend="sample the text again")
     table: dict[str, Any] = document if isinstance(document, dict) else {}
     plan = table.get("plan")
     length = plan.get("length") if isinstance(plan, dict) else None
@@ -170,35 +166,13 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def read_shard(path: Path) -> Tokens:
     """The rows of one shard. Raises BadInput where the file is damaged."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadInput(
-            str(path), why=f"it cannot be read ({error})", do="remove it and sample again"
-        ) from None
-    tokens = found.get("tokens")
+    with reading_tensors(path, "data", AGAIN):
+        tokens = load_file(path).get("tokens")
     if tokens is None or tokens.ndim != 2 or tokens.dtype != np.int32:
-        raise BadInput(str(path), why="it holds no table of int32 tokens", do="remove it and sample again")
+        raise BadInput(str(path), why="it holds no table of int32 tokens", do=AGAIN)
     return tokens
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def _write_shard(path: Path, tokens: Tokens, plan: Spec, shard: int) -> None:
@@ -207,7 +181,7 @@ def _write_shard(path: Path, tokens: Tokens, plan: Spec, shard: int) -> None:
     # One entry: the library writes several in no particular order, and equal shards have equal bytes.
     shown = {"plan": plan.id, "shard": shard, "sha256": hashlib.sha256(tokens.tobytes()).hexdigest()}
     metadata = {"aimc_sim": canonical_json(shown)}
-    write_atomically(path, save({"tokens": np.ascontiguousarray(tokens)}, metadata=metadata))
+    write_whole(path, save({"tokens": np.ascontiguousarray(tokens)}, metadata=metadata))
 
 
 def _whole_rows(path: Path, plan: SamplePlan) -> Tokens:
@@ -227,11 +201,3 @@ def _whole_rows(path: Path, plan: SamplePlan) -> Tokens:
     same = metadata.get("plan") == plan.id and metadata.get("sha256") == digest
     fits = tokens.ndim == 2 and tokens.shape[1] == plan.length and len(tokens) <= plan.sequences
     return tokens if same and fits else none
-
-
-def _difference(there: Any, here: Any) -> str:
-    return ", ".join(
-        f"{key} = {there.get(key)!r} there, {value!r} asked for"
-        for key, value in here.items()
-        if there.get(key) != value
-    )

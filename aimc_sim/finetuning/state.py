@@ -8,7 +8,6 @@ rate, rows, noise) is a function of the step's number.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +17,22 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading_tensors, replace
+from aimc_sim.finetuning.settings import Run
+from aimc_sim.identity import canonical, differences_of, listed
 
 FILE_WEIGHTS, FILE_MOMENTS, FILE_STATE = "parameters.safetensors", "optimizer.safetensors", "state.json"
+AGAIN = "remove this folder; training goes on from the one before"
 KEPT = 2  # the newest, and one before it
 
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint says beside its tensors: steps done, tokens seen, and the id of the run that it belongs to."""
+    """What a checkpoint says beside its tensors: steps done, tokens seen, and the run that it belongs to."""
 
     step: int
     tokens: int
-    run: str
+    run: Run
 
 
 def save_state(
@@ -53,11 +56,12 @@ def save_state(
     save_file(_own(tensors), draft / FILE_WEIGHTS)
     flat, numbers = _flatten(moments)
     save_file(_own(flat), draft / FILE_MOMENTS)
-    document = {"step": state.step, "tokens": state.tokens, "run": state.run, "optimizer": numbers}
+    document = {"step": state.step, "tokens": state.tokens, "run": state.run.id, "settings": canonical(state.run),
+                "optimizer": numbers}  # fmt: skip
     (draft / FILE_STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(draft, final)
+    replace(draft, final)
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -70,51 +74,40 @@ def newest_state(folder: Path) -> Path | None:
 
 
 def load_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: str
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Run
 ) -> tuple[State, dict[str, torch.Tensor]]:
     """Put a checkpoint into model and optimizer → what it says, and the averaged weights by name (empty without).
 
     Raises BadInput for a damaged checkpoint or one of another run.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     document = check_run(path, run)
-    try:
+    with reading_tensors(path, "checkpoint of training", AGAIN):
         tensors = load_file(path / FILE_WEIGHTS)
         moments = load_file(path / FILE_MOMENTS)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _damaged(path, error) from None
     average = {k.removeprefix("average:"): v for k, v in tensors.items() if k.startswith("average:")}
     weights = {k: v for k, v in tensors.items() if not k.startswith("average:")}
     _scatter(model, optimizer, weights, _unflatten(moments, document["optimizer"]))
     return State(int(document["step"]), int(document["tokens"]), run), average
 
 
-def check_run(path: Path, run: str) -> dict[str, Any]:
+def check_run(path: Path, run: Run) -> dict[str, Any]:
     """What a checkpoint says beside its tensors. Raises BadInput for a damaged one, and for one of another run."""
-    try:
+    with reading_tensors(path, "checkpoint of training", AGAIN):
         document: dict[str, Any] = json.loads((path / FILE_STATE).read_text(encoding="utf-8"))
         begun = document["run"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from None
-    if begun != run:
+    if begun != run.id:
+        why = "another checkpoint, recipe, hardware, data, length, seed, precision or evaluation"
+        if "settings" in document:  # which version 0.1 did not write
+            why = "other settings: " + listed(differences_of(document["settings"], canonical(run)))
         raise BadInput(
             "output",
             got=str(path.parent.parent),
-            why="it holds a run of another checkpoint, recipe, hardware, data, length, seed, precision or evaluation",
+            why=f"it holds a run of {why}",
             do="give another folder, or the options that the run was begun with",
         )
     return document
-
-
-def _damaged(path: Path, error: Exception) -> BadInput:
-    return BadInput(
-        "checkpoint of training",
-        got=str(path),
-        why=f"it is damaged ({error})",
-        do="remove this folder; training goes on from the one before",
-    )
 
 
 def gather_weights(model: nn.Module) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from aimc_sim.files import write_whole
 from aimc_sim.finetuning.adapters import add_adapter, save_adapter
 from aimc_sim.finetuning.models import load_plain, save_folder
 from aimc_sim.finetuning.settings import Run, chip_of
@@ -98,4 +99,4 @@ def save_trained(
         "run_id": run.id,
     }
     save_folder(folder, plain, opened, found, specs)
-    (folder / "hardware.toml").write_text(chip.to_toml(), encoding="utf-8")
+    write_whole(folder / "hardware.toml", chip.to_toml())

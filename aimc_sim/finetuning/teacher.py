@@ -12,10 +12,10 @@ import torch
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading_tensors, write_whole
 from aimc_sim.finetuning.losses import keep_top_k
 from aimc_sim.finetuning.rows import TokenRows
 from aimc_sim.finetuning.sampler import model_id
-from aimc_sim.finetuning.shards import write_atomically
 
 INDEX = "teacher.json"
 FORWARD_TOKENS = 4096
@@ -53,7 +53,7 @@ class CachedTeacher:
                 why="it holds another teacher's answers, or to another text",
                 do="remove the folder, or name another",
             )
-        write_atomically(index, text.encode())
+        write_whole(index, text)
         for number in range(len(rows.shards())):
             target = _path(folder, number)
             tokens = rows.shard(number)
@@ -61,7 +61,7 @@ class CachedTeacher:
             if _answered(target) != asked:  # none yet, or the shard has grown or changed since
                 values, indices = _answers(teacher, tokens, k, temperature)
                 tensors = {"values": values.half(), "indices": indices.int()}
-                write_atomically(target, save(tensors, metadata={"tokens": asked}))
+                write_whole(target, save(tensors, metadata={"tokens": asked}))
             if progress is not None:
                 progress("teacher", number + 1, len(rows.shards()))
         return cls(folder, rows)
@@ -77,18 +77,13 @@ class CachedTeacher:
 
     def _shard(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         if number not in self._open:
-            from safetensors import SafetensorError
             from safetensors.torch import load_file
 
             if len(self._open) >= 64:
                 del self._open[next(iter(self._open))]
             path = _path(self._folder, number)
-            try:
+            with reading_tensors(path, "cached teacher", "remove this file"):
                 tensors = load_file(path)  # mapped: pages come when they are read
-            except (OSError, SafetensorError) as error:
-                raise BadInput(
-                    "cached teacher", got=str(path), why=f"it cannot be read ({error})", do="remove this file"
-                ) from None
             self._open[number] = tensors["values"], tensors["indices"]
         return self._open[number]
 

@@ -92,10 +92,10 @@ class Trainer:
         """Begin the run, or go on from the newest checkpoint in the output folder."""
         newest = newest_state(self.output / STATES)
         if newest is not None:
-            check_run(newest, self.run.id)  # before anything is written beside it
+            check_run(newest, self.run)  # before anything is written beside it
         self._build(fresh=newest is None)
         self.output.mkdir(parents=True, exist_ok=True)
-        state = State(0, 0, self.run.id) if newest is None else self._resume(newest)
+        state = State(0, 0, self.run) if newest is None else self._resume(newest)
         log = Log(self.output, step=state.step, tensorboard=self.options.tensorboard) if self._first else None
         outcome = Outcome(self.output, None, speaks=self._first)
         try:
@@ -325,12 +325,12 @@ class Trainer:
     # -- state ------------------------------------------------------------------------------------------------
 
     def _resume(self, path: Path) -> State:
-        state, average = load_state(path, self._inner, self.optimizer, self.run.id)
+        state, average = load_state(path, self._inner, self.optimizer, self.run)
         self.average.put(average)
         return state
 
     def _save_state(self, step: int) -> None:
-        state = State(step, step * self.run.step_tokens, self.run.id)
+        state = State(step, step * self.run.step_tokens, self.run)
         save_state(self.output / STATES, self._inner, self.optimizer, state, self.average.tensors or None)
         self.accelerator.wait_for_everyone()
 

@@ -17,7 +17,7 @@ from aimc_sim.hardware.conflicts import conflicts
 from aimc_sim.hardware.fault_map import load as load_fault_map
 from aimc_sim.hardware.tables import Tables
 from aimc_sim.identity import canonical, content_id
-from aimc_sim.spec import merge, nearest, read_toml, write_toml
+from aimc_sim.spec import check_base, load_named, merge, read_toml, write_toml
 
 _PRESETS = Path(__file__).parent / "presets"
 # tables whose fields depend on one of them
@@ -51,29 +51,7 @@ class Hardware(Tables):
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
         """A preset's name, a TOML file, a mapping of its tables, or a Hardware. Raises BadInput for anything else."""
-        if isinstance(source, Hardware):
-            return source
-        if isinstance(source, Mapping):
-            return _from_tables(source, "hardware", Path())
-        if not isinstance(source, (str, Path)):
-            raise BadInput(
-                "hardware",
-                got=source,
-                why="it is neither a name, a path nor a mapping of tables",
-                do=f"give a preset ({', '.join(preset_names())}) or a TOML file",
-            )
-        text = str(source)
-        if text in preset_names():
-            return _preset(text)
-        path = Path(source)
-        if path.suffix == ".toml" or path.exists():
-            return _from_tables(read_toml(path), str(path), path.parent)
-        raise BadInput(
-            "hardware",
-            got=text,
-            why="no preset has that name and no file is there",
-            do=nearest(text, preset_names()),
-        )
+        return load_named(cls, source, preset_names(), _preset, _from_tables)
 
     def to_toml(self) -> str:
         """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
@@ -118,26 +96,18 @@ def preset_names() -> tuple[str, ...]:
 @cache
 def _preset(name: str) -> Hardware:
     path = _PRESETS / f"{name}.toml"
-    return _from_tables({"name": name, **read_toml(path)}, f"preset {name!r}", _PRESETS)
+    return _from_tables(read_toml(path), f"preset {name!r}", path)
 
 
-def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardware:
+def _from_tables(data: dict[str, Any], where: str, path: Path) -> Hardware:
     """Tables with defaults filled in; ``base = "hermes-256"`` starts from a preset and lays the rest over it."""
-    data = dict(tables)
     if "base" in data:
-        name = data.pop("base")
-        if name not in preset_names():
-            raise BadInput(
-                f"{where}: base",
-                got=name,
-                why="no preset has that name",
-                do=nearest(str(name), preset_names()),
-            )
+        name = check_base(data.pop("base"), preset_names(), where)
         device = data.get("device")
         own = isinstance(device, Mapping) and (
             "base" in device or "measurements" in device or "name" in device
         )
-        preset = _preset(str(name)).model_dump(mode="json")
+        preset = _preset(name).model_dump(mode="json")
         if own or isinstance(device, str):
             preset.pop("device")
         for converter, key, tag in TAGGED:  # another rule brings its own fields, and none of the preset's
@@ -160,7 +130,7 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
             why="it is neither a name nor a table",
             do='write device = "pcm-hermes-2" or a [device] table',
         )
-    device = devices.from_table(data["device"], f"{where}: device", folder)
+    device = devices.from_table(data["device"], f"{where}: device", path.parent)
     data["device"] = device.model_dump(mode="json")
     for part in (
         "dac adc compensation read_noise refresh transform wires faults repair temperature variation".split()
@@ -169,14 +139,14 @@ def _from_tables(tables: Mapping[str, Any], where: str, folder: Path) -> Hardwar
             data[part] = None
     faults = data.get("faults")
     if isinstance(faults, Mapping) and isinstance(faults.get("map"), str):
-        found = load_fault_map((folder / faults["map"]).absolute())
+        found = load_fault_map((path.parent / faults["map"]).absolute())
         data["faults"] = {**faults, "map": {"source": found.path, "sha256": found.sha256}}
     if isinstance(data.get("transform"), Mapping):
         data["transform"] = [data["transform"]]
     placement = data.get("placement")
     if isinstance(placement, Mapping) and isinstance(placement.get("special"), Mapping):
         data["placement"] = {**placement, "special": [placement["special"]]}
-    data.setdefault("name", Path(where).stem if where.endswith(".toml") else "custom")
+    data.setdefault("name", path.stem)
     for converter, key, tag in TAGGED:
         table = data.get(converter)
         if isinstance(table, Mapping) and isinstance(table.get(key), str):

@@ -33,6 +33,7 @@ import numpy as np
 
 from aimc_sim.aliases import I64
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading
 from aimc_sim.spec import nearest
 
 FIELDS = ("row", "column", "polarity", "slice", "state")
@@ -92,12 +93,8 @@ class FaultMap:
 def load(path: str | Path) -> FaultMap:
     """The fault map in a ``.csv``, ``.h5`` or ``.hdf5`` file. Raises BadInput, with the line, for what is wrong."""
     path = Path(path)
-    try:
+    with reading(path, "fault map"):
         stat = path.stat()
-    except OSError as error:
-        raise BadInput(
-            "fault map", got=str(path), why=f"it cannot be read ({error.strerror})", do="check the path"
-        ) from None
     return _load(path, stat.st_mtime_ns, stat.st_size)
 
 
@@ -163,42 +160,37 @@ def _check(path: Path, name: str, faults: I64, lines: I64) -> None:
 
 def _read_csv(path: Path) -> dict[str, tuple[I64, I64]]:
     entries: dict[str, list[tuple[int, ...]]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            missing = [field for field in HEADER if field not in header]
-            unknown = [field for field in header if field not in (*HEADER, "slice")]
-            twice = [field for field in header if list(header).count(field) > 1]
-            if missing or unknown or twice:
-                why = f"column {missing[0]!r} is missing" if missing else ""
-                why = why or (
-                    f"there is no column {unknown[0]!r}" if unknown else f"column {twice[0]!r} is there twice"
-                )
+    with (
+        reading(path, "fault map", kind="a CSV file", mend="save it as UTF-8 with commas"),
+        path.open(newline="", encoding="utf-8-sig") as file,
+    ):
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        missing = [field for field in HEADER if field not in header]
+        unknown = [field for field in header if field not in (*HEADER, "slice")]
+        twice = [field for field in header if list(header).count(field) > 1]
+        if missing or unknown or twice:
+            why = f"column {missing[0]!r} is missing" if missing else ""
+            why = why or (
+                f"there is no column {unknown[0]!r}" if unknown else f"column {twice[0]!r} is there twice"
+            )
+            raise BadInput(
+                f"{path}: header",
+                got=",".join(header),
+                why=why,
+                do=f"start the file with {','.join(HEADER)}, and slice if weights are sliced",
+            )
+        for line, row in enumerate(reader, start=2):
+            where = f"{path}, line {line}"
+            if None in row:  # what lies beyond the header
                 raise BadInput(
-                    f"{path}: header",
-                    got=",".join(header),
-                    why=why,
-                    do=f"start the file with {','.join(HEADER)}, and slice if weights are sliced",
+                    where,
+                    got=row[None],
+                    why="the header names fewer fields",
+                    do="remove what is too much",
                 )
-            for line, row in enumerate(reader, start=2):
-                where = f"{path}, line {line}"
-                if None in row:  # what lies beyond the header
-                    raise BadInput(
-                        where,
-                        got=row[None],
-                        why="the header names fewer fields",
-                        do="remove what is too much",
-                    )
-                name, fault = _fault(where, row)
-                entries.setdefault(name, []).append((*fault, line))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(
-            "fault map",
-            got=str(path),
-            why=f"it is not a CSV file ({error})",
-            do="save it as UTF-8 with commas",
-        ) from None
+            name, fault = _fault(where, row)
+            entries.setdefault(name, []).append((*fault, line))
     tables = {name: np.array(found, np.int64) for name, found in entries.items()}
     return {name: (table[:, :5], table[:, 5]) for name, table in tables.items()}
 
@@ -236,34 +228,30 @@ def _read_hdf5(path: Path) -> dict[str, tuple[I64, I64]]:
     import h5py
 
     found = {}
-    try:
-        with h5py.File(path, "r") as file:
-            for name, group in file.items():
-                if not isinstance(group, h5py.Group):
-                    raise ValueError(f"{name!r} is not a group")
-                columns: list[I64] = []
-                for field in FIELDS:
-                    if field == "slice" and field not in group:
-                        columns.append(np.zeros(columns[0].shape, np.int64))
-                        continue
-                    data = group.get(field)
-                    if not isinstance(data, h5py.Dataset) or data.ndim != 1 or data.dtype.kind not in "iu":
-                        raise ValueError(f"{name}/{field} is not a list of whole numbers")
-                    columns.append(data[()].astype(np.int64))
-                if len({column.size for column in columns}) > 1:
-                    raise ValueError(f"the datasets of {name} have different lengths")
-                table = np.column_stack(columns)
-                if (table < -1).any() or (table[:, STATE] < 0).any() or (table[:, SLICE] < 0).any():
-                    raise ValueError(f"{name} holds numbers below what they may be")
-                if (table[:, STATE] > DEAD_ROW).any() or (table[:, POLARITY] > 1).any():
-                    raise ValueError(f"{name} holds a state above 3 or a polarity above 1")
-                if table.size:
-                    found[name] = (table, np.arange(len(table)))
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            "fault map",
-            got=str(path),
-            why=f"it cannot be read as HDF5 ({error})",
-            do="see aimc_sim.hardware.fault_map",
-        ) from None
+    do = "see aimc_sim.hardware.fault_map"
+    with (
+        reading(path, "fault map", kind="one as HDF5", mend=do, errors=(OSError, ValueError)),
+        h5py.File(path, "r") as file,
+    ):
+        for name, group in file.items():
+            if not isinstance(group, h5py.Group):
+                raise ValueError(f"{name!r} is not a group")
+            columns: list[I64] = []
+            for field in FIELDS:
+                if field == "slice" and field not in group:
+                    columns.append(np.zeros(columns[0].shape, np.int64))
+                    continue
+                data = group.get(field)
+                if not isinstance(data, h5py.Dataset) or data.ndim != 1 or data.dtype.kind not in "iu":
+                    raise ValueError(f"{name}/{field} is not a list of whole numbers")
+                columns.append(data[()].astype(np.int64))
+            if len({column.size for column in columns}) > 1:
+                raise ValueError(f"the datasets of {name} have different lengths")
+            table = np.column_stack(columns)
+            if (table < -1).any() or (table[:, STATE] < 0).any() or (table[:, SLICE] < 0).any():
+                raise ValueError(f"{name} holds numbers below what they may be")
+            if (table[:, STATE] > DEAD_ROW).any() or (table[:, POLARITY] > 1).any():
+                raise ValueError(f"{name} holds a state above 3 or a polarity above 1")
+            if table.size:
+                found[name] = (table, np.arange(len(table)))
     return found

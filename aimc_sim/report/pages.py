@@ -1,12 +1,12 @@
-"""What a report needs to become files: an environment for its page, its provenance, writing that is all or nothing."""
+"""What a report needs to become files: an environment for its page, its provenance, a folder."""
 
 from __future__ import annotations
 
-import errno
+import csv
+import io
 import json
-import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,22 +32,20 @@ def environment_of_pages(templates: Path) -> Any:
     )
 
 
-def write_together(pages: Mapping[Path, str]) -> None:
-    """Write texts into files: all complete under other names first, then all renamed."""
-    written: dict[Path, Path] = {}
-    try:
-        for path, text in pages.items():
-            written[path] = _write_beside(path, text)
-        for path, partial in written.items():
-            os.replace(partial, path)
-    finally:
-        for partial in written.values():
-            partial.unlink(missing_ok=True)
-
-
 def to_json(document: dict[str, Any]) -> str:
     """JSON text with the document's own order of keys; numbers that are not finite become null."""
     return json.dumps(finite_json(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Return rows, the header first, as CSV text.
+
+    >>> to_csv([("matrix", "sqnr_db"), ("lm_head", 31.5)])
+    'matrix,sqnr_db\\nlm_head,31.5\\n'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def prepare_folder(folder: Path) -> None:
@@ -63,25 +61,6 @@ def prepare_folder(folder: Path) -> None:
             why=f"it cannot be written ({error.strerror})",
             do="choose another with -o",
         ) from None
-
-
-def _write_beside(path: Path, text: str) -> Path:
-    """Write `text` to a new file in the same folder, synced, and return its path."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        return Path(name)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInput(
-                path.name, got=str(path.parent), why="the disk is full", do="free some space"
-            ) from None
-        raise
 
 
 def architecture(config: dict[str, Any]) -> str:

@@ -108,7 +108,7 @@ def _build(weight_file: WeightFile, analog: tuple[MatrixInfo, ...]) -> PreTraine
                 why=f"it does not hold the parameter {name}",
                 do="export the checkpoint again",
             )
-        value = stored_tensor(weight_file.digital(tensor_name)).to(torch.float32)
+        value = stored_tensor(weight_file.tensor(tensor_name)).to(torch.float32)
         _put(model, name, nn.Parameter(value, requires_grad=False))
     _put_adapters(model, weight_file)
     _set_generation_defaults(model, weight_file)
@@ -124,15 +124,15 @@ def _put_layers(model: PreTrainedModel, weight_file: WeightFile, analog: tuple[M
         name, bias = matrix.name, None
         if name in in_tiles:
             if matrix.has_bias:
-                bias = stored_tensor(weight_file.digital(f"{name}.bias")).to(torch.float32)
+                bias = stored_tensor(weight_file.tensor(f"{name}.bias")).to(torch.float32)
             _put(model, name, TileLinear(name, matrix.rows, matrix.cols, bias))
         elif matrix.dtype != "float32" or matrix.role == "head":
-            weight = stored_tensor(weight_file.digital(matrix.tensor))
+            weight = stored_tensor(weight_file.tensor(matrix.tensor))
             layer = HalfLinear(weight, transposed=matrix.layout == "in_out", has_bias=matrix.has_bias)
             _put(model, name, layer)
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Embedding):
-            table = weight_file.digital(f"{name}.weight")
+            table = weight_file.tensor(f"{name}.weight")
             if table.dtype != "float32":
                 _put(model, name, HalfEmbedding(stored_tensor(table), module))
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading
 from aimc_sim.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -36,14 +37,10 @@ def embedded_hardware(data: bytes) -> Hardware:
         import tomli as tomllib
 
     what, do = "documents/hardware.toml", "export the file again, or pass another hardware"
-    try:
+    with reading(what, "weight file", kind="valid TOML", mend=do):
         tables = tomllib.loads(data.decode())
         _refuse_references(tables, do)
         return Hardware.parse(tables, what)  # not Hardware.load, which follows names and paths
-    except BadInput:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise BadInput(what, why=f"it is not valid TOML: {error}", do=do) from None
 
 
 def _refuse_references(tables: Mapping[str, Any], do: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading
 from aimc_sim.weightfile.checks import check_config, check_finite_table, check_token_ids, embedded_hardware
 from aimc_sim.weightfile.layout import Layout, read_layout
 from aimc_sim.weightfile.manifest import (
@@ -153,12 +154,8 @@ class WeightFile:
         analog = {f"{matrix.name}.weight" for matrix in self.matrices}
         return tuple(name for name in self.tensor_names if name not in analog)
 
-    def digital(self, name: str) -> Tensor:
-        """Bits and dtype of a stored tensor; the memory is private and writable, as torch.from_numpy wants it."""
-        return self.tensor(name)
-
     def tensor(self, name: str) -> Tensor:
-        """Any stored tensor by its parameter name, like ``digital``."""
+        """Return the bits and dtype of any stored tensor, in private memory, writable, as torch.from_numpy wants it."""
         path = f"tensors/{name}"
         if path not in self._manifest.datasets:
             raise BadInput(
@@ -285,10 +282,8 @@ class WeightFile:
 
 def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
     """A JSON object from untrusted bytes; BadInput for anything else."""
-    try:
+    with reading(what, "weight file", mend="export the file again"):
         value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(what, why=f"it is not valid JSON: {error}", do="export the file again") from None
     if not isinstance(value, dict):
         raise BadInput(
             what, got=type(value).__name__, why="it must be a JSON object", do="export the file again"

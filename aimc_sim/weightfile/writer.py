@@ -7,7 +7,6 @@ memory holds one tensor at a time.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import FULL, replace
 from aimc_sim.weightfile.layout import ALIGNMENT, GROUPS, Layout, check_matrices
 from aimc_sim.weightfile.manifest import (
     FORMAT,
@@ -41,7 +41,6 @@ from aimc_sim.weightfile.manifest import (
 from aimc_sim.weightfile.reader import WeightFile
 
 _OVERHEAD = 32 << 20  # bytes that metadata, tokenizer and calibration may take beside the tensors
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 1 << 28  # bytes a write
 
 
@@ -175,10 +174,9 @@ class WeightFileWriter:
             del whole
             os.fsync(self._fd)
             os.fchmod(self._fd, 0o666 & ~_umask())  # mkstemp gives 0600; a weight file is an ordinary file
-            os.replace(self._temporary, self.path)
+            replace(self._temporary, self.path)
         self._finished = True
         os.close(self._fd)
-        _sync_folder(self.path.absolute().parent)
         return WeightFile(self.path)
 
     def _manifest(self) -> Manifest:
@@ -261,7 +259,7 @@ class WeightFileWriter:
         try:
             yield
         except OSError as error:
-            if error.errno in _FULL or any(f"errno = {number}" in str(error) for number in _FULL):
+            if error.errno in FULL or any(f"errno = {number}" in str(error) for number in FULL):
                 raise self._disk_full(shutil.disk_usage(self.path.absolute().parent).free) from None
             raise BadInput(
                 "weight file",
@@ -270,7 +268,7 @@ class WeightFileWriter:
                 do="check the disk and the folder's permissions",
             ) from None
         except RuntimeError as error:  # HDF5 without an errno
-            if any(f"errno = {number}" in str(error) for number in _FULL):
+            if any(f"errno = {number}" in str(error) for number in FULL):
                 raise self._disk_full(shutil.disk_usage(self.path.absolute().parent).free) from None
             raise
 
@@ -324,13 +322,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system allows it."""
-    with contextlib.suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from aimc_sim import sources
 from aimc_sim.calibrate.cache import cache_folder, fits, name_of, read
 from aimc_sim.chip.ranges import ranges_id
 from aimc_sim.signoff.execution import run
@@ -15,14 +14,15 @@ from aimc_sim.signoff.execution.bench import ModelBench
 from aimc_sim.signoff.execution.texts import windows_from_json
 from aimc_sim.signoff.report.files import write
 from aimc_sim.sizing import accuracy
-from aimc_sim.sources import code_version
+from aimc_sim.studies import sources
+from aimc_sim.studies.sources import code_version
 
 __all__ = ["cache_folder", "fits", "name_of", "ranges_id", "read", "windows_from_json", "write"]
 USERS_OF_CODE_VERSION = (
     sources,
     run,
 )  # loaded before they are patched: one takes the function from the other
-STORE_OF_SWEEP = "aimc_sim.sizing.store.Store"
+STORE = "aimc_sim.studies.store.Store"
 CACHE_FOLDER = "aimc_sim.calibrate.ranges.cache_folder"  # where `program` looks for ranges
 
 
@@ -40,10 +40,10 @@ def with_ranges_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where a sweep keeps a measurement: all of them are there already."""
 
-    def keep(self: Any, measured: Any) -> None:
-        raise AssertionError(f"measured again: {sorted(measured)}")
+    def finish(self: Any, name: str, *_: Any) -> None:
+        raise AssertionError(f"measured again: {name}")
 
-    monkeypatch.setattr(f"{STORE_OF_SWEEP}.keep", keep)
+    monkeypatch.setattr(f"{STORE}.finish", finish)
 
 
 def running_code(*, sweep: bool = False) -> str:

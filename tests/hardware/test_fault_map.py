@@ -149,7 +149,7 @@ def test_files_of_no_use_are_refused(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=said):
             fault_map.load(written(tmp_path, "nothing", name))
     (tmp_path / "latin.csv").write_bytes(HEAD.encode() + b"\xff,1,1,+,low\n")
-    with pytest.raises(BadInput, match="not a CSV file"):
+    with pytest.raises(BadInput, match="not UTF-8"):
         fault_map.load(tmp_path / "latin.csv")
     for k, (field, value) in enumerate(
         (("state", [9]), ("row", [[1]]), ("polarity", [0.5]), ("column", [1, 2]))

@@ -11,15 +11,16 @@ import numpy as np
 
 from aimc_sim.evaluate.windows import Windows, from_sequences
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.design.plan import Plan, plan_of
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.layers import Layers, MatrixNoise, tells_layers
 from aimc_sim.signoff.execution.results import Result
-from aimc_sim.signoff.execution.run import Study, run_cells
-from aimc_sim.signoff.execution.scores import CellScores
+from aimc_sim.signoff.execution.run import Study
+from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.execution.texts import windows_to_json
 from aimc_sim.torch_bridge.coverage import ANALOG, ATTENTION, LOOKUP, Coverage, CoverageRow
+from helpers.studies import run_trials
 
 TOKENS = 20
 
@@ -31,34 +32,34 @@ class FakeBench:
 
     def __init__(self, windows: int = 6) -> None:
         self.windows: Windows = from_sequences(np.tile(np.arange(TOKENS + 1, dtype=np.int32), (windows, 1)))
-        self.asked: list[Cell] = []
+        self.asked: list[Trial] = []
         self.plan: Plan | None = None
 
     def items(self, plan: Plan) -> dict[str, Any]:
         self.plan = plan
         return {task.label: windows_to_json(self.windows) for task in plan.tasks}
 
-    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
-        self.asked.append(cell)
+    def run(self, trial: Trial, on_step: Callable[[], None]) -> Outcome:
+        self.asked.append(trial)
         for _ in range(2):
             on_step()
         window = np.arange(len(self.windows))
         facts = {}
-        if cell.kind == "digital":
+        if trial.kind == "digital":
             kl = 0.0 * window
-        elif cell.kind == "converters":
+        elif trial.kind == "converters":
             kl = 0.1 + 0.0 * window
             facts = {
-                f"coverage/{cell.variant}": asdict(self.coverage()),
-                f"ranges_id/{cell.variant}": self.ranges_id,
+                f"coverage/{trial.variant}": asdict(self.coverage()),
+                f"ranges_id/{trial.variant}": self.ranges_id,
             }
         else:
-            assert cell.seed is not None
-            assert cell.time_s is not None
-            kl = 0.2 + 0.05 * math.log10(cell.time_s + 1) + 0.01 * cell.seed + 0.02 * window
-            facts = layers_of(cell, self.plan) if self.plan is not None else {}
+            assert trial.seed is not None
+            assert trial.time_s is not None
+            kl = 0.2 + 0.05 * math.log10(trial.time_s + 1) + 0.01 * trial.seed + 0.02 * window
+            facts = layers_of(trial, self.plan) if self.plan is not None else {}
         agree = np.round(TOKENS * np.exp(-kl)).astype(np.int64)
-        scores = CellScores({"nll": (3.0 + 0.5 * kl) * TOKENS, "kl": kl * TOKENS, "agree": agree})
+        scores = TrialScores({"nll": (3.0 + 0.5 * kl) * TOKENS, "kl": kl * TOKENS, "agree": agree})
         return Outcome(scores, facts, {"program_and_mount": 0.001, "score": 0.002})
 
     def coverage(self) -> Coverage:
@@ -71,33 +72,33 @@ class FakeBench:
         return Coverage(rows, 12)
 
 
-def layers_of(cell: Cell, plan: Plan) -> dict[str, Any]:
-    """The fact of a hardware's layers, from the cell that tells it."""
-    if not tells_layers(cell, plan):
+def layers_of(trial: Trial, plan: Plan) -> dict[str, Any]:
+    """The fact of a hardware's layers, from the trial that tells it."""
+    if not tells_layers(trial, plan):
         return {}
-    assert cell.seed is not None
-    assert cell.time_s is not None
+    assert trial.seed is not None
+    assert trial.time_s is not None
     rows = [
         MatrixNoise(f"model.layers.{layer}.mlp.{role}", layer, role, 24.0 + 2.0 * layer - at, 0.001 * at, 0.0)
         for layer in range(2)
         for at, role in enumerate(("up_proj", "down_proj"))
     ]
     rows.append(MatrixNoise("lm_head", None, "lm_head", 19.5, 0.0, 0.0))
-    found = Layers(cell.seed, cell.time_s, 20, 20, tuple(rows))
-    return {f"layers/{cell.variant}": found.to_dict()}
+    found = Layers(trial.seed, trial.time_s, 20, 20, tuple(rows))
+    return {f"layers/{trial.variant}": found.to_dict()}
 
 
 class Uneven(FakeBench):
     """Chips that lose 0.3 nats a token on the mean, and by the window from −0.7 to 1.3 of them, all alike."""
 
-    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
-        outcome = super().run(cell, on_step)
-        if cell.kind != "chip":
+    def run(self, trial: Trial, on_step: Callable[[], None]) -> Outcome:
+        outcome = super().run(trial, on_step)
+        if trial.kind != "chip":
             return outcome
-        assert cell.seed is not None
-        loss = 0.3 + 0.4 * (np.arange(len(self.windows)) - (len(self.windows) - 1) / 2) + 0.001 * cell.seed
+        assert trial.seed is not None
+        loss = 0.3 + 0.4 * (np.arange(len(self.windows)) - (len(self.windows) - 1) / 2) + 0.001 * trial.seed
         nll = self._digital + loss * TOKENS
-        return Outcome(CellScores({**outcome.scores.values, "nll": nll}), outcome.facts, outcome.seconds)
+        return Outcome(TrialScores({**outcome.scores.values, "nll": nll}), outcome.facts, outcome.seconds)
 
     @property
     def _digital(self) -> Any:
@@ -127,18 +128,18 @@ class FakeAnswers(FakeBench):
             task.label: {"kind": "text", "examples": examples, "context_of": [0] * 2} for task in plan.tasks
         }
 
-    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
-        outcome = super().run(cell, on_step)
+    def run(self, trial: Trial, on_step: Callable[[], None]) -> Outcome:
+        outcome = super().run(trial, on_step)
         number = np.arange(self.questions)
         choice = np.where(number % 3 == 2, 1, 0)
-        if cell.kind == "chip":
-            assert cell.seed is not None
-            assert cell.time_s is not None
-            if cell.time_s >= 86400:
-                choice = np.where(number % (12 - cell.seed) == 0, 2, choice)
+        if trial.kind == "chip":
+            assert trial.seed is not None
+            assert trial.time_s is not None
+            if trial.time_s >= 86400:
+                choice = np.where(number % (12 - trial.seed) == 0, 2, choice)
             choice[2] = 0
         acc = (choice == 0).astype(np.int64)
-        scores = CellScores({"acc": acc, "acc_norm": acc, "choice": choice})
+        scores = TrialScores({"acc": acc, "acc_norm": acc, "choice": choice})
         return Outcome(scores, outcome.facts, outcome.seconds)
 
 
@@ -165,4 +166,4 @@ def run_fake(plan: Plan, bench: FakeBench | None = None, progress: Any = None) -
 def run_fake_study(plan: Plan, bench: FakeBench | None = None, progress: Any = None) -> Study:
     """A plan on the fake bench."""
     bench = FakeBench() if bench is None else bench
-    return run_cells(plan, bench, bench.items(plan), progress)
+    return run_trials(plan, bench, bench.items(plan), progress)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aimc_sim import signoff
-from aimc_sim.sources import imported
+from aimc_sim.studies.sources import imported
 
 ORDER = ("statistics", "design", "execution", "report")
 FOLDER = Path(str(signoff.__file__)).parent

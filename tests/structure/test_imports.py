@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from aimc_sim.sources import imported
+from aimc_sim.studies.sources import imported
 from helpers.tree import MODULES
 
 # A module imports from its own part and from lines above its own, anywhere in its code. aimc_sim: the package itself.
 ORDER = """
     errors lazy renames aliases identity
-    kernels
+    kernels files
     aimc_sim models units spec randomness
-    sources wires workers devices
+    studies wires devices
     hardware
     weightfile tiles
     execute

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from aimc_sim import sources
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.errors import BadInput
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
+from aimc_sim.studies import sources
 from aimc_sim.testing import assert_bits
 from aimc_sim.torch_bridge import AnalogLinear, TileLinear, Training, TrainingLinear, coverage, linear
 from aimc_sim.torch_bridge.linear import socket_of

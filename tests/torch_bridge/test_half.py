@@ -88,7 +88,7 @@ def test_a_digital_model_holds_its_matrices_as_they_are_stored(exported: WeightF
     for matrix in exported.matrices:
         held = buffers[f"{matrix.name}.weight"]
         assert held.dtype == torch.bfloat16
-        assert held.data_ptr() == exported.digital(matrix.tensor).bits.ctypes.data
+        assert held.data_ptr() == exported.tensor(matrix.tensor).bits.ctypes.data
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert max(parameter.numel() for parameter in model.parameters()) < 200  # norms and biases
     # Generation with a cache is that of one pass: masks and caches have the dtype that the products have.

@@ -69,10 +69,10 @@ def test_weights_are_outputs_by_inputs_in_float32(file: WeightFile) -> None:
 
 def test_arrays_are_views_of_the_mapped_file_at_aligned_offsets(file: WeightFile) -> None:
     assert np.shares_memory(file.weight("layer.a"), np.frombuffer(file._fixed, np.uint8))
-    assert np.shares_memory(file.digital("embed.weight").bits, file._map)
+    assert np.shares_memory(file.tensor("embed.weight").bits, file._map)
     assert file.weight("layer.a").ctypes.data % ALIGNMENT == 0
     before = file.path.read_bytes()
-    file.digital("embed.weight").bits[:] = 0  # private memory: torch may write, the file stays
+    file.tensor("embed.weight").bits[:] = 0  # private memory: torch may write, the file stays
     assert file.path.read_bytes() == before
 
 
@@ -340,5 +340,5 @@ def test_pages_given_back_are_read_again(file: WeightFile) -> None:
 
 def test_what_is_done_to_a_digital_tensor_reaches_no_chip(file: WeightFile) -> None:
     before = file.weight("layer.a").copy()
-    file.digital("layer.a.weight").bits[...] = 0
+    file.tensor("layer.a.weight").bits[...] = 0
     np.testing.assert_array_equal(file.weight("layer.a"), before)

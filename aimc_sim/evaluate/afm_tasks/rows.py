@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import reading
 
 LETTERS = "ABCDEFGHIJ"
 ASKED, EXAMPLES = ("test", "validation"), ("dev", "validation", "train")
@@ -151,14 +152,9 @@ def _read(folder: Path, names: Iterable[str]) -> tuple[str, list[Row]]:
     for name in wanted:
         path = folder / f"{name}.jsonl"
         if path.is_file():
-            try:
-                return name, [
-                    json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()
-                ]
-            except ValueError as error:
-                raise BadInput(
-                    str(path), why=f"it is not JSON lines ({error})", do="write one object a line"
-                ) from None
+            with reading(path, "rows", kind="JSON lines", mend="write one object a line"):
+                lines = path.read_text("utf-8").splitlines()
+                return name, [json.loads(line) for line in lines if line.strip()]
     raise BadInput(
         "rows",
         got=str(folder),

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field, model_serializer
 
 from aimc_sim.identity import canonical, content_id
-from aimc_sim.signoff.design.cells import Variant
 from aimc_sim.signoff.design.tasks import AnyTask
+from aimc_sim.signoff.design.trials import Variant
 from aimc_sim.spec import Spec
 
 

@@ -11,10 +11,10 @@ from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, SelfText
 from aimc_sim.evaluate.windows import default_batch
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.cells import Variant
 from aimc_sim.signoff.design.margins import check_share
 from aimc_sim.signoff.design.part import Part
 from aimc_sim.signoff.design.tasks import AnyTask, Metric
+from aimc_sim.signoff.design.trials import Variant
 from aimc_sim.signoff.statistics.sequential import Spending, alpha_of_looks
 from aimc_sim.spec import Spec
 

@@ -17,12 +17,12 @@ from aimc_sim.evaluate.marking import Answer
 from aimc_sim.evaluate.questions import Questions
 from aimc_sim.evaluate.text import check_vocabulary, context_limit, load_tokenizer
 from aimc_sim.signoff.design.tasks import HarnessTask
-from aimc_sim.signoff.execution.scores import CellScores, Json, packed, unpacked
+from aimc_sim.signoff.execution.scores import Json, TrialScores, packed, unpacked
 from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.weightfile import WeightFile
 
 POSITIONS = 2048  # of a model whose configuration names no limit, as in the harness
-Mark = Callable[[CellScores], CellScores]
+Mark = Callable[[TrialScores], TrialScores]
 
 
 def items_of(task: HarnessTask, weight_file: WeightFile, questions: Questions | None) -> Json:
@@ -71,16 +71,16 @@ def check_questions(task: HarnessTask, questions: Questions | None) -> None:
 
 
 def marker(task: HarnessTask, items: Json, questions: Questions | None, weight_file: WeightFile) -> Mark:
-    """What turns the answers of a cell, as a worker gives them, into marks of each question."""
+    """What turns the answers of a trial, as a worker gives them, into marks of each question."""
     check_questions(task, questions)
     tokenizer = load_tokenizer(weight_file) if items["kind"] == "text" else None
 
-    def mark(scores: CellScores) -> CellScores:
+    def mark(scores: TrialScores) -> TrialScores:
         assert questions is not None
         given = _answers(items, scores, tokenizer)
         ends = np.cumsum([0, *items["counts"]])
         by_question = [given[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)]
-        return CellScores(questions.mark(by_question, task.metric))
+        return TrialScores(questions.mark(by_question, task.metric))
 
     return mark
 
@@ -105,18 +105,18 @@ class AnswersRunner:
         self.steps = steps_of_requests(task, items)
         self._tokenizer = load_tokenizer(weight_file) if items["kind"] == "text" else None
 
-    def digital(self, on_step: Callable[[], None]) -> CellScores:
+    def digital(self, on_step: Callable[[], None]) -> TrialScores:
         """The digital model's answers."""
         return self.score(load_digital(self._weights), on_step)
 
-    def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
+    def score(self, model: Any, on_step: Callable[[], None]) -> TrialScores:
         """Answers to every request: `log` and `greedy`, or token ids (`tokens`, one text after the other) and
         `lengths`."""
         if self._tokenizer is None:
             found = likelihoods(
                 model, self._requests, self._task.batch, longest=self._items["longest"], on_forward=on_step
             )
-            return CellScores({"log": found.log, "greedy": found.greedy})
+            return TrialScores({"log": found.log, "greedy": found.greedy})
         tokenizer, until = self._tokenizer, self._items["until"]
 
         def ends(tokens: Sequence[int]) -> bool:
@@ -133,7 +133,7 @@ class AnswersRunner:
             tokens=self._task.batch,
             on_prompt=on_step,
         )
-        return CellScores(
+        return TrialScores(
             {
                 "tokens": np.array([token for text in written for token in text], np.int64),
                 "lengths": np.array([len(text) for text in written], np.int64),
@@ -150,7 +150,7 @@ class AnswersRunner:
         """Nothing was kept."""
 
 
-def _answers(items: Json, scores: CellScores, tokenizer: Any) -> list[Answer]:
+def _answers(items: Json, scores: TrialScores, tokenizer: Any) -> list[Answer]:
     values = scores.values
     if tokenizer is None:
         return [

@@ -1,4 +1,4 @@
-"""The bench that a cell is measured on: one model skeleton in one process, re-mounted for every chip and time."""
+"""The bench that a trial is measured on: one model skeleton in one process, re-mounted for every chip and time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.account import coverage_of
 from aimc_sim.evaluate.streamed import Stream, streams
 from aimc_sim.programming import program
-from aimc_sim.signoff.design.cells import Cell, Scored
+from aimc_sim.signoff.design.trials import Scored, Trial
 from aimc_sim.signoff.execution.layers import layers_of, tells_layers
-from aimc_sim.signoff.execution.scores import CellScores, Json, Runner
+from aimc_sim.signoff.execution.scores import Json, Runner, TrialScores
 from aimc_sim.signoff.execution.tasks import open_runner
 from aimc_sim.torch_bridge.coverage import Coverage, CoverageRow
 from aimc_sim.torch_bridge.model import build_model, mount
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one cell gave. facts: the coverage and converter ranges of a hardware, with its first "converters" cell.
+    """What one trial gave. facts: the coverage and converter ranges of a hardware, with its first "converters" trial.
 
-    seconds: by stage; the only part that differs when the cell is run again.
+    seconds: by stage; the only part that differs when the trial is run again.
     """
 
-    scores: CellScores
+    scores: TrialScores
     facts: dict[str, Json] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
@@ -53,13 +53,6 @@ class Setup:
     stream: Stream = "auto"
 
 
-class Bench(Protocol):
-    """What runs cells."""
-
-    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
-        """Score one cell; on_step is called after the mount and after every batch."""
-
-
 class ModelBench:
     """The real bench: a weight file in this process. Digital models are scored when their task first comes up."""
 
@@ -73,23 +66,23 @@ class ModelBench:
         self._chip: tuple[tuple[str, str, int | None], Any] | None = None
         self._mounted: object = None
 
-    def run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
-        """Mount what the cell names, unless it is there already, then score every item."""
+    def run(self, trial: Trial, on_step: Callable[[], None]) -> Outcome:
+        """Mount what the trial names, unless it is there already, then score every item."""
         with threads(self._setup.plan.threads):
-            return self._run(cell, on_step)
+            return self._run(trial, on_step)
 
-    def _run(self, cell: Cell, on_step: Callable[[], None]) -> Outcome:
-        runner, start = self._runner(cell.task), time.perf_counter()
-        if cell.kind == "digital":
+    def _run(self, trial: Trial, on_step: Callable[[], None]) -> Outcome:
+        runner, start = self._runner(trial.task), time.perf_counter()
+        if trial.kind == "digital":
             on_step()
             return Outcome(runner.digital(on_step), {}, {"score": time.perf_counter() - start})
-        model = self._mount(cell)
+        model = self._mount(trial)
         on_step()
         mounted = time.perf_counter()
         scores = runner.score(model, on_step)
         seconds = {"program_and_mount": mounted - start, "score": time.perf_counter() - mounted}
         told = time.perf_counter()
-        facts = self._facts(cell, runner, model)
+        facts = self._facts(trial, runner, model)
         return Outcome(scores, facts, {**seconds, "facts": time.perf_counter() - told} if facts else seconds)
 
     def close(self) -> None:
@@ -106,42 +99,42 @@ class ModelBench:
             )
         return self._runners[task]
 
-    def _mount(self, cell: Cell) -> Any:
-        hardware = self._setup.plan.variant(cell.variant).hardware
-        if self._model is None or self._model[0] != cell.variant:
+    def _mount(self, trial: Trial) -> Any:
+        hardware = self._setup.plan.variant(trial.variant).hardware
+        if self._model is None or self._model[0] != trial.variant:
             self._model = self._mounted = None
-            self._model = (cell.variant, None if self._streamed else build_model(self._weights, hardware))
-        if self._mounted == cell.mount:
+            self._model = (trial.variant, None if self._streamed else build_model(self._weights, hardware))
+        if self._mounted == trial.mount:
             return self._model[1]
-        ideal = cell.kind == "converters"
-        key = (cell.kind, cell.variant, cell.seed)
+        ideal = trial.kind == "converters"
+        key = (trial.kind, trial.variant, trial.seed)
         if self._chip is None or self._chip[0] != key:
             design = hardware.with_ideal_cells() if ideal else hardware
-            ranges = self._setup.ranges.get(cell.variant)
-            self._chip = (key, program(self._weights, cell.seed or 0, design, ranges=ranges))
+            ranges = self._setup.ranges.get(trial.variant)
+            self._chip = (key, program(self._weights, trial.seed or 0, design, ranges=ranges))
         self._mounted = None
-        state = self._chip[1].at(cell.time_s or 0.0, self._setup.plan.session)
+        state = self._chip[1].at(trial.time_s or 0.0, self._setup.plan.session)
         if self._streamed:
-            self._model = (cell.variant, StreamedModel(self._weights, state))
+            self._model = (trial.variant, StreamedModel(self._weights, state))
         else:
             mount(self._model[1], state)
-        self._mounted = cell.mount
+        self._mounted = trial.mount
         return self._model[1]
 
-    def _facts(self, cell: Cell, runner: Runner, model: Any) -> dict[str, Json]:
-        """Coverage and ranges of a hardware: told once, by its "converters" cell of the first task; and its layers."""
-        hardware = self._setup.plan.variant(cell.variant).hardware
-        if tells_layers(cell, self._setup.plan):
-            found = layers_of(model, self._weights, hardware, runner.example(), cell)
-            return {f"layers/{cell.variant}": found.to_dict()}
-        if cell.kind != "converters" or cell.task != self._setup.plan.tasks[0].label:
+    def _facts(self, trial: Trial, runner: Runner, model: Any) -> dict[str, Json]:
+        """Coverage and ranges of a hardware: told once, by its "converters" trial of the first task; and its layers."""
+        hardware = self._setup.plan.variant(trial.variant).hardware
+        if tells_layers(trial, self._setup.plan):
+            found = layers_of(model, self._weights, hardware, runner.example(), trial)
+            return {f"layers/{trial.variant}": found.to_dict()}
+        if trial.kind != "converters" or trial.task != self._setup.plan.tasks[0].label:
             return {}
 
         assert self._chip is not None
         covered = coverage_of(model, self._weights, hardware, runner.example())
         return {
-            f"coverage/{cell.variant}": asdict(covered),
-            f"ranges_id/{cell.variant}": self._chip[1].ranges_id,
+            f"coverage/{trial.variant}": asdict(covered),
+            f"ranges_id/{trial.variant}": self._chip[1].ranges_id,
         }
 
 

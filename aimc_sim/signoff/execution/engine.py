@@ -1,111 +1,42 @@
-"""Engines: how the cells of a plan get computed. Whatever the engine, the same cells give the same bits.
-
-A pool has workers that run one cell at a time. `drive` hands cells out in the order of a `Schedule`, writes what comes
-back into the journal, and gives the cell of a worker that died to another.
-"""
+"""Which trial of a plan is computed when, and by whom. Whoever computes it, the same trial gives the same bits."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
-from aimc_sim.errors import AimcError
-from aimc_sim.signoff.design.cells import Cell
-from aimc_sim.signoff.execution.bench import Bench, Outcome
-from aimc_sim.signoff.execution.journal import Store
-from aimc_sim.signoff.execution.scores import CellScores
-
-MAX_ATTEMPTS = 3
-POLL_S = 1.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """The end of a cell on a worker: its outcome, or the error that it ended with, or neither where the worker died."""
-
-    worker: int
-    cell: Cell
-    outcome: Outcome | None = None
-    error: Exception | None = None
-
-
-class Pool(Protocol):
-    """Workers. A worker that has died is replaced by the pool itself."""
-
-    def idle(self) -> list[int]:
-        """Workers that live and have no cell; one that is still being started is not among them."""
-
-    def submit(self, worker: int, cell: Cell) -> None:
-        """Let an idle worker run a cell."""
-
-    def wait(self, timeout_s: float) -> list[Event]:
-        """What has ended, at the latest after the timeout; sooner where a worker has started."""
-
-    def close(self) -> None:
-        """Stop all workers, whatever they are doing."""
-
-
-class InProcess:
-    """One worker: this process."""
-
-    def __init__(self, bench: Bench, on_step: Callable[[], None] = lambda: None) -> None:
-        self._bench, self._on_step = bench, on_step
-        self._cell: Cell | None = None
-
-    def idle(self) -> list[int]:
-        """This process, between two cells."""
-        return [] if self._cell else [0]
-
-    def submit(self, worker: int, cell: Cell) -> None:
-        """Keep the cell for `wait`."""
-        self._cell = cell
-
-    def wait(self, timeout_s: float) -> list[Event]:
-        """Run the cell, however long it takes. Its errors are this process's."""
-        cell, self._cell = self._cell, None
-        return [] if cell is None else [Event(0, cell, self._bench.run(cell, self._on_step))]
-
-    def close(self) -> None:
-        """Let the bench give back its temporary files."""
-        close = getattr(self._bench, "close", None)
-        if close is not None:
-            close()
+from aimc_sim.signoff.design.trials import Trial
+from aimc_sim.signoff.execution.scores import TrialScores
+from aimc_sim.studies.store import Store
+from aimc_sim.studies.workers import POLL_S, Event, Pool, work_off
 
 
 class Schedule:
-    """Which cell a worker takes next.
+    """Which trial a worker takes next.
 
-    Cells that need the same mount go to one worker, one after the other. A free worker takes the mount with the most
-    expensive cells left, by the costs measured so far (longest first: Graham, SIAM J. Appl. Math. 17, 1969), and where
-    every mount is taken it steals a cell from the one with the most left.
+    Trials that need the same mount go to one worker, one after the other. A free worker takes the mount with the most
+    expensive trials left, by the costs measured so far (longest first: Graham, SIAM J. Appl. Math. 17, 1969), and where
+    every mount is taken it steals a trial from the one with the most left.
     """
 
     def __init__(self, steps: Mapping[str, int]) -> None:
         self._steps = dict(steps)  # batches of each task: the first guess of its cost
-        self._waiting: dict[object, list[Cell]] = {}
+        self._waiting: dict[object, list[Trial]] = {}
         self._at: dict[int, object] = {}
         self._mount_s: dict[str, tuple[int, float]] = {}
         self._score_s: dict[str, tuple[int, float]] = {}
 
-    def add(self, cells: Iterable[Cell]) -> None:
-        """More cells to be done, in the order of the plan."""
-        for cell in cells:
-            self._waiting.setdefault(cell.mount, []).append(cell)
+    def add(self, trials: Iterable[Trial]) -> None:
+        """More trials to be done, in the order of the plan."""
+        for trial in trials:
+            self._waiting.setdefault(trial.mount, []).append(trial)
 
-    @property
-    def waits(self) -> bool:
-        """Whether a cell is still to be taken."""
-        return any(self._waiting.values())
-
-    def take(self, worker: int) -> Cell | None:
-        """The next cell for a worker; None where none waits."""
+    def take(self, worker: int) -> Trial | None:
+        """The next trial for a worker; None where none waits."""
         mine = self._at.get(worker)
         if not self._waiting.get(mine):
             taken = {mount for other, mount in self._at.items() if other != worker}
-            left = [mount for mount, cells in self._waiting.items() if cells]
+            left = [mount for mount, trials in self._waiting.items() if trials]
             if not left:
                 self._at.pop(worker, None)
                 return None
@@ -114,97 +45,73 @@ class Schedule:
             self._at[worker] = mine
         return self._waiting[mine].pop(0)
 
-    def measured(self, cell: Cell, seconds: Mapping[str, float]) -> None:
-        """What a finished cell cost, for the estimates of those that wait."""
+    def measured(self, trial: Trial, seconds: Mapping[str, float]) -> None:
+        """What a finished trial cost, for the estimates of those that wait."""
         for table, key, stage in (
-            (self._mount_s, cell.variant, "program_and_mount"),
-            (self._score_s, cell.task, "score"),
+            (self._mount_s, trial.variant, "program_and_mount"),
+            (self._score_s, trial.task, "score"),
         ):
-            if cell.kind != "digital" and stage in seconds:
+            if trial.kind != "digital" and stage in seconds:
                 n, mean = table.get(key, (0, 0.0))
                 table[key] = (n + 1, mean + (seconds[stage] - mean) / (n + 1))
 
     def _cost(self, mount: object) -> float:
-        """Estimated seconds that the waiting cells of a mount take."""
-        cells = self._waiting[mount]
-        if cells[0].kind == "digital":
-            return float("inf")  # first: every other cell needs what it computes
-        mounting = self._mount_s.get(cells[0].variant, (0, 1.0))[1]
+        """Estimated seconds that the waiting trials of a mount take."""
+        trials = self._waiting[mount]
+        if trials[0].kind == "digital":
+            return float("inf")  # first: every other trial needs what it computes
+        mounting = self._mount_s.get(trials[0].variant, (0, 1.0))[1]
         scale = sum(mean for _, mean in self._score_s.values()) / max(
             sum(self._steps.get(task, 1) for task in self._score_s), 1
         )
         return mounting + sum(
-            self._score_s.get(cell.task, (0, (scale or 1.0) * self._steps.get(cell.task, 1)))[1]
-            for cell in cells
+            self._score_s.get(trial.task, (0, (scale or 1.0) * self._steps.get(trial.task, 1)))[1]
+            for trial in trials
         )
 
 
 def drive(
-    cells: Iterable[Cell],
+    trials: Iterable[Trial],
     schedule: Schedule,
     store: Store,
     pool: Pool,
-    on_finished: Callable[[Cell], None] = lambda cell: None,
-    mark: Callable[[Cell, CellScores], CellScores] = lambda cell, scores: scores,
+    on_finished: Callable[[Trial], None] = lambda trial: None,
+    mark: Callable[[Trial, TrialScores], TrialScores] = lambda trial, scores: scores,
 ) -> None:
-    """Run cells until the store holds every one of them, whoever computed it. mark: a worker's answers → scores.
+    """Run trials until the store holds every one of them, whoever computed it. mark: a worker's answers → scores.
 
-    Cells that another process has claimed are waited for, and taken over where their claim runs out. Bad input ends the
-    run; any other error of a cell, and the death of its worker, is followed by another attempt, up to `MAX_ATTEMPTS`.
+    Trials that another process has claimed are waited for, and taken over where their claim runs out. Failures are
+    those of `work_off`.
     """
-    there = store.finished()
-    wanted = list(cells)
-    for cell in wanted:
-        if cell.name in there:
-            on_finished(cell)
-    schedule.add(cell for cell in wanted if cell.name not in there)
-    failures: Counter[str] = Counter()
-    elsewhere: list[Cell] = []
-    running, looked = 0, time.monotonic()
-    while True:
+    elsewhere = list(trials)
+    looked = 0.0
+
+    def look() -> None:
+        """Tell which trials are finished by now, and let the schedule have the others."""
+        nonlocal looked
+        finished, looked = store.finished(), time.monotonic()
+        for trial in elsewhere:
+            if trial.name in finished:
+                on_finished(trial)
+        schedule.add(trial for trial in elsewhere if trial.name not in finished)
+        elsewhere.clear()
+
+    def take(worker: int) -> Trial | None:
         if elsewhere and time.monotonic() - looked >= POLL_S:
-            there, looked = store.finished(), time.monotonic()
-            for cell in elsewhere:
-                if cell.name in there:
-                    on_finished(cell)
-            schedule.add(cell for cell in elsewhere if cell.name not in there)
-            elsewhere = []
-        for worker in pool.idle():
-            taken = schedule.take(worker)
-            while taken is not None and not store.claim(taken.name):
-                elsewhere.append(taken)
-                taken = schedule.take(worker)
-            if taken is not None:
-                pool.submit(worker, taken)
-                running += 1
-        if not running and not elsewhere and not schedule.waits:
-            return
-        if not running and not schedule.waits:
-            time.sleep(POLL_S / 4)
-            continue
-        for event in pool.wait(POLL_S):
-            running -= 1
-            if event.outcome is None:
-                _again(event, failures)
-                schedule.add([event.cell])
-                continue
-            outcome = event.outcome
-            schedule.measured(event.cell, outcome.seconds)
-            scores = mark(event.cell, outcome.scores).to_json()
-            store.finish(event.cell.name, scores, outcome.facts, outcome.seconds, str(event.worker))
-            on_finished(event.cell)
+            look()
+        while (trial := schedule.take(worker)) is not None and not store.claim(trial.name):
+            elsewhere.append(trial)
+        return trial
 
+    def done(event: Event) -> None:
+        trial, outcome = event.task, event.outcome
+        schedule.measured(trial, outcome.seconds)
+        scores = mark(trial, outcome.scores).to_json()
+        store.finish(trial.name, scores, outcome.facts, outcome.seconds, str(event.worker))
+        on_finished(trial)
 
-def _again(event: Event, failures: Counter[str]) -> None:
-    """Count a failure; raise where another attempt is of no use."""
-    if isinstance(event.error, AimcError):
-        raise event.error
-    failures[event.cell.name] += 1
-    if failures[event.cell.name] >= MAX_ATTEMPTS:
-        how = (
-            f"with {type(event.error).__name__}: {event.error}" if event.error else "with the worker's death"
-        )
-        raise AimcError(
-            f"cell {event.cell.name} failed {MAX_ATTEMPTS} times, the last time {how}. Next: if memory ran out, use "
-            "fewer workers or a smaller batch; finished cells are kept, and the same command goes on from there."
-        ) from event.error
+    look()
+    work_off(pool, take, done)
+    while elsewhere:
+        time.sleep(POLL_S / 4)
+        work_off(pool, take, done)

@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from aimc_sim.errors import AimcError, BadInput
-from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.bench import ModelBench, Outcome, Setup
-from aimc_sim.signoff.execution.engine import Event
-from aimc_sim.sources import code_version
+from aimc_sim.studies.sources import code_version
+from aimc_sim.studies.workers import Event
 
 _LOST_WITH_WORKER = (
     "RayActorError",
@@ -27,7 +27,7 @@ _LOST_WITH_WORKER = (
 START_S = 600.0  # a cluster that grows by itself takes minutes to find a machine
 
 
-class CellActor:
+class TrialActor:
     """What runs in a worker of the cluster. Its errors travel as values, so that Ray does not wrap them."""
 
     def __init__(self, setup: Setup, code: str) -> None:
@@ -38,8 +38,8 @@ class CellActor:
         """Process id of the worker."""
         return os.getpid()
 
-    def run(self, cell: Cell) -> Outcome | Exception:
-        """Score one cell, or say why not."""
+    def run(self, trial: Trial) -> Outcome | Exception:
+        """Score one trial, or say why not."""
         try:
             if self._bench is None:
                 mine = code_version(ModelBench.__module__)
@@ -51,7 +51,7 @@ class CellActor:
                         do="give every machine the same versions, and processors of one kind",
                     )
                 self._bench = ModelBench(self._setup)
-            return self._bench.run(cell, lambda: None)
+            return self._bench.run(trial, lambda: None)
         except Exception as error:
             return error
 
@@ -60,7 +60,7 @@ class RayPool:
     """A pool of actors. workers: None for one a processor of the cluster. address: None starts a cluster here.
 
     An actor counts as a worker once it has answered: one that replaces the actor of a lost machine may wait for room,
-    and a cell that was given to it with it.
+    and a trial that was given to it with it.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RayPool:
                 configure_logging=False,
             )  # fmt: skip
         threads = setup.plan.threads
-        # An actor that no machine has room for would wait, and its cell with it, for ever.
+        # An actor that no machine has room for would wait, and its trial with it, for ever.
         alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         room = sum(int(resources.get("CPU", 0)) // threads for resources in alive)
         if room == 0:
@@ -91,28 +91,28 @@ class RayPool:
             )
         workers = room if workers is None else min(workers, room)
         # A worker's threads decide how many actors a machine holds; max_restarts=0: the pool replaces them itself.
-        self._actor = self._ray.remote(num_cpus=threads, max_restarts=0)(CellActor)
+        self._actor = self._ray.remote(num_cpus=threads, max_restarts=0)(TrialActor)
         self._setup = setup
         self._code = code_version(ModelBench.__module__)
         self._actors: dict[int, Any] = {}
         self._starting: dict[Any, int] = {}
-        self._running: dict[Any, tuple[int, Cell]] = {}
+        self._running: dict[Any, tuple[int, Trial]] = {}
         self._false_starts = 0
         self._alive = time.monotonic()  # when a worker was last heard of
         for number in range(workers):
             self._start(number)
 
     def idle(self) -> list[int]:
-        """Workers that have answered and have no cell."""
+        """Workers that have answered and have no trial."""
         busy = {worker for worker, _ in self._running.values()} | set(self._starting.values())
         return [number for number in self._actors if number not in busy]
 
-    def submit(self, worker: int, cell: Cell) -> None:
-        """Let an actor run a cell."""
-        self._running[self._actors[worker].run.remote(cell)] = (worker, cell)
+    def submit(self, worker: int, trial: Trial) -> None:
+        """Let an actor run a trial."""
+        self._running[self._actors[worker].run.remote(trial)] = (worker, trial)
 
     def wait(self, timeout_s: float) -> list[Event]:
-        """Cells that have ended; an actor that died is replaced, wherever the cluster has room."""
+        """Trials that have ended; an actor that died is replaced, wherever the cluster has room."""
         ready, _ = self._ray.wait([*self._running, *self._starting], num_returns=1, timeout=timeout_s)
         if ready or self._running:
             self._alive = time.monotonic()
@@ -121,7 +121,7 @@ class RayPool:
         events = []
         for reference in ready:
             starts = reference in self._starting
-            worker, cell = (self._starting.pop(reference), None) if starts else self._running.pop(reference)
+            worker, trial = (self._starting.pop(reference), None) if starts else self._running.pop(reference)
             try:
                 found = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
@@ -131,16 +131,16 @@ class RayPool:
                 if self._false_starts > 3 * len(self._actors):
                     raise AimcError(f"workers of the cluster end while they start: {error}") from None
                 self._start(worker)
-                if cell is not None:
-                    events.append(Event(worker, cell))
+                if trial is not None:
+                    events.append(Event(worker, trial))
                 continue
             self._false_starts = 0
-            if cell is None:
+            if trial is None:
                 continue
             if isinstance(found, Exception):
-                events.append(Event(worker, cell, error=found))
+                events.append(Event(worker, trial, error=found))
             else:
-                events.append(Event(worker, cell, outcome=found))
+                events.append(Event(worker, trial, outcome=found))
         return events
 
     def close(self) -> None:

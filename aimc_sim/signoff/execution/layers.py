@@ -1,4 +1,4 @@
-"""Noise and saturation by matrix: of one chip at one time, told by its cell as a fact of its hardware."""
+"""Noise and saturation by matrix: of one chip at one time, told by its trial as a fact of its hardware."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aimc_sim.evaluate.saturation import clips_counted, saturation_of
 from aimc_sim.evaluate.snr import Probe, decibels, layer_of, noise_to_signal, probe, probed, watched
 from aimc_sim.evaluate.sums import BLOCK
 from aimc_sim.evaluate.windows import Windows
-from aimc_sim.signoff.design.cells import Cell, Scored
+from aimc_sim.signoff.design.trials import Scored, Trial
 from aimc_sim.signoff.execution.scores import Json
 from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.torch_bridge.streaming import StreamedModel
@@ -67,10 +67,10 @@ class Layers:
         return cls(**{**data, "matrices": matrices})
 
 
-def tells_layers(cell: Cell, plan: Scored) -> bool:
-    """Whether this cell tells the layers of its hardware: the first chip's, at the last time, with the first task."""
+def tells_layers(trial: Trial, plan: Scored) -> bool:
+    """Whether this trial tells the layers of its hardware: the first chip's, at the last time, with the first task."""
     told = (plan.seeds[0], plan.times_s[-1], plan.tasks[0].label)
-    return cell.kind == "chip" and (cell.seed, cell.time_s, cell.task) == told
+    return trial.kind == "chip" and (trial.seed, trial.time_s, trial.task) == told
 
 
 def layers_of(
@@ -78,7 +78,7 @@ def layers_of(
     weight_file: WeightFile,
     hardware: Hardware,
     token_ids: npt.NDArray[np.int32],
-    cell: Cell,
+    trial: Trial,
 ) -> Layers:
     """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
 
@@ -91,10 +91,10 @@ def layers_of(
         seen = probe(load_digital(weight_file), weight_file, hardware, text)
         clips = saturation_of(model, hardware, text, COUNTED)
         noise, tokens = dict(zip(seen.names, seen.noise(model), strict=True)), len(seen.rows)
-    assert cell.seed is not None
-    assert cell.time_s is not None
+    assert trial.seed is not None
+    assert trial.time_s is not None
     rows = _rows(weight_file, hardware, noise, clips)
-    return Layers(cell.seed, cell.time_s, tokens, min(COUNTED, len(token_ids)), rows)
+    return Layers(trial.seed, trial.time_s, tokens, min(COUNTED, len(token_ids)), rows)
 
 
 def _rows(

@@ -11,11 +11,11 @@ import numpy as np
 from aimc_sim.aliases import F64
 from aimc_sim.evaluate.metrics import WindowScores
 from aimc_sim.evaluate.windows import Windows
-from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.design.part import Part
 from aimc_sim.signoff.design.tasks import HarnessTask
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.layers import Layers
-from aimc_sim.signoff.execution.scores import CellScores, Json
+from aimc_sim.signoff.execution.scores import Json, TrialScores
 from aimc_sim.signoff.execution.texts import window_scores, windows_from_json
 from aimc_sim.signoff.statistics.sequential import Look
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLE_KEYS = ("id", "question", "choices", "answer")
-Scores = TypeVar("Scores", WindowScores, CellScores)
+Scores = TypeVar("Scores", WindowScores, TrialScores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ class _Result(Generic[Scores]):
     """What any task on one hardware has. scores: of the digital model, the converters around ideal cells, and chips.
 
     timings: seconds, the only part that differs when it is run twice. looks: what each look said, where the plan has
-    several. layers: noise and saturation by matrix (`execution.layers`), None where no cell has told them.
+    several. layers: noise and saturation by matrix (`execution.layers`), None where no trial has told them.
     scored_by: the code behind the scores, where it is not the code that runs.
     """
 
     part: Part
-    scores: dict[Cell, Scores]
+    scores: dict[Trial, Scores]
     coverage: Coverage
     timings: dict[str, float] = field(compare=False)
     looks: tuple[Look, ...] = ()
@@ -47,16 +47,16 @@ class _Result(Generic[Scores]):
     @property
     def digital(self) -> Scores:
         """Scores of the digital model."""
-        return self.scores[Cell("digital")]
+        return self.scores[Trial("digital")]
 
     @property
     def converters(self) -> Scores:
         """Scores of the same converters around ideal cells."""
-        return self.scores[Cell("converters")]
+        return self.scores[Trial("converters")]
 
     def chip(self, seed: int, time_s: float) -> Scores:
         """Scores of one chip at one time."""
-        return self.scores[Cell("chip", seed, time_s)]
+        return self.scores[Trial("chip", seed, time_s)]
 
     def _of_chips(self, loss: Callable[[Scores], F64]) -> F64:
         """Stack what chips give at each time: (times, chips, items)."""
@@ -88,7 +88,7 @@ class TextResult(_Result[WindowScores]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswersResult(_Result[CellScores]):
+class AnswersResult(_Result[TrialScores]):
     """Marks of questions on one hardware: arrays over questions, ``acc`` by the task's metric, ``choice``, and more.
 
     examples: the questions as people read them: ``id``, ``question``, ``choices``, ``answer``.
@@ -100,7 +100,7 @@ class AnswersResult(_Result[CellScores]):
         """Give losses (times, chips, questions) as marks; no weights."""
         return self._of_chips(self.lost), None
 
-    def lost(self, scores: CellScores) -> F64:
+    def lost(self, scores: TrialScores) -> F64:
         """Take these marks off the digital model's: (questions,)."""
         return floats(self.digital, "acc") - floats(scores, "acc")
 
@@ -108,17 +108,17 @@ class AnswersResult(_Result[CellScores]):
 Result = TextResult | AnswersResult
 
 
-def floats(scores: CellScores, name: str) -> F64:
+def floats(scores: TrialScores, name: str) -> F64:
     """Give one of the scores as (items,) float64."""
     return np.asarray(scores.values[name], dtype=np.float64)
 
 
-def result_of(part: Part, items: Json, scores: dict[Cell, CellScores], shared: dict[str, Any]) -> Result:
-    """The result of a part from its items and the scores of its cells. shared: fields that every result has."""
+def result_of(part: Part, items: Json, scores: dict[Trial, TrialScores], shared: dict[str, Any]) -> Result:
+    """The result of a part from its items and the scores of its trials. shared: fields that every result has."""
     if isinstance(part.task, HarnessTask):
         # In this order, whether a journal has sorted the keys or not.
         examples = tuple({key: each[key] for key in EXAMPLE_KEYS} for each in items["examples"])
         return AnswersResult(part=part, examples=examples, scores=scores, **shared)
     windows = windows_from_json(items)
-    of_windows = {cell: window_scores(each, windows) for cell, each in scores.items()}
+    of_windows = {trial: window_scores(each, windows) for trial, each in scores.items()}
     return TextResult(part=part, windows=windows, scores=of_windows, **shared)

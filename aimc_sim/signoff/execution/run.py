@@ -1,11 +1,11 @@
-"""Runs a plan: every cell on an engine, through the plan's journal, and keeps what it cost apart from what it found."""
+"""Runs a plan: every trial on an engine, through its journal, and keeps what it cost apart from what it found."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,11 @@ from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.streamed import Stream
 from aimc_sim.programming import program
-from aimc_sim.signoff.design.cells import Cell, cells_of
 from aimc_sim.signoff.design.plan import Plan
 from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
+from aimc_sim.signoff.design.trials import Trial, trials_of
 from aimc_sim.signoff.execution.answers import marker
 from aimc_sim.signoff.execution.bench import (
-    Bench,
     ModelBench,
     Setup,
     check_ranges,
@@ -29,17 +28,19 @@ from aimc_sim.signoff.execution.bench import (
     streams_plan,
     threads,
 )
-from aimc_sim.signoff.execution.engine import InProcess, Pool, Schedule, drive
-from aimc_sim.signoff.execution.engine_local import Processes, default_workers
+from aimc_sim.signoff.execution.engine import Schedule, drive
 from aimc_sim.signoff.execution.engine_ray import RayPool
-from aimc_sim.signoff.execution.journal import Memory, Store, holds_nothing, open_journal
+from aimc_sim.signoff.execution.journal import open_journal
 from aimc_sim.signoff.execution.layers import Layers
 from aimc_sim.signoff.execution.results import Result, result_of
-from aimc_sim.signoff.execution.scores import CellScores, Json
+from aimc_sim.signoff.execution.scores import Json, TrialScores
 from aimc_sim.signoff.execution.tasks import prepare, steps_of, tokens_of
 from aimc_sim.signoff.statistics.crossed import paired
 from aimc_sim.signoff.statistics.sequential import Look, look_at
-from aimc_sim.sources import code_version
+from aimc_sim.studies.memory import default_workers
+from aimc_sim.studies.sources import code_version
+from aimc_sim.studies.store import Store
+from aimc_sim.studies.workers import InProcess, Pool, Processes
 from aimc_sim.weightfile.integrity import check_weights
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ if TYPE_CHECKING:
 
 EngineName = Literal["local", "ray"]
 JOURNAL = "journal.sqlite"
+_SMALL_WORK = 1e12  # multiply-accumulates below which starting processes costs more than it saves
 TextPath = str | Path | Mapping[str, Path] | None  # one file, or one a task by its label
-Mark = Callable[[Cell, CellScores], CellScores]
+Mark = Callable[[Trial, TrialScores], TrialScores]
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,10 @@ def run_plan(
     address: str | None = None,
     stream: Stream = "auto",
 ) -> Study:
-    """Run every cell of `plan`. progress(stage, done, total) is called as work gets done.
+    """Run every trial of `plan`. progress(stage, done, total) is called as work gets done.
 
     text_path: the file of texts that are one; questions: those of each task of lm-evaluation-harness, by its label.
-    journal: a file that finished cells are written to, and read from when it is there: a run that was killed goes on
+    journal: a file that finished trials are written to, and read from when it is there: a run that was killed goes on
     where it stopped, and several processes share the work; None keeps all in memory. restart: put an old journal
     aside first. engine: "local" or "ray" (address: of its cluster; None starts one here). workers: processes, 1 for
     this one, None for as many as pay off. stream: whether models go through memory layer by layer; "auto" where they do
@@ -102,16 +104,11 @@ def run_plan(
     start = time.perf_counter()
     check_same_file(plan, weight_file.id)
     streams_plan(plan, weight_file, stream)
-    with ExitStack() as stack:
-        store: Store = Memory()
-        if journal is not None:
-            stack.enter_context(_not_left_behind(Path(journal)))
-            store = stack.enter_context(
-                open_journal(Path(journal), plan, code_version(ModelBench.__module__), restart=restart)
-            )
-        if plan.looks is None and not _complete(
-            plan, store
-        ):  # with looks, a plan may have ended before its last cell
+    path = None if journal is None else Path(journal)
+    code = "" if path is None else code_version(ModelBench.__module__)
+    with open_journal(path, plan, code, restart=restart) as store:
+        complete = {trial.name for trial in trials_of(plan)} <= store.finished()
+        if plan.looks is None and not complete:  # with looks, a plan may have ended before its last trial
             store.check_resumable()
         if not verified:
             check_weights(weight_file, progress)
@@ -122,7 +119,7 @@ def run_plan(
             items = _items(plan, weight_file, sources, store, progress)
             mark = _marker(plan, weight_file, questions or {}, items)
             ranges: dict[str, Ranges] = {}
-            if store.scored_by is None and not _complete(plan, store):
+            if store.computed_by is None and not complete:
                 ranges = _ranges(plan, weight_file, store, progress)
         prepared = time.perf_counter()
         setup = Setup(plan, weight_file.path.resolve(), items, ranges, stream)
@@ -136,46 +133,13 @@ def run_plan(
     return Study(study.plan, results, stages)
 
 
-def _complete(plan: Plan, store: Store) -> bool:
-    """Whether every cell is there that the plan could ask for."""
-    return {cell.name for cell in cells_of(plan)} <= store.finished()
-
-
-@contextmanager
-def _not_left_behind(journal: Path) -> Iterator[None]:
-    """A journal that was made here for a study that is then refused goes again: it would refuse the corrected one."""
-    new, new_folder = not journal.exists(), not journal.parent.exists()
-    try:
-        yield
-    except BadInput:
-        if new and journal.exists() and holds_nothing(journal):
-            journal.unlink()
-            if new_folder:
-                with suppress(OSError):  # something else has come to lie there
-                    journal.parent.rmdir()
-        raise
-
-
-def run_cells(plan: Plan, bench: Bench, items: Mapping[str, Json], progress: Progress | None = None) -> Study:
-    """Run a plan on a bench in this process, without a journal. items: of each task, as `prepare` gives them."""
-    return _run(plan, items, Memory(), partial(InProcess, bench), progress)
-
-
-@contextmanager
-def _closing(pool: Pool) -> Iterator[Pool]:
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
 def _run(
     plan: Plan,
     items: Mapping[str, Json],
     store: Store,
     make_pool: Callable[[Callable[[], None]], Pool],
     progress: Progress | None,
-    mark: Mark = lambda cell, scores: scores,
+    mark: Mark = lambda trial, scores: scores,
 ) -> Study:
     steps = {label: 1 + steps_of(plan.task(label), items[label]) for label in items}
     schedule = Schedule(steps)
@@ -188,10 +152,10 @@ def _run(
         if progress is not None and done <= total:
             progress("chips × times", done, total)
 
-    def finished(cell: Cell) -> None:
-        """A cell that another process, or an earlier run, has computed makes its steps at once."""
+    def finished(trial: Trial) -> None:
+        """A trial that another process, or an earlier run, has computed makes its steps at once."""
         nonlocal done
-        counted[cell.name] = steps[cell.task]
+        counted[trial.name] = steps[trial.task]
         if sum(counted.values()) > done:
             done = sum(counted.values())
             if progress is not None:
@@ -204,17 +168,17 @@ def _run(
         pool: Pool | None = None
         first = 0
         for chips, alpha in plan.look_alphas:
-            cells = [
-                cell
-                for cell in cells_of(plan, first, chips)
-                if cell.kind != "chip" or (cell.variant, cell.task) in open_parts
+            trials = [
+                trial
+                for trial in trials_of(plan, first, chips)
+                if trial.kind != "chip" or (trial.variant, trial.task) in open_parts
             ]
-            total += sum(steps[cell.task] for cell in cells)
-            if pool is None and not {cell.name for cell in cells} <= store.finished():
+            total += sum(steps[trial.task] for trial in trials)
+            if pool is None and not {trial.name for trial in trials} <= store.finished():
                 store.check_resumable()
-                pool = stack.enter_context(_closing(make_pool(step)))
+                pool = stack.enter_context(closing(make_pool(step)))
             if pool is not None:
-                drive(cells, schedule, store, pool, finished, mark)
+                drive(trials, schedule, store, pool, finished, mark)
             first = chips
             study = _gather(plan, items, store, dict.fromkeys(open_parts, (chips, alpha)))
             final = chips == len(plan.seeds)
@@ -262,14 +226,16 @@ def _gather(
                 continue
             chips, alpha = ends[variant.label, task.label]
             scores, timings = {}, {}
-            for cell in cells_of(completed, 0, chips):
-                if cell.task != task.label or cell.variant not in ("", variant.label):
+            for trial in trials_of(completed, 0, chips):
+                if trial.task != task.label or trial.variant not in ("", variant.label):
                     continue
-                row = rows[cell.name]
-                scores[Cell(cell.kind, cell.seed, cell.time_s)] = CellScores.from_json(json.loads(row.scores))
-                timings[cell.name] = sum(row.seconds.values())
-                if cell.name not in counted:
-                    counted.add(cell.name)
+                row = rows[trial.name]
+                scores[Trial(trial.kind, trial.seed, trial.time_s)] = TrialScores.from_json(
+                    json.loads(row.scores)
+                )
+                timings[trial.name] = sum(row.seconds.values())
+                if trial.name not in counted:
+                    counted.add(trial.name)
                     for stage, value in row.seconds.items():
                         seconds[stage] = seconds.get(stage, 0.0) + value
             shared: dict[str, Any] = {
@@ -277,7 +243,7 @@ def _gather(
                 "timings": timings,
                 "looks": tuple((looks or {}).get((variant.label, task.label), ())),
                 "layers": _layers(facts.get(f"layers/{variant.label}")),
-                "scored_by": store.scored_by,
+                "scored_by": store.computed_by,
             }
             part = completed.part(variant.label, task.label, chips, alpha)
             results.append(result_of(part, items[task.label], scores, shared))
@@ -307,7 +273,7 @@ def _marker(
     for task in plan.tasks:
         if isinstance(task, HarnessTask):
             marks[task.label] = marker(task, items[task.label], questions.get(task.label), weight_file)
-    return lambda cell, scores: marks[cell.task](scores) if cell.task in marks else scores
+    return lambda trial, scores: marks[trial.task](scores) if trial.task in marks else scores
 
 
 def _items(
@@ -358,7 +324,18 @@ def _pool(
     if workers is None:
         parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
         tokens = max(tokens_of(task, setup.items[task.label]) for task in setup.plan.tasks)
-        workers = default_workers(parameters, tokens, len(cells_of(setup.plan)), setup.plan.threads)
+        workers = workers_for(parameters, tokens, len(trials_of(setup.plan)), setup.plan.threads)
     if workers == 1:
-        return InProcess(ModelBench(setup, progress), on_step)
+        return InProcess(partial(ModelBench, setup, progress), on_step)
     return Processes(partial(ModelBench, setup), workers, on_step)
+
+
+def workers_for(parameters: int, tokens: int, trials: int, threads: int = 1) -> int:
+    """Return how many worker processes pay off; 1, this one itself, for little work.
+
+    parameters: of the model; tokens: scored by one trial; trials: of the plan; threads: of one worker.
+    """
+    if float(parameters) * (tokens + 500) * trials < _SMALL_WORK:
+        return 1
+    # Two bytes a weight in the tiles, and as much again while a matrix is programmed.
+    return default_workers(4 * parameters, trials, threads)

@@ -1,4 +1,4 @@
-"""`CellScores` hold what a `Runner` measures of one cell; token ids travel packed, to a journal and to workers."""
+"""`TrialScores` hold what a `Runner` measures of one trial; token ids travel packed, to a journal and to workers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Json = Any
 
 
 @dataclass(frozen=True)
-class CellScores:
-    """Scores of one cell: per name one (items,) float64 or int64 array, such as nll, kl and agree of a text."""
+class TrialScores:
+    """Scores of one trial: per name one (items,) float64 or int64 array, such as nll, kl and agree of a text."""
 
     values: dict[str, npt.NDArray[Any]]
 
@@ -26,7 +26,7 @@ class CellScores:
         return {name: array.tolist() for name, array in self.values.items()}
 
     @classmethod
-    def from_json(cls, data: Json) -> CellScores:
+    def from_json(cls, data: Json) -> TrialScores:
         """What `to_json` gave."""
         return cls({name: np.asarray(values) for name, values in data.items()})
 
@@ -38,10 +38,10 @@ class Runner(Protocol):
     def steps(self) -> int:
         """Calls of on_step that scoring one model makes."""
 
-    def digital(self, on_step: Callable[[], None]) -> CellScores:
+    def digital(self, on_step: Callable[[], None]) -> TrialScores:
         """The digital model's own scores."""
 
-    def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
+    def score(self, model: Any, on_step: Callable[[], None]) -> TrialScores:
         """Scores of a mounted model on every item."""
 
     def example(self) -> npt.NDArray[np.int32]:

@@ -15,7 +15,7 @@ from aimc_sim.evaluate.metrics import Reference, WindowScores, score
 from aimc_sim.evaluate.text import SelfText, file_text, windows_of_file, windows_of_samples
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.signoff.design.tasks import TextTask
-from aimc_sim.signoff.execution.scores import CellScores, Json, packed, unpacked
+from aimc_sim.signoff.execution.scores import Json, TrialScores, packed, unpacked
 from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.torch_bridge.streaming import StreamedModel
 from aimc_sim.weightfile import WeightFile
@@ -43,13 +43,13 @@ class TextRunner:
         digital = StreamedModel(weight_file) if streamed else load_digital(weight_file)
         self._reference = Reference(digital, windows, task.batch, on_batch=scored)
 
-    def digital(self, on_step: Callable[[], None]) -> CellScores:
+    def digital(self, on_step: Callable[[], None]) -> TrialScores:
         """The digital model's, with the divergence from itself: none."""
         for _ in range(self.steps):
             on_step()
         return _of_windows(self._reference.own_scores)
 
-    def score(self, model: Any, on_step: Callable[[], None]) -> CellScores:
+    def score(self, model: Any, on_step: Callable[[], None]) -> TrialScores:
         """Every window, against the digital model."""
         made = 0
 
@@ -90,8 +90,8 @@ def windows_of(
     return windows_of_file(weight_file, text_path, task.context, task.text.limit_tokens)
 
 
-def window_scores(scores: CellScores, windows: Windows) -> WindowScores:
-    """Scores of a text's cell as figures of windows."""
+def window_scores(scores: TrialScores, windows: Windows) -> WindowScores:
+    """Scores of a text's trial as figures of windows."""
     tokens = np.array([len(row) - 1 for row in windows.rows], dtype=np.int64)
     values = scores.values
     return WindowScores(
@@ -112,7 +112,7 @@ def windows_from_json(items: Json) -> Windows:
     return Windows(tuple(unpacked(items)))
 
 
-def _of_windows(scores: WindowScores) -> CellScores:
+def _of_windows(scores: WindowScores) -> TrialScores:
     assert scores.kl is not None
     assert scores.agree is not None
-    return CellScores({"nll": scores.nll, "kl": scores.kl, "agree": scores.agree})
+    return TrialScores({"nll": scores.nll, "kl": scores.kl, "agree": scores.agree})

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.signoff.execution.scores import CellScores
+from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.statistics import mcnemar
 
 SHOWN = 6  # questions lost that a report quotes
 
 
-def flips_of_one(chip: CellScores, digital: CellScores) -> dict[str, Any]:
+def flips_of_one(chip: TrialScores, digital: TrialScores) -> dict[str, Any]:
     """Marks of one chip that went down and up, and McNemar's exact p-value; that only of right and wrong marks."""
     mine, theirs = (np.asarray(each.values["acc"], np.float64) for each in (chip, digital))
     binary = bool(np.isin(mine, (0.0, 1.0)).all() and np.isin(theirs, (0.0, 1.0)).all())
@@ -25,7 +25,7 @@ def flips_of_one(chip: CellScores, digital: CellScores) -> dict[str, Any]:
     }
 
 
-def same_answers(chip: CellScores, digital: CellScores) -> npt.NDArray[np.float64]:
+def same_answers(chip: TrialScores, digital: TrialScores) -> npt.NDArray[np.float64]:
     """(questions,) 1 where the chip gives the digital model's answer; where none is chosen, one as right or wrong."""
     mine, theirs = chip.values, digital.values
     equal = mine["acc"] == theirs["acc"]
@@ -36,8 +36,8 @@ def same_answers(chip: CellScores, digital: CellScores) -> npt.NDArray[np.float6
 
 
 def flips_of(
-    digital: CellScores,
-    chips: Mapping[int, CellScores],
+    digital: TrialScores,
+    chips: Mapping[int, TrialScores],
     examples: Sequence[Mapping[str, Any]],
     time_s: float,
     seed: int,
@@ -65,7 +65,7 @@ def flips_of(
 
 
 def _example(
-    example: Mapping[str, Any], digital: CellScores, chips: Mapping[int, CellScores], item: int, lost: int
+    example: Mapping[str, Any], digital: TrialScores, chips: Mapping[int, TrialScores], item: int, lost: int
 ) -> dict[str, Any]:
     """A question with what everybody chose; `chose` counts the chips by choice, None where none is recorded."""
     choices = list(example.get("choices") or [])

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.errors import BadInput
-from aimc_sim.report.pages import prepare_folder, to_json, write_together
+from aimc_sim.files import write_together
+from aimc_sim.report.pages import prepare_folder, to_json
 from aimc_sim.signoff.design.margins import check_share
-from aimc_sim.signoff.execution.scores import CellScores
+from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.report.answer_flips import flips_of_one
 from aimc_sim.signoff.report.figures import measure_of
 from aimc_sim.signoff.report.headline import interval_of
@@ -280,7 +281,7 @@ def _chip(old: Document, new: Document, answers: bool) -> Document:
     """What McNemar's test says about one chip; nothing where items are not questions."""
     if not answers:
         return {}
-    one, two = (CellScores({"acc": np.asarray(chip["acc"])}) for chip in (old, new))
+    one, two = (TrialScores({"acc": np.asarray(chip["acc"])}) for chip in (old, new))
     return flips_of_one(two, one)
 
 

@@ -10,9 +10,9 @@ from aimc_sim.evaluate.account import arithmetic, notes_on
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import VERSIONS, architecture, version
 from aimc_sim.report.pages import to_json as to_json
-from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.design.margins import note_on
 from aimc_sim.signoff.design.part import Part
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.report.figures import Figure, loss_in_words
 from aimc_sim.signoff.report.findings import Findings, alone
@@ -68,8 +68,8 @@ def document_of(
         "plan": {"id": part.id, **part.model_dump(mode="json")},
         **figures.about(),
         "rows": {
-            "digital": figures.row(Cell("digital")),
-            "converters_only": figures.row(Cell("converters")),
+            "digital": figures.row(Trial("digital")),
+            "converters_only": figures.row(Trial("converters")),
             "times": [_at_time(part, at) for at in found.times],
         },
         "statistics": found.to_dict(),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aimc_sim.evaluate.metrics import WindowScores
-from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.results import AnswersResult, Result, TextResult, floats
-from aimc_sim.signoff.execution.scores import CellScores
+from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.report.answer_flips import flips_of, flips_of_one, same_answers
 from aimc_sim.signoff.statistics import Components, Estimate, estimate, paired
 
@@ -109,8 +109,8 @@ class Figures(Protocol):
 
     measure: Measure
 
-    def row(self, cell: Cell) -> dict[str, float | None]:
-        """Figures of one cell over all items."""
+    def row(self, trial: Trial) -> dict[str, float | None]:
+        """Figures of one trial over all items."""
 
     def at(self, time_s: float) -> dict[str, Figure]:
         """Figures over all chips at one time."""
@@ -138,8 +138,8 @@ class TextFigures:
         self.measure, self._result = measure_of(result.part.task.metric), result
         self._windows, self._digital = result.windows, result.digital
 
-    def row(self, cell: Cell) -> dict[str, float | None]:
-        scores = self._result.scores[cell]
+    def row(self, trial: Trial) -> dict[str, float | None]:
+        scores = self._result.scores[trial]
         return {
             "perplexity": scores.perplexity,
             "loss_nats": scores.loss,
@@ -182,7 +182,7 @@ class TextFigures:
             assert scores.agree is not None
             return {"nll": scores.nll.tolist(), "kl": scores.kl.tolist(), "agree": scores.agree.tolist()}
 
-        return {"windows": {"tokens": self._digital.tokens.tolist(), **_by_cell(self._result.scores, sums)}}
+        return {"windows": {"tokens": self._digital.tokens.tolist(), **_by_trial(self._result.scores, sums)}}
 
     def flips(self, time_s: float, seed: int) -> None:
         """A text has no right and wrong answers; how many tokens flip is in the agreement."""
@@ -196,8 +196,8 @@ class AnswerFigures:
     def __init__(self, result: AnswersResult) -> None:
         self._result = result
 
-    def row(self, cell: Cell) -> dict[str, float | None]:
-        scores = self._result.scores[cell]
+    def row(self, trial: Trial) -> dict[str, float | None]:
+        scores = self._result.scores[trial]
         flips = flips_of_one(scores, self._result.digital)
         return {
             **{name: float(floats(scores, name).mean()) for name in self._marks},
@@ -231,7 +231,7 @@ class AnswerFigures:
         }
 
     def by_item(self) -> dict[str, Any]:
-        return {"answers": _by_cell(self._result.scores, CellScores.to_json)}
+        return {"answers": _by_trial(self._result.scores, TrialScores.to_json)}
 
     def flips(self, time_s: float, seed: int) -> dict[str, Any] | None:
         chips = {each: self._result.chip(each, time_s) for each in self._result.part.seeds}
@@ -263,14 +263,14 @@ def describe_text(task: TextTask) -> str:
     return f"{text.name}{limit}, in windows of {task.context:,} tokens"
 
 
-def _by_cell(scores: Mapping[Cell, Any], lists: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+def _by_trial(scores: Mapping[Trial, Any], lists: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     return {
-        "digital": lists(scores[Cell("digital")]),
-        "converters_only": lists(scores[Cell("converters")]),
+        "digital": lists(scores[Trial("digital")]),
+        "converters_only": lists(scores[Trial("converters")]),
         "chips": [
-            {"seed": cell.seed, "time_s": cell.time_s, **lists(found)}
-            for cell, found in scores.items()
-            if cell.kind == "chip"
+            {"seed": trial.seed, "time_s": trial.time_s, **lists(found)}
+            for trial, found in scores.items()
+            if trial.kind == "chip"
         ],
     }
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aimc_sim.report.pages import prepare_folder, to_json, write_together
+from aimc_sim.files import write_together
+from aimc_sim.report.pages import prepare_folder, to_json
 from aimc_sim.signoff.design.plan import folder_name
 from aimc_sim.signoff.report.html import render, render_summary
 from aimc_sim.signoff.report.junit import junit_of

@@ -73,7 +73,7 @@ def _sentence(verdict: dict[str, Any], at: dict[str, Any]) -> str:
 
 
 def _seconds(timings: dict[str, float], time_s: float) -> float:
-    """What the cells of that time took, all chips together."""
+    """What the trials of that time took, all chips together."""
     mine = (
         took for name, took in timings.items() if name.startswith("chip/") and name.endswith(f"/{time_s}")
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import read_json
 from aimc_sim.signoff.report.document import FORMAT, SCHEMA_VERSION
 from aimc_sim.signoff.report.files import SUMMARY_FORMAT
 
@@ -92,17 +92,11 @@ def _read(path: Path, form: str, what: str, needs: str, do: str) -> Document:
 
 
 def _json(path: Path) -> Document:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why=f"it cannot be read ({error.strerror})",
-            do="give the -o folder of a sign-off, or a report.json",
-        ) from None
-    except ValueError:
-        raise BadInput(
-            "sign-off", got=str(path), why="it is not JSON", do="give a report.json of aimc-sim signoff"
-        ) from None
+    found = read_json(
+        path,
+        "sign-off",
+        do="give the -o folder of a sign-off, or a report.json",
+        kind="JSON",
+        mend="give a report.json of aimc-sim signoff",
+    )
     return found if isinstance(found, dict) else {}

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aimc_sim.signoff.design.cells import Cell
 from aimc_sim.signoff.design.part import Part
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.report.figures import Figure, Figures, loss_in_words, measure_of
 from aimc_sim.signoff.report.words import sig, spoken
@@ -47,7 +47,7 @@ def at_times(result: Result, found: Figures) -> tuple[AtTime, ...]:
         AtTime(
             time_s,
             found.at(time_s),
-            tuple(found.row(Cell("chip", seed, time_s)) for seed in part.seeds),
+            tuple(found.row(Trial("chip", seed, time_s)) for seed in part.seeds),
             non_inferior(
                 table,
                 0.0,

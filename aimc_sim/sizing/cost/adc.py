@@ -12,9 +12,6 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware.converters import Adc, AdcErrors
 
 MIN_ENOB, MAX_ENOB = 4.0, 20.0
-# Converters of the survey against its own fit: tenth percentile, median, ninetieth percentile of real / fit.
-ENERGY_BAND = (0.34, 2.7, 20.0)
-AREA_BAND = (0.85, 5.1, 38.0)
 _LOW, _HIGH = 128.3068287398817, 192.71705895943293  # figure of merit at 0 and at 20 bits, slow converters
 # Of (x - x³)·3√3/2 on [0, 1], what the best straight line leaves: a gain is not a loss of effective bits.
 _BOW_VARIANCE = 6.75 * (1 / 3 - 2 / 5 + 1 / 7 - 0.4**2 / 3)

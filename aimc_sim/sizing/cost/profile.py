@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from aimc_sim.errors import BadInput
-from aimc_sim.spec import Spec, merge, nearest, read_toml
+from aimc_sim.spec import Spec, check_base, load_named, merge, read_toml
 
 _FOLDER = Path(__file__).parent / "profiles"
 _COMMON = "common"  # the digital side, which every profile starts from
@@ -256,20 +256,7 @@ class Profile(Spec):
         In a file or mapping, ``base = "hermes-14nm"`` starts from a profile and lays the other keys over it, and a
         constant's ``source`` names a row of its ``[sources]`` table ({text, licence}).
         """
-        if isinstance(source, Profile):
-            return source
-        if isinstance(source, Mapping):
-            return _parse(dict(source), "profile")
-        text = str(source)
-        if text in profile_names():
-            return _shipped(text)
-        path = Path(source)
-        if path.suffix == ".toml" or path.exists():
-            return _parse(read_toml(path), str(path), path.stem)
-        raise BadInput(
-            "profile", got=text, why="no profile has that name and no file is there",
-            do=nearest(text, profile_names()),
-        )  # fmt: skip
+        return load_named(cls, source, profile_names(), _shipped, _parse)
 
 
 def profile_names() -> tuple[str, ...]:
@@ -293,19 +280,17 @@ def _raw(name: str) -> dict[str, Any]:
 
 @cache
 def _shipped(name: str) -> Profile:
-    return _parse({"base": _COMMON, **_raw(name)}, f"profile {name!r}", name)
+    return _parse({"base": _COMMON, **_raw(name)}, f"profile {name!r}", Path(name))
 
 
-def _parse(tables: dict[str, Any], where: str, name: str = "custom") -> Profile:
+def _parse(tables: dict[str, Any], where: str, path: Path) -> Profile:
     base = tables.pop("base", _COMMON)
-    if base not in (*profile_names(), _COMMON):
-        raise BadInput(
-            f"{where}: base", got=base, why="no profile has that name", do=nearest(str(base), profile_names())
-        )
+    if base != _COMMON:
+        check_base(base, profile_names(), where)
     start = _raw(_COMMON)
     if base != _COMMON:
-        start = {**merge(start, _raw(str(base))), "name": f"{base}, changed", "devices": []}
-    return Profile.parse(merge({"name": name, **start}, _resolved(tables, where)), where)
+        start = {**merge(start, _raw(base)), "name": f"{base}, changed", "devices": []}
+    return Profile.parse(merge({"name": path.stem, **start}, _resolved(tables, where)), where)
 
 
 def _resolved(tables: Mapping[str, Any], where: str) -> dict[str, Any]:

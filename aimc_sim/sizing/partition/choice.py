@@ -11,12 +11,10 @@ that, and nothing about a design whose energies do not add up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from aimc_sim.aliases import F64, I64
 from aimc_sim.errors import AimcError, BadInput
@@ -70,16 +68,6 @@ class Options:
     def room(self) -> float:
         """Weights that may leave the tiles."""
         return (1.0 - self.kept + 1e-12) * self.total_weights
-
-    @classmethod
-    def to_digital(
-        cls, names: Sequence[str], shares: npt.ArrayLike, energy_j: npt.ArrayLike, weights: npt.ArrayLike,
-        kept: float = 0.0, total_weights: float | None = None,
-    ) -> Options:  # fmt: skip
-        """Digital is the only move: shares (M,) nats per token, energies, weights; total_weights: None is their sum."""
-        s, c, w = (np.asarray(value, np.float64)[:, None] for value in (shares, energy_j, weights))
-        total = float(w.sum() if total_weights is None else total_weights)
-        return cls(tuple(names), (DIGITAL,), s, c, w, float(s.sum()), total, kept)
 
 
 def choose(options: Options, bar: float) -> Choice:

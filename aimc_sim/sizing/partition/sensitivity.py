@@ -10,7 +10,7 @@ first; without a forward pass an estimate, its noise times what a unit of noise 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,17 +22,17 @@ from pydantic import Field
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.identity import canonical
 from aimc_sim.sizing.accuracy import Text, decibels, product_noise
+from aimc_sim.sizing.measurements import Measurements
 from aimc_sim.sizing.partition.bench import Held, Task, Worker
-from aimc_sim.sizing.pool import Pool, default_workers
-from aimc_sim.sizing.store import Store
 from aimc_sim.spec import Spec
+from aimc_sim.studies.memory import default_workers
 from aimc_sim.weightfile import MatrixInfo, WeightFile
 from aimc_sim.weightfile.analog import analog_matrices
 
 Metric = Literal["kl", "loss"]
 STORE = "sensitivity.sqlite"
+_DIGITAL = "loss/digital"
 _SETS = 12  # of a task: what a killed run loses at most
 _EACH_ROLE = 2  # matrices of every role that get forward passes first
 
@@ -135,40 +135,45 @@ def interval(values: F64, tokens: F64) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
-class Measuring:
-    """Losses of sets of analog matrices: from the store, or from the pool. Used by sensitivity and placement."""
+class Measuring(Measurements):
+    """Losses of sets of analog matrices on chips, and noise of products. Used by sensitivity and placement."""
 
-    def __init__(self, plan: SensitivityPlan, store: Store, pool: Pool, tokens: F64, tell: Progress) -> None:
-        self.plan, self.tokens, self._store, self._pool, self._tell = plan, tokens, store, pool, tell
-        self.found = store.found()
+    def __init__(
+        self, plan: SensitivityPlan, weight_file: WeightFile, hardware: Hardware, folder: Path, *, text: Text,
+        workers: int | None, progress: Progress | None, moves: Mapping[str, Hardware] | None = None,
+    ) -> None:  # fmt: skip
+        windows = text.windows(weight_file)
+        parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
+        # A worker holds each matrix digital too, and as many chips as it has been told of ways.
+        count = default_workers(12 * parameters, 64) if workers is None else workers
+        make = partial(Worker, weight_file.path.resolve(), hardware, windows, plan.time_s, moves or {})
+        super().__init__(folder / STORE, plan, make, count, progress or (lambda *_: None))
+        self.plan, self.tokens = plan, np.array([len(row) - 1 for row in windows.rows], np.float64)
 
     def run(self, stage: str, sets: Mapping[str, Held], seeds: Iterable[int]) -> None:
-        """Score what is missing of sets × chips."""
-        tasks, total = [], 0
-        for seed in seeds:
-            total += len(sets)
-            missing = [key for key in sets if f"loss/{seed}/{key}" not in self.found]
-            for start in range(0, len(missing), _SETS):
-                tasks.append(Task(seed, {key: sets[key] for key in missing[start : start + _SETS]}))
-        if "loss/digital" not in self.found:
-            tasks = [Task(self.plan.seed, {"digital": ()}), *tasks]
-        done = total - sum(len(task.sets) for task in tasks if "digital" not in task.sets)
-        self._tell(stage, done, total)
+        """Score what is missing of sets × chips, and of the digital model."""
+        chips = list(seeds)
+        names = [_DIGITAL, *(f"loss/{seed}/{key}" for seed in chips for key in sets)]
 
-        def keep(task: Task, result: dict[str, Any]) -> None:
-            nonlocal done
-            self._store.keep(result)
-            self.found |= result
-            done += len(task.sets) * ("digital" not in task.sets)
-            self._tell(stage, done, total)
+        def chunks(missing: list[str]) -> Iterator[list[str]]:
+            for of in ([_DIGITAL], *([f"loss/{seed}/{key}" for key in sets] for seed in chips)):
+                wanted = [name for name in of if name in missing]
+                for start in range(0, len(wanted), _SETS):
+                    yield wanted[start : start + _SETS]
 
-        self._pool.run(tasks, keep)
+        def task_of(names: list[str]) -> Task:
+            if names == [_DIGITAL]:
+                return Task(self.plan.seed, {"digital": ()})
+            parts = [name.split("/", 2) for name in names]
+            return Task(int(parts[0][1]), {key: sets[key] for _, _, key in parts})
+
+        self.measure(stage, names, chunks, task_of)
 
     def table(self, key: str, seeds: Iterable[int], metric: Metric | None = None) -> F64:
         """(chips, windows) sums of the plan's metric, or of another one."""
         field = "kl" if (metric or self.plan.metric) == "kl" else "nll"
-        rows = [self.found[f"loss/{seed}/{key}"][field] for seed in seeds]
-        base = np.array(self.found["loss/digital"][field])
+        rows = [self.values[f"loss/{seed}/{key}"][field] for seed in seeds]
+        base = np.array(self.values[_DIGITAL][field])
         values: F64 = np.array(rows, np.float64) - base
         return values
 
@@ -178,17 +183,20 @@ class Measuring:
 
     def noise(self, weight_file: WeightFile, ways: Mapping[str, Hardware]) -> list[dict[str, float]]:
         """Of every product, a dictionary for each of ``ways``, by its label."""
-        missing = {
-            f"noise/{label}": chip for label, chip in ways.items() if f"noise/{label}" not in self.found
-        }
-        if missing:
-            tell = partial(self._tell, "noise of the products")
-            measured = product_noise(
-                weight_file, missing, seed=self.plan.seed, time_s=self.plan.time_s, on_step=tell
-            )
-            self._store.keep(measured)
-            self.found |= measured
-        return [self.found[f"noise/{label}"] for label in ways]
+        chips = {f"noise/{label}": chip for label, chip in ways.items()}
+        stage = "noise of the products"
+
+        def noise_of(names: list[str]) -> dict[str, Any]:
+            wanted = {name: chips[name] for name in names}
+            return dict(
+                product_noise(
+                    weight_file, wanted, seed=self.plan.seed, time_s=self.plan.time_s,
+                    on_step=partial(self.tell, stage),
+                )
+            )  # fmt: skip
+
+        self.measure(stage, list(chips), lambda missing: [missing], here=noise_of)
+        return [self.values[name] for name in chips]
 
 
 def candidates(matrices: Collection[MatrixInfo], noise: dict[str, float], count: int) -> list[str]:
@@ -294,27 +302,3 @@ def _shared(matrices: list[MatrixLoss], whole: float) -> list[MatrixLoss]:
     total = sum(raw.values())
     scale = max(whole, 0.0) / total if total > 0 else 0.0
     return [replace(matrix, share=raw[matrix.name] * scale) for matrix in matrices]
-
-
-class Opened:
-    """Store and pool of a plan, open: a context manager that gives a `Measuring`."""
-
-    def __init__(
-        self, plan: SensitivityPlan, weight_file: WeightFile, hardware: Hardware, folder: Path, *, text: Text,
-        workers: int | None, progress: Progress | None, moves: Mapping[str, Hardware] | None = None,
-    ) -> None:  # fmt: skip
-        windows = text.windows(weight_file)
-        parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
-        count = default_workers(2 * parameters, 64) if workers is None else workers
-        self._store = Store(folder / STORE, canonical(plan), plan.id)
-        make = partial(Worker, weight_file.path.resolve(), hardware, windows, plan.time_s, moves or {})
-        self._pool = Pool(make, count)
-        tokens = np.array([len(row) - 1 for row in windows.rows], np.float64)
-        self._measuring = Measuring(plan, self._store, self._pool, tokens, progress or (lambda *_: None))
-
-    def __enter__(self) -> Measuring:
-        return self._measuring
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.__exit__(*error)
-        self._store.close()

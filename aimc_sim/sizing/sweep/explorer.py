@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import write_together
 from aimc_sim.identity import finite_json
-from aimc_sim.report.pages import write_together
 from aimc_sim.sizing.sweep.run import Sweep
 from aimc_sim.sizing.sweep.table import breakdowns, columns, matrices, roles, table
 from aimc_sim.units import format_duration

@@ -9,7 +9,7 @@ same text (common random numbers), so that differences between designs are their
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,15 +20,14 @@ import numpy.typing as npt
 
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
-from aimc_sim.identity import canonical
 from aimc_sim.sizing.accuracy import Text, decibels, measuring
 from aimc_sim.sizing.cost.activity import Activity, measure_activity
 from aimc_sim.sizing.cost.analog import Cost, evaluate
 from aimc_sim.sizing.cost.workload import Scenario, Workload
-from aimc_sim.sizing.pool import Pool, default_workers
-from aimc_sim.sizing.store import Store
+from aimc_sim.sizing.measurements import Measurements
 from aimc_sim.sizing.sweep.pareto import front, nearest_to_front
 from aimc_sim.sizing.sweep.plan import Space, SweepPlan
+from aimc_sim.studies.memory import default_workers
 
 STORE = "sweep.sqlite"
 FIGURES = ("energy_per_token_j", "latency_per_token_s", "area_total_mm2")
@@ -142,64 +141,51 @@ def run_sweep(
     sweep = Sweep(plan, space, workload, _costs(plan, space, workload, assumed))
     if weight_file is None or plan.metric == "cost":
         return sweep
-    with Store(folder / STORE, canonical(plan), plan.id) as store:
-        parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
-        count = default_workers(parameters, len(space.hardware)) if workers is None else workers
-        windows = (text or Text()).windows(weight_file)
-        make = partial(measuring, weight_file.path.resolve(), space.hardware, plan.seed, plan.time_s, windows)
-        with Pool(make, count) as pool:
-            run = _Run(plan, store, pool, tell, count)
-            sweep = replace(sweep, noise=run.noise(list(space.hardware)))
-            if plan.metric == "ppl":
-                tokens = np.array([len(row) - 1 for row in windows.rows], np.int64)
-                sweep = replace(sweep, tokens=tokens, digital=run.digital())
-                sweep = run.halving(sweep)
+    parameters = sum(matrix.rows * matrix.cols for matrix in weight_file.matrices)
+    # The file is mapped and shared; a worker holds two bytes a weight, and twice that while a matrix is programmed.
+    count = default_workers(6 * parameters, len(space.hardware)) if workers is None else workers
+    windows = (text or Text()).windows(weight_file)
+    make = partial(measuring, weight_file.path.resolve(), space.hardware, plan.seed, plan.time_s, windows)
+    with Measurements(folder / STORE, plan, make, count, tell) as measurements:
+        run = _Run(plan, measurements, count)
+        sweep = replace(sweep, noise=run.noise(list(space.hardware)))
+        if plan.metric == "ppl":
+            tokens = np.array([len(row) - 1 for row in windows.rows], np.int64)
+            sweep = replace(sweep, tokens=tokens, digital=run.digital())
+            sweep = run.halving(sweep)
     return sweep
 
 
 class _Run:
-    """Measurements of one run: those in the store, and the missing ones from the pool."""
+    """The measurements of one run, each where it is missing."""
 
-    def __init__(self, plan: SweepPlan, store: Store, pool: Pool, tell: Progress, workers: int) -> None:
-        self._plan, self._store, self._pool, self._tell, self._workers = plan, store, pool, tell, workers
-        self._found = store.found()
+    def __init__(self, plan: SweepPlan, measurements: Measurements, workers: int) -> None:
+        self._plan, self._measurements, self._workers = plan, measurements, workers
 
-    def _measure(self, stage: str, names: list[str], tasks: list[list[str]]) -> None:
-        """Run tasks, each a list of measurements' names, and keep what they give."""
-        done = sum(name in self._found for name in names)
-        self._tell(stage, done, len(names))
-
-        def keep(task: list[str], found: Mapping[str, Any]) -> None:
-            nonlocal done
-            self._store.keep(found)
-            self._found |= found
-            done += len(found)
-            self._tell(stage, done, len(names))
-
-        self._pool.run(tasks, keep)
+    def _measured(self, stage: str, names: Iterable[str], size: int = 1) -> list[Any]:
+        """Return measurements by these names; those that are missing are made, ``size`` a task."""
+        names = list(names)
+        self._measurements.measure(
+            stage, names, lambda missing: [missing[at : at + size] for at in range(0, len(missing), size)]
+        )
+        return [self._measurements.values[name] for name in names]
 
     def noise(self, labels: list[str]) -> dict[str, dict[str, float]]:
         """{design: {matrix: noise-to-signal ratio}}."""
         names = [f"noise/{label}" for label in labels]
-        missing = [name for name in names if name not in self._found]
-        size = max(1, min(_CHUNK, math.ceil(len(missing) / (2 * self._workers))))
-        tasks = [missing[start : start + size] for start in range(0, len(missing), size)]
-        self._measure("noise of the products", names, tasks)
-        return {label: self._found[name] for label, name in zip(labels, names, strict=True)}
+        missing = sum(name not in self._measurements.values for name in names)
+        size = max(1, min(_CHUNK, math.ceil(missing / (2 * self._workers))))
+        return dict(zip(labels, self._measured("noise of the products", names, size), strict=True))
 
     def digital(self) -> F64:
         """(windows,) of the digital model."""
-        if "digital" not in self._found:
-            self._measure("digital model", ["digital"], [["digital"]])
-        return np.array(self._found["digital"], np.float64)
+        return np.array(self._measured("digital model", ["digital"])[0], np.float64)
 
     def _losses(self, labels: list[str], seeds: range, windows: int) -> dict[str, Loss]:
-        names = {(label, seed): f"loss/{label}/{seed}/{windows}" for label in labels for seed in seeds}
-        missing = [[name] for name in names.values() if name not in self._found]
-        self._measure(f"perplexity, {len(seeds)} × {windows} windows", list(names.values()), missing)
-        return {
-            label: Loss(np.array([self._found[names[label, seed]] for seed in seeds])) for label in labels
-        }
+        names = [f"loss/{label}/{seed}/{windows}" for label in labels for seed in seeds]
+        values = self._measured(f"perplexity, {len(seeds)} × {windows} windows", names)
+        rows = np.array(values, np.float64).reshape(len(labels), len(seeds), windows)
+        return {label: Loss(row) for label, row in zip(labels, rows, strict=True)}
 
     def halving(self, sweep: Sweep) -> Sweep:
         """Perplexity of designs near the front: of fewer and fewer, on more and more text and chips."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.report.pages import to_csv
 from aimc_sim.sizing.accuracy import decibels
 from aimc_sim.sizing.cost.analog import COMPONENTS
 from aimc_sim.sizing.cost.designs import REAL, WHOLE
@@ -51,23 +50,16 @@ def columns(sweep: Sweep) -> dict[str, list[Any]]:
 def table(sweep: Sweep) -> str:
     """``columns`` as CSV, a row a point; what was not measured is empty."""
     found = columns(sweep)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(found)
-    writer.writerows(zip(*found.values(), strict=True))
-    return text.getvalue()
+    return to_csv([found, *zip(*found.values(), strict=True)])
 
 
 def matrices(sweep: Sweep) -> str:
     """SQNR of every matrix of every measured design, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("design", "hardware", "matrix", "sqnr_db"))
+    rows = [("design", "hardware", "matrix", "sqnr_db")]
     for label, found in sweep.noise.items():
         name = sweep.space.hardware[label].name
-        for matrix, ratio in found.items():
-            writer.writerow((label, name, matrix, f"{float(decibels(ratio)):.4f}"))
-    return text.getvalue()
+        rows += [(label, name, matrix, f"{float(decibels(ratio)):.4f}") for matrix, ratio in found.items()]
+    return to_csv(rows)
 
 
 def breakdowns(sweep: Sweep) -> dict[str, dict[str, list[Any]]]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
+from aimc_sim.files import write_whole
 from aimc_sim.hardware import Hardware, LambdaRule, StaticRange
 from aimc_sim.models.analog_checkpoint import BOOKKEEPING, RANGE, ranges_in
 from aimc_sim.torch_bridge.training.layer import TrainingLinear, whole
@@ -183,7 +184,7 @@ def export_lightning(model: nn.Module, folder: str | Path) -> None:
         seen.add(value.untyped_storage().data_ptr())
         apart[key] = value.clone() if again else value.contiguous()
     save_file(apart, where / WEIGHTS, metadata={"format": "pt"})
-    (where / SETTINGS).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_whole(where / SETTINGS, json.dumps(document, indent=1) + "\n")
 
 
 def _layers(model: nn.Module) -> dict[str, TrainingLinear]:

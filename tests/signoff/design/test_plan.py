@@ -11,8 +11,8 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, SelfText
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.cells import Cell, cells_of
 from aimc_sim.signoff.design.plan import Plan
+from aimc_sim.signoff.design.trials import Trial, trials_of
 
 
 def test_equal_plans_have_equal_ids_and_every_choice_counts(plan_with: Any) -> None:
@@ -28,15 +28,15 @@ def test_equal_plans_have_equal_ids_and_every_choice_counts(plan_with: Any) -> N
     assert len(ids) == 1 + len(changes)
 
 
-def test_cells_go_chip_by_chip(plan_with: Any) -> None:
-    cells = cells_of(plan_with(chips=2, seed=5))
-    assert cells == (
-        Cell("digital", task="text"),
-        Cell("converters", None, None, "hermes-256", "text"),
-        Cell("chip", 5, 60.0, "hermes-256", "text"),
-        Cell("chip", 5, 86400.0, "hermes-256", "text"),
-        Cell("chip", 6, 60.0, "hermes-256", "text"),
-        Cell("chip", 6, 86400.0, "hermes-256", "text"),
+def test_trials_go_chip_by_chip(plan_with: Any) -> None:
+    trials = trials_of(plan_with(chips=2, seed=5))
+    assert trials == (
+        Trial("digital", task="text"),
+        Trial("converters", None, None, "hermes-256", "text"),
+        Trial("chip", 5, 60.0, "hermes-256", "text"),
+        Trial("chip", 5, 86400.0, "hermes-256", "text"),
+        Trial("chip", 6, 60.0, "hermes-256", "text"),
+        Trial("chip", 6, 86400.0, "hermes-256", "text"),
     )
 
 

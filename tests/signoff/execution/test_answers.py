@@ -19,19 +19,20 @@ from aimc_sim.evaluate.questions import load_questions
 from aimc_sim.evaluate.text import load_tokenizer
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import to_json
-from aimc_sim.signoff.design.cells import Cell, cells_of
 from aimc_sim.signoff.design.plan import plan_of
 from aimc_sim.signoff.design.tasks import HarnessTask
+from aimc_sim.signoff.design.trials import Trial, trials_of
 from aimc_sim.signoff.execution.answers import items_of, marker
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.results import AnswersResult
-from aimc_sim.signoff.execution.run import run_cells, run_plan
-from aimc_sim.signoff.execution.scores import CellScores
+from aimc_sim.signoff.execution.run import run_plan
+from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.signoff.report.findings import alone, findings_of
 from aimc_sim.signoff.report.html import render
 from aimc_sim.torch_bridge import load_model
 from aimc_sim.weightfile import WeightFile
+from helpers.studies import run_trials
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
@@ -70,18 +71,18 @@ def plan_for(weights: WeightFile, *tables: dict[str, Any], chips: int = 2, **cha
 class Marked:
     """A bench of 10 questions: chip s has the first s + 2 of the 8 right answers wrong after a day, and none before."""
 
-    def run(self, cell: Cell, on_step: Any) -> Outcome:
+    def run(self, trial: Trial, on_step: Any) -> Outcome:
         right = np.array([1] * 8 + [0] * 2)
-        if cell.kind == "chip" and cell.time_s == 86400.0:
-            assert cell.seed is not None
-            right[: cell.seed + 2] = 0
+        if trial.kind == "chip" and trial.time_s == 86400.0:
+            assert trial.seed is not None
+            right[: trial.seed + 2] = 0
         facts: dict[str, Any] = {}
-        if cell.kind == "converters":
+        if trial.kind == "converters":
             facts = {
-                f"coverage/{cell.variant}": {"rows": [], "tokens": 1, "unused": []},
-                f"ranges_id/{cell.variant}": "0" * 16,
+                f"coverage/{trial.variant}": {"rows": [], "tokens": 1, "unused": []},
+                f"ranges_id/{trial.variant}": "0" * 16,
             }
-        return Outcome(CellScores({"acc": right, "choice": right - 1, "plain_acc": 0.5 * right}), facts)
+        return Outcome(TrialScores({"acc": right, "choice": right - 1, "plain_acc": 0.5 * right}), facts)
 
 
 def marked(**changes: Any) -> AnswersResult:
@@ -98,7 +99,7 @@ def marked(**changes: Any) -> AnswersResult:
     empty = {"lengths": [], "ids": ""}
     items = {"kind": "likelihood", "examples": examples, "contexts": empty, "continuations": empty,
              "context_of": [], "longest": 9}  # fmt: skip
-    result = run_cells(plan, Marked(), {"t": items}).only
+    result = run_trials(plan, Marked(), {"t": items}).only
     assert isinstance(result, AnswersResult)
     return result
 
@@ -171,10 +172,10 @@ def test_a_study_asks_chips_what_it_asks_the_digital_model(weights: WeightFile, 
     ]
     chip = load_model(weights, seed=1, time_s=86400.0)
     found = likelihoods(chip, requests, 64)
-    by_hand = mark(CellScores({"log": found.log, "greedy": found.greedy}))
+    by_hand = mark(TrialScores({"log": found.log, "greedy": found.greedy}))
     for name, values in sounds.chip(1, 86400.0).values.items():
         assert np.array_equal(values, by_hand.values[name])
-    assert {cell.kind for cell in sums.scores} == {"digital", "converters", "chip"}
+    assert {trial.kind for trial in sums.scores} == {"digital", "converters", "chip"}
     assert sums.digital.values["choice"].tolist() == [-1] * 5
     documents = [document_of(result, weight_file=weights) for result in study.results]
     assert documents[0]["coverage"]["static_share"] == 1.0
@@ -284,7 +285,7 @@ harness = "sounds"
     assert "it is about a text" in refused.output
 
 
-def test_cells_of_questions_are_named_like_those_of_texts(weights: WeightFile) -> None:
+def test_trials_of_questions_are_named_like_those_of_texts(weights: WeightFile) -> None:
     task = {
         "kind": "harness",
         "label": "t",
@@ -295,7 +296,7 @@ def test_cells_of_questions_are_named_like_those_of_texts(weights: WeightFile) -
     }
     plan = plan_for(weights, task, chips=1)
     assert isinstance(plan.task("t"), HarnessTask)
-    assert cells_of(plan)[-1].name == "chip/hermes-256/t/0/86400.0"
+    assert trials_of(plan)[-1].name == "chip/hermes-256/t/0/86400.0"
     with pytest.raises(
         BadInput, match=r"0\.01 is one percentage point.* Next: for 2 percentage points use 0\.02"
     ):

@@ -11,85 +11,86 @@ from typing import Any
 import pytest
 import torch
 
-from aimc_sim import workers
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import to_json
-from aimc_sim.signoff.design.cells import Cell, cells_of
-from aimc_sim.signoff.execution import engine_local
+from aimc_sim.signoff.design.trials import Trial, trials_of
 from aimc_sim.signoff.execution.bench import Outcome
-from aimc_sim.signoff.execution.engine import Event, InProcess, Schedule, drive
-from aimc_sim.signoff.execution.journal import Memory
-from aimc_sim.signoff.execution.run import run_cells, run_plan
+from aimc_sim.signoff.execution.engine import Schedule, drive
+from aimc_sim.signoff.execution.journal import open_journal
+from aimc_sim.signoff.execution.run import run_plan, workers_for
 from aimc_sim.signoff.execution.texts import TextRunner
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.signoff.report.findings import findings_of
 from aimc_sim.signoff.report.headline import lifetime_words
 from aimc_sim.signoff.statistics.sequential import LOOKS
+from aimc_sim.studies import memory
+from aimc_sim.studies.workers import Event, InProcess, Processes
 from aimc_sim.weightfile import WeightFile
+from helpers.studies import run_trials
 
 
-def cell(seed: int, time_s: float = 60.0, task: str = "text", variant: str = "v") -> Cell:
-    return Cell("chip", seed, time_s, variant, task)
+def trial(seed: int, time_s: float = 60.0, task: str = "text", variant: str = "v") -> Trial:
+    return Trial("chip", seed, time_s, variant, task)
 
 
 def test_a_worker_keeps_its_mount_and_a_free_one_takes_the_dearest() -> None:
     schedule = Schedule({"short": 1, "long": 9})
-    schedule.add([cell(0, task="short"), cell(0, task="long"), cell(1, task="short")])
-    schedule.add([cell(2, task="short"), cell(2, task="long")])
-    assert schedule.take(0) == cell(0, task="short")
-    assert schedule.take(1) == cell(2, task="short"), "two tasks left there, one at chip 1"
-    assert schedule.take(0) == cell(0, task="long"), "stays with its mount"
-    schedule.measured(cell(0, task="long"), {"program_and_mount": 1.0, "score": 9.0})
-    assert schedule.take(0) == cell(1, task="short")
-    assert schedule.take(0) == cell(2, task="long"), "nothing free is left: stolen from worker 1"
+    schedule.add([trial(0, task="short"), trial(0, task="long"), trial(1, task="short")])
+    schedule.add([trial(2, task="short"), trial(2, task="long")])
+    assert schedule.take(0) == trial(0, task="short")
+    assert schedule.take(1) == trial(2, task="short"), "two tasks left there, one at chip 1"
+    assert schedule.take(0) == trial(0, task="long"), "stays with its mount"
+    schedule.measured(trial(0, task="long"), {"program_and_mount": 1.0, "score": 9.0})
+    assert schedule.take(0) == trial(1, task="short")
+    assert schedule.take(0) == trial(2, task="long"), "nothing free is left: stolen from worker 1"
     assert schedule.take(1) is None
 
 
 def test_measured_costs_decide_what_comes_first() -> None:
     schedule = Schedule({"text": 5})
-    schedule.add([cell(0, variant="cheap"), cell(0, variant="dear")])
-    schedule.measured(cell(9, variant="cheap"), {"program_and_mount": 1.0, "score": 1.0})
-    schedule.measured(cell(9, variant="dear"), {"program_and_mount": 30.0, "score": 1.0})
-    assert schedule.take(0) == cell(0, variant="dear")
+    schedule.add([trial(0, variant="cheap"), trial(0, variant="dear")])
+    schedule.measured(trial(9, variant="cheap"), {"program_and_mount": 1.0, "score": 1.0})
+    schedule.measured(trial(9, variant="dear"), {"program_and_mount": 30.0, "score": 1.0})
+    assert schedule.take(0) == trial(0, variant="dear")
 
 
 class Failing:
     """A pool of one worker whose first attempts end as told."""
 
     def __init__(self, endings: list[Any]) -> None:
-        self._endings, self._cell, self.attempts = list(endings), None, 0
+        self._endings, self._trial, self.attempts = list(endings), None, 0
 
     def idle(self) -> list[int]:
-        return [] if self._cell else [0]
+        return [] if self._trial else [0]
 
-    def submit(self, worker: int, cell: Cell) -> None:
-        self._cell, self.attempts = cell, self.attempts + 1
+    def submit(self, worker: int, trial: Trial) -> None:
+        self._trial, self.attempts = trial, self.attempts + 1
 
     def wait(self, timeout_s: float) -> list[Event]:
-        cell, self._cell = self._cell, None
-        assert cell is not None
+        trial, self._trial = self._trial, None
+        assert trial is not None
         ending = self._endings.pop(0) if self._endings else None
         if ending is None:
-            from aimc_sim.signoff.execution.scores import CellScores
+            from aimc_sim.signoff.execution.scores import TrialScores
 
-            return [Event(0, cell, Outcome(CellScores({})))]
-        return [Event(0, cell, error=ending if isinstance(ending, Exception) else None)]
+            return [Event(0, trial, Outcome(TrialScores({})))]
+        return [Event(0, trial, error=ending if isinstance(ending, Exception) else None)]
 
     def close(self) -> None:
         pass
 
 
-def test_a_failed_cell_is_tried_again_and_bad_input_is_not() -> None:
-    pool, store = Failing(["died", OSError("disk")]), Memory()
-    drive([cell(0)], Schedule({}), store, pool)
-    assert (pool.attempts, store.finished()) == (3, {cell(0).name})
+def test_a_failed_trial_is_tried_again_and_bad_input_is_not(plan_with: Any) -> None:
+    pool, store = Failing(["died", OSError("disk")]), open_journal(None, plan_with())
+    drive([trial(0)], Schedule({}), store, pool)
+    assert (pool.attempts, store.finished()) == (3, {trial(0).name})
     with pytest.raises(AimcError, match="failed 3 times, the last time with MemoryError: out"):
-        drive([cell(1)], Schedule({}), store, Failing(["died", "died", MemoryError("out")]))
+        drive([trial(1)], Schedule({}), store, Failing(["died", "died", MemoryError("out")]))
     bad = Failing([BadInput("logits", why="not finite")])
     with pytest.raises(BadInput, match="not finite"):
-        drive([cell(2)], Schedule({}), store, bad)
+        drive([trial(2)], Schedule({}), store, bad)
     assert bad.attempts == 1
 
 
@@ -97,7 +98,7 @@ def test_looks_stop_parts_one_by_one(plan_with: Any, fake: Any) -> None:
     """Chips of a part that has stopped are not computed, and its report is about those that it saw."""
     plan = plan_with(chips=20, looks=LOOKS, margin_nats=9.0)
     bench = fake.FakeBench(windows=40)
-    study = run_cells(plan, bench, bench.items(plan))
+    study = run_trials(plan, bench, bench.items(plan))
     assert study.only.looks[-1].outcome == "pass"
     stopped = study.only.looks[-1].chips
     assert stopped < 20
@@ -108,13 +109,13 @@ def test_looks_stop_parts_one_by_one(plan_with: Any, fake: Any) -> None:
     assert (found.passed, found.decision) == (True, "pass")
     assert found.to_dict()["looks"][-1]["outcome"] == "pass"
     beyond = plan_with(chips=20, looks=LOOKS, margin_nats=0.0)
-    assert run_cells(beyond, bench, bench.items(beyond)).only.looks[-1].outcome == "fail"
+    assert run_trials(beyond, bench, bench.items(beyond)).only.looks[-1].outcome == "fail"
 
 
 def test_findings_have_yields_and_a_lifetime(plan_with: Any, fake: Any) -> None:
     plan = plan_with(margin_nats=0.5, times_s=(1.0, 100.0, 1e4, 1e6))
     bench = fake.FakeBench()
-    found = findings_of(run_cells(plan, bench, bench.items(plan)))[0]
+    found = findings_of(run_trials(plan, bench, bench.items(plan)))[0]
     assert (found.on_items.passes, found.on_items.chips, found.worst_seed) == (0, 4, 3)
     # mean = 0.2 + 0.05·log10(t) + 0.015 + 0.05 crosses 0.5 where log10 t = 4.7
     assert found.lifetime.crossed_s == pytest.approx(10**4.7, rel=0.02)
@@ -122,7 +123,7 @@ def test_findings_have_yields_and_a_lifetime(plan_with: Any, fake: Any) -> None:
     assert (crossed, shown[:9]) == ("13.9 hours", "shown to ")
     assert not found.passed
     several = plan_with(margin_nats=0.7, hardware=[Hardware.load("hermes-256"), Hardware.load("pcm-512")])
-    study = run_cells(several, bench, bench.items(several))
+    study = run_trials(several, bench, bench.items(several))
     assert [r.part.variant.label for r in study.results] == ["hermes-256", "pcm-512"]
     assert len(findings_of(study)) == 2
     with pytest.raises(BadInput, match="2 results"):
@@ -144,32 +145,32 @@ def test_processes_give_the_same_bytes_also_when_one_is_killed(
         weights=weights.id, hardware=weights.hardware, chips=3, text=SelfText(sequences=3, length=10)
     )
     alone = text_of(run_plan(plan, weights), weights)
-    submit: Callable[..., None] = engine_local.Processes.submit
-    given: list[Cell] = []
+    submit: Callable[..., None] = Processes.submit
+    given: list[Trial] = []
 
-    def submit_and_kill(self: engine_local.Processes, worker: int, cell: Cell) -> None:
-        given.append(cell)
+    def submit_and_kill(self: Processes, worker: int, trial: Trial) -> None:
+        given.append(trial)
         if len(given) != 3:
-            submit(self, worker, cell)
+            submit(self, worker, trial)
             return
-        # Stopped first: it could be done with its cell before it is killed.
+        # Stopped first: it could be done with its trial before it is killed.
         pid = self._workers[worker].process.pid
         os.kill(pid, signal.SIGSTOP)
-        submit(self, worker, cell)
+        submit(self, worker, trial)
         os.kill(pid, signal.SIGKILL)
 
-    monkeypatch.setattr(engine_local.Processes, "submit", submit_and_kill)
+    monkeypatch.setattr(Processes, "submit", submit_and_kill)
     journal = tmp_path / "journal.sqlite"
     shared = text_of(run_plan(plan, weights, workers=2, journal=journal), weights)
     assert shared == alone
-    assert len(given) == len(cells_of(plan)) + 1, "one cell was given twice"
+    assert len(given) == len(trials_of(plan)) + 1, "one trial was given twice"
     monkeypatch.setattr(InProcess, "submit", submit_and_kill)
     given.clear()
     assert text_of(run_plan(plan, weights, journal=journal), weights) == alone
     assert given == [], "everything was in the journal"
 
 
-def test_cells_run_with_the_threads_of_the_plan_and_give_them_back(
+def test_trials_run_with_the_threads_of_the_plan_and_give_them_back(
     plan_with: Any, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The digital model's products have other last bits with other threads, so that these belong to the plan."""
@@ -192,8 +193,8 @@ def test_cells_run_with_the_threads_of_the_plan_and_give_them_back(
 
 
 def test_small_work_stays_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine_local.default_workers(10_000, 100, 50) == 1
-    monkeypatch.setattr(workers, "free_bytes", lambda: 1 << 40)
-    assert engine_local.default_workers(10**9, 10_000, 50) >= 1
-    monkeypatch.setattr(workers, "free_bytes", lambda: 5 << 30)
-    assert engine_local.default_workers(10**9, 10_000, 50) == 1, "a second copy would not fit"
+    assert workers_for(10_000, 100, 50) == 1
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 40)
+    assert workers_for(10**9, 10_000, 50) >= 1
+    monkeypatch.setattr(memory, "free_bytes", lambda: 5 << 30)
+    assert workers_for(10**9, 10_000, 50) == 1, "a second copy would not fit"

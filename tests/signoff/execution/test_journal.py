@@ -17,10 +17,11 @@ import pytest
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.identity import canonical_json
-from aimc_sim.signoff.execution.journal import Journal, open_journal
+from aimc_sim.signoff.execution.journal import open_journal
+from aimc_sim.studies.store import Store
 
 
-def opened(path: Path, plan: Any, **options: Any) -> Journal:
+def opened(path: Path, plan: Any, **options: Any) -> Store:
     return open_journal(path, plan, "code 1", **options)
 
 
@@ -59,10 +60,10 @@ def test_rows_come_back_exactly_and_are_written_once(plan_with: Any, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("UPDATE cells SET scores = '{}'", "cell a was changed"),
-        ("UPDATE cells SET scores = replace(scores, '0.1', '0.2')", "cell a was changed"),
-        ("UPDATE cells SET name = 'b'", "cell b was changed"),
-        ("UPDATE cells SET seconds = 'no json'", "cell a was changed"),
+        ("UPDATE cells SET scores = '{}'", "trial a was changed"),
+        ("UPDATE cells SET scores = replace(scores, '0.1', '0.2')", "trial a was changed"),
+        ("UPDATE cells SET name = 'b'", "trial b was changed"),
+        ("UPDATE cells SET seconds = 'no json'", "trial a was changed"),
         ("UPDATE facts SET value = '2'", "fact known was changed"),
     ],
 )
@@ -104,11 +105,11 @@ def test_a_claim_keeps_others_away_until_it_ends(
         assert mine.claim("a")
         assert mine.claim("a"), "its own"
         assert not other.claim("a")
-        mine.release("a")
-        assert other.claim("a")
+    with opened(path, plan_with()) as mine, opened(path, plan_with()) as other:
+        assert other.claim("a"), "closing gives claims back"
         assert not mine.claim("a")
         later = time.time() + 1e4  # the lease has run out: its owner, on another machine, has gone
-        monkeypatch.setattr("aimc_sim.signoff.execution.journal.time.time", lambda: later)
+        monkeypatch.setattr("aimc_sim.studies.store.time.time", lambda: later)
         assert mine.claim("a")
     with opened(path, plan_with()) as again:
         assert again.claim("a"), "closing gives claims back"
@@ -145,7 +146,7 @@ def test_another_plan_or_other_code_is_refused_and_named(plan_with: Any, tmp_pat
     with pytest.raises(BadInput, match=r"tasks.0.margin_nats was 0.6 and is 0.7"):
         opened(path, plan_with(margin_nats=0.7))
     with open_journal(path, plan_with(), "code 2") as journal:
-        assert journal.scored_by == "code 1"
+        assert journal.computed_by == "code 1"
         with pytest.raises(BadInput, match="scored by code 1, and this is code 2"):
             journal.check_resumable()
     assert path.read_bytes() == before
@@ -174,16 +175,17 @@ import itertools, json, sys
 from pathlib import Path
 from aimc_sim.signoff.design.plan import Plan
 from aimc_sim.signoff.execution.journal import open_journal
+from aimc_sim.studies.store import Store
 plan = Plan.model_validate_json(Path(sys.argv[2]).read_text())
 with open_journal(Path(sys.argv[1]), plan, "code 1") as journal:
     print("ready", flush=True)
     sys.stdin.readline()
-    shared = {f"cell {cell}" for cell in range(60)}
-    def work(cells):
-        for cell in cells:
-            if journal.claim(f"cell {cell}"):
-                print(cell, flush=True)
-                journal.finish(f"cell {cell}", {"kl": [cell / 7] * 50}, {}, {"score": 0.1}, sys.argv[3])
+    shared = {f"trial {trial}" for trial in range(60)}
+    def work(trials):
+        for trial in trials:
+            if journal.claim(f"trial {trial}"):
+                print(trial, flush=True)
+                journal.finish(f"trial {trial}", {"kl": [trial / 7] * 50}, {}, {"score": 0.1}, sys.argv[3])
     while not shared <= journal.finished():
         work(range(60))
     if sys.argv[3] != "0":
@@ -194,7 +196,7 @@ with open_journal(Path(sys.argv[1]), plan, "code 1") as journal:
 @pytest.mark.under_load
 def test_kills_lose_nothing_and_two_processes_do_not_collide(plan_with: Any, tmp_path: Path) -> None:
     """Two processes share one journal; one of them is killed, again and again, in the middle. They begin together, for
-    importing takes longer than all the cells, and one that is to be killed goes on with cells of its own."""
+    importing takes longer than all the trials, and one that is to be killed goes on with trials of its own."""
     path, plan_file = tmp_path / "j.sqlite", tmp_path / "plan.json"
     plan_file.write_text(canonical_json(plan_with().model_dump(mode="json")))
     opened(path, plan_with()).close()
@@ -228,6 +230,6 @@ def test_kills_lose_nothing_and_two_processes_do_not_collide(plan_with: Any, tmp
     said += out.split()
     with opened(path, plan_with()) as journal:
         rows = journal.rows()
-    assert {f"cell {cell}" for cell in range(60)} <= rows.keys() <= {f"cell {cell}" for cell in said}
+    assert {f"trial {trial}" for trial in range(60)} <= rows.keys() <= {f"trial {trial}" for trial in said}
     assert all(json.loads(row.scores)["kl"][0] == int(name[5:]) / 7 for name, row in rows.items())
-    assert len(said) - len(rows) <= len(victims), "only cells in flight were computed twice"
+    assert len(said) - len(rows) <= len(victims), "only trials in flight were computed twice"

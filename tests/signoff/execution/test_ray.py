@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from aimc_sim.errors import AimcError
-from aimc_sim.signoff.design.cells import Cell
+from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution import engine_ray
 from aimc_sim.signoff.execution.bench import Outcome
 from aimc_sim.signoff.execution.engine import Schedule, drive
-from aimc_sim.signoff.execution.journal import Memory
-from aimc_sim.signoff.execution.scores import CellScores
+from aimc_sim.signoff.execution.journal import open_journal
+from aimc_sim.signoff.execution.scores import TrialScores
 
 STUDY = """
 import json, os, signal, sys, time
@@ -37,12 +37,12 @@ plan = make_plan(weights=weights.id, hardware=weights.hardware, chips=3, times_s
                  text=SelfText(sequences=3, length=12))
 submit, given, killed = engine_ray.RayPool.submit, [], []
 
-def submit_and_kill(self, worker, cell):
+def submit_and_kill(self, worker, trial):
     pid = self._ray.get(self._actors[worker].pid.remote()) if len(given) in (2, 5) else None
-    given.append(cell.name)
+    given.append(trial.name)
     if pid is not None:
-        os.kill(pid, signal.SIGSTOP)  # it could be done with its cell before it is killed
-    submit(self, worker, cell)
+        os.kill(pid, signal.SIGSTOP)  # it could be done with its trial before it is killed
+    submit(self, worker, trial)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
         killed.append(pid)
@@ -102,12 +102,12 @@ class FakeRay:
     def actor(self, *_: Any) -> Any:
         number, self.made = self.made, self.made + 1
 
-        def call(cell: Cell | None = None) -> object:
+        def call(trial: Trial | None = None) -> object:
             reference = object()
-            if number == 1 and cell is not None:
+            if number == 1 and trial is not None:
                 self.done[reference] = ActorDiedError("its machine is gone")
             elif number < 2:
-                self.done[reference] = number if cell is None else Outcome(CellScores({}), {}, {})
+                self.done[reference] = number if trial is None else Outcome(TrialScores({}), {}, {})
             return reference
 
         return SimpleNamespace(pid=SimpleNamespace(remote=call), run=SimpleNamespace(remote=call))
@@ -129,14 +129,16 @@ class ActorDiedError(RuntimeError):
     """Known to the engine by its name."""
 
 
-def test_the_cell_of_a_lost_machine_goes_to_one_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray, store = FakeRay(), Memory()
+def test_the_trial_of_a_lost_machine_goes_to_one_that_lives(
+    plan_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray, store = FakeRay(), open_journal(None, plan_with())
     monkeypatch.setattr(engine_ray, "_ray", lambda: ray)
     pool = engine_ray.RayPool(SimpleNamespace(plan=SimpleNamespace(threads=1)))  # type: ignore[arg-type]
     assert pool.idle() == [], "none has answered"
-    cells = [Cell("chip", seed, 60.0, "v", "text") for seed in range(4)]
-    drive(cells, Schedule({"text": 1}), store, pool)
-    assert store.finished() == {cell.name for cell in cells}
+    trials = [Trial("chip", seed, 60.0, "v", "text") for seed in range(4)]
+    drive(trials, Schedule({"text": 1}), store, pool)
+    assert store.finished() == {trial.name for trial in trials}
     assert ray.made == 3
     assert pool.idle() == [0], "the third still waits for room"
     assert ray.killed == 1, "the lost one, should it live after all"

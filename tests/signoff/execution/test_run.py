@@ -1,4 +1,4 @@
-"""Cells in, figures and a verdict out; and the real road on a tiny model."""
+"""Trials in, figures and a verdict out; and the real road on a tiny model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText, file_text
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.cells import cells_of
+from aimc_sim.signoff.design.trials import trials_of
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.signoff.report.findings import alone
@@ -28,15 +28,15 @@ def at_times(result: Result) -> tuple[AtTime, ...]:
     return alone(result).times
 
 
-def test_every_cell_is_asked_once_and_progress_is_whole(plan_with: Any, fake: Any) -> None:
+def test_every_trial_is_asked_once_and_progress_is_whole(plan_with: Any, fake: Any) -> None:
     plan, bench = plan_with(), fake.FakeBench()
     steps: list[tuple[str, int, int]] = []
     result = fake.run_fake(plan, bench, lambda *step: steps.append(step))
-    assert tuple(bench.asked) == cells_of(plan)
+    assert tuple(bench.asked) == trials_of(plan)
     assert [done for _, done, _ in steps] == list(range(1, 21))
     assert {total for _, _, total in steps} == {20}
     assert {(c.kind, c.seed, c.time_s) for c in result.scores} == {
-        (c.kind, c.seed, c.time_s) for c in cells_of(plan)
+        (c.kind, c.seed, c.time_s) for c in trials_of(plan)
     }
 
 
@@ -104,9 +104,9 @@ def real_plan(plan_with: Any, weights: WeightFile, **changes: Any) -> Any:
 def test_a_real_study_repeats_and_seeds_tell_chips_apart(plan_with: Any, weights: WeightFile) -> None:
     plan = real_plan(plan_with, weights)
     first, again = run_plan(plan, weights).only, run_plan(plan, weights).only
-    assert len(first.scores) == len(cells_of(plan))
-    for cell, scores in first.scores.items():
-        assert np.array_equal(scores.nll, again.scores[cell].nll)
+    assert len(first.scores) == len(trials_of(plan))
+    for trial, scores in first.scores.items():
+        assert np.array_equal(scores.nll, again.scores[trial].nll)
     assert first.digital.kl_nats == 0.0
     assert first.converters.kl_nats is not None
     assert first.chip(0, 60.0).kl_nats != first.chip(1, 60.0).kl_nats
@@ -148,7 +148,7 @@ def test_a_refused_study_leaves_no_journal(plan_with: Any, weights: WeightFile, 
     run_plan(real_plan(plan_with, weights, **alike, context=32), weights, text_path=text, journal=journal)
     with pytest.raises(BadInput, match="another plan"):
         run_plan(wrong, weights, text_path=text, journal=journal)
-    assert journal.exists(), "with finished cells it stays"
+    assert journal.exists(), "with finished trials it stays"
 
 
 def test_matrices_left_digital_are_in_the_coverage(plan_with: Any, weights: WeightFile) -> None:

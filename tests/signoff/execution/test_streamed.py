@@ -30,11 +30,11 @@ def test_a_sign_off_has_the_same_numbers_streamed(tiny_weights: Path) -> None:
     assert one.layers is not None
     assert one.layers == other.layers, "noise and saturation too, layer by layer and the head in pieces"
     assert len(one.scores) == len(other.scores) == 6
-    for cell, mine in one.scores.items():
-        theirs = other.scores[cell]
+    for trial, mine in one.scores.items():
+        theirs = other.scores[trial]
         for name in ("nll", "kl", "agree"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
-    # Of each cell the mount and two batches, however many layers it goes through.
+    # Of each trial the mount and two batches, however many layers it goes through.
     assert [step for step in seen if step[0] == "chips × times"] == [
         ("chips × times", done, 18) for done in range(1, 19)
     ]

@@ -12,7 +12,6 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.execution.run import run_cells
 from aimc_sim.signoff.report import document as report
 from aimc_sim.signoff.report import files
 from aimc_sim.signoff.report.findings import alone, findings_of
@@ -21,6 +20,7 @@ from aimc_sim.signoff.report.html import render, render_compare, render_summary
 from aimc_sim.signoff.report.junit import junit_of
 from aimc_sim.signoff.report.markdown import cell, report_md, summary_md
 from aimc_sim.signoff.report.strips import Strip, strips
+from helpers.studies import run_trials
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def several(plan_with: Any, fake: Any, **changes: Any) -> tuple[list[dict[str, A
     """Reports of two hardware variants, and their summary."""
     both = [Hardware.load("hermes-256"), Hardware.load("pcm-512")]
     plan, bench = plan_with(hardware=both, **changes), fake.FakeBench()
-    study = run_cells(plan, bench, bench.items(plan))
+    study = run_trials(plan, bench, bench.items(plan))
     documents = [
         report.document_of(each.result, findings=each, command="aimc-sim …") for each in findings_of(study)
     ]

@@ -22,7 +22,7 @@ from aimc_sim.sizing.partition.bench import PlacementBench
 from aimc_sim.sizing.partition.sensitivity import (
     Estimate,
     MatrixLoss,
-    Opened,
+    Measuring,
     SensitivityPlan,
     _shared,
     candidates,
@@ -105,9 +105,9 @@ def test_a_profile_stays_in_its_budget_and_says_what_is_an_estimate(
     weights = WeightFile(tiny_weights)
     passes: list[str] = []
     plan = plan_for(tiny_weights, forwards=24)
-    with Opened(plan, weights, HERMES, tmp_path, text=Text(64), workers=1, progress=None) as measuring:
+    with Measuring(plan, weights, HERMES, tmp_path, text=Text(64), workers=1, progress=None) as measuring:
         found = profile(measuring, weights, HERMES)
-        passes = [name for name in measuring.found if name.startswith("loss/")]
+        passes = [name for name in measuring.values if name.startswith("loss/")]
     assert len(passes) == found.forwards == 24
     assert sum(matrix.measured for matrix in found.matrices) == 14
     assert sum(matrix.won is not None for matrix in found.matrices) == 2
@@ -116,15 +116,15 @@ def test_a_profile_stays_in_its_budget_and_says_what_is_an_estimate(
     assert [m.share for m in found.matrices] == sorted((m.share for m in found.matrices), reverse=True)
     assert all(m.share > 0 for m in found.matrices if not m.measured)
     assert found.converters.mean < 0.2 * found.all.mean
-    with Opened(plan, weights, HERMES, tmp_path, text=Text(64), workers=1, progress=None) as measuring:
-        monkey: list[Any] = []
-        measuring._pool.run = lambda tasks, done: monkey.extend(tasks)  # type: ignore[method-assign]
+    with Measuring(plan, weights, HERMES, tmp_path, text=Text(64), workers=1, progress=None) as measuring:
         assert profile(measuring, weights, HERMES) == found
-    assert monkey == [], "everything was in the folder"
+        assert measuring._pool is None, "everything was in the folder"
     low = plan_for(tiny_weights, forwards=7)
     (tmp_path / "low").mkdir()
     with (
-        Opened(low, weights, HERMES, tmp_path / "low", text=Text(64), workers=1, progress=None) as measuring,
+        Measuring(
+            low, weights, HERMES, tmp_path / "low", text=Text(64), workers=1, progress=None
+        ) as measuring,
         pytest.raises(BadInput, match="forwards"),
     ):
         profile(measuring, weights, HERMES)

@@ -22,7 +22,6 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing import Designs, Scenario, Workload, evaluate
 from aimc_sim.sizing.accuracy import LossBench, Text, decibels, product_noise
-from aimc_sim.sizing.store import Store
 from aimc_sim.sizing.sweep.pareto import crowding, front, nearest_to_front, ranks
 from aimc_sim.sizing.sweep.plan import SweepPlan, axis, space_of
 from aimc_sim.sizing.sweep.run import run_sweep
@@ -209,12 +208,12 @@ def test_halving_keeps_the_best(tiny_weights: Path, tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from aimc_sim.sizing.store import Store
-keep = Store.keep
-def once(self, measured):
-    keep(self, measured)
+from aimc_sim.sizing.measurements import Measurements
+keep = Measurements.keep
+def once(self, measured, worker):
+    keep(self, measured, worker)
     os.kill(os.getpid(), signal.SIGKILL)
-Store.keep = once
+Measurements.keep = once
 from aimc_sim.cli.app import main
 sys.argv = ["aimc-sim", *sys.argv[1:]]
 main()
@@ -271,19 +270,6 @@ def test_workers_give_the_same(tiny_weights: Path, tmp_path: Path) -> None:
     one = run_sweep(plan, space, work, tmp_path / "one", assumed=True, workers=1)
     two = run_sweep(plan, space, work, tmp_path / "two", assumed=True, workers=2)
     assert {k: pytest.approx(v, rel=1e-5) for k, v in one.noise.items()} == two.noise
-
-
-def test_a_store_holds_one_plan(tmp_path: Path) -> None:
-    with Store(tmp_path / "s", {"a": 1, "b": 2}, "x") as store:
-        store.keep({"n": [1.5]})
-        store.keep({"n": [9.0]})
-    with Store(tmp_path / "s", {"a": 1, "b": 2}, "x") as store:
-        assert store.found() == {"n": [1.5]}, "written once"
-    with pytest.raises(BadInput, match="its b differs"):
-        Store(tmp_path / "s", {"a": 1, "b": 3}, "y")
-    (tmp_path / "t").write_text("no database, and long enough to be looked at" * 20)
-    with pytest.raises(BadInput, match="cannot be opened"):
-        Store(tmp_path / "t", {}, "x")
 
 
 def test_the_command_sweeps_shapes_by_cost_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A plan crosses chips × times × tasks × hardware into cells; scoring reads of it what is here, and no more.
+"""A plan crosses chips × times × tasks × hardware into trials; scoring reads of it what is here, and no more.
 
 Every chip meets every task at every time on every variant of the hardware,
 and a chip is the same seed everywhere (common random numbers), so that differences are paired.
@@ -57,7 +57,7 @@ class Scored(Protocol):
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class Trial:
     """One thing to score: the unit of work. kind: "digital", "converters" (the same around ideal cells) or "chip"."""
 
     kind: Literal["digital", "converters", "chip"]
@@ -74,22 +74,22 @@ class Cell:
 
     @property
     def mount(self) -> tuple[str, str, int | None, float | None]:
-        """What has to be in the model to score it: cells that share it go to one worker, which mounts once."""
+        """What has to be in the model to score it: trials that share it go to one worker, which mounts once."""
         return (self.kind, self.variant, self.seed, self.time_s)
 
 
-def cells_of(plan: Scored, first: int = 0, last: int | None = None) -> tuple[Cell, ...]:
-    """Cells of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that each is
+def trials_of(plan: Scored, first: int = 0, last: int | None = None) -> tuple[Trial, ...]:
+    """Trials of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that each is
     programmed once; those without a chip come with the first."""
     tasks = [task.label for task in plan.tasks]
-    cells = [] if first else [Cell("digital", task=task) for task in tasks]
+    trials = [] if first else [Trial("digital", task=task) for task in tasks]
     for variant in plan.variants:
         if not first:
-            cells += [Cell("converters", variant=variant.label, task=task) for task in tasks]
-        cells += [
-            Cell("chip", seed, time, variant.label, task)
+            trials += [Trial("converters", variant=variant.label, task=task) for task in tasks]
+        trials += [
+            Trial("chip", seed, time, variant.label, task)
             for seed in plan.seeds[first:last]
             for time in plan.times_s
             for task in tasks
         ]
-    return tuple(cells)
+    return tuple(trials)

@@ -7,14 +7,17 @@ from aimc_sim.kernels.parallel import processors
 IMPORTS_BYTES = 600 << 20  # torch and transformers in a process
 
 
-def that_fit(bytes_each: int, threads: int = 1) -> int:
-    """Processes of ``threads`` threads that processors and free memory are there for, each with its imports and
-    ``bytes_each``; may be 0."""
-    return min(processors() // threads, free_bytes() // (IMPORTS_BYTES + bytes_each))
+def default_workers(bytes_each: int, tasks: int, threads: int = 1) -> int:
+    """Return how many processes of ``threads`` threads pay off: as processors, free memory and tasks allow, 1 or more.
+
+    bytes_each: what a process holds beside its imports.
+    """
+    room = free_bytes() // (IMPORTS_BYTES + bytes_each)
+    return max(1, min(processors() // threads, room, tasks))
 
 
 def free_bytes() -> int:
-    """Memory that can be had without swapping; 4 GiB where the system does not say."""
+    """Return the memory that can be had without swapping; 4 GiB where the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

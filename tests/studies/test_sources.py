@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aimc_sim import sources
 from aimc_sim.signoff.execution import bench as signoff_bench
 from aimc_sim.sizing import accuracy
 from aimc_sim.sizing.partition import bench as partition_bench
 from aimc_sim.sizing.partition import moves, sensitivity
+from aimc_sim.studies import sources
 
 SCORES = set(sources.sources_of(signoff_bench.__name__))
 SWEEP = set(sources.sources_of(accuracy.__name__))
@@ -82,10 +82,10 @@ def test_a_changed_file_refuses_what_it_computed_and_nothing_else(
     assert {name for name in measures if after[name] != before[name]} == refused
 
 
-def test_scores_depend_on_tasks_and_cells_and_on_nothing_that_judges_them() -> None:
+def test_scores_depend_on_tasks_and_trials_and_on_nothing_that_judges_them() -> None:
     """A bound, a margin's check or a key of the plan file may change, and a journal of finished cells stays good."""
     design = {name.rpartition(".")[2] for name in SCORES if name.startswith("aimc_sim.signoff.design.")}
-    assert design == {"cells", "tasks"}
+    assert design == {"trials", "tasks"}
 
 
 def test_it_names_what_makes_token_ids_and_sums() -> None:
