@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from aimc_sim.errors import BadInput
@@ -134,11 +133,6 @@ def _ranked(means: Sequence[float], share: float, confidence: float) -> float | 
         if special.bdtr(rank - 1, chips, share) >= confidence:
             return sorted(means)[rank - 1]
     return None
-
-
-def worst_chip(losses: npt.ArrayLike) -> int:
-    """Index of the chip with the largest loss."""
-    return int(np.argmax(np.asarray(losses)))
 
 
 def _tolerance_factor(z: float, chips: int, confidence: float) -> float:
