@@ -13,6 +13,8 @@ from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from aimc_sim.attribution.explanation import Explanation as Explanation
+    from aimc_sim.attribution.explanation import explain as explain
     from aimc_sim.chip import Chip as Chip
     from aimc_sim.chip import ChipState as ChipState
     from aimc_sim.devices import Device as Device
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from aimc_sim.hardware import Hardware as Hardware
     from aimc_sim.programming import load_model as load_model
     from aimc_sim.programming import program as program
+    from aimc_sim.signoff.comparison import Comparison as Comparison
+    from aimc_sim.signoff.comparison import compare as compare
+    from aimc_sim.signoff.proposal import sign_off as sign_off
+    from aimc_sim.signoff.verdict import Verdict as Verdict
     from aimc_sim.sizing.cost.document import size as size
     from aimc_sim.torch_bridge.training.conversion import convert as convert
     from aimc_sim.torch_bridge.training.loop import training as training

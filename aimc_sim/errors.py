@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 _NOTHING = object()
 
 
@@ -52,3 +59,27 @@ class BadInput(AimcError, ValueError):
 def _rebuild(what: str, got: object, why: str, do: str, has_got: bool) -> BadInput:
     """Unpickle across worker processes, where the sentinel is another object."""
     return BadInput(what, got=got, why=why, do=do) if has_got else BadInput(what, why=why, do=do)
+
+
+def options_as_arguments(function: Function) -> Function:
+    """Let errors name arguments (``text_seed``) where they name options of the command that share their code
+    (``--text-seed``)."""
+
+    def renamed(text: str) -> str:
+        text = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), text)
+        return re.sub(r"(?<![\w-])-o\b", "output", text)
+
+    @functools.wraps(function)
+    def in_arguments(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BadInput as error:
+            what, why, do = map(renamed, (error.what, error.why, error.do))
+            raise BadInput(what, got=error.got, why=why, do=do) from None
+
+    return in_arguments  # type: ignore[return-value]
+
+
+def as_command(function: Function) -> Function:
+    """The same function for the command, where errors name options."""
+    return cast(Function, inspect.unwrap(function))

@@ -82,3 +82,9 @@ def format_duration(seconds: float) -> str:
         if seconds >= SECONDS_PER[unit]:
             return f"{seconds / SECONDS_PER[unit]:.3g}{unit}"
     return f"{seconds:.3g}s"
+
+
+def exact_duration(seconds: float) -> str:
+    """A duration that parses back to the same number."""
+    named = format_duration(seconds)
+    return named if parse_duration(named) == seconds else f"{seconds!r}s"

@@ -13,12 +13,12 @@ from aimc_sim import devices, identity
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware, preset_names
 from aimc_sim.identity import canonical, content_id
-from aimc_sim.signoff.design.plan import make_plan
 from aimc_sim.signoff.execution.journal import open_journal
 from aimc_sim.sizing.partition.sensitivity import SensitivityPlan
 from aimc_sim.sizing.sweep.plan import SweepPlan
 from aimc_sim.spec import Spec
 from aimc_sim.testing import strategies as some
+from helpers.plans import make_plan
 
 TEXT = SelfText(sequences=2, length=16)
 

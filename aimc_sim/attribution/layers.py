@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +14,6 @@ from aimc_sim.attribution.run import Result
 from aimc_sim.attribution.study import without
 from aimc_sim.evaluate.snr import decibels
 from aimc_sim.weightfile import MatrixInfo
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,6 @@ class Ratios:
     without: dict[str, F64]
 
 
-@dataclass(frozen=True)
-class Role:
-    """Matrices of one role. median and worst of their SNR in dB, by effect alone, and with all effects ("all")."""
-
-    role: str
-    matrices: int
-    median: dict[str, float]
-    worst: dict[str, float]
-
-
 def ratios(result: Result) -> Ratios:
     """SNR of every analog matrix."""
     effects = result.effects
@@ -52,20 +42,19 @@ def ratios(result: Result) -> Ratios:
     return Ratios(decibels(noise[everything]), alone, rest)
 
 
-def by_role(matrices: tuple[MatrixInfo, ...], found: Ratios) -> tuple[Role, ...]:
-    """Medians and worst cases of each role, in the order in which roles first occur."""
-    columns = {ALL: found.total, **found.alone}
+def by_role(matrices: tuple[MatrixInfo, ...], snr: Ratios) -> list[dict[str, Any]]:
+    """Return median and worst SNR of each role, with all effects and each alone, in the order in which roles occur."""
     roles = []
     for role in dict.fromkeys(matrix.role for matrix in matrices):
         where = np.array([matrix.role == role for matrix in matrices])
-        parts = {key: values[where] for key, values in columns.items()}
-        heard = {key: values[~np.isnan(values)] for key, values in parts.items()}
-        roles.append(
-            Role(
-                role,
-                int(where.sum()),
-                {key: float(np.median(v)) if v.size else float("nan") for key, v in heard.items()},
-                {key: float(v.min()) if v.size else float("nan") for key, v in heard.items()},
-            )
-        )
-    return tuple(roles)
+        alone = {key: _median_and_worst(values[where]) for key, values in snr.alone.items()}
+        entry = {"role": role, "matrices": int(where.sum()), "all": _median_and_worst(snr.total[where])}
+        roles.append({**entry, "alone": alone})
+    return roles
+
+
+def _median_and_worst(values: F64) -> dict[str, float]:
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return {"median": math.nan, "worst": math.nan}
+    return {"median": float(np.median(known)), "worst": float(known.min())}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-import platform
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aimc_sim.attribution import plots
 from aimc_sim.attribution.clipping import of_matrix, of_roles
 from aimc_sim.attribution.effects import context, dependents
-from aimc_sim.attribution.layers import ALL, Ratios, Role, by_role, ratios
+from aimc_sim.attribution.layers import Ratios, by_role, ratios
 from aimc_sim.attribution.run import Result
 from aimc_sim.attribution.study import Study
 from aimc_sim.attribution.waterfall import Figure, Row, Waterfall, waterfall
@@ -22,12 +23,16 @@ from aimc_sim.chip.ranges import needs_ranges
 from aimc_sim.evaluate.snr import layer_of
 from aimc_sim.files import write_together
 from aimc_sim.hardware import StaticRange
-from aimc_sim.report.pages import VERSIONS, architecture, to_json, version
-from aimc_sim.signoff.report.words import nats, sig, spoken
+from aimc_sim.report.html import page
+from aimc_sim.report.pages import to_json
+from aimc_sim.report.provenance import provenance_of
+from aimc_sim.report.words import listed, nats, places, sig, spoken
 from aimc_sim.units import format_duration
 from aimc_sim.weightfile import WeightFile
 
+TEMPLATE = Path(__file__).parent / "templates" / "explain.html.j2"
 SCHEMA_VERSION = 1
+SUMS = {"start": "step", "total": "total", "alone_sum": "alone", "interaction": "alone"}  # of a quantity each
 QUANTITIES = ("step", "total", "alone", "won_back")
 METRICS = ("kl_nats", "loss_increase_nats")
 
@@ -37,7 +42,6 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
     study = result.study
     falls = dict(zip(METRICS, (waterfall(result.effects, f) for f in (result.kl, result.loss)), strict=True))
     found = ratios(result)
-    roles = by_role(result.matrices, found)
     step_of = {row.effect.key: row.step.mean for row in falls["kl_nats"].rows}
     return {
         "format": "aimc-sim explanation",
@@ -52,10 +56,10 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
             "digital": result.digital.perplexity,
             "chip": _perplexity(result, falls["loss_increase_nats"].total),
         },
-        **{metric: _sums(fall) for metric, fall in falls.items()},
+        **{metric: {key: _figure(getattr(fall, key)) for key in SUMS} for metric, fall in falls.items()},
         "effects": [_effect(result, index, falls, found) for index in range(len(result.effects))],
         "snr_db": {
-            "roles": [_role(role) for role in roles],
+            "roles": by_role(result.matrices, found),
             "matrices": _matrices(result, found),
         },
         "saturation": of_roles(result),
@@ -76,7 +80,13 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
         **{key: value for key, value in result.account.items() if key != "notes"},
         "notes": [*_notes(result), *result.account.get("notes", [])],
         "study": {"id": study.id, **study.model_dump(mode="json", exclude={"hardware"})},
-        "provenance": _provenance(study, weight_file),
+        "provenance": provenance_of(
+            study.hardware,
+            weights=study.weights,
+            ranges_id=study.ranges_id,
+            arithmetic=result.account["arithmetic"],
+            weight_file=weight_file,
+        ),
         "command": command,
         "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
     }
@@ -93,9 +103,6 @@ def describe_text(study: Study, weight_file: WeightFile) -> str:
 
 def write(document: dict[str, Any], folder: Path) -> tuple[Path, ...]:
     """Write the four files into `folder`: all complete under other names first, then all renamed."""
-    # late: jinja2 is of an extra, and documents are made without pages
-    from aimc_sim.attribution.html import render
-
     pages = {
         folder / "explain.html": render(document),
         folder / "explain.json": to_json(document),
@@ -106,57 +113,68 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, ...]:
     return tuple(pages)
 
 
+def render(document: dict[str, Any]) -> str:
+    """explain.html."""
+    charts = {
+        draw.__name__: partial(draw, document)
+        for draw in (plots.falls, plots.apart, plots.layers, plots.clips)
+        if draw is not plots.clips or document["saturation"] is not None
+    }
+    return page(TEMPLATE, charts, d=document, n=places(document["kl_nats"]["total"]["mean"]))
+
+
 def effects_csv(document: dict[str, Any]) -> str:
     """One row an effect, then the sums: KL and loss with both ends of each interval, perplexity, SNR."""
     columns = [f"{metric}_{quantity}" for metric in METRICS for quantity in QUANTITIES]
-    header = [f"{column}{end}" for column in columns for end in ("", "_low", "_high")]
-    rows: list[list[Any]] = [["effect", "name", *header, "perplexity_total", "snr_db_alone_median"]]
+    rows = []
     for effect in document["effects"]:
-        cells = [effect[metric][quantity] for metric in METRICS for quantity in QUANTITIES]
-        figures = [value for cell in cells for value in (cell["mean"], *cell["interval_95"])]
-        rows.append(
-            [effect["effect"], effect["name"], *figures, effect["perplexity"], effect["snr_db"]["median"]]
-        )
-    for key, column in (
-        ("start", "step"),
-        ("total", "total"),
-        ("alone_sum", "alone"),
-        ("interaction", "alone"),
-    ):
-        figures = []
+        row = {"effect": effect["effect"], "name": effect["name"], "perplexity_total": effect["perplexity"]}
+        row["snr_db_alone_median"] = effect["snr_db"]["median"]
         for metric in METRICS:
             for quantity in QUANTITIES:
-                cell = document[metric][key]
-                figures += [cell["mean"], *cell["interval_95"]] if quantity == column else [None] * 3
-        rows.append([key, "", *figures, None, None])
-    return _csv(rows)
+                row |= _with_ends(f"{metric}_{quantity}", effect[metric][quantity])
+        rows.append(row)
+    for key, quantity in SUMS.items():
+        row = {"effect": key}
+        for metric in METRICS:
+            row |= _with_ends(f"{metric}_{quantity}", document[metric][key])
+        rows.append(row)
+    figures = [f"{column}{end}" for column in columns for end in ("", "_low", "_high")]
+    return _csv(["effect", "name", *figures, "perplexity_total", "snr_db_alone_median"], rows)
 
 
 def matrices_csv(document: dict[str, Any]) -> str:
     """One row a matrix: its SNR in dB with all effects, each alone, and all but each; shares of what clips."""
     keys = [effect["effect"] for effect in document["effects"]]
-    header = ["matrix", "role", "layer", "inputs", "outputs", "snr_db_all"]
-    header += [f"snr_db_alone_{key}" for key in keys] + [f"snr_db_without_{key}" for key in keys]
-    header += ["inputs_clipped", "conversions_saturated", "worst_tile", "worst_tile_saturated"]
-    rows: list[list[Any]] = [header]
-    for matrix in document["snr_db"]["matrices"]:
-        ends = [matrix[part][key] for part in ("alone", "without") for key in keys]
-        tile = matrix["worst_tile"]
-        clipped = [matrix["inputs_clipped"], matrix["conversions_saturated"]]
-        clipped += [tile and f"{tile[0]}/{tile[1]}", matrix["worst_tile_saturated"]]
-        rows.append(
-            [*(matrix[key] for key in ("name", "role", "layer", "inputs", "outputs", "all")), *ends, *clipped]
-        )
-    return _csv(rows)
+    ratios = [f"snr_db_{part}_{key}" for part in ("alone", "without") for key in keys]
+    columns = ["matrix", "role", "layer", "inputs", "outputs", "snr_db_all", *ratios, "inputs_clipped",
+               "conversions_saturated", "worst_tile", "worst_tile_saturated"]  # fmt: skip
+    rows = [
+        {
+            **matrix,
+            "matrix": matrix["name"],
+            "snr_db_all": matrix["all"],
+            **{f"snr_db_{part}_{key}": matrix[part][key] for part in ("alone", "without") for key in keys},
+            "worst_tile": matrix["worst_tile"] and "{}/{}".format(*matrix["worst_tile"]),
+        }
+        for matrix in document["snr_db"]["matrices"]
+    ]
+    return _csv(columns, rows)
 
 
-def _csv(rows: Iterable[list[Any]]) -> str:
+def _with_ends(column: str, figure: dict[str, Any]) -> dict[str, Any]:
+    low, high = figure["interval_95"]
+    return {column: figure["mean"], f"{column}_low": low, f"{column}_high": high}
+
+
+def _csv(columns: list[str], rows: Iterable[dict[str, Any]]) -> str:
+    """A table; what is missing, or no finite number, is an empty cell."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
     for row in rows:
-        writer.writerow(
-            ["" if v is None or (isinstance(v, float) and not math.isfinite(v)) else v for v in row]
-        )
+        finite = (not isinstance(value, float) or math.isfinite(value) for value in row.values())
+        writer.writerow({key: row[key] if known else None for key, known in zip(row, finite, strict=True)})
     return out.getvalue()
 
 
@@ -166,16 +184,6 @@ def _figure(value: Figure) -> dict[str, Any]:
         "interval_95": [None, None] if value.interval is None else list(value.interval),
         "by_seed": list(value.by_chip),
     }
-
-
-def _sums(fall: Waterfall) -> dict[str, Any]:
-    parts = {
-        "start": fall.start,
-        "total": fall.total,
-        "alone_sum": fall.alone_sum,
-        "interaction": fall.interaction,
-    }
-    return {key: _figure(value) for key, value in parts.items()}
 
 
 def _effect(result: Result, index: int, falls: dict[str, Waterfall], found: Ratios) -> dict[str, Any]:
@@ -191,17 +199,13 @@ def _effect(result: Result, index: int, falls: dict[str, Waterfall], found: Rati
         "beside": _in_order(result, row.beside),
         "gone_too": _in_order(result, row.gone_too),
         "share": row.step.mean / total if total > 0 else None,
-        **{metric: _quantities(part) for metric, part in rows.items()},
+        **{metric: {key: _figure(getattr(part, key)) for key in QUANTITIES} for metric, part in rows.items()},
         "perplexity": _perplexity(result, rows["loss_increase_nats"].total),
         "snr_db": {
             "median": float(np.median(alone)) if alone.size else None,
             "worst": float(alone.min()) if alone.size else None,
         },
     }
-
-
-def _quantities(row: Row) -> dict[str, Any]:
-    return {key: _figure(getattr(row, key)) for key in QUANTITIES}
 
 
 def _in_order(result: Result, keys: frozenset[str]) -> list[str]:
@@ -212,16 +216,6 @@ def _perplexity(result: Result, increase: Figure) -> float:
     """Geometric mean over chips."""
     loss = result.digital.loss + increase.mean
     return math.exp(loss) if loss < 709.0 else math.inf
-
-
-def _role(role: Role) -> dict[str, Any]:
-    keys = [key for key in role.median if key != ALL]
-    return {
-        "role": role.role,
-        "matrices": role.matrices,
-        "all": {"median": role.median[ALL], "worst": role.worst[ALL]},
-        "alone": {key: {"median": role.median[key], "worst": role.worst[key]} for key in keys},
-    }
 
 
 def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
@@ -257,7 +251,7 @@ def _summary(study: Study, fall: Waterfall) -> str:
     one = len(shares) == 1
     text = (
         f"{name} loses {sig(total)} {nats(sig(total))} per token {when}. Switched on in the order of the signal, the "
-        f"largest step{' is' if one else 's are'} {_list(shares)}."
+        f"largest step{' is' if one else 's are'} {listed(shares)}."
     )
     best = max(fall.rows, key=lambda row: row.won_back.mean)
     if best.won_back.mean <= 0 or len(fall.rows) == 1:
@@ -298,34 +292,9 @@ def _notes(result: Result) -> list[str]:
         )
     for effect in result.effects:
         if beside := context(result.effects, effect):
-            listed = _list(_in_order(result, beside))
-            notes.append(f"{effect.name} alone: beside {listed}, whose own loss is taken off.")
+            others = listed(_in_order(result, beside))
+            notes.append(f"{effect.name} alone: beside {others}, whose own loss is taken off.")
         if gone := dependents(result.effects, effect):
-            listed = _list(_in_order(result, gone))
-            notes.append(f"{effect.name} won back: with {listed}, which cannot be simulated without it.")
+            others = listed(_in_order(result, gone))
+            notes.append(f"{effect.name} won back: with {others}, which cannot be simulated without it.")
     return notes
-
-
-def _list(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _provenance(study: Study, weight_file: WeightFile) -> dict[str, Any]:
-    device = study.hardware.device
-    return {
-        "weight_file": weight_file.path.name,
-        "weights": study.weights,
-        "architecture": architecture(weight_file.config),
-        "source": weight_file.provenance,
-        "hardware": study.hardware.name,
-        "hardware_id": study.hardware_id,
-        "ranges_id": study.ranges_id,
-        "device": device.name,
-        "device_source": device.source,
-        "versions": {
-            "aimc-sim": version("aimc-sim"),
-            "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONS},
-        },
-        "machine": f"{platform.system()} {platform.machine()}",
-    }

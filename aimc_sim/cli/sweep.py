@@ -149,7 +149,7 @@ def _summary(found: Sweep, written: list[Path]) -> dict[str, Any]:
 
 
 def _show(found: Sweep, written: list[Path]) -> None:
-    from aimc_sim.sizing.cost.sheet import si
+    from aimc_sim.report.words import si
     from aimc_sim.sizing.sweep.explorer import lead, notes
 
     rows = _rows(found)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from aimc_sim.attribution import plots, words
-from aimc_sim.attribution.html import render
-from aimc_sim.attribution.report import document_of, effects_csv, matrices_csv, write
+from aimc_sim.attribution import plots
+from aimc_sim.attribution.report import document_of, effects_csv, matrices_csv, render, write
 from aimc_sim.attribution.run import Result
+from aimc_sim.report.charts import NARROW, WIDE
 from aimc_sim.report.pages import to_json
 from aimc_sim.weightfile import WeightFile
 
@@ -191,7 +191,7 @@ def test_the_page_is_self_contained_and_accessible(document: dict[str, Any]) -> 
         assert text.count(effect["name"]) >= 5
 
 
-@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("draw", [plots.falls, plots.apart, plots.layers])
 def test_nothing_is_drawn_outside_the_plot(draw: Any, width: int, document: dict[str, Any]) -> None:
     odd = copy.deepcopy(document)
@@ -220,29 +220,5 @@ def test_products_without_any_noise_have_no_map(document: dict[str, Any]) -> Non
     exact = copy.deepcopy(document)
     for matrix in exact["snr_db"]["matrices"]:
         matrix["all"] = float("inf")
-    assert "No product differs" in plots.layers(exact, plots.WIDE)
+    assert "No product differs" in plots.layers(exact, WIDE)
     assert render(exact)
-
-
-def test_numbers_in_words() -> None:
-    assert (words.loss(-0.0214, 3), words.loss(-0.0001, 3), words.loss(3.0777, 3)) == (
-        "−0.021",
-        "0.000",
-        "3.078",
-    )
-    assert words.span([-0.5, 1.0], 3) == "−0.500 to \u200b1.000"
-    assert words.span([0.5, 1.0], 2) == "0.50–\u200b1.00"
-    assert (words.share(-0.028), words.share(0.511), words.share(None)) == ("−2.8\u202f%", "51.1\u202f%", "–")
-    assert (words.db(21.249), words.db(-3.0), words.db(None), words.db(float("inf"))) == (
-        "21.2",
-        "−3.0",
-        "–",
-        "–",
-    )
-
-
-@pytest.mark.parametrize(
-    ("total", "decimals"), [(3.08, 3), (0.0713, 5), (17.9, 2), (412.0, 2), (1e-9, 6), (0.0, 6)]
-)
-def test_decimals_follow_the_total(total: float, decimals: int) -> None:
-    assert words.places({"kl_nats": {"total": {"mean": total}}}) == decimals

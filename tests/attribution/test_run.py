@@ -119,10 +119,10 @@ def test_the_probe_sees_tokens_of_the_whole_text(tiny_weights: Path) -> None:
 def test_layers_and_roles(explained: Result) -> None:
     found = ratios(explained)
     roles = by_role(explained.matrices, found)
-    assert [role.role for role in roles][-1] == "head"
-    assert sum(role.matrices for role in roles) == len(explained.matrices) == len(found.total)
+    assert [role["role"] for role in roles][-1] == "head"
+    assert sum(role["matrices"] for role in roles) == len(explained.matrices) == len(found.total)
     for role in roles:
-        assert role.worst["all"] <= role.median["all"] < role.median["programming"]
+        assert role["all"]["worst"] <= role["all"]["median"] < role["alone"]["programming"]["median"]
     assert layer_of("model.layers.17.mlp.up_proj") == 17
     assert layer_of("lm_head") is None
 

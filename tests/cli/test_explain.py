@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from aimc_sim.attribution.explanation import BAR, _bar
 from aimc_sim.cli.app import app
-from aimc_sim.cli.explain import BAR, _bar
 
 RUN = CliRunner()
 SMALL = ("--seeds", 2, "--time", "1h", "--tokens", 24)

@@ -10,7 +10,8 @@ import pytest
 
 from aimc_sim.evaluate.text import SelfText
 from aimc_sim.hardware import Hardware
-from aimc_sim.signoff.design.plan import Plan, make_plan
+from aimc_sim.signoff.design.plan import Plan
+from helpers.plans import make_plan
 
 # Ray and the harness are not there for every Python version and system: without them their tests are not collected.
 collect_ignore = [

@@ -87,12 +87,18 @@ def test_examples_of_the_how_to_guides_run(
 
 
 def test_the_example_of_the_sign_off_page_runs(
-    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """From a checkpoint to a verdict and one of its chips, with fewer chips and a margin for a model without sense."""
     (block,) = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs" / "signoff.md").read_text("utf-8"), re.DOTALL
     )
+    assert len(block.strip().splitlines()) <= 10
+    for shown, smaller in (("chips=20", "chips=2"), ("margin=0.5", "margin=50.0")):
+        assert shown in block
+        block = block.replace(shown, smaller)
     monkeypatch.chdir(tmp_path)
-    Path("model.h5").symlink_to(tiny_weights)
+    Path("model").symlink_to(tiny_checkpoint)
     exec(compile(block, "signoff.md", "exec"), {})
     assert "KL divergence from the digital model" in capsys.readouterr().out
+    assert Path("report/report.html").exists()

@@ -41,7 +41,7 @@ def test_words_pictures_and_statistics_are_in_none(kept: set[str]) -> None:
 @pytest.mark.parametrize(
     ("changed", "refused"),
     [
-        ("aimc_sim.signoff.report.words", set()),
+        ("aimc_sim.report.words", set()),
         ("aimc_sim.signoff.design.margins", set()),
         ("aimc_sim.signoff.statistics.crossed", set()),
         ("aimc_sim.sizing.cost.analog", set()),

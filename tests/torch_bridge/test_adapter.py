@@ -21,7 +21,6 @@ from aimc_sim.evaluate.text import SelfText
 from aimc_sim.evaluate.windows import Windows, cut
 from aimc_sim.hardware import Hardware
 from aimc_sim.programming import program
-from aimc_sim.signoff.design.plan import make_plan
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.sizing.partition.bench import PlacementBench
 from aimc_sim.testing.models import save_tiny
@@ -29,6 +28,7 @@ from aimc_sim.torch_bridge import Training, convert, half, load_digital, load_mo
 from aimc_sim.torch_bridge.coverage import ANALOG, DIGITAL
 from aimc_sim.torch_bridge.streaming import StreamedModel
 from aimc_sim.weightfile import WeightFile
+from helpers.plans import make_plan
 
 IDS = (torch.arange(2 * 20).reshape(2, 20) * 37 + 5) % 97
 VOCABULARY, BATCH, DAY = 300, 3, 86_400.0

@@ -8,12 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.text import FileText, SelfText
-from aimc_sim.evaluate.windows import default_batch
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.design.margins import check_share
 from aimc_sim.signoff.design.part import Part
-from aimc_sim.signoff.design.tasks import AnyTask, Metric
+from aimc_sim.signoff.design.tasks import AnyTask
 from aimc_sim.signoff.design.trials import Variant
 from aimc_sim.signoff.statistics.sequential import Spending, alpha_of_looks
 from aimc_sim.spec import Spec
@@ -119,53 +117,6 @@ class Plan(Spec):
         return tuple(zip(self.looks, alphas, strict=True))
 
 
-def make_plan(
-    *,
-    weights: str,
-    hardware: Hardware | Sequence[Hardware],
-    chips: int,
-    times_s: tuple[float, ...],
-    margin_nats: float,
-    text: FileText | SelfText,
-    seed: int = 0,
-    context: int | None = None,
-    batch: int | None = None,
-    metric: Metric = "kl",
-    alpha: float = 0.025,
-    session: int = 0,
-    looks: tuple[int, ...] | None = None,
-    spending: Spending = "obrien-fleming",
-    threads: int = 1,
-) -> Plan:
-    """The plan for one text and `chips` chips with seeds from `seed` on. context: of a text file, 1,024 unless told.
-
-    Raises BadInput, before anything runs, for a time outside a device's range, a negative margin or an empty study.
-    """
-    # Samples are scored as they were drawn: one window each.
-    length = text.length if isinstance(text, SelfText) else 1024 if context is None else context
-    task = {
-        "kind": "text",
-        "text": text.model_dump(mode="json"),
-        "context": length,
-        "batch": default_batch(max(length, 1)) if batch is None else batch,
-        "metric": metric,
-        "margin_nats": margin_nats,
-    }
-    return plan_of(
-        weights=weights,
-        hardware=(hardware,) if isinstance(hardware, Hardware) else tuple(hardware),
-        tasks=(task,),
-        chips=chips,
-        times_s=times_s,
-        seed=seed,
-        alpha=alpha,
-        session=session,
-        looks=looks,
-        spending=spending,
-        threads=threads,
-    )
-
-
 def plan_of(
     *,
     weights: str,
@@ -180,7 +131,11 @@ def plan_of(
     spending: str = "obrien-fleming",
     threads: int = 1,
 ) -> Plan:
-    """The plan for tables of tasks, checked: see `make_plan`. A look at more chips than there are is refused."""
+    """The plan for tables of tasks and `chips` chips with seeds from `seed` on.
+
+    Raises BadInput, before anything runs, for a time outside a device's range, a margin that is no share, an empty
+    study, or looks that do not end with all chips.
+    """
     if not 1 <= chips <= MAX_CHIPS:
         raise BadInput(
             "chips", got=chips, why="a sign-off is over simulated chips", do=f"use 1 to {MAX_CHIPS}"

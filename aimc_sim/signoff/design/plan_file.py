@@ -18,7 +18,7 @@ from aimc_sim.signoff.design.plan import Plan, plan_of
 from aimc_sim.signoff.design.tasks import Metric
 from aimc_sim.signoff.statistics.sequential import Spending
 from aimc_sim.spec import Spec, nearest, read_toml
-from aimc_sim.units import format_duration, parse_duration, parse_durations
+from aimc_sim.units import format_duration, parse_durations
 
 if TYPE_CHECKING:
     from aimc_sim.evaluate.questions import Questions
@@ -126,12 +126,20 @@ def read_plan(path: Path) -> Asked:
     return Asked.parse(read_toml(path), str(path))
 
 
-def resolve(asked: Asked, weights: str, default: Hardware, folder: Path = Path()) -> Resolved:
-    """The plan for a weight file (its id and default hardware). Raises BadInput before anything runs."""
+def resolve(
+    asked: Asked, weights: str, default: Hardware, folder: Path = Path(), hardware: Sequence[Hardware] = ()
+) -> Resolved:
+    """The plan for a weight file (its id and default hardware). hardware: instead of what the plan names.
+
+    Raises BadInput before anything runs.
+    """
     times = parse_durations(asked.times)
-    named = (asked.hardware,) if isinstance(asked.hardware, str) else asked.hardware
-    chosen = [default] if named is None else [Hardware.load(_path(name, folder)) for name in named]
-    _check_names(named or (), chosen)
+    named = (asked.hardware,) if isinstance(asked.hardware, str) else asked.hardware or ()
+    chosen = list(hardware)
+    if not chosen and named:
+        chosen = [Hardware.load(folder / name if name.endswith(".toml") else name) for name in named]
+        _check_names(named, chosen)
+    chosen = chosen or [default]
     chosen, left_out = variants_of(chosen, asked.device, times)
     paths: dict[str, Path] = {}
     questions: dict[str, Questions] = {}
@@ -296,14 +304,3 @@ def variants_of(
             do=f"choose other times than {', '.join(map(format_duration, times_s))}, or other hardware",
         )
     return chosen, left_out
-
-
-def _path(name: str, folder: Path) -> str | Path:
-    """A preset's name as it is; a TOML file relative to the plan."""
-    return folder / name if name.endswith(".toml") else name
-
-
-def exact_duration(seconds: float) -> str:
-    """A duration that parses back to the same number."""
-    named = format_duration(seconds)
-    return named if parse_duration(named) == seconds else f"{seconds!r}s"

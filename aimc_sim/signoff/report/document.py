@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import platform
 from typing import TYPE_CHECKING, Any
 
 from aimc_sim.evaluate.account import arithmetic, notes_on
 from aimc_sim.hardware import Hardware
-from aimc_sim.report.pages import VERSIONS, architecture, version
-from aimc_sim.report.pages import to_json as to_json
+from aimc_sim.report.provenance import provenance_of
 from aimc_sim.signoff.design.margins import note_on
 from aimc_sim.signoff.design.part import Part
 from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.report.figures import Figure, loss_in_words
 from aimc_sim.signoff.report.findings import Findings, alone
-from aimc_sim.signoff.report.verdict import AtTime
+from aimc_sim.signoff.report.judgement import AtTime
 from aimc_sim.units import format_duration
 
 if TYPE_CHECKING:
@@ -84,7 +82,13 @@ def document_of(
             *([caveat] if caveat else []),
             *notes_on(hardware),
         ],
-        "provenance": _provenance(part, weight_file),
+        "provenance": provenance_of(
+            hardware,
+            weights=part.weights,
+            ranges_id=part.variant.ranges_id,
+            arithmetic=arithmetic(hardware),
+            weight_file=weight_file,
+        ),
         "command": command,
         **figures.by_item(),
         "timings": {name: round(seconds, 3) for name, seconds in result.timings.items()},
@@ -138,26 +142,4 @@ def _at_time(part: Part, at: AtTime) -> dict[str, Any]:
         "upper_bound": at.gate.bound,
         **{name: _figure(value) for name, value in at.figures.items()},
         "chips": [{"seed": seed, **row} for seed, row in zip(part.seeds, at.chips, strict=True)],
-    }
-
-
-def _provenance(part: Part, weight_file: WeightFile | None) -> dict[str, Any]:
-    variant = part.variant
-    return {
-        "weight_file": None if weight_file is None else weight_file.path.name,
-        "weights": part.weights,
-        "architecture": None if weight_file is None else architecture(weight_file.config),
-        "source": None if weight_file is None else weight_file.provenance,
-        "hardware": variant.hardware.name,
-        "hardware_id": variant.hardware_id,
-        "ranges_id": variant.ranges_id,
-        "arithmetic": arithmetic(variant.hardware),
-        "device": variant.hardware.device.name,
-        "device_source": variant.hardware.device.source,
-        "versions": {
-            "aimc-sim": version("aimc-sim"),
-            "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONS},
-        },
-        "machine": f"{platform.system()} {platform.machine()}",
     }

@@ -7,11 +7,12 @@ A text gives sums over windows (nll, kl, agree); a task with right and wrong ans
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aimc_sim.evaluate.metrics import WindowScores
+from aimc_sim.report import words
 from aimc_sim.signoff.design.tasks import HarnessTask, TextTask
 from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.results import AnswersResult, Result, TextResult, floats
@@ -40,14 +41,26 @@ class Measure:
         """The unit in words after a number as it is shown."""
         return self.one if shown in (1, "1") else self.many
 
+    def write(self, value: float | None) -> str:
+        """A number of the report's data in the unit in words."""
+        return words.sig(None if value is None else self.scale * value)
+
+    def limit(self, margin: float) -> str:
+        """A margin, as it was given."""
+        return f"{self.scale * margin:g}"
+
+    def span(self, bounds: Sequence[float | None]) -> str:
+        """Two bounds in the unit in words; empty where one is missing."""
+        return words.interval(bounds, scale=self.scale)
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the results. kind: how its numbers are written ("perplexity", "kl", "percent", "points")."""
+    """A column of the results. write: how its numbers are written."""
 
     key: str
     title: str
-    kind: str
+    write: Callable[[float | None], str]
 
 
 NATS = ("nat per token", "nats per token", "window", "nats per token")
@@ -56,14 +69,14 @@ LOSS = Measure("loss_increase_nats", "Loss increase", *NATS)
 POINTS = ("percentage point", "percentage points", "question", "share of questions")
 ACCURACY = Measure("loss", "Loss of accuracy", *POINTS, scale=100.0)
 TEXT_COLUMNS = (
-    Column("perplexity", "Perplexity", "perplexity"),
-    Column("kl_nats", "KL, nats", "kl"),
-    Column("agreement", "Top-1 agreement", "percent"),
+    Column("perplexity", "Perplexity", words.perplexity),
+    Column("kl_nats", "KL, nats", words.divergence),
+    Column("agreement", "Top-1 agreement", words.percent),
 )
 ANSWER_COLUMNS = (
-    Column("acc", "Accuracy", "percent"),
-    Column("loss", "Loss, points", "points"),
-    Column("agreement", "Same answers", "percent"),
+    Column("acc", "Accuracy", words.percent),
+    Column("loss", "Loss, points", words.points),
+    Column("agreement", "Same answers", words.percent),
 )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.execution.run import Study
 from aimc_sim.signoff.report.figures import Figures, figures_of
-from aimc_sim.signoff.report.verdict import AtTime, Verdict, among_tasks, at_times, decide
+from aimc_sim.signoff.report.judgement import AtTime, Judgement, among_tasks, at_times, decide
 from aimc_sim.signoff.statistics import (
     Lifetime,
     PopulationYield,
@@ -34,7 +34,7 @@ class Findings:
     result: Result
     figures: Figures
     times: tuple[AtTime, ...]
-    verdict: Verdict
+    verdict: Judgement
     passed: bool
     p_value: float
     p_holm: float
@@ -52,7 +52,7 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, keys in a fixed order; None where a number does not exist."""
-        here, all_ = self.on_items, self.population
+        here, everywhere, ages = self.on_items, self.population, self.lifetime
         return {
             "hardware": self.result.part.variant.label,
             "task": self.result.part.task.label,
@@ -69,14 +69,22 @@ class Findings:
                 "lower_bound_95": here.lower,
             },
             "yield_of_the_population": {
-                "share": all_.share,
-                "lower_bound_95": all_.lower,
-                "loss_of_95_percent_of_chips": all_.percentile_95,
-                "caveat": all_.caveat,
+                "share": everywhere.share,
+                "lower_bound_95": everywhere.lower,
+                "loss_of_95_percent_of_chips": everywhere.percentile_95,
+                "caveat": everywhere.caveat,
             },
             "chips_needed": {f"{claim:g}": chips_needed(claim) for claim in CLAIMS},
-            "worst_chip": {"seed": self.worst_seed, "loss": all_.worst},
-            "lifetime": lifetime_json(self.lifetime),
+            "worst_chip": {"seed": self.worst_seed, "loss": everywhere.worst},
+            "lifetime": {
+                "crossed_s": ages.crossed_s,
+                "shown_s": ages.shown_s,
+                "interval_s": [ages.low_s, ages.high_s],
+                "alpha": ages.alpha,
+                "first_s": ages.first_s,
+                "last_s": ages.last_s,
+                "chips_s": list(ages.chips_s),
+            },
             "looks": [
                 {"chips": look.chips, "alpha": look.alpha, "outcome": look.outcome}
                 for look in self.result.looks
@@ -86,72 +94,41 @@ class Findings:
 
 def findings_of(study: Study) -> tuple[Findings, ...]:
     """Findings of every part. Tasks of one hardware are corrected together; each hardware is a question of its own."""
-    drafts = [(result, *_judged(result)) for result in study.results]
+    parts = [alone(result) for result in study.results]
+    if study.plan.looks is not None:  # they share the error out among the tasks beforehand (plan.look_alphas)
+        return tuple(parts)
     adjusted: dict[int, float] = {}
     for variant in study.plan.variants:
-        mine = [i for i, draft in enumerate(drafts) if draft[0].part.variant.label == variant.label]
-        # Looks share the error out among the tasks beforehand (plan.look_alphas), so that nothing is left to correct.
-        p_values = [_p_value(drafts[i][2]) for i in mine]
-        adjusted |= zip(mine, p_values if study.plan.looks else holm(p_values), strict=True)
-    alpha, looks = study.plan.alpha, study.plan.looks is not None
-    return tuple(_findings(*draft, adjusted[i], alpha, looks) for i, draft in enumerate(drafts))
-
-
-def _p_value(times: tuple[AtTime, ...]) -> float:
-    """Of passing at all times (intersection-union): the largest."""
-    return max(at.gate.p_value for at in times)
-
-
-def _judged(result: Result) -> tuple[Figures, tuple[AtTime, ...], Verdict]:
-    figures = figures_of(result)
-    times = at_times(result, figures)
-    undecidable = bool(result.looks) and result.looks[-1].outcome == "undecidable"
-    return figures, times, decide(result.part, times, undecidable)
-
-
-def _findings(
-    result: Result,
-    figures: Figures,
-    times: tuple[AtTime, ...],
-    verdict: Verdict,
-    p_holm: float,
-    alpha: float,
-    looks: bool,
-) -> Findings:
-    part, margin, worst = result.part, result.part.task.margin, verdict.worst
-    means = worst.gate.loss.chip_means
-    losses, weights = result.losses()
-    passed = verdict.passed and (looks or p_holm <= alpha)
-    return Findings(
-        result,
-        figures,
-        times,
-        verdict,
-        passed,
-        _p_value(times),
-        p_holm,
-        yield_interval(sum(mean <= margin for mean in means), len(means)),
-        population_yield(worst.gate.loss, margin),
-        part.seeds[max(range(len(means)), key=lambda chip: means[chip])],
-        lifetime(part.times_s, losses, margin, weights=weights, alpha=part.alpha, marks=weights is None),
-        result.looks[-1].outcome if result.looks else "fixed",
+        mine = [at for at, part in enumerate(parts) if part.result.part.variant.label == variant.label]
+        adjusted |= zip(mine, holm([parts[at].p_value for at in mine]), strict=True)
+    return tuple(
+        replace(part, p_holm=adjusted[at], passed=part.passed and adjusted[at] <= study.plan.alpha)
+        for at, part in enumerate(parts)
     )
 
 
 def alone(result: Result) -> Findings:
     """Findings of one result by itself: nothing to correct for."""
-    figures, times, verdict = _judged(result)
-    return _findings(result, figures, times, verdict, _p_value(times), result.part.alpha, bool(result.looks))
-
-
-def lifetime_json(found: Lifetime) -> dict[str, Any]:
-    """A lifetime as plain data."""
-    return {
-        "crossed_s": found.crossed_s,
-        "shown_s": found.shown_s,
-        "interval_s": [found.low_s, found.high_s],
-        "alpha": found.alpha,
-        "first_s": found.first_s,
-        "last_s": found.last_s,
-        "chips_s": list(found.chips_s),
-    }
+    figures, part = figures_of(result), result.part
+    times = at_times(result, figures)
+    last = result.looks[-1].outcome if result.looks else "fixed"
+    verdict = decide(part, times, undecidable=last == "undecidable")
+    p_value = max(at.gate.p_value for at in times)  # of passing at all times (intersection-union)
+    loss, margin, (losses, weights) = verdict.worst.gate.loss, part.task.margin, result.losses()
+    means = loss.chip_means
+    return Findings(
+        result,
+        figures,
+        times,
+        verdict,
+        passed=verdict.passed and (bool(result.looks) or p_value <= part.alpha),
+        p_value=p_value,
+        p_holm=p_value,
+        on_items=yield_interval(sum(mean <= margin for mean in means), len(means)),
+        population=population_yield(loss, margin),
+        worst_seed=part.seeds[max(range(len(means)), key=lambda chip: means[chip])],
+        lifetime=lifetime(
+            part.times_s, losses, margin, weights=weights, alpha=part.alpha, marks=weights is None
+        ),
+        decision=last,
+    )

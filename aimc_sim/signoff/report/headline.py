@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aimc_sim.report.words import interval, spoken
 from aimc_sim.signoff.report.figures import measure_of
-from aimc_sim.signoff.report.words import between, sig, spoken
 
 WORDS = {"pass": "Pass", "fail": "Fail", "open": "Not shown"}
 
@@ -42,29 +41,24 @@ class Headline:
         return WORDS[self.state]
 
 
-def headline_of(document: dict[str, Any]) -> Headline:
-    """The headline of a report's document."""
-    verdict, found = document["verdict"], document["statistics"]
+def headline_of(verdict: dict[str, Any], statistics: dict[str, Any]) -> Headline:
+    """The headline of a report, from the ``verdict`` and ``statistics`` of its document."""
     measure = measure_of(verdict["metric"])
-
-    def shown(value: float | None) -> str:
-        return sig(None if value is None else measure.scale * value)
-
-    here, everywhere = found["yield_on_these_items"], found["yield_of_the_population"]
-    crossed, still = lifetime_words(found["lifetime"])
-    margin, effect = f"{measure.scale * verdict['margin']:g}", shown(verdict["mean"])
+    here, everywhere = statistics["yield_on_these_items"], statistics["yield_of_the_population"]
+    crossed, still = lifetime_words(statistics["lifetime"])
+    margin, effect = measure.limit(verdict["margin"]), measure.write(verdict["mean"])
     return Headline(
         state=state_of(verdict),
         summary=verdict["summary"],
         effect=effect,
         unit=measure.units(effect),
-        interval=interval_of(verdict["interval_95"], measure.scale),
-        bound=shown(verdict["upper_bound"]),
+        interval=measure.span(verdict["interval_95"]),
+        bound=measure.write(verdict["upper_bound"]),
         margin=margin,
         margin_unit=measure.units(margin),
         when=spoken(verdict["worst_time_s"]),
         on_items=f"{here['passes']} of {here['chips']} {'chip' if here['chips'] == 1 else 'chips'}",
-        on_items_interval=interval_of(here["interval_95"], 100.0, 0),
+        on_items_interval=interval(here["interval_95"], "{:.0f}".format, 100.0),
         population=_share(everywhere["share"]),
         population_bound=_share(everywhere["lower_bound_95"]),
         lifetime=crossed,
@@ -90,16 +84,6 @@ def lifetime_words(found: dict[str, Any]) -> tuple[str, str]:
     )
     still = "an estimate: none of it is shown" if shown is None else f"shown to {spoken(shown)}"
     return end, still
-
-
-def interval_of(bounds: Sequence[float | None], scale: float = 1.0, digits: int | None = None) -> str:
-    """Two bounds as a range; empty where one is missing. digits: decimals, by default three significant digits."""
-    low, high = bounds
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return between(
-        *(sig(scale * value) if digits is None else f"{scale * value:.{digits}f}" for value in (low, high))
-    )
 
 
 def _share(share: float | None) -> str:

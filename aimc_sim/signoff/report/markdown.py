@@ -5,60 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aimc_sim.signoff.report.figures import measure_of
-from aimc_sim.signoff.report.headline import WORDS, headline_of, interval_of, state_of
-from aimc_sim.signoff.report.words import sig, spoken
+from aimc_sim.report.words import spoken
+from aimc_sim.signoff.report.figures import Measure, measure_of
+from aimc_sim.signoff.report.headline import WORDS, Headline, headline_of, state_of
 
 
 def report_md(document: dict[str, Any]) -> str:
     """One task on one hardware."""
-    verdict, of = document["verdict"], document["provenance"]
-    shown, measure = headline_of(document), measure_of(verdict["metric"])
-    model, task = of["weight_file"] or of["architecture"] or "model", document["statistics"]["task"]
+    verdict, of, statistics = document["verdict"], document["provenance"], document["statistics"]
+    shown, measure = headline_of(verdict, statistics), measure_of(verdict["metric"])
+    model, previous = of["weight_file"] or of["architecture"] or "model", document["previous"]
+    head = ("", f"Mean, {measure.many}", "95 % interval", "Upper bound", "")
+    rows = (
+        (
+            f"after {spoken(at['time_s'])}",
+            *_figures(at[measure.key], at["upper_bound"], measure),
+            _word_of(at, at[measure.key], verdict["margin"]),
+        )
+        for at in document["rows"]["times"]
+    )
     lines = [
-        f"## {shown.word}: {cell(model)} on {cell(of['hardware'])}, {cell(task)}",
-        "",
+        f"## {shown.word}: {cell(model)} on {cell(of['hardware'])}, {cell(statistics['task'])}",
         cell(shown.summary),
-        "",
-        *table(("", ""), headline_rows(document)),
-        "",
-        *table(
-            ("", f"Mean, {measure.many}", "95 % interval", "Upper bound", ""),
-            (
-                (
-                    f"after {spoken(at['time_s'])}",
-                    *figures(at[measure.key], at["upper_bound"], measure.scale),
-                    _word_of(at, at[measure.key], verdict["margin"]),
-                )
-                for at in document["rows"]["times"]
-            ),
-        ),
-        *_previous(document["previous"]),
-        "",
+        _table(("", ""), _headline_rows(shown, measure)),
+        _table(head, rows),
+    ]
+    if previous is not None:
+        lines += [f"### Against {cell(previous['before']['name'])}", cell(previous["summary"])]
+        lines.append(_worsening(previous, None))
+    lines += [
         "<details><summary>Provenance</summary>",
-        "",
         f"{cell(of['device'])} · hardware `{of['hardware_id']}` · plan `{document['plan']['id']}`",
-        "",
-        *fenced(document["command"]),
-        "",
+        _fenced(document["command"]),
         "</details>",
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _previous(found: dict[str, Any] | None) -> list[str]:
-    """Lines about the previous release, if there is one."""
-    if found is None:
-        return []
-    heading = f"### Against {cell(found['before']['name'])}"
-    return ["", heading, "", cell(found["summary"]), "", *worsening(found, None)]
+    return _paragraphs(lines)
 
 
 def summary_md(summary: dict[str, Any]) -> str:
     """All tasks and hardware variants, side by side."""
     rows = []
     for part in summary["parts"]:
-        shown = headline_of({"verdict": part["verdict"], "statistics": part})
+        shown = headline_of(part["verdict"], part)
         rows.append(
             (
                 f"**{shown.word}**", part["hardware"], part["task"],
@@ -68,15 +56,14 @@ def summary_md(summary: dict[str, Any]) -> str:
         )  # fmt: skip
     head = ("", "Hardware", "Task", "Effect at worst", "Margin", "Passing", "Of all chips", "Lifetime")
     passing = sum(part["pass"] for part in summary["parts"])
-    lines = [
-        f"## {'Pass' if summary['pass'] else 'Fail'}: {passing} of {len(summary['parts'])} parts within their margins",
-        "",
-        *table(head, rows),
-        *(["", *(f"- {cell(line)}" for line in summary["left_out"])] if summary["left_out"] else []),
-        "",
-        *fenced(summary["command"]),
-    ]
-    return "\n".join(lines) + "\n"
+    return _paragraphs(
+        [
+            f"## {'Pass' if summary['pass'] else 'Fail'}: {passing} of {len(rows)} parts within their margins",
+            _table(head, rows),
+            _list(summary["left_out"]),
+            _fenced(summary["command"]),
+        ]
+    )
 
 
 def compare_md(document: dict[str, Any]) -> str:
@@ -84,16 +71,8 @@ def compare_md(document: dict[str, Any]) -> str:
     word = "Comparison" if document["pass"] is None else WORDS[state_of(document)]
     lines = [f"## {word}: {cell(document['after']['name'])} against {cell(document['before']['name'])}"]
     for part in document["parts"]:
-        lines += [
-            "",
-            f"### {cell(part['name'])}",
-            "",
-            cell(part["summary"]),
-            "",
-            *worsening(part, document["margin"]),
-        ]
-    lines += ["", *(f"- {cell(note)}" for note in document["notes"])]
-    return "\n".join(lines).rstrip() + "\n"
+        lines += [f"### {cell(part['name'])}", cell(part["summary"]), _worsening(part, document["margin"])]
+    return _paragraphs([*lines, _list(document["notes"])])
 
 
 def _word_of(at: dict[str, Any], figure: dict[str, Any], margin: float) -> str:
@@ -102,26 +81,24 @@ def _word_of(at: dict[str, Any], figure: dict[str, Any], margin: float) -> str:
     return "pass" if at["pass"] else "not shown" if low is None or low <= margin else "fail"
 
 
-def worsening(part: dict[str, Any], margin: float | None) -> list[str]:
+def _worsening(part: dict[str, Any], margin: float | None) -> str:
     """The table of two sign-offs of one task on one hardware. margin: None where there is no verdict."""
     measure = measure_of(part["metric"])
     rows = [
         (
             f"after {spoken(at['time_s'])}",
-            *(sig(measure.scale * at[side]) for side in ("before", "after")),
-            *figures(at, at["upper_bound"], measure.scale),
+            *(measure.write(at[side]) for side in ("before", "after")),
+            *_figures(at, at["upper_bound"], measure),
             "–" if margin is None else _word_of(at, at, margin),
         )
         for at in part["times"]
     ]
     head = ("", "Before", "After", f"Worse by, {measure.many}", "95 % interval", "Upper bound", "")
-    return table(head, rows)
+    return _table(head, rows)
 
 
-def headline_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+def _headline_rows(shown: Headline, measure: Measure) -> list[tuple[str, str]]:
     """The first screen as rows of a table."""
-    shown = headline_of(document)
-    item = measure_of(document["verdict"]["metric"]).item
     population = (
         f"about {shown.population}, at least {shown.population_bound}" if shown.population else "unknown"
     )
@@ -129,22 +106,29 @@ def headline_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (f"Effect after {shown.when}", f"{shown.effect} {shown.unit} ({within})"),
         ("Margin", f"{shown.margin} {shown.margin_unit}, upper bound {shown.bound}"),
-        (f"Yield on these {item}s", f"{shown.on_items} (95 % interval {shown.on_items_interval} %)"),
-        (f"Yield of all chips, on all {item}s", population),
+        (f"Yield on these {measure.item}s", f"{shown.on_items} (95 % interval {shown.on_items_interval} %)"),
+        (f"Yield of all chips, on all {measure.item}s", population),
         ("Lifetime within the margin", f"{shown.lifetime} ({shown.lifetime_shown})"),
     ]
 
 
-def figures(value: dict[str, Any], bound: float | None, scale: float) -> tuple[str, str, str]:
+def _figures(value: dict[str, Any], bound: float | None, measure: Measure) -> tuple[str, str, str]:
     """Mean, interval and upper bound as they are shown."""
-    within = interval_of(value["interval_95"], scale) or "–"
-    return sig(scale * value["mean"]), within, sig(None if bound is None else scale * bound)
+    return measure.write(value["mean"]), measure.span(value["interval_95"]) or "–", measure.write(bound)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table; what would end a cell is escaped."""
+def _paragraphs(blocks: Iterable[str]) -> str:
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as one block; what would end a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cell(text) for text in line) + " |" for line in lines]
+    return "\n".join("| " + " | ".join(cell(text) for text in line) + " |" for line in lines)
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {cell(line)}" for line in lines)
 
 
 def cell(text: str) -> str:
@@ -161,7 +145,7 @@ def cell(text: str) -> str:
     return text
 
 
-def fenced(command: str) -> list[str]:
+def _fenced(command: str) -> str:
     """A command as a block of code."""
     fence = "```" if "```" not in command else "~~~~"
-    return [fence, command or "run through Python: see the plan in report.json", fence]
+    return "\n".join((fence, command or "run through Python: see the plan in report.json", fence))

@@ -1,263 +1,264 @@
-"""Plots as inline SVG, drawn here: they take the page's colours and fonts and need no library and no script."""
+"""Charts of a sign-off: the loss over time, chip by chip and beside its margin, and noise layer by layer."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from aimc_sim.report.svg import NARROW as NARROW
-from aimc_sim.report.svg import WIDE as WIDE
-from aimc_sim.report.svg import Scale, clip, drawing, text_at, ticks
-from aimc_sim.signoff.report.figures import measure_of
-from aimc_sim.signoff.report.words import tick
+import numpy as np
+
+from aimc_sim.report.charts import LETTER, WIDE, Chart, Point, Rows, Scale
+from aimc_sim.report.words import tick
+from aimc_sim.signoff.report.figures import Measure, measure_of
 
 MAX_NAMED_CHIPS = 40
+FAR = 6.0  # a margin so many times beyond everything else is named at the edge and not drawn to scale
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss that a verdict is about, in the unit that is shown.
+
+    means, ends: one a time, where an end that is unknown is the mean; chips: a list of them for each time.
+    """
+
+    measure: Measure
+    margin: float
+    converters: float
+    times_s: list[float]
+    means: list[float]
+    ends: list[Point]
+    chips: list[list[float]]
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Losses:
+        """The losses of a report's document."""
+        verdict, rows = document["verdict"], document["rows"]
+        measure = measure_of(verdict["metric"])
+        key, by = measure.key, measure.scale
+        figures = [at[key] for at in rows["times"]]
+        ends = [
+            [
+                figure["mean"] if end is None or not math.isfinite(end) else end
+                for end in figure["interval_95"]
+            ]
+            for figure in figures
+        ]
+        return cls(
+            measure,
+            by * verdict["margin"],
+            by * rows["converters_only"][key],
+            [at["time_s"] for at in rows["times"]],
+            [by * figure["mean"] for figure in figures],
+            [(by * low, by * high) for low, high in ends],
+            [[by * chip[key] for chip in at["chips"]] for at in rows["times"]],
+        )
+
+    def axis(self, scale: Scale) -> str:
+        """The title of an axis."""
+        return f"{axis_of(self.measure)}{' (log)' if scale.log else ''}"
+
+    def span(self) -> tuple[float, float, bool]:
+        """(low, high, log) of a scale from zero, or the lowest value, to just above everything; a margin far beyond the
+        data stays outside. Logarithmic where values differ by more than 10×, over four decades at most."""
+        chips = [value for at in self.chips for value in at]
+        values = [self.converters, *chips, *(end for ends in self.ends for end in ends)]
+        high, low = max(values), min(0.0, *values)
+        if self.margin <= 2.5 * high:
+            high = max(high, self.margin)
+        if self.margin > 0 and min(chips) > 0:
+            floor = high / 1e4
+            positive = [max(value, floor) for value in (*chips, self.converters, min(self.margin, high))]
+            if high > 10 * min(positive):
+                least = min(value for value in (*positive, *values) if value >= floor)
+                return least / 1.3, high * 1.3, True
+        return low, max(high * 1.06, 1e-6), False
+
+
+def axis_of(measure: Measure) -> str:
+    """The loss with its unit, as an axis says it."""
+    return f"{measure.short}, {measure.many}"
 
 
 def over_time(document: dict[str, Any], width: int) -> str:
-    """Metric over log time: band of the 95 % interval, mean, every chip as a dot, margin and converters-only lines."""
-    verdict, rows, key = _in_units(document)
-    times = rows["times"]
-    height = 340 if width == WIDE else 300
-    left, right, top, bottom = 44, 14, 26, 44
-    y = _value_scale(document, height - bottom, top)
-    x = _time_scale([at["time_s"] for at in times], left + 18, width - right - 18)
-    parts = _grid_y(y, left, width - right)
-    parts += [
-        text_at((left + width - right) / 2, height - 6, "time since programming (log)", "axis", "middle")
-    ]
-    last = -1e9
-    for at in times:
-        at_x = x(at["time_s"])
-        parts.append(
-            f'<line class="tick" x1="{at_x}" x2="{at_x}" y1="{height - bottom}" y2="{height - bottom + 5}"/>'
-        )
-        if at_x - last >= 34:
-            parts.append(text_at(at_x, height - bottom + 19, tick(at["time_s"]), "label", "middle"))
-            last = at_x
-    bounds = [(x(at["time_s"]), *_interval(at[key], y)) for at in times]
-    if len(times) > 1:
-        line = (
-            " ".join(f"{a},{low}" for a, low, _ in bounds)
-            + " "
-            + " ".join(f"{a},{high}" for a, _, high in reversed(bounds))
-        )
-        parts.append(f'<polygon class="band" points="{line}"/>')
+    """The loss over log time: mean, band of its 95 % interval, chips as dots, margin and converters-only lines."""
+    losses = Losses.of(document)
+    chart = Chart("time", f"{losses.measure.short} over time", width, 340 if width == WIDE else 300)
+    low, high, log = losses.span()
+    y, x = chart.y_scale(low, high, log=log), _time_scale(chart, losses.times_s)
+    chart.y_axis(y, losses.axis(y))
+    chart.x_title("time since programming (log)")
+    places = [x(time_s) for time_s in losses.times_s]
+    last = -math.inf
+    for place, time_s in zip(places, losses.times_s, strict=True):
+        chart.line("tick", (place, place), (chart.bottom, chart.bottom + 5))
+        if place - last >= 34:
+            chart.x_label(place, tick(time_s))
+            last = place
+    lows, highs = ([y(ends[side]) for ends in losses.ends] for side in (0, 1))
+    if len(places) > 1:
+        around = [*zip(places, lows, strict=True), *reversed([*zip(places, highs, strict=True)])]
+        chart.path("band", around, closed=True)
     else:
-        parts += [
-            f'<line class="whisker" x1="{a}" x2="{a}" y1="{low}" y2="{high}"/>' for a, low, high in bounds
-        ]
+        chart.line("whisker", (places[0], places[0]), (lows[0], highs[0]))
     levels = [
-        (rows["converters_only"][key], "converters only", "reference"),
-        (verdict["margin"], f"margin {verdict['margin']:g}", "margin"),
+        ("reference", losses.converters, "converters only"),
+        ("margin", losses.margin, f"margin {losses.margin:g}"),
     ]
-    levels = [level for level in levels if y.low <= level[0] <= y.high]
-    for value, _, kind in levels:
-        parts.append(
-            f'<line class="{kind}" x1="{left}" x2="{width - right}" y1="{y(value)}" y2="{y(value)}"/>'
-        )
-    for at in times:
-        for chip in at["chips"]:
-            parts.append(
-                f'<circle class="chip" cx="{x(at["time_s"])}" cy="{y(clip(chip[key], y))}" r="3.2"/>'
-            )
-    mean = [(x(at["time_s"]), y(clip(at[key]["mean"], y))) for at in times]
-    if len(mean) > 1:
-        parts.append(f'<polyline class="mean" points="{" ".join(f"{a},{b}" for a, b in mean)}"/>')
-    parts += [f'<circle class="mean-dot" cx="{a}" cy="{b}" r="4.6"/>' for a, b in mean]
-    taken = [(a, low, high) for a, low, high in bounds]
-    for value, name, kind in levels:
-        others = [y(other) for other, _, other_kind in levels if other_kind != kind]
-        parts.append(_level_name(name, kind, y(value), (left + 4, width - right), taken, others))
-    parts.append(text_at(0, 14, _axis(verdict, y), "axis", "start"))
-    points = "; ".join(f"{at['time']}: {at[key]['mean']:.3g}" for at in times)
-    outside = (
-        ", above the plot"
-        if verdict["margin"] > y.high
-        else ", below the plot"
-        if verdict["margin"] < y.low
-        else ""
+    levels = [level for level in levels if y.holds(level[1])]
+    for kind, value, _ in levels:
+        chart.line(kind, (chart.left, chart.right), (y(value), y(value)))
+    for place, chips in zip(places, losses.chips, strict=True):
+        for value in chips:
+            chart.dot("chip", place, y(value), 3.2)
+    means = [(place, y(mean)) for place, mean in zip(places, losses.means, strict=True)]
+    if len(means) > 1:
+        chart.path("mean", means)
+    for place, mean in means:
+        chart.dot("mean-dot", place, mean, 4.6)
+    for kind, value, name in levels:
+        others = [y(other) for other_kind, other, _ in levels if other_kind != kind]
+        _name_level(chart, kind, y(value), name, (places, lows, highs), others)
+    points = "; ".join(
+        f"{at['time']}: {mean:.3g}" for at, mean in zip(document["rows"]["times"], losses.means, strict=True)
     )
-    where = f"The margin is {verdict['margin']:g}{outside}"
-    unit = measure_of(verdict["metric"]).many
-    description = f"Mean over chips at each time, {unit}. {points}. {where}."
-    return drawing(f"time-{width}", width, height, f"{_short(verdict)} over time", description, parts)
+    outside = (
+        ", above the plot" if losses.margin > y.high else ", below the plot" if losses.margin < y.low else ""
+    )
+    where = f"The margin is {losses.margin:g}{outside}."
+    return chart.svg(f"Mean over chips at each time, {losses.measure.many}. {points}. {where}")
+
+
+def _time_scale(chart: Chart, times_s: Sequence[float]) -> Callable[[float], float]:
+    """Pixels on a log axis; time zero stands one decade before the first other time, and one time in the middle."""
+    zero = min((time_s for time_s in times_s if time_s > 0), default=10.0) / 10
+    low, high = (end(time_s or zero for time_s in times_s) for end in (min, max))
+    room = 10.0 if low == high else 1.0
+    scale = chart.x_scale(low / room, high * room, log=True, inset=18)
+    return lambda time_s: scale(time_s or zero)
+
+
+def _name_level(
+    chart: Chart, kind: str, y: float, name: str, band: tuple[list[float], list[float], list[float]],
+    others: Sequence[float],
+) -> None:  # fmt: skip
+    """Name a horizontal line, above or below it at one end: where the band and other lines are farthest.
+
+    band: pixels of its x, lower and upper edge; the lower edge has the larger numbers. others: pixels of other lines.
+    """
+    places, lows, highs = band
+    wide = LETTER * len(name)
+    best, chosen = -1.0, (chart.right, y - 6, "end")
+    for anchor, first, at in (
+        ("end", chart.right - wide, chart.right),
+        ("start", chart.left + 4, chart.left + 4),
+    ):
+        under = np.linspace(first, first + wide, 5)
+        for drop in (-6, 16):
+            middle = y + drop - 4.5
+            low, high = (np.interp(under, places, edge) for edge in (lows, highs))
+            gaps = np.maximum(np.maximum(high - middle, middle - low), 0.0)
+            # Beyond 12 pixels nothing touches: the first such place, at the right end and above, is the usual one.
+            clear = min([12.0, float(gaps.min()), *(abs(other - middle) for other in others)])
+            if clear > best:
+                best, chosen = clear, (at, y + drop, anchor)
+    chart.text(f"{kind}-label", chosen[0], chosen[1], name, chosen[2])
 
 
 def by_chip(document: dict[str, Any], width: int) -> str:
     """One line a chip: its values at all times as dots, later times darker, and the margin."""
-    verdict, rows, key = _in_units(document)
-    times = rows["times"]
+    losses, times = Losses.of(document), document["rows"]["times"]
     seeds = [chip["seed"] for chip in times[0]["chips"]]
     named = len(seeds) <= MAX_NAMED_CHIPS
+    names = [f"seed {seed}" if named else "" for seed in seeds]
     step = 22.0 if named else max(3.0, 880.0 / len(seeds))
-    left, right, top, bottom = (70 if named else 16), 14, 34, 40
-    height = int(top + bottom + step * len(seeds))
-    x = _value_scale(document, left, width - right)
-    parts: list[str] = []
-    for value in ticks(x, 5 if width == WIDE else 4):
-        parts.append(
-            f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{top}" y2="{height - bottom}"/>'
-        )
-        parts.append(text_at(x(value), height - bottom + 18, f"{value:g}", "label", "middle"))
-    parts.append(text_at((left + width - right) / 2, height - 4, _axis(verdict, x), "axis", "middle"))
-    if x.low <= verdict["margin"] <= x.high:
-        m = x(verdict["margin"])
-        parts.append(f'<line class="margin" x1="{m}" x2="{m}" y1="{top - 4}" y2="{height - bottom}"/>')
-        anchor = "end" if m > width - right - 60 else "start" if m < left + 40 else "middle"
-        parts.append(text_at(m, top - 9, f"margin {verdict['margin']:g}", "margin-label", anchor))
-    for row, seed in enumerate(seeds):
-        cy = round(top + step * (row + 0.5), 1)
-        values = [x(clip(at["chips"][row][key], x)) for at in times]
-        if named:
-            parts.append(text_at(left - 10, cy + 4, f"seed {seed}", "label", "end"))
-        parts.append(f'<line class="span" x1="{min(values)}" x2="{max(values)}" y1="{cy}" y2="{cy}"/>')
+    title = f"{losses.measure.short} of each chip"
+    chart = Rows("chips", title, width, names, step, right=14, top=34, kind="label")
+    low, high, log = losses.span()
+    x = chart.x_scale(low, high, log=log)
+    chart.x_axis(x, losses.axis(x), 5 if width == WIDE else 4)
+    if x.holds(losses.margin):
+        chart.limit(x(losses.margin), f"margin {losses.margin:g}")
+    chart.name_rows()
+    for row in range(len(seeds)):
+        y, values = chart.middle(row), [x(chips[row]) for chips in losses.chips]
+        chart.line("span", (min(values), max(values)), (y, y))
         for index, value in enumerate(values):
-            parts.append(
-                f'<circle class="dot" style="fill-opacity:{_shade(index, len(times))}" cx="{value}" cy="{cy}" '
-                f'r="{4.6 if named else 2}"/>'
-            )
-    shown = ", ".join(at["time"] for at in times)
-    description = f"{len(seeds)} chips, one line each; dots from pale to dark are the times {shown}."
-    return drawing(f"chips-{width}", width, height, f"{_short(verdict)} of each chip", description, parts)
+            shade = round(0.25 + 0.75 * (index + 1) / len(times), 2) if len(times) > 1 else 1.0
+            chart.dot("dot", value, y, 4.6 if named else 2, opacity=shade)
+    listed = ", ".join(at["time"] for at in times)
+    return chart.svg(f"{len(seeds)} chips, one line each; dots from pale to dark are the times {listed}.")
 
 
-def _in_units(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Verdict and rows in the unit that is shown, and the key of the loss that the verdict is about."""
-    verdict, rows = document["verdict"], document["rows"]
-    measure = measure_of(verdict["metric"])
-    key, by = measure.key, measure.scale
-    if by == 1.0:
-        return verdict, rows, key
+@dataclass(frozen=True)
+class Strip:
+    """A mean with its interval, in the unit that is shown; None: no interval. state: as of a headline, or empty."""
 
-    def times(value: float | None) -> float | None:
-        return None if value is None else by * value
+    label: str
+    mean: float
+    low: float | None
+    high: float | None
+    state: str = ""
 
-    scaled = {
-        "converters_only": {key: times(rows["converters_only"][key])},
-        "times": [
-            {
-                **at,
-                key: {
-                    "mean": times(at[key]["mean"]),
-                    "interval_95": [times(end) for end in at[key]["interval_95"]],
-                },
-                "chips": [{**chip, key: times(chip[key])} for chip in at["chips"]],
-            }
-            for at in rows["times"]
-        ],
-    }
-    return {**verdict, "margin": by * verdict["margin"]}, scaled, key
+    @classmethod
+    def of(cls, label: str, figure: dict[str, Any], scale: float, state: str) -> Strip:
+        """The strip of a figure in a document (its mean and interval_95), times a scale."""
+        low, high = (None if end is None else scale * end for end in figure["interval_95"])
+        return cls(label, scale * figure["mean"], low, high, state)
 
 
-def _short(verdict: dict[str, Any]) -> str:
-    return measure_of(verdict["metric"]).short
+def strips(name: str, title: str, rows: Sequence[Strip], margin: float | None, axis: str, width: int) -> str:
+    """A row for each mean: dot and bar on one axis from zero, and the margin as a line across."""
+    chart = Rows(name, title, width, [row.label for row in rows], 34, top=26, bottom=40)
+    ends = [value for row in rows for value in (row.mean, row.low, row.high) if value is not None]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    far = margin is not None and high > 0 and margin > FAR * high
+    if margin is not None and not far:
+        high = max(high, margin)
+    room = max(high - low, 1e-9)
+    x = chart.x_scale(low - (0.04 * room if low < 0 else 0.0), high + (0.25 if far else 0.08) * room)
+    chart.x_axis(x, axis, 6 if width == WIDE else 4)
+    if margin is not None:
+        chart.limit(chart.right if far else x(margin), f"margin {margin:g}{' →' if far else ''}", far=far)
+    chart.name_rows()
+    said = []
+    for at, row in enumerate(rows):
+        y, words = chart.middle(at), f"{row.label or 'mean'} {row.mean:.3g}"
+        if row.low is not None and row.high is not None:
+            chart.bar(f"interval {row.state}", (x(row.low), x(row.high)), y - 5, 10, round_by=5)
+            words += f" ({row.low:.3g} to {row.high:.3g})"
+        chart.dot(f"point {row.state}", x(row.mean), y, 5.5)
+        said.append(words)
+    limit = "" if margin is None else f" The margin is {margin:g}."
+    return chart.svg(f"{axis}: {'; '.join(said)}.{limit}")
 
 
-def _axis(verdict: dict[str, Any], scale: Scale) -> str:
-    unit = measure_of(verdict["metric"]).many
-    return f"{_short(verdict)}, {unit}{' (log)' if scale.log else ''}"
-
-
-def _shade(index: int, count: int) -> float:
-    """Opacity of a time's dots: the last is solid."""
-    return round(0.25 + 0.75 * (index + 1) / count, 2) if count > 1 else 1.0
-
-
-def _value_scale(document: dict[str, Any], start: float, stop: float) -> Scale:
-    """From zero (or the lowest value) to just above everything; a margin far beyond the data stays outside.
-
-    Logarithmic where values differ by more than 10×, over four decades at most.
-    """
-    verdict, rows, key = _in_units(document)
-    values = [rows["converters_only"][key]]
-    for at in rows["times"]:
-        values += [chip[key] for chip in at["chips"]]
-        values += [bound for bound in at[key]["interval_95"] if bound is not None and math.isfinite(bound)]
-    high, low = max(values), min(0.0, *values)
-    if verdict["margin"] <= 2.5 * high:
-        high = max(high, verdict["margin"])
-    chips = [chip[key] for at in rows["times"] for chip in at["chips"]]
-    if verdict["margin"] > 0 and min(chips) > 0:
-        floor = high / 1e4
-        shown = [
-            max(value, floor)
-            for value in (*chips, rows["converters_only"][key], min(verdict["margin"], high))
-        ]
-        if high > 10 * min(shown):
-            above = [value for value in (*shown, *values) if value >= floor]
-            return Scale(min(above) / 1.3, high * 1.3, start, stop, log=True)
-    return Scale(low, max(high * 1.06, 1e-6), start, stop)
-
-
-def _time_scale(times: list[float], start: float, stop: float) -> Any:
-    """Pixels on a log axis; time zero stands one decade before the first other time."""
-    positive = [time for time in times if time > 0]
-    zero = min(positive) / 10 if positive else 1.0
-    logs = [math.log10(time if time > 0 else zero) for time in times]
-    if max(logs) == min(logs):
-        return lambda time: round((start + stop) / 2, 1)
-    scale = Scale(min(logs), max(logs), start, stop)
-    return lambda time: scale(math.log10(time if time > 0 else zero))
-
-
-def _interval(value: dict[str, Any], y: Scale) -> tuple[float, float]:
-    """Pixels of an interval; an unbounded side ends at the mean."""
-    low, high = (
-        bound if bound is not None and math.isfinite(bound) else value["mean"]
-        for bound in value["interval_95"]
+def by_layer(layers: dict[str, Any], width: int) -> str:
+    """A dot for each matrix over its layer, a line through each layer's noisiest one."""
+    rows = [row for row in layers["matrices"] if row["snr_db"] is not None]
+    chart = Chart("layers", "Signal-to-noise ratio by layer", width, 300 if width == WIDE else 260)
+    numbers = sorted({row["layer"] for row in rows if row["layer"] is not None})
+    places: dict[int | None, float] = {layer: float(index) for index, layer in enumerate(numbers)}
+    if any(row["layer"] is None for row in rows):  # a little apart from the layers
+        places[None] = len(numbers) + (0.6 if numbers else 0.0)
+    values = [row["snr_db"] for row in rows]
+    room = max(max(values) - min(values), 2.0)
+    x = chart.x_scale(-0.5, max(places.values()) + 0.5)
+    y = chart.y_scale(min(0.0, min(values) - 0.1 * room), max(values) + 0.1 * room)
+    chart.y_axis(y, "SNR of a product, dB (higher is cleaner)")
+    chart.x_title("layer")
+    every = max(1, math.ceil(len(numbers) * 26 / (chart.right - chart.left)))
+    for layer in [*numbers[::every], *([None] if None in places else [])]:
+        chart.x_label(x(places[layer]), "head" if layer is None else str(layer))
+    for row in rows:
+        chart.dot("chip", x(places[row["layer"]]), y(row["snr_db"]), 3.4)
+    worst = {layer: min(row["snr_db"] for row in rows if row["layer"] == layer) for layer in numbers}
+    if len(worst) > 1:
+        chart.path("mean", [(x(places[layer]), y(value)) for layer, value in worst.items()])
+    noisiest = min(rows, key=lambda row: float(row["snr_db"]))
+    return chart.svg(
+        f"{len(rows)} matrices over {len(numbers)} layers, from {min(values):.1f} to {max(values):.1f} dB. "
+        f"The noisiest is {noisiest['name']}."
     )
-    return y(clip(low, y)), y(clip(high, y))
-
-
-def _grid_y(y: Scale, left: float, right: float) -> list[str]:
-    parts = []
-    if y.log:
-        parts.append(f'<line class="base" x1="{left}" x2="{right}" y1="{y.start}" y2="{y.start}"/>')
-    for value in ticks(y):
-        kind = "base" if value == 0 else "grid"
-        parts.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
-        parts.append(text_at(left - 8, y(value) + 4, f"{value:g}", "label", "end"))
-    return parts
-
-
-def _level_name(
-    name: str,
-    kind: str,
-    at_y: float,
-    ends: tuple[float, float],
-    taken: list[tuple[float, float, float]],
-    others: list[float],
-) -> str:
-    """The name of a horizontal line, above or below it at one end: where the band and other lines are farthest.
-
-    ends: pixels where a name may begin and end. taken: (x, low, high) pixels of the band. others: pixels of lines.
-    """
-    wide = 7.2 * len(name)
-    found: tuple[float, float, str] | None = None
-    best = -1.0
-    for side, begin in (("end", ends[1] - wide), ("start", ends[0])):
-        for drop in (-6, 16):
-            middle = at_y + drop - 4.5
-            gaps = [abs(other - middle) for other in others]
-            for step in range(5):
-                low, high = _band_at(begin + wide * step / 4, taken)
-                gaps.append(max(high - middle, middle - low, 0.0))
-            # Beyond 12 pixels nothing touches: the first such place, at the right end and above, is the usual one.
-            clear = min([12.0, *gaps])
-            if clear > best:
-                best, found = clear, (ends[1] if side == "end" else ends[0], at_y + drop, side)
-    assert found is not None
-    return text_at(found[0], found[1], name, f"{kind}-label", found[2])
-
-
-def _band_at(x: float, taken: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """(lower, upper) edge of the band at pixel x, as pixels: the lower edge is the larger number."""
-    if x <= taken[0][0]:
-        return taken[0][1:]
-    for (x0, low0, high0), (x1, low1, high1) in pairwise(taken):
-        if x <= x1:
-            share = (x - x0) / (x1 - x0)
-            return low0 + share * (low1 - low0), high0 + share * (high1 - high0)
-    return taken[-1][1:]

@@ -6,24 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from aimc_sim.signoff.design.plan import Plan
-from aimc_sim.signoff.report.compare import check_metric, matched, paired_part, refuse_items, shared, side_of
+from aimc_sim.signoff.report.pairs import check_metric, matched, paired_part, refuse_items, shared, side_of
 from aimc_sim.signoff.report.saved import Document, Side
 
 
 def check_previous(before: Side, plan: Plan) -> None:
     """Raise BadInput, before anything runs, where an earlier sign-off has no task of the plan, or one that it has was
     scored on other items, by another metric, or on no chip or time of the plan."""
-    planned = []
-    for variant in plan.variants:
-        for task in plan.tasks:
-            part = plan.part(variant.label, task.label)
-            planned.append(
-                {
-                    "plan": part.model_dump(mode="json"),
-                    "statistics": {"hardware": variant.label, "task": task.label},
-                    "verdict": {"metric": task.metric},
-                }
-            )
+    planned = [
+        {
+            "plan": plan.part(variant.label, task.label).model_dump(mode="json"),
+            "statistics": {"hardware": variant.label, "task": task.label},
+            "verdict": {"metric": task.metric},
+        }
+        for variant in plan.variants
+        for task in plan.tasks
+    ]
     pairs, _ = matched(before, Side("this plan", tuple(planned)), None)
     for old, new in pairs:
         check_metric(old, new)

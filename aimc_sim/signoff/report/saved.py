@@ -12,6 +12,7 @@ from aimc_sim.signoff.report.document import FORMAT, SCHEMA_VERSION
 from aimc_sim.signoff.report.files import SUMMARY_FORMAT
 
 Document = dict[str, Any]
+_FOLDER = "give the -o folder of a sign-off"
 _AGAIN = "run the sign-off again with its journal: finished cells are not computed again"
 
 
@@ -34,42 +35,27 @@ def load(path: str | Path) -> Side:
         return Side(str(where), (_report(where),))
     name = where.name or where.resolve().name
     one, several = where / "report.json", where / "summary.json"
+    why, do = "there is no report.json in it, and no summary.json", _FOLDER
     if one.exists() and several.exists():
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why="report.json and summary.json in it are of different plans, and either may be out of date",
-            do="give the report.json that is meant, or delete the other file",
-        )
-    if several.exists():
-        return Side(name, tuple(_listed(where, part) for part in _summary(several)["parts"]))
-    if not one.exists():
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why="there is no report.json in it, and no summary.json",
-            do="give the -o folder of a sign-off",
-        )
-    return Side(name, (_report(one),))
+        why = "report.json and summary.json in it are of different plans, and either may be out of date"
+        do = "give the report.json that is meant, or delete the other file"
+    elif several.exists():
+        summary = _read(several, SUMMARY_FORMAT, "the summary", "parts", _FOLDER)
+        return Side(name, tuple(_listed(where, part) for part in summary["parts"]))
+    elif one.exists():
+        return Side(name, (_report(one),))
+    raise BadInput("sign-off", got=str(path), why=why, do=do)
 
 
 def _listed(folder: Path, part: Document) -> Document:
     """The report that a summary lists, if it is still the one that was written with it."""
     path = folder / part["folder"] / "report.json"
-    found = _report(path)
-    if found["plan"]["id"] != part.get("plan_id"):
-        raise BadInput(
-            "sign-off",
-            got=str(path),
-            why=f"it is of plan {found['plan']['id']}, and summary.json lists {part.get('plan_id')} there: reports of "
-            "different plans lie in one folder",
-            do=_AGAIN,
-        )
-    return found
-
-
-def _summary(path: Path) -> Document:
-    return _read(path, SUMMARY_FORMAT, "the summary", "parts", "give the -o folder of a sign-off")
+    report, plan = _report(path), part.get("plan_id")
+    if report["plan"]["id"] != plan:
+        why = f"it is of plan {report['plan']['id']}, and summary.json lists {plan} there"
+        why += ": reports of different plans lie in one folder"
+        raise BadInput("sign-off", got=str(path), why=why, do=_AGAIN)
+    return report
 
 
 def _report(path: Path) -> Document:
@@ -78,25 +64,11 @@ def _report(path: Path) -> Document:
 
 def _read(path: Path, form: str, what: str, needs: str, do: str) -> Document:
     """A document of this format and of this version, with the field that it needs."""
-    found = _json(path)
-    if found.get("format") != form:
+    document = read_json(path, "sign-off", do=f"{_FOLDER}, or a report.json", kind="JSON", mend=do)
+    if not isinstance(document, dict) or document.get("format") != form:
         raise BadInput("sign-off", got=str(path), why=f"it is not {what} of a sign-off", do=do)
-    if found.get("schema_version") != SCHEMA_VERSION or needs not in found:
-        raise BadInput(
-            "sign-off",
-            got=f"{path}, schema_version {found.get('schema_version')}",
-            why=f"this version reads schema_version {SCHEMA_VERSION} with {needs}",
-            do=_AGAIN,
-        )
-    return found
-
-
-def _json(path: Path) -> Document:
-    found = read_json(
-        path,
-        "sign-off",
-        do="give the -o folder of a sign-off, or a report.json",
-        kind="JSON",
-        mend="give a report.json of aimc-sim signoff",
-    )
-    return found if isinstance(found, dict) else {}
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION or needs not in document:
+        why = f"this version reads schema_version {SCHEMA_VERSION} with {needs}"
+        raise BadInput("sign-off", got=f"{path}, schema_version {version}", why=why, do=_AGAIN)
+    return document

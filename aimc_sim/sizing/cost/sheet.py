@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from aimc_sim.report.words import si
 from aimc_sim.sizing.cost.analog import COMPONENTS
 from aimc_sim.sizing.cost.components import Converters, product_ns, timing
 from aimc_sim.sizing.cost.digital import attended, cache_bytes
@@ -16,15 +17,6 @@ FORMULAS = {
     "integrating": "reads·rounds·(t_read + t_adc)",
     "neurram": "0.27 µs·Σ(2^p - 1) + 0.3 µs·(Σ bits + phases)",
 }
-_PREFIXES = {-6: "a", -5: "f", -4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
-
-
-def si(value: float, unit: str, digits: int = 3) -> str:
-    """1.24e-8 J → 12.4 nJ."""
-    if not value or not math.isfinite(value):
-        return f"{value:g} {unit}"
-    power = max(min(math.floor(math.log10(abs(value)) / 3), 4), -6)
-    return f"{value / 1000.0**power:.{digits}g} {_PREFIXES[power]}{unit}"
 
 
 def _one(array: object) -> float:

@@ -25,16 +25,16 @@ import json, os, signal, sys, time
 from types import SimpleNamespace
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.questions import load_questions
-from aimc_sim.evaluate.text import SelfText
-from aimc_sim.signoff.design.plan import make_plan, plan_of
+from aimc_sim.signoff.design.plan import plan_of
 from aimc_sim.signoff.execution import engine_ray
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.signoff.report.document import document_of
 from aimc_sim.weightfile import WeightFile
 
 weights = WeightFile(sys.argv[1])
-plan = make_plan(weights=weights.id, hardware=weights.hardware, chips=3, times_s=(60.0, 86400.0), margin_nats=5.0,
-                 text=SelfText(sequences=3, length=12))
+text = {"kind": "text", "text": {"kind": "self", "sequences": 3, "length": 12}, "context": 12, "batch": 8}
+plan = plan_of(weights=weights.id, hardware=[weights.hardware], chips=3, times_s=(60.0, 86400.0),
+               tasks=[{**text, "margin_nats": 5.0}])
 submit, given, killed = engine_ray.RayPool.submit, [], []
 
 def submit_and_kill(self, worker, trial):

@@ -16,11 +16,11 @@ from aimc_sim.signoff.design.trials import trials_of
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.signoff.report.findings import alone
-from aimc_sim.signoff.report.verdict import AtTime, Verdict
+from aimc_sim.signoff.report.judgement import AtTime, Judgement
 from aimc_sim.weightfile import WeightFile
 
 
-def decided(result: Result) -> Verdict:
+def decided(result: Result) -> Judgement:
     return alone(result).verdict
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import SelfText
-from aimc_sim.signoff.design.plan import make_plan
 from aimc_sim.signoff.design.tasks import HarnessTask
 from aimc_sim.signoff.execution.bench import streams_plan
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.weightfile import WeightFile
+from helpers.plans import make_plan
 
 
 def test_a_sign_off_has_the_same_numbers_streamed(tiny_weights: Path) -> None:

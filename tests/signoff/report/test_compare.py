@@ -12,10 +12,12 @@ import pytest
 
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.report.pages import to_json
+from aimc_sim.signoff.comparison import write
 from aimc_sim.signoff.report import document as report
 from aimc_sim.signoff.report import files
-from aimc_sim.signoff.report.compare import compare, write
 from aimc_sim.signoff.report.findings import findings_of
+from aimc_sim.signoff.report.pairs import comparison_of as compare
 from aimc_sim.signoff.report.saved import Side, load
 from aimc_sim.signoff.statistics import paired
 
@@ -221,7 +223,7 @@ def test_tasks_of_one_hardware_are_corrected_together(plan_with: Any, fake: Any)
 def test_files_are_read_and_written(plan_with: Any, fake: Any, tmp_path: Path) -> None:
     for name, worse in (("old", 0.0), ("new", 0.01)):
         (tmp_path / name).mkdir()
-        text = report.to_json(text_report(plan_with, fake, worse=worse))
+        text = to_json(text_report(plan_with, fake, worse=worse))
         (tmp_path / name / "report.json").write_text(text)
     found = compare(load(tmp_path / "old"), load(tmp_path / "new" / "report.json"), margin=0.1)
     paths = write(found, tmp_path / "out")
@@ -249,7 +251,7 @@ def test_a_folder_holds_the_reports_that_its_summary_lists(plan_with: Any, fake:
     folder = written(tmp_path / "one", plan_with, fake)
     stale = folder / "another" / "text"
     stale.mkdir(parents=True)
-    (stale / "report.json").write_text(report.to_json(text_report(plan_with, fake, seed=9)))
+    (stale / "report.json").write_text(to_json(text_report(plan_with, fake, seed=9)))
     found = load(folder)
     assert [each["statistics"]["hardware"] for each in found.reports] == ["hermes-256", "pcm-512"]
     assert found.name == "one"

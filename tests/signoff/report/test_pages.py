@@ -15,11 +15,11 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.report import document as report
 from aimc_sim.signoff.report import files
 from aimc_sim.signoff.report.findings import alone, findings_of
-from aimc_sim.signoff.report.headline import headline_of, lifetime_words
+from aimc_sim.signoff.report.headline import Headline, headline_of, lifetime_words
 from aimc_sim.signoff.report.html import render, render_compare, render_summary
 from aimc_sim.signoff.report.junit import junit_of
 from aimc_sim.signoff.report.markdown import cell, report_md, summary_md
-from aimc_sim.signoff.report.strips import Strip, strips
+from aimc_sim.signoff.report.plots import Strip, strips
 from helpers.studies import run_trials
 
 
@@ -28,6 +28,10 @@ def answers(fake: Any) -> dict[str, Any]:
     """The report of questions on the fake bench."""
     result = fake.run_fake(fake.answers_plan(), fake.FakeAnswers())
     return report.document_of(result, command="aimc-sim signoff x.h5 --tasks sums -o OUT")
+
+
+def headline(document: dict[str, Any]) -> Headline:
+    return headline_of(document["verdict"], document["statistics"])
 
 
 def several(plan_with: Any, fake: Any, **changes: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -74,13 +78,13 @@ def test_questions_lost_are_shown_with_what_was_chosen(answers: dict[str, Any]) 
 
 
 def test_the_first_screen_in_words(answers: dict[str, Any], plan_with: Any, fake: Any) -> None:
-    shown = headline_of(answers)
+    shown = headline(answers)
     assert (shown.word, shown.effect, shown.unit, shown.margin) == ("Pass", "6.67", "percentage points", "20")
     assert shown.on_items == "4 of 4 chips"
     assert shown.lifetime == "> 1 day"
-    text = headline_of(report.document_of(fake.run_fake(plan_with(margin_nats=0.52))))
+    text = headline(report.document_of(fake.run_fake(plan_with(margin_nats=0.52))))
     assert text.word == "Not shown", "the interval holds the margin"
-    assert headline_of(report.document_of(fake.run_fake(plan_with(margin_nats=0.1)))).word == "Fail"
+    assert headline(report.document_of(fake.run_fake(plan_with(margin_nats=0.1)))).word == "Fail"
     lost = {"crossed_s": 60.0, "shown_s": None, "first_s": 60.0, "last_s": 3600.0}
     assert lifetime_words(lost) == ("< 1 minute", "an estimate: none of it is shown")
 
@@ -179,7 +183,7 @@ def test_chromium_renders_every_page_without_overflow(
     plan_with: Any, fake: Any, answers: dict[str, Any], tmp_path: Path
 ) -> None:
     """Each page is laid out in frames of 390 and 1280 pixels, which say how wide their content is; one is printed."""
-    from aimc_sim.signoff.report.compare import compare
+    from aimc_sim.signoff.report.pairs import comparison_of as compare
     from aimc_sim.signoff.report.saved import Side
 
     compared = compare(Side("old", (answers,)), Side("new", (answers,)), margin=0.05)

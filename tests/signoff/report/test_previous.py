@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from aimc_sim.cli.app import app
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import FileText, SelfText
+from aimc_sim.report.pages import to_json
 from aimc_sim.signoff.report import document as report
-from aimc_sim.signoff.report.compare import compare
 from aimc_sim.signoff.report.html import render
 from aimc_sim.signoff.report.markdown import report_md
+from aimc_sim.signoff.report.pairs import comparison_of as compare
 from aimc_sim.signoff.report.previous import add_previous, check_previous
 from aimc_sim.signoff.report.saved import Side
 
@@ -39,13 +40,13 @@ def test_a_report_holds_what_compare_says(plan_with: Any, fake: Any, asks: bool)
     assert found["summary"] == wanted["summary"]
     assert found["chips"] == 3, "seeds 1 to 3 are shared"
     assert any("2 chips are in one sign-off only" in note for note in found["notes"])
-    document = json.loads(report.to_json(after))
+    document = json.loads(to_json(after))
     page = render(document)
     assert "Against the previous release" in page
     assert "Worse by" in page
     assert "### Against 1.0" in report_md(document)
     other = run(1)
-    assert "previous release" not in render(json.loads(report.to_json(other)))
+    assert "previous release" not in render(json.loads(to_json(other)))
 
 
 def test_what_has_no_pair_is_refused_before_anything_runs(plan_with: Any, fake: Any) -> None:

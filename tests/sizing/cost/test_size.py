@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from aimc_sim.cli.app import app
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
+from aimc_sim.report.words import si
 from aimc_sim.sizing import Designs, Scenario, Workload, measure_activity, size
-from aimc_sim.sizing.cost.sheet import sheet, si
+from aimc_sim.sizing.cost.sheet import sheet
 from aimc_sim.weightfile import WeightFile
 
 RUN = CliRunner()

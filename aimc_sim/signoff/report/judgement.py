@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from aimc_sim.report.words import spoken
 from aimc_sim.signoff.design.part import Part
 from aimc_sim.signoff.design.trials import Trial
 from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.report.figures import Figure, Figures, loss_in_words, measure_of
-from aimc_sim.signoff.report.words import sig, spoken
 from aimc_sim.signoff.statistics import NonInferiority, non_inferior
 
 
@@ -29,7 +29,7 @@ class AtTime:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Pass if at every listed time the one-sided upper bound of the mean effect is at most the margin.
 
     Passing at all times is passing at the worst, so several times need no correction (an intersection-union test).
@@ -62,11 +62,11 @@ def at_times(result: Result, found: Figures) -> tuple[AtTime, ...]:
     )
 
 
-def decide(part: Part, times: tuple[AtTime, ...], undecidable: bool = False) -> Verdict:
+def decide(part: Part, times: tuple[AtTime, ...], undecidable: bool = False) -> Judgement:
     """The verdict over all times, decided by the one with the highest bound. undecidable: the looks ended because no
     number of chips can decide."""
     worst = max(times, key=lambda at: (at.gate.bound, at.gate.loss.mean))
-    return Verdict(worst.gate.passed, worst, _summary(part, times, worst, undecidable))
+    return Judgement(worst.gate.passed, worst, _summary(part, times, worst, undecidable))
 
 
 def what_could_decide(
@@ -81,41 +81,38 @@ def what_could_decide(
     return f"More {chips} or more {more} could still decide."
 
 
-def among_tasks(part: Part, verdict: Verdict) -> str:
+def among_tasks(part: Part, verdict: Judgement) -> str:
     """The sentence of a verdict that passes by itself, and not with Holm's correction over the tasks."""
     measure, worst = measure_of(part.task.metric), verdict.worst
-    shown = sig(measure.scale * part.task.margin)
+    margin = measure.write(part.task.margin)
     return (
-        f"Not shown to be within the margin of {shown} {measure.units(shown)} once the tasks of this hardware are "
+        f"Not shown to be within the margin of {margin} {measure.units(margin)} once the tasks of this hardware are "
         f"counted together (Holm): after {spoken(worst.time_s)} the mean {loss_in_words(part.task.metric)} is "
-        f"{sig(measure.scale * worst.gate.loss.mean)}, and alone it would pass. More chips or items could still decide."
+        f"{measure.write(worst.gate.loss.mean)}, and alone it would pass. More chips or items could still decide."
     )
 
 
 def _summary(part: Part, times: tuple[AtTime, ...], worst: AtTime, undecidable: bool) -> str:
     """One plain sentence that stands on its own."""
-    measure, name = measure_of(part.task.metric), loss_in_words(part.task.metric)
-    mean, bound = (sig(measure.scale * value) for value in (worst.gate.loss.mean, worst.gate.bound))
-    margin, when = f"{measure.scale * part.task.margin:g}", "after " + spoken(worst.time_s)
-    not_shown = f"Not shown to be within the margin of {margin} {measure.units(margin)}"
-    among = f", the worst of {len(times)} times," if len(times) > 1 else ""
-    more = f"{measure.item}s"
-    if not math.isfinite(worst.gate.bound):
-        return (
-            f"{not_shown}: {when}{among} the {name} is {mean}, from one chip on one {measure.item}, "
-            f"which gives no interval. Use more chips or more {more}."
-        )
-    if worst.gate.passed:
-        return (
-            f"{when.capitalize()}{among} the mean {name} is {mean} {measure.units(mean)} and with "
-            f"{100 * (1 - part.alpha):g} % confidence at most {bound}: within the margin of {margin}."
-        )
-    if worst.gate.straddles:
-        return (
-            f"{not_shown}: {when}{among} the mean {name} is {mean}, but it may be as high as {bound}. "
-            + what_could_decide((at.gate for at in times), more, undecidable=undecidable)
-        )
-    return (
-        f"{when.capitalize()}{among} the mean {name} is {mean} {measure.units(mean)}, beyond the margin of "
-        f"{margin} even at the low end of its interval."
+    measure, gate, name = measure_of(part.task.metric), worst.gate, loss_in_words(part.task.metric)
+    mean, bound, margin = (
+        measure.write(gate.loss.mean),
+        measure.write(gate.bound),
+        measure.limit(part.task.margin),
     )
+    among = f", the worst of {len(times)} times," if len(times) > 1 else ""
+    when, items = f"after {spoken(worst.time_s)}{among} the", f"{measure.item}s"
+    not_shown = f"Not shown to be within the margin of {margin} {measure.units(margin)}: {when}"
+    if not math.isfinite(gate.bound):
+        return (
+            f"{not_shown} {name} is {mean}, from one chip on one {measure.item}, which gives no interval. "
+            f"Use more chips or more {items}."
+        )
+    if gate.straddles:
+        more = what_could_decide((at.gate for at in times), items, undecidable=undecidable)
+        return f"{not_shown} mean {name} is {mean}, but it may be as high as {bound}. {more}"
+    start = f"{when.capitalize()} mean {name} is {mean} {measure.units(mean)}"
+    if gate.passed:
+        sure = f"with {100 * (1 - part.alpha):g} % confidence"
+        return f"{start} and {sure} at most {bound}: within the margin of {margin}."
+    return f"{start}, beyond the margin of {margin} even at the low end of its interval."

@@ -1,4 +1,4 @@
-"""Two sign-offs, paired on what they share: the same chips (seeds) on the same items.
+"""Two sign-offs, paired on what they share (the same chips, by seed, on the same items), as one document.
 
 A difference of two studies of the same items is far surer than the two studies are, because how hard an item is and
 much of what a chip does cancels. Only per-item scores in their report.json files are used: nothing is run.
@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
+from aimc_sim.aliases import F64
 from aimc_sim.errors import BadInput
-from aimc_sim.files import write_together
-from aimc_sim.report.pages import prepare_folder, to_json
+from aimc_sim.report.words import spoken
 from aimc_sim.signoff.design.margins import check_share
 from aimc_sim.signoff.execution.scores import TrialScores
 from aimc_sim.signoff.report.answer_flips import flips_of_one
 from aimc_sim.signoff.report.figures import measure_of
-from aimc_sim.signoff.report.headline import interval_of
-from aimc_sim.signoff.report.saved import Document
-from aimc_sim.signoff.report.saved import Side as Side
-from aimc_sim.signoff.report.saved import load as load
-from aimc_sim.signoff.report.verdict import what_could_decide
-from aimc_sim.signoff.report.words import sig, spoken
+from aimc_sim.signoff.report.judgement import what_could_decide
+from aimc_sim.signoff.report.saved import Document, Side
 from aimc_sim.signoff.statistics import NonInferiority, holm, non_inferior
 from aimc_sim.units import format_duration
 
-Floats = npt.NDArray[np.float64]
 CHANGES = {
     "kl": "increase of the KL divergence from the digital model",
     "loss": "increase of the negative log-likelihood",
@@ -38,7 +31,7 @@ CHANGES = {
 BROAD = 1e300  # a margin that every finite loss is within, where none was asked for
 
 
-def compare(
+def comparison_of(
     before: Side, after: Side, *, margin: float | None = None, alpha: float = 0.025, task: str | None = None
 ) -> Document:
     """The comparison as plain data, keys in a fixed order; docs/signoff.md says which.
@@ -73,22 +66,6 @@ def compare(
         "parts": parts,
         "notes": [*left_out, *dict.fromkeys(note for part in parts for note in part.pop("notes"))],
     }
-
-
-def write(document: Document, folder: Path) -> list[Path]:
-    """compare.json, compare.html and compare.md, each under its final name only when all are complete."""
-    # late: jinja2 is of an extra, and documents are made without pages
-    from aimc_sim.signoff.report.html import render_compare
-    from aimc_sim.signoff.report.markdown import compare_md
-
-    prepare_folder(folder)
-    pages = {
-        folder / "compare.json": to_json(document),
-        folder / "compare.html": render_compare(document),
-        folder / "compare.md": compare_md(document),
-    }
-    write_together(pages)
-    return list(pages)
 
 
 def _key(report: Document) -> tuple[str, str]:
@@ -271,7 +248,7 @@ def _by_chip(report: Document) -> dict[tuple[int, float], Document]:
     return {(chip["seed"], chip["time_s"]): chip for chip in chips}
 
 
-def _scores(chip: Document, metric: str, weights: Floats | None) -> Floats:
+def _scores(chip: Document, metric: str, weights: F64 | None) -> F64:
     """(items,) of one chip: nats per token, or marks."""
     values = np.asarray(chip[{"kl": "kl", "loss": "nll"}.get(metric, "acc")], np.float64)
     return values if weights is None else np.asarray(values / weights)
@@ -288,8 +265,8 @@ def _chip(old: Document, new: Document, answers: bool) -> Document:
 def _at_time(
     time_s: float,
     gate: NonInferiority,
-    scores: Sequence[Floats],
-    weights: Floats | None,
+    scores: Sequence[F64],
+    weights: F64 | None,
     seeds: Sequence[int],
     chips: Sequence[Document],
     margin: float | None,
@@ -333,31 +310,29 @@ def _correct(parts: list[Document], margin: float | None, alpha: float) -> None:
 
 def _summary(metric: str, gate: NonInferiority, time_s: float, times: int, margin: float | None) -> str:
     """One plain sentence that stands on its own."""
-    measure, name = measure_of(metric), CHANGES.get(metric, "loss of accuracy")
-    loss, by = gate.loss, measure.scale
+    measure, loss = measure_of(metric), gate.loss
+    name, mean = CHANGES.get(metric, "loss of accuracy"), measure.write(loss.mean)
     among = f", the worst of {times} shared times," if times > 1 else ""
-    mean = sig(by * loss.mean)
     start = f"After {spoken(time_s)}{among} the mean {name} is {mean} {measure.units(mean)}"
-    within = interval_of([None if math.isinf(end) else end for end in loss.interval], by).replace(
-        "\u200b", ""
-    )
+    low, high = loss.interval
+    within = measure.span(loss.interval).replace("\u200b", "")
     if not within:
         return f"{start}, from one chip on one item, which gives no interval."
-    low, high = loss.interval
     if margin is None:
         said = "worse" if low > 0 else "better" if high < 0 else "no difference shown"
         if loss.mean == 0 == loss.half_width(gate.alpha):
             said = f"the same on every {measure.item}"
         return f"{start} (95 % interval {within}): {said}."
-    shown, sure = f"{by * margin:g}", f"{100 * (1 - gate.alpha):g} % confidence"
+    limit, bound = measure.limit(margin), measure.write(gate.bound)
     if gate.passed:
-        return f"{start} and with {sure} at most {sig(by * gate.bound)}: within the margin of {shown}."
+        sure = f"with {100 * (1 - gate.alpha):g} % confidence"
+        return f"{start} and {sure} at most {bound}: within the margin of {limit}."
     if gate.straddles:
         return (
-            f"Not shown to be within the margin of {shown}: {start[0].lower()}{start[1:]}, but it may be as high as "
-            f"{sig(by * gate.bound)}. {what_could_decide([gate], measure.item + 's', 'shared chips')}"
+            f"Not shown to be within the margin of {limit}: {start[0].lower()}{start[1:]}, but it may be as high as "
+            f"{bound}. {what_could_decide([gate], measure.item + 's', 'shared chips')}"
         )
-    return f"{start}, beyond the margin of {shown} even at the low end of its interval."
+    return f"{start}, beyond the margin of {limit} even at the low end of its interval."
 
 
 def side_of(side: Side, reports: Sequence[Document]) -> Document:
