@@ -156,7 +156,7 @@ def logits(weights: WeightFile, name: str, t_s: float) -> F32:
 
     from aimc_sim.torch_bridge import load_model
 
-    model = load_model(weights, seed=SEED, time_s=t_s, hardware=hardware(name))
+    model = load_model(weights, seed=SEED, time=t_s, hardware=hardware(name))
     with torch.no_grad():
         found = model(input_ids=torch.from_numpy(token_ids(2, 12))).logits
     return np.asarray(found.reshape(24, -1).numpy(), np.float32)
