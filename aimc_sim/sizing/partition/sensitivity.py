@@ -21,9 +21,10 @@ from pydantic import Field
 
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.snr import decibels, product_noise
 from aimc_sim.hardware import Hardware
 from aimc_sim.identity import canonical
-from aimc_sim.sizing.accuracy import Text, decibels, product_noise
+from aimc_sim.sizing.accuracy import Text
 from aimc_sim.sizing.partition.bench import Held, Task, Worker
 from aimc_sim.sizing.pool import Pool, default_workers
 from aimc_sim.sizing.store import Store
@@ -184,7 +185,7 @@ class Measuring:
         if missing:
             tell = partial(self._tell, "noise of the products")
             measured = product_noise(
-                weight_file, missing, seed=self.plan.seed, time_s=self.plan.time_s, on_step=tell
+                weight_file, missing, seed=self.plan.seed, time=self.plan.time_s, on_step=tell
             )
             self._store.keep(measured)
             self.found |= measured
