@@ -135,13 +135,13 @@ def build(folder: Path, layers: int, config: dict[str, Any] | None = None) -> di
 @contextmanager
 def fresh_ranges(folder: Path) -> Iterator[None]:
     """Keep converter ranges in this folder: an earlier run's would hide what a first programming takes."""
-    from aimc_sim.calibrate import ranges
+    from aimc_sim.calibrate import cache
 
-    usual, ranges.cache_folder = ranges.cache_folder, lambda: folder / "ranges"
+    usual, cache.cache_folder = cache.cache_folder, lambda: folder / "ranges"
     try:
         yield
     finally:
-        ranges.cache_folder = usual
+        cache.cache_folder = usual
 
 
 def step(name: str, folder: Path, layers: int, hardware: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _step(name: str, folder: Path, layers: int, hardware: str) -> dict[str, Any]
     else:
         import torch
 
-        model = load_model(folder / "model.h5", seed=SEED, time_s=DAY)
+        model = load_model(folder / "model.h5", seed=SEED, time=DAY)
         loaded = time.perf_counter()
         begin = torch.tensor([[CONFIG["bos_token_id"]]])
         options = {"max_new_tokens": TOKENS, "min_new_tokens": TOKENS, "do_sample": False, "pad_token_id": 0}

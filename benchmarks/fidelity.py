@@ -70,7 +70,7 @@ def measure(file: WeightFile, tokens: int) -> list[Row]:
         ("hermes-256, after a day: KL", hermes, DAY, None),
     ]
     for name, hardware, t_s, goal in settings:
-        noisy = _logits(load_model(file, hardware=hardware, seed=1, time_s=t_s), ids)
+        noisy = _logits(load_model(file, hardware=hardware, seed=1, time=t_s), ids)
         rows.append(Row(name, _kl(truth, noisy), "nats", goal))
     chip = program(file, 1, hermes)
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from aimc_sim import Hardware, WeightFile
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.torch_bridge import load_digital
+from aimc_sim.torch_bridge.inputs import read_inputs, spread
 from benchmarks.harness import command_line, machine
 from benchmarks.tiny_model import weight_file
 
@@ -52,20 +52,13 @@ def theory_db(held: F64, bounds: npt.NDArray[np.int64]) -> float:
 
 def inputs(file: WeightFile) -> dict[str, F64]:
     """What each matrix sees on the calibration text, (TOKENS, K)."""
-    model, seen = load_digital(file), {}
-    ids = torch.from_numpy(file.calibration.token_ids.astype(np.int64))
-    places = np.unique(np.linspace(0, ids.numel() - 1, TOKENS).astype(np.int64))
+    seen: dict[str, F64] = {}
 
-    def watch(name: str) -> Any:
-        def hook(_module: Any, args: Any) -> None:
-            seen[name] = args[0].reshape(-1, args[0].shape[-1])[places].double().numpy()
+    def see(name: str, x: Any) -> None:
+        seen[name] = x[spread(TOKENS, len(x))].astype(np.float64)
 
-        return hook
-
-    for matrix in file.matrices:
-        model.get_submodule(matrix.name).register_forward_pre_hook(watch(matrix.name))
-    with torch.inference_mode():
-        model(input_ids=ids, use_cache=False)
+    names = [matrix.name for matrix in file.matrices]
+    read_inputs(load_digital(file), file.calibration.token_ids, names, see)
     return seen
 
 

@@ -107,6 +107,7 @@ def measure(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Rows of the table; and everything that was measured. checkpoint: a weight file, or what `export` reads."""
     from aimc_sim import WeightFile
+    from aimc_sim.evaluate.bench import Bench
     from aimc_sim.evaluate.questions import load_questions
     from aimc_sim.hardware import Hardware
     from aimc_sim.programming import program
@@ -114,7 +115,7 @@ def measure(
     from aimc_sim.signoff.design.trials import Trial
     from aimc_sim.signoff.execution.answers import items_of, marker
     from aimc_sim.signoff.execution.bench import ModelBench, Setup
-    from aimc_sim.torch_bridge import build_model, load_digital, mount
+    from aimc_sim.torch_bridge import load_digital
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     table: list[Row] = []
@@ -152,8 +153,8 @@ def measure(
                 far = max(abs(a - b) for a, b in zip(ours, SMOLLM2[task], strict=True))
                 table.append(Row("  difference to SmolLM2's known scores", far, "", 5e-4))
 
-        model = build_model(weights, design)
-        mount(model, program(weights, 0, design, ranges=ranges).at(TIME_S))
+        plain_bench = Bench(weights)
+        model = plain_bench.mount(design, cells, TIME_S, ranges=ranges)  # no chip that is timed below
         tries = {
             batch: plain(harness_model(model, weights, batch), folder, max(limit // 10, 2))[1]
             for batch in (1, 8, 32)
@@ -170,7 +171,7 @@ def measure(
                 marks[task](bench.run(Trial("chip", seed, TIME_S, HARDWARE, task), lambda: None).scores)
             seconds["ours"].append(time.perf_counter() - start)
             start = time.perf_counter()
-            mount(model, program(weights, seed, design, ranges=ranges).at(TIME_S))
+            plain_bench.mount(design, seed, TIME_S, ranges=ranges)
             mounted = time.perf_counter() - start
             seconds["plain"].append(mounted + plain(lm, folder, limit)[1])
     hour = {side: 3600 * len(TASKS) / float(np.median(values)) for side, values in seconds.items()}

@@ -39,7 +39,7 @@ def generate(model: Any, prompt: torch.Tensor) -> None:
 def measure(file: WeightFile) -> list[Row]:
     """Speed against the digital model, and bytes a weight."""
     ids = torch.tensor(file.calibration.token_ids.astype("int64"))
-    digital, analog = load_digital(file), load_model(file, hardware="hermes-256", time_s=86_400.0)
+    digital, analog = load_digital(file), load_model(file, hardware="hermes-256", time=86_400.0)
     with torch.inference_mode():
         prefill = side_by_side(lambda: digital(ids, use_cache=False), lambda: analog(ids, use_cache=False), 5)
         decoding = side_by_side(

@@ -187,12 +187,12 @@ def evaluate(
 ) -> dict[str, Any]:
     """Losses on the chips of the original and of every arm, and recoveries in both senses."""
     from aimc_sim.cli.export import find_checkpoint
+    from aimc_sim.evaluate.bench import Bench
     from aimc_sim.evaluate.metrics import score
     from aimc_sim.evaluate.text import windows_of_file
     from aimc_sim.exporting import export
     from aimc_sim.hardware import Hardware
-    from aimc_sim.programming import program
-    from aimc_sim.torch_bridge import build_model, load_digital, mount
+    from aimc_sim.torch_bridge import load_digital
 
     torch_threads(os.cpu_count() or 1)
     (model, text), folder = model_and_text, options.output
@@ -200,10 +200,10 @@ def evaluate(
 
     def losses(weights: Any, design: Hardware, name: str) -> Any:
         """(chips, windows) nats per token."""
-        found, network = [], build_model(weights, design)
+        found, bench = [], Bench(weights)
         for seed in range(experiment.chips):
-            mount(network, program(weights, seed, design).at(0.0))
-            scores = score(network, windows, 4)
+            bench.mount(design, seed)
+            scores = bench.score(windows, 4)
             found.append(scores.nll / scores.tokens)
             say(f"chips of {name}", seed + 1, experiment.chips)
         return np.stack(found)

@@ -33,7 +33,7 @@ def ratios(result: Result) -> Ratios:
     """SNR of every analog matrix."""
     effects = result.effects
     everything = frozenset(effect.key for effect in effects)
-    noise = {on: result.noise(on).mean(axis=0) for on in result.cells}
+    noise = {on: result.noise(on).mean(axis=0) for on in result.trials}
     alone, rest = {}, {}
     for effect in effects:
         beside = context(effects, effect)

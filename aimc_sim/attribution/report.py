@@ -69,7 +69,7 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
                 "kl_nats": result.kl(on).tolist(),
                 "loss_increase_nats": result.loss(on).tolist(),
             }
-            for on in result.cells
+            for on in result.trials
         ],
         "text": {
             "id": result.windows.id,

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aimc_sim.aliases import F64, Progress
-from aimc_sim.attribution.effects import Effect, Keys, variant
+from aimc_sim.attribution.effect_table import Keys
+from aimc_sim.attribution.effects import Effect, variant
 from aimc_sim.attribution.study import Study, differs_by_chip, sets_of, windows_of
 from aimc_sim.calibrate import ranges_for
-from aimc_sim.chip.ranges import Ranges, needs_ranges
 from aimc_sim.chip.saturation import Saturation
 from aimc_sim.evaluate.account import account_of
-from aimc_sim.evaluate.metrics import Reference, WindowScores, score
+from aimc_sim.evaluate.bench import Bench
+from aimc_sim.evaluate.metrics import Reference, WindowScores
 from aimc_sim.evaluate.saturation import saturation_of
-from aimc_sim.evaluate.snr import Probe, probe
+from aimc_sim.evaluate.snr import probe
 from aimc_sim.evaluate.windows import Windows
-from aimc_sim.hardware import Hardware
-from aimc_sim.programming import program
-from aimc_sim.torch_bridge.model import build_model, load_digital, mount
+from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.weightfile import MatrixInfo, WeightFile
 from aimc_sim.weightfile.analog import analog_matrices
 from aimc_sim.weightfile.integrity import check_weights
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One set of effects on one chip. noise: (matrices,) noise-to-signal ratio of each product."""
 
     scores: WindowScores
@@ -39,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """Every cell of a study, which now names its converter ranges.
+    """Every trial of a study, which now names its converter ranges.
 
     A set without random effects is scored on the first chip and stands there for all. saturation: what clips on the
     first chip with all effects on, by matrix; empty without a DAC. timings: seconds, the only part that differs when it
@@ -51,22 +50,22 @@ class Result:
     matrices: tuple[MatrixInfo, ...]  # the analog ones, in the order of ``noise``
     windows: Windows
     digital: WindowScores
-    cells: dict[Keys, tuple[Cell, ...]]  # one a seed
+    trials: dict[Keys, tuple[Trial, ...]]  # one a seed
     account: dict[str, Any]
     saturation: dict[str, Saturation]
     timings: dict[str, float] = field(compare=False)
 
     def kl(self, on: Keys) -> F64:
         """(seeds,) KL divergence from the digital model, nats per token."""
-        return np.array([cell.scores.kl_nats for cell in self.cells[on]])
+        return np.array([trial.scores.kl_nats for trial in self.trials[on]])
 
     def loss(self, on: Keys) -> F64:
         """(seeds,) negative log-likelihood above the digital model's, nats per token."""
-        return np.array([cell.scores.loss for cell in self.cells[on]]) - self.digital.loss
+        return np.array([trial.scores.loss for trial in self.trials[on]]) - self.digital.loss
 
     def noise(self, on: Keys) -> F64:
         """(seeds, matrices) noise-to-signal ratio of each product."""
-        return np.stack([cell.noise for cell in self.cells[on]])
+        return np.stack([trial.noise for trial in self.trials[on]])
 
 
 def run_study(
@@ -82,98 +81,58 @@ def run_study(
     """
     start = time.perf_counter()
     tell = progress or (lambda stage, done, total: None)
-    hardware = study.hardware
-    windows = windows_of(study, weight_file, text_path)
+    windows, effects, hardware = windows_of(study, weight_file, text_path), study.effects(), study.hardware
     check_weights(weight_file, progress)
-    ranges = _ranges(weight_file, hardware, progress)
-    on_batch = _stage(tell, "digital model")
-    on_batch(0, sum(1 for _ in windows.batches(study.batch)))  # while it loads
+    # Of the full hardware, for every set, so that sets differ by their effects alone.
+    ranges = ranges_for(weight_file, hardware, progress)
+    tell("digital model", 0, sum(1 for _ in windows.batches(study.batch)))  # while it loads
     digital = load_digital(weight_file)
     seen = probe(digital, weight_file, hardware, windows)
-    with Reference(digital, windows, study.batch, on_batch=on_batch) as reference:
+    with Reference(digital, windows, study.batch, on_batch=partial(tell, "digital model")) as reference:
         del digital
         prepared = time.perf_counter()
-        bench = _Bench(study, weight_file, hardware, ranges, reference, seen, tell)
-        cells = bench.cells()
-        timings = {"prepare": prepared - start, **bench.seconds, "total": time.perf_counter() - start}
-        completed = study.model_copy(update={"ranges_id": bench.ranges_id})
+        bench, seconds = Bench(weight_file), dict.fromkeys(("program_and_mount", "score", "probe"), 0.0)
+
+        def mount(on: Keys, seed: int) -> Any:
+            chosen = variant(hardware, effects, on)
+            return bench.mount(chosen, seed, study.time_s, session=study.session, ranges=ranges)
+
+        def trial(on: Keys, seed: int) -> Trial:
+            clock = [time.perf_counter()]
+            model = mount(on, seed)
+            clock.append(time.perf_counter())
+            scores = bench.score(windows, reference=reference)
+            clock.append(time.perf_counter())
+            noise = seen.noise(model)
+            clock.append(time.perf_counter())
+            for stage, passed in zip(seconds, np.diff(clock), strict=True):
+                seconds[stage] += float(passed)
+            return Trial(scores, noise)
+
+        count = len(study.seeds)
+        chips = {on: count if differs_by_chip(effects, on) else 1 for on in sets_of(effects)}
+        tell("effects × chips", 0, sum(chips.values()))
+        whole = mount(frozenset(effect.key for effect in effects), study.seeds[0])
+        account = account_of(whole, bench.state, windows.rows[0])
+        ranges_id, saturated = bench.state.chip.ranges_id, saturation_of(whole, hardware, windows)
+        trials: dict[Keys, tuple[Trial, ...]] = {}
+        done = 0
+        for on, own in chips.items():
+            made = []
+            for seed in study.seeds[:own]:
+                made.append(trial(on, seed))
+                done += 1
+                tell("effects × chips", done, sum(chips.values()))
+            trials[on] = tuple(made) * (count // own)
+        timings = {"prepare": prepared - start, **seconds, "total": time.perf_counter() - start}
         return Result(
-            completed,
-            bench.effects,
+            study.model_copy(update={"ranges_id": ranges_id}),
+            effects,
             analog_matrices(weight_file, hardware),
             windows,
             reference.scores,
-            cells,
-            bench.account,
-            bench.saturation,
+            trials,
+            account,
+            saturated,
             timings,
         )
-
-
-class _Bench:
-    """One model skeleton, re-mounted for every set and chip."""
-
-    def __init__(
-        self, study: Study, weight_file: WeightFile, hardware: Hardware, ranges: Ranges, reference: Reference,
-        seen: Probe, tell: Progress,
-    ) -> None:  # fmt: skip
-
-        self._study, self._weights, self._hardware, self._ranges = study, weight_file, hardware, ranges
-        self._reference, self._seen, self._tell = reference, seen, tell
-        self._model = build_model(weight_file, hardware)
-        self.effects = study.effects()
-        self.account: dict[str, Any] = {}
-        self.saturation: dict[str, Saturation] = {}
-        self.ranges_id = ""
-        self.seconds = {"program_and_mount": 0.0, "score": 0.0, "probe": 0.0}
-
-    def cells(self) -> dict[Keys, tuple[Cell, ...]]:
-        """Every set on every chip."""
-        sets = sets_of(self.effects)
-        seeds = {on: self._study.seeds[: None if differs_by_chip(self.effects, on) else 1] for on in sets}
-        total, done = sum(map(len, seeds.values())), 0
-        found: dict[Keys, tuple[Cell, ...]] = {}
-        for on in sets:
-            cells = []
-            for seed in seeds[on]:
-                self._tell("effects × chips", done, total)
-                cells.append(self._cell(on, seed))
-                done += 1
-            found[on] = (
-                tuple(cells)
-                if len(cells) == len(self._study.seeds)
-                else tuple(cells) * len(self._study.seeds)
-            )
-        self._tell("effects × chips", total, total)
-        return found
-
-    def _cell(self, on: Keys, seed: int) -> Cell:
-        study, clock = self._study, [time.perf_counter()]
-        chosen = variant(self._hardware, self.effects, on)
-        chip = program(self._weights, seed, chosen, ranges=self._ranges)
-        mount(self._model, chip.at(study.time_s, study.session))
-        clock.append(time.perf_counter())
-        scores = score(self._model, self._reference.windows, study.batch, reference=self._reference)
-        clock.append(time.perf_counter())
-        noise = self._seen.noise(self._model)
-        clock.append(time.perf_counter())
-        for stage, seconds in zip(self.seconds, np.diff(clock), strict=True):
-            self.seconds[stage] += float(seconds)
-        if not self.account:  # the first cell has every effect
-            self.ranges_id = chip.ranges_id
-            first = self._reference.windows.rows[0]
-            self.account = account_of(self._model, self._weights, chosen, first)
-            self.saturation = saturation_of(self._model, chosen, self._reference.windows)
-        return Cell(scores, noise)
-
-
-def _ranges(weight_file: WeightFile, hardware: Hardware, progress: Progress | None) -> Ranges:
-    """The converter ranges of the full hardware, which every set keeps, so that sets differ by their effects alone."""
-    if not needs_ranges(hardware):
-        return {}
-
-    return ranges_for(weight_file, hardware, progress)
-
-
-def _stage(tell: Progress, stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: tell(stage, done, total)

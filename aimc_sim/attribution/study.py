@@ -8,9 +8,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from aimc_sim.attribution.effects import NONE, Effect, Keys, context, dependents, effects_of
+from aimc_sim.attribution.effect_table import NONE, Keys
+from aimc_sim.attribution.effects import Effect, context, dependents, effects_of
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.text import FileText, context_limit, file_text, windows_of_file
+from aimc_sim.evaluate.text import FileText, context_limit, windows_of_calibration, windows_of_text
 from aimc_sim.evaluate.windows import Windows, default_batch
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff.design.trials import HardwareId
@@ -124,18 +125,5 @@ def windows_of(study: Study, weight_file: WeightFile, text_path: str | Path | No
     Raises BadInput where the text file is not the study's.
     """
     if study.text is not None:
-        if text_path is None or file_text(text_path).sha256 != study.text.sha256:
-            raise BadInput(
-                "text file",
-                got=None if text_path is None else str(text_path),
-                why=f"the study is about {study.text.name} as it was",
-                do="give that file, or make a new study",
-            )
-        return windows_of_file(weight_file, text_path, study.context, study.text.limit_tokens)
-    rows, left = [], study.tokens or TOKENS
-    for row in weight_file.calibration.token_ids:
-        if left < 2:
-            break
-        rows.append(row[:left])
-        left -= len(rows[-1])
-    return Windows(tuple(rows))
+        return windows_of_text(weight_file, study.text, text_path, study.context, plan="study")
+    return windows_of_calibration(weight_file, study.tokens or TOKENS)

@@ -21,7 +21,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from aimc_sim.aliases import F64
-from aimc_sim.attribution.effects import NONE, Effect, Keys, context, dependents
+from aimc_sim.attribution.effect_table import NONE, Keys
+from aimc_sim.attribution.effects import Effect, context, dependents
 from aimc_sim.attribution.study import without
 
 

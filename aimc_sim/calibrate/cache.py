@@ -44,6 +44,17 @@ def name_of(weight_file: WeightFile, hardware: Hardware) -> str:
     return f"{hashlib.sha256(identity.encode()).hexdigest()}.npz"
 
 
+def load(weight_file: WeightFile, hardware: Hardware) -> Ranges | None:
+    """The cached ranges of this weight file for this hardware; None where there are none that fit."""
+    known = read(cache_folder() / name_of(weight_file, hardware))
+    return known if known is not None and fits(known, weight_file, hardware) else None
+
+
+def store(weight_file: WeightFile, hardware: Hardware, ranges: Ranges) -> None:
+    """Keep the ranges of this weight file for this hardware."""
+    write(cache_folder() / name_of(weight_file, hardware), ranges)
+
+
 def read(path: Path) -> dict[str, MatrixRange] | None:
     """Cached ranges; None where there are none or they cannot be read."""
     try:

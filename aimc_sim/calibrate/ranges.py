@@ -8,27 +8,24 @@ whole model is chosen when the pass is over. Where no rule needs text, none is r
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aimc_sim.aliases import F32, F64, I64, Progress
 from aimc_sim.calibrate import cache
-from aimc_sim.calibrate.cache import cache_folder
-from aimc_sim.calibrate.moments import keep_last_position
 from aimc_sim.calibrate.rules import LAMBDAS, full_scales, lambda_errors, shape_of, static_range
 from aimc_sim.chip.mapping import TileMap, tile_map
 from aimc_sim.chip.matrix import CellMatrix
-from aimc_sim.chip.ranges import MatrixRange, Ranges
+from aimc_sim.chip.ranges import MatrixRange, Ranges, needs_ranges
 from aimc_sim.chip.state import channel_transform
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.hardware.converters import LambdaRule, LeastOutputError, StaticRange, WorstCase
 from aimc_sim.tiles.channel_transform import ChannelTransform
+from aimc_sim.torch_bridge.inputs import read_inputs, spread
 from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.torch_bridge.streaming import release_layers
 from aimc_sim.weightfile import MatrixInfo, WeightFile
@@ -60,7 +57,7 @@ def derive_ranges(
 
 def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress | None = None) -> Ranges:
     """Derive ranges as `derive_ranges` does, or recall them from the user's cache folder by (weight file, converters,
-    tiles, placement).
+    tiles, placement). Empty for a hardware whose converters need none.
 
     >>> from aimc_sim import Hardware, WeightFile
     >>> from aimc_sim.calibrate import ranges_for
@@ -68,11 +65,12 @@ def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress |
     >>> ranges_for(weights, Hardware.load("hermes-256"))[weights.matrices[0].name].full_scale.ndim
     2
     """
-    path = cache_folder() / cache.name_of(weight_file, hardware)
-    known = cache.read(path)
-    if known is None or not cache.fits(known, weight_file, hardware):
+    if not needs_ranges(hardware):
+        return {}
+    known = cache.load(weight_file, hardware)
+    if known is None:
         known = derive_ranges(weight_file, hardware, progress)
-        cache.write(path, known)
+        cache.store(weight_file, hardware, known)
     return known
 
 
@@ -118,8 +116,7 @@ class RangeFinder:
             model = load_digital(self._file)
             if self._streams:
                 release_layers(model, self._file)
-            with _watching(model, self._matrices, self.see):
-                _forward(model, self._file.calibration.token_ids)
+            read_inputs(model, self._file.calibration.token_ids, self._matrices, self.see)
         else:
             for name, matrix in self._matrices.items():
                 self.see(name, np.zeros((0, matrix.rows), np.float32))
@@ -208,6 +205,34 @@ class RangeFinder:
         return w if transform is None else transform.apply_weight(w)
 
 
+class RangesInPass:
+    """The ranges of one hardware, matrix by matrix in a pass over the text that somebody else makes.
+
+    They come from the cache where it has them; else each is found when its matrix comes up, and `keep` caches all.
+    """
+
+    def __init__(self, weight_file: WeightFile, hardware: Hardware) -> None:
+        self._file, self._hardware = weight_file, hardware
+        rule = None if hardware.adc is None else hardware.adc.full_scale
+        # One λ for the whole model is known when every matrix has been seen, too late for the first.
+        one_lambda = isinstance(rule, LambdaRule) and rule.derive == "model"
+        beforehand = one_lambda or not needs_ranges(hardware)
+        known = (ranges_for if beforehand else cache.load)(weight_file, hardware)
+        self._finder = RangeFinder(weight_file, hardware, None) if known is None else None
+        self._known = self._finder.ranges if known is None else known
+
+    def of(self, name: str, x: F32) -> Ranges:
+        """Ranges, with this matrix's where it needs them. x: its inputs on the whole text (tokens, K)."""
+        if self._finder is not None:
+            self._finder.see(name, x)
+        return self._known
+
+    def keep(self) -> None:
+        """Cache what was found."""
+        if self._finder is not None:
+            cache.store(self._file, self._hardware, self._finder.ranges)
+
+
 def _exact_cells(hardware: Hardware) -> Hardware:
     """The same tiles around exact cells; currents in units of the ADC's code, so that no full scale is asked for."""
     cells = hardware.with_ideal_cells()
@@ -225,10 +250,7 @@ def _exact_cells(hardware: Hardware) -> Hardware:
 
 def _sample(x: F32) -> F32:
     """At most FIT_TOKENS rows of x, spread evenly."""
-    if not len(x):
-        return x
-    rows = np.unique(np.linspace(0, len(x) - 1, min(FIT_TOKENS, len(x))).astype(np.int64))
-    return np.ascontiguousarray(x[rows])
+    return np.ascontiguousarray(x[spread(FIT_TOKENS, len(x))]) if len(x) else x
 
 
 def _mapped_anew(weight_file: WeightFile) -> WeightFile:
@@ -261,29 +283,3 @@ def _learned(ranges: F32, tmap: TileMap) -> F32:
             do="use the tile height that the checkpoint was trained with, or calibrate: dac.range with a rule",
         )
     return np.broadcast_to(ranges, count).astype(np.float32)
-
-
-@contextmanager
-def _watching(model: Any, names: Any, see: Callable[[str, F32], None]) -> Iterator[None]:
-    """Call see(name, x (tokens, K)) for every product of the model, once each, and keep nothing."""
-
-    def watch(name: str) -> Any:
-        def hook(module: Any, args: Any) -> None:
-            see(name, args[0].detach().reshape(-1, args[0].shape[-1]).numpy())
-
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_pre_hook(watch(name)) for name in names]
-    handles.append(keep_last_position(model))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _forward(model: Any, tokens: npt.NDArray[np.int32]) -> None:
-    import torch
-
-    with torch.no_grad():
-        model(input_ids=torch.from_numpy(tokens.astype(np.int64)), use_cache=False)

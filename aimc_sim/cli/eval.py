@@ -8,8 +8,6 @@ from typing import Any
 import typer
 
 from aimc_sim.cli.console import print_account, print_json, progress_bars
-from aimc_sim.errors import BadInput
-from aimc_sim.units import format_duration, parse_duration
 
 
 def command(
@@ -32,116 +30,17 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Score a text on a simulated chip: perplexity."""
-    from aimc_sim.evaluate.text import file_text
-    from aimc_sim.hardware import Hardware
-    from aimc_sim.spec import nearest
-    from aimc_sim.weightfile import WeightFile
+    from aimc_sim.evaluate.one_chip import perplexity
 
-    time_s = parse_duration(time)
-    if digital and hardware is not None:
-        raise BadInput(
-            "--hardware",
-            got=hardware,
-            why="--digital scores the digital model, which is on no chip",
-            do="leave one of the two out",
-        )
-    if stream not in ("auto", "always", "never"):
-        known = ("auto", "always", "never")
-        raise BadInput("--stream", got=stream, why="there is no such choice", do=nearest(stream, known))
-    weights = WeightFile(file)
-    chosen = weights.hardware if hardware is None else Hardware.load(hardware)
-    if not digital:
-        chosen.check_time(time_s)
-    file_text(text, limit_tokens)  # refuses a bad file before torch is loaded
-
-    from aimc_sim.weightfile.integrity import check_weights
-
+    choice: Any = stream
     with progress_bars(quiet=as_json) as report:
-        check_weights(weights, report)
-        chip = None if digital else (chosen, seed, time_s, session)
-        scores, account = _score(weights, text, context, limit_tokens, batch, chip, compare, stream, report)
-    document: dict[str, Any] = {
-        "perplexity": scores.perplexity,
-        "tokens": int(scores.tokens.sum()),
-        "loss_nats": scores.loss,
-        "windows": len(scores.tokens),
-        "context": context,
-        "weights": weights.id,
-    }
-    if compare:
-        document |= {"kl_nats": scores.kl_nats, "agreement": scores.agreement}
-    if not digital:
-        document |= {
-            "hardware": chosen.name,
-            "hardware_id": chosen.id,
-            "seed": seed,
-            "time_s": time_s,
-            "session": session,
-            **account,
-        }
+        found = perplexity(
+            file, text, hardware=hardware, seed=seed, time=time, session=session, digital=digital,
+            compare=compare, context=context, limit_tokens=limit_tokens, batch=batch, stream=choice,
+            progress=report,
+        )  # fmt: skip
     if as_json:
-        print_json(document)
+        print_json(found.to_dict())
         return
-    print_account(account)
-    where = (
-        "digital model"
-        if digital
-        else f"{chosen.name}, seed {seed}, {format_duration(time_s)} after programming"
-    )
-    typer.echo(where)
-    typer.echo(f"perplexity   {scores.perplexity:.3f}   over {document['tokens']:,} tokens")
-    if scores.kl_nats is not None and scores.agreement is not None:
-        typer.echo(f"KL           {max(scores.kl_nats, 0.0):.4f} nats per token from the digital model")
-        typer.echo(f"agreement    {100 * scores.agreement:.1f} % of most likely tokens")
-
-
-def _score(
-    weights: Any,
-    text: Path,
-    context: int,
-    limit_tokens: int | None,
-    batch: int | None,
-    chip: Any,
-    compare: bool,
-    stream: Any,
-    report: Any,
-) -> tuple[Any, dict[str, Any]]:
-    """The scores, and what the run says about itself: nothing for the digital model."""
-    from aimc_sim.evaluate.account import account_of
-    from aimc_sim.evaluate.metrics import Reference, score
-    from aimc_sim.evaluate.streamed import streams
-    from aimc_sim.evaluate.text import windows_of_file
-    from aimc_sim.evaluate.windows import default_batch
-    from aimc_sim.programming import program
-    from aimc_sim.torch_bridge.model import build_model, load_digital, mount
-    from aimc_sim.torch_bridge.streaming import StreamedModel
-
-    windows = windows_of_file(weights, text, context, limit_tokens)
-    size = default_batch(context) if batch is None else batch
-    streamed = streams(stream, weights, None if chip is None else chip[0])
-
-    def digital_model() -> Any:
-        return StreamedModel(weights) if streamed else load_digital(weights)
-
-    def chip_model() -> Any:
-        hardware, seed, time_s, session = chip
-        state = program(weights, seed, hardware, progress=report).at(time_s, session)
-        if streamed:
-            return StreamedModel(weights, state)
-        model = build_model(weights, hardware)
-        mount(model, state)
-        return model
-
-    def on_batch(stage: str) -> Any:
-        return lambda done, total: report(stage, done, total)
-
-    if not compare:
-        model = digital_model() if chip is None else chip_model()
-        account = {} if chip is None else account_of(model, weights, chip[0], windows.rows[0])
-        return score(model, windows, size, on_batch=on_batch("scoring")), account
-    with Reference(digital_model(), windows, size, on_batch=on_batch("digital model")) as reference:
-        if chip is None:
-            return reference.own_scores, {}
-        model = chip_model()
-        account = account_of(model, weights, chip[0], windows.rows[0])
-        return score(model, windows, size, reference=reference, on_batch=on_batch("chip")), account
+    print_account(found.account)
+    typer.echo(str(found))

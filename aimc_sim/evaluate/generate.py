@@ -72,9 +72,39 @@ def _choose(logits: torch.Tensor, temperature: float, position: int, seed: int) 
     return int(pick(logits.numpy(), uniforms(np.zeros(1, np.int64), position, seed), temperature, None)[0])
 
 
-def stream_text(tokenizer: Any, tokens: Iterable[int]) -> Iterator[str]:
-    """Yield pieces of text as tokens arrive; a character that is still incomplete is held back."""
-    ids: list[int] = []
+def prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
+    """Token ids of a prompt; of a chat's question, with the template around it. chat: None where there is a template.
+
+    Raises BadInput for a chat without a template, and a prompt without any token.
+    """
+    template = bool(tokenizer.chat_template)
+    if chat and not template:
+        raise BadInput("chat template", why="this model brings none", do="leave --chat out")
+    if template and chat is not False:
+        question = [{"role": "user", "content": prompt}]
+        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(prompt)["input_ids"])
+    if not ids:
+        raise BadInput("prompt", got=prompt, why="the model needs a first token", do="give a longer prompt")
+    return ids
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """End-of-text tokens of the generation defaults, the configuration and the tokenizer."""
+    stated = [
+        getattr(each, "eos_token_id", None) for each in (model.generation_config, model.config, tokenizer)
+    ]
+    listed = [token for each in stated for token in (each if isinstance(each, (list, tuple)) else [each])]
+    return frozenset(token for token in listed if isinstance(token, int))
+
+
+def stream_text(tokenizer: Any, tokens: Iterable[int], ids: list[int] | None = None) -> Iterator[str]:
+    """Yield pieces of text as tokens arrive; a character that is still incomplete is held back.
+
+    ids: takes the tokens.
+    """
+    ids = [] if ids is None else ids
     shown = ""
     for token in tokens:
         ids.append(token)

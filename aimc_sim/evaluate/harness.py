@@ -16,13 +16,10 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.bench import Bench
 from aimc_sim.evaluate.continuations import TOKENS, likelihoods, name_of
 from aimc_sim.evaluate.text import load_tokenizer
-from aimc_sim.programming import program
-from aimc_sim.torch_bridge.model import build_model, load_digital, mount
 from aimc_sim.torch_bridge.rows import sequence_names
-from aimc_sim.units import parse_duration
-from aimc_sim.weightfile import WeightFile
 
 if TYPE_CHECKING:
     import torch
@@ -56,15 +53,13 @@ class AimcLM(HFLM):  # type: ignore[misc]
         for given in ("pretrained", "tokenizer", "backend"):
             if given in rest:
                 raise BadInput(given, got=rest[given], why="the weight file has it", do=f"leave out {given}")
-        weights = WeightFile(file)
+        bench = Bench(file)
+        weights = bench.weight_file
         if digital:
-            model, self.chip_key = load_digital(weights), f"digital {weights.id}"
+            model, self.chip_key = bench.load_digital(), f"digital {weights.id}"
         else:
-            time_s = parse_duration(time) if isinstance(time, str) else float(time)
-            state = program(weights, int(seed), hardware).at(time_s, int(session))
-            model = build_model(weights, state.chip.hardware)
-            mount(model, state)
-            self.chip_key = chip_key(state)
+            model = bench.mount(hardware, int(seed), time, session=int(session))
+            self.chip_key = chip_key(bench.state)
         self.tokens = int(tokens)
         rest.pop("device", None)  # the chip is simulated where the model lies
         super().__init__(

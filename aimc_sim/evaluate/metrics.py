@@ -10,9 +10,9 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.streamed import StreamedReference, scores_of, spool
+from aimc_sim.evaluate.streamed import HiddenStates, scored, spool
 from aimc_sim.evaluate.sums import WindowSums
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.torch_bridge.rows import sequence_names
@@ -80,33 +80,32 @@ class Reference:
         self,
         model: Any,
         windows: Windows,
-        batch: int,
+        batch: int | None = None,
         *,
         spool_bytes: int = _SPOOL_BYTES,
         on_batch: OnBatch | None = None,
     ) -> None:
+        batch = windows.default_batch if batch is None else batch
         self.windows, self.batch = windows, batch
-        self._model: Any | None = None
+        self.model, self.hidden = model, HiddenStates()  # the states of a streamed model
+        self.is_streamed = isinstance(model, StreamedModel)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: list[Path] = []
-        self.streamed: StreamedReference | None = None
-        if isinstance(model, StreamedModel):
-            self.streamed = StreamedReference(model, windows, batch, on_batch)
-            self.scores = _checked(self.streamed.parts, windows, False)
-            return
-        vocabulary = int(model.config.vocab_size)
-        self._model = model
-        # Half of what is free: another program must not run into a full disk because of us.
-        room = min(spool_bytes, shutil.disk_usage(tempfile.gettempdir()).free // 2)
-        if 4 * vocabulary * windows.scored_tokens <= room:
-            self._folder = tempfile.TemporaryDirectory(prefix="aimc-sim-reference-")
         try:
+            if self.is_streamed:
+                parts = scored(model, self.hidden, windows, batch, None, on_batch)
+                self.scores = _checked(parts, windows, False)
+                return
+            # Half of what is free: another program must not run into a full disk because of us.
+            room = min(spool_bytes, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+            if 4 * int(model.config.vocab_size) * windows.scored_tokens <= room:
+                self._folder = tempfile.TemporaryDirectory(prefix="aimc-sim-reference-")
             self.scores = score(model, windows, batch, on_batch=on_batch, _spool=self._spool)
         except BaseException:
             self.close()
             raise
         if self._folder is not None:
-            self._model = None
+            self.model = None
 
     def _spool(self, logits: torch.Tensor) -> None:
         if self._folder is None:
@@ -117,8 +116,8 @@ class Reference:
 
     def logits(self, index: int, ids: torch.Tensor) -> torch.Tensor:
         """(b, length − 1, vocabulary) float32 logits of the batch `index` with token ids `ids`."""
-        if self._model is not None:
-            return _logits(self._model, ids)
+        if self.model is not None:
+            return _logits(self.model, ids)
         shape = (ids.shape[0], ids.shape[1] - 1, -1)
         # Copy-on-write mapping: pages come from the file as they are used and nothing can write them back.
         return torch.from_numpy(np.memmap(self._files[index], dtype=np.float32, mode="c")).reshape(shape)
@@ -130,27 +129,24 @@ class Reference:
         return WindowScores(self.scores.nll, self.scores.tokens, zero, self.scores.tokens.copy())
 
     def close(self) -> None:
-        """Delete the temporary file, if any."""
+        """Delete the temporary files, if any."""
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
-        if self.streamed is not None:
-            self.streamed.close()
-        self._files, self._model = [], None
+        self.hidden.close()
+        self._files, self.model = [], None
 
     def __enter__(self) -> Reference:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
 def score(
     model: Any,
     windows: Windows,
-    batch: int,
+    batch: int | None = None,
     *,
     reference: Reference | None = None,
     on_batch: OnBatch | None = None,
@@ -160,20 +156,28 @@ def score(
 
     With `reference` the scores hold KL(digital ‖ model) and top-1 agreement too; a `StreamedModel` needs one of a
     streamed model. on_batch(done, total) is called after each batch (streamed: each layer and piece of the head). The
-    batch grouping is part of what makes scores reproducible bit for bit; streaming changes no bit.
+    batch grouping, by default the reference's or about 1,024 tokens, is part of what makes scores reproducible bit for
+    bit; streaming changes no bit.
     """
+    if batch is None:
+        batch = windows.default_batch if reference is None else reference.batch
     if batch < 1:
         raise BadInput("batch", got=batch, why="a batch holds at least one window", do="use 1 or more")
-    if reference is not None and (reference.windows.id != windows.id or reference.batch != batch):
+    streamed = isinstance(model, StreamedModel)
+    if reference is not None and (reference.windows.id, reference.batch, reference.is_streamed) != (
+        windows.id, batch, streamed
+    ):  # fmt: skip
         raise BadInput(
             "reference",
-            why="it was made from other windows or another batch size",
+            why="it was made from other windows, of another batch size, or of a model that is not streamed alike",
             do="make the reference from the windows that you score",
         )
-    if isinstance(model, StreamedModel):
-        apart = None if reference is None else reference.streamed
-        return _checked(scores_of(model, windows, batch, apart, on_batch), windows, reference is not None)
-    parts: list[tuple[float, float, int]] = []
+    if streamed:
+        beside = None if reference is None else (reference.model, reference.hidden)
+        with closing(HiddenStates()) as hidden:
+            parts = scored(model, hidden, windows, batch, beside, on_batch)
+        return _checked(parts, windows, reference is not None)
+    parts = []
     groups = list(windows.batches(batch))
     for index, (where, rows) in enumerate(groups):
         ids = torch.from_numpy(rows).long()

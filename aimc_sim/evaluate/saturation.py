@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
+from aimc_sim.aliases import F32
 from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.saturation import Saturation, saturation
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.hardware import Hardware
-from aimc_sim.torch_bridge.linear import Socket, socket_of
+from aimc_sim.torch_bridge.inputs import matrix_inputs
+from aimc_sim.torch_bridge.linear import socket_of
 
 TOKENS = 256  # of the text that are counted, unless told
 AT_ONCE = 64  # rows of a product that are counted at once: bounds memory
@@ -29,38 +30,33 @@ def saturation_of(
     Empty where the hardware has no DAC: then nothing clips.
     """
     found: dict[str, Saturation] = {}
-    if hardware.dac is None:
-        return found
-    with clips_counted(model, hardware, found), torch.no_grad():
-        left = tokens
-        for row in windows.rows:
-            if left < 1:
-                break
-            model(input_ids=torch.from_numpy(np.asarray(row[:left], np.int64))[None], use_cache=False)
-            left -= len(row[:left])
+    if hardware.dac is not None:
+        with clips_counted(model, hardware, found), torch.no_grad():
+            for row in windows.first(tokens, least=1).rows:
+                model(input_ids=torch.from_numpy(row.astype(np.int64))[None], use_cache=False)
     return found
 
 
-@contextmanager
-def clips_counted(model: Any, hardware: Hardware, found: dict[str, Saturation]) -> Iterator[None]:
-    """Within this context every product of the mounted model adds its counters, and so does a product of a part."""
+def clips_counted(
+    model: Any, hardware: Hardware, counters: dict[str, Saturation]
+) -> AbstractContextManager[None]:
+    """Add the counters of every product of the mounted model, or of a part of one, inside this context.
 
-    def watch(socket: Socket) -> Any:
+    Adds nothing where the hardware has no DAC.
+    """
+    if hardware.dac is None:
+        return nullcontext()
+    sockets = {
+        name: socket for name, module in model.named_modules() if (socket := socket_of(module)) is not None
+    }
+
+    def see(name: str, x: F32) -> None:
+        socket = sockets[name]
+        assert socket.tiles is not None
         bounds = tile_map(socket.rows, socket.cols, hardware.tile).col_bounds
+        for first in range(0, len(x), AT_ONCE):
+            counts = saturation(x[first : first + AT_ONCE], socket.tiles, bounds)
+            before = counters.get(socket.name)
+            counters[socket.name] = counts if before is None else before + counts
 
-        def hook(module: Any, args: Any) -> None:
-            x = args[0].detach().reshape(-1, socket.rows).float().cpu().numpy()
-            assert socket.tiles is not None
-            for first in range(0, len(x), AT_ONCE):
-                counts = saturation(x[first : first + AT_ONCE], socket.tiles, bounds)
-                before = found.get(socket.name)
-                found[socket.name] = counts if before is None else before + counts
-
-        return hook
-
-    with ExitStack() as stack:
-        for module in model.modules():
-            socket = socket_of(module)
-            if socket is not None:
-                stack.callback(module.register_forward_pre_hook(watch(socket)).remove)
-        yield
+    return matrix_inputs(model, sockets, see)

@@ -1,110 +1,163 @@
-"""How noisy each product is: tiles against the digital product, on the inputs that the digital model gives it."""
+"""How noisy each product is: tiles against the digital product, on the inputs that the digital model gives it.
+
+Noise-to-signal ratio = mean over tokens of ‖error‖²/‖y‖²: every token counts alike, however large its activations are,
+and the noise of independent effects adds.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from aimc_sim.aliases import F32, F64
+from aimc_sim.aliases import F32, F64, I64
+from aimc_sim.calibrate.ranges import RangesInPass
+from aimc_sim.chip import Chip
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.randomness import row_ids
-from aimc_sim.torch_bridge.linear import TileLinear
+from aimc_sim.tiles.matrix import TiledMatrix
+from aimc_sim.torch_bridge.inputs import matrix_products, read_inputs, spread
+from aimc_sim.torch_bridge.linear import socket_of
+from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.weightfile import WeightFile
 from aimc_sim.weightfile.analog import analog_matrices
 
 PROBED = 64  # tokens that products are compared on, spread evenly over the text
-SEEN = 512  # tokens of the text that they are chosen from
+SEEN = 512  # tokens of the text that a probe chooses them from
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Inputs x (tokens, K) and digital products y (tokens, N), without bias, of every analog matrix, in file order."""
+    """Inputs x (tokens, K) and digital products y (tokens, N), without bias, of matrices, as a model computes them.
+
+    ids: (b, length) token ids to run through it; picked: (tokens,) which of them products are compared on; rows: the
+    names of these, for read noise.
+    """
 
     names: tuple[str, ...]
-    inputs: dict[str, F32]
-    products: dict[str, F32]
-    rows: npt.NDArray[np.int64]  # (tokens,) names of the rows, for read noise
+    ids: torch.Tensor
+    picked: I64
+    rows: I64
+    inputs: dict[str, F32] = field(default_factory=dict)
+    products: dict[str, F32] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], windows: Windows) -> Probe:
+        """Make a probe of these matrices on the beginning of a text. It is empty until a model runs."""
+        length = min(len(windows.rows[0]), SEEN)
+        batch = [row[:length] for row in windows.rows if len(row) >= length][: max(1, SEEN // length)]
+        ids = torch.from_numpy(np.stack(batch).astype(np.int64))
+        picked = spread(PROBED, ids.numel())
+        return cls(names, ids, picked, row_ids(picked // length, picked % length))
+
+    def watch(self, digital: Any) -> AbstractContextManager[None]:
+        """Fill the probe from forwards of the digital model inside this context."""
+
+        def see(name: str, x: F32, y: F32) -> None:
+            self.inputs[name], self.products[name] = x[self.picked], y[self.picked]
+
+        return matrix_products(digital, self.names, see)
 
     def noise(self, model: Any) -> F64:
-        """(matrices,) noise-to-signal ratio of the tiles that are mounted: mean over tokens of ‖error‖²/‖y‖².
-
-        Every token counts alike, however large its activations are; the noise of independent effects adds.
-        """
+        """(matrices,) noise-to-signal ratio of the tiles that are mounted in a model."""
         return np.array([noise_to_signal(*self.squares(model, name)) for name in self.names])
 
     def squares(self, model: Any, name: str) -> tuple[F64, F64]:
         """(tokens,) ‖error‖² and ‖y‖² of the tiles that are mounted for one matrix, or for outputs of it."""
-        layers = {module.matrix_name: module for module in model.modules() if isinstance(module, TileLinear)}
-        tiles, y = layers[name].tiles, self.products[name]
-        assert tiles is not None
-        error = tile_matmul(self.inputs[name], tiles, self.rows if tiles.noise is not None else None)
-        error -= y
-        return (
-            np.einsum("ij,ij->i", error, error, dtype=np.float64),
-            np.einsum("ij,ij->i", y, y, dtype=np.float64),
-        )
+        socket = socket_of(model.get_submodule(name))
+        assert socket is not None
+        assert socket.tiles is not None
+        return squares(self.inputs[name], self.products[name], socket.tiles, self.rows)
+
+
+def probe(digital: Any, weight_file: WeightFile, hardware: Hardware, windows: Windows) -> Probe:
+    """Run the digital model once over the beginning of the text, and keep what its analog matrices took and gave."""
+    found = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), windows)
+    with found.watch(digital), torch.no_grad():
+        digital(input_ids=found.ids, use_cache=False)
+    return found
+
+
+def squares(x: F32, y: F32, tiles: TiledMatrix, rows: I64) -> tuple[F64, F64]:
+    """(tokens,) ‖error‖² and ‖y‖²: products of x (tokens, K) through tiles against y (tokens, N). rows: their names."""
+    error = tile_matmul(x, tiles, rows)
+    error -= y
+    return _square(error), _square(y)
+
+
+def _square(values: F32) -> F64:
+    found: F64 = np.einsum("ij,ij->i", values, values, dtype=np.float64)
+    return found
 
 
 def noise_to_signal(lost: F64, signal: F64) -> float:
     """Mean over the tokens (tokens,) that give anything; NaN where none does."""
-    heard = signal > 0
-    return float((lost[heard] / signal[heard]).mean()) if heard.any() else math.nan
+    nonzero = signal > 0
+    return float((lost[nonzero] / signal[nonzero]).mean()) if nonzero.any() else math.nan
 
 
-def probe(digital: Any, weight_file: WeightFile, hardware: Hardware, windows: Windows) -> Probe:
-    """Run the digital model once over the beginning of the text, and keep what its matrices took and gave."""
-    ids, picked, rows = probed(windows)
-    seen = Probe(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), {}, {}, rows)
-    with watched(digital, seen, picked), torch.no_grad():
-        digital(input_ids=ids, use_cache=False)
-    return seen
+def product_noise(
+    weight_file: WeightFile,
+    designs: Mapping[str, Hardware],
+    *,
+    seed: int = 0,
+    time: float | str = 0.0,
+    session: int = 0,
+    tokens: int = PROBED,
+    on_step: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Noise-to-signal ratio of every analog matrix of every design: {design: {matrix: ratio}}; 0 without any signal.
+
+    One pass of the digital model over the calibration text for all designs together; matrix by matrix, so that nothing
+    of the text is kept. Every design is the same chip, ``seed``, read at one time since programming. Converter ranges
+    that the pass derives are kept in the user's cache folder, where every other command finds them. on_step(done,
+    total) counts matrices. Raises BadInput for a file without calibration text.
+    """
+    text = weight_file.calibration.token_ids
+    ranges = {label: RangesInPass(weight_file, hardware) for label, hardware in designs.items()}
+    analog = {label: {m.name for m in analog_matrices(weight_file, hw)} for label, hw in designs.items()}
+    names = [
+        matrix.name for matrix in weight_file.matrices if any(matrix.name in some for some in analog.values())
+    ]
+    ratios: dict[str, dict[str, float]] = {label: {} for label in designs}
+    done = 0
+
+    def see(name: str, x: F32) -> None:
+        nonlocal done
+        picked = spread(tokens, len(x))
+        inputs = np.ascontiguousarray(x[picked])
+        exact = inputs @ weight_file.weight(name).T
+        rows = row_ids(picked // text.shape[1], picked % text.shape[1])
+        for label, hardware in designs.items():
+            if name in analog[label]:
+                chip = Chip(weight_file, hardware, seed, ranges[label].of(name, x))
+                tiles = chip.at(time, session).tiles(name)
+                ratio = noise_to_signal(*squares(inputs, exact, tiles, rows))
+                ratios[label][name] = 0.0 if math.isnan(ratio) else ratio
+        weight_file.release(name)
+        done += 1
+        if on_step is not None:
+            on_step(done, len(names))
+
+    read_inputs(load_digital(weight_file), text, names, see)
+    for each in ranges.values():
+        each.keep()
+    return ratios
 
 
-def probed(windows: Windows) -> tuple[torch.Tensor, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Token ids (b, length) of the beginning of a text, which of them products are compared on (tokens,), and the names
-    of these rows (tokens,)."""
-    length = min(len(windows.rows[0]), SEEN)
-    batch = [row[:length] for row in windows.rows if len(row) >= length][: max(1, SEEN // length)]
-    ids = torch.from_numpy(np.stack(batch).astype(np.int64))
-    picked = np.unique(np.linspace(0, ids.numel() - 1, min(PROBED, ids.numel())).astype(np.int64))
-    return ids, picked, row_ids(picked // length, picked % length)
-
-
-@contextmanager
-def watched(model: Any, seen: Probe, picked: npt.NDArray[np.int64]) -> Iterator[None]:
-    """Within this context the digital model's forwards fill the probe, with the rows that are picked."""
-
-    def watch(name: str) -> Any:
-        def hook(module: Any, args: Any, out: Any) -> None:
-            x, y = (value.detach().reshape(-1, value.shape[-1])[picked].float() for value in (args[0], out))
-            if module.bias is not None:  # added digitally, so it is no part of the product
-                y = y - module.bias
-            seen.inputs[name], seen.products[name] = x.numpy(), y.numpy()
-
-        return hook
-
-    with ExitStack() as stack:
-        for name in seen.names:
-            # Ahead of an adapter's own hook: the product is what tiles compute, without the adapter.
-            handle = model.get_submodule(name).register_forward_hook(watch(name), prepend=True)
-            stack.callback(handle.remove)
-        yield
-
-
-def decibels(ratio: F64) -> F64:
+def decibels(ratio: npt.ArrayLike) -> F64:
     """Signal-to-noise ratio in dB of noise-to-signal ratios; infinite without noise, NaN below zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(-10 * np.log10(ratio))
+        return np.asarray(-10 * np.log10(np.asarray(ratio, np.float64)))
 
 
 def layer_of(name: str) -> int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,8 +21,6 @@ from aimc_sim.torch_bridge.streaming import StreamedModel
 from aimc_sim.weightfile.analog import is_analog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aimc_sim.hardware import Hardware
     from aimc_sim.weightfile import WeightFile
 
@@ -96,107 +94,52 @@ class HiddenStates:
             self._folder = None
 
 
-class _Batches:
-    """Windows as batches of token ids, each with the names of its sequences."""
-
-    def __init__(self, windows: Windows, batch: int) -> None:
-        self.groups = [(where, torch.from_numpy(rows).long()) for where, rows in windows.batches(batch)]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def on(self, model: StreamedModel) -> Iterator[tuple[int, slice, torch.Tensor]]:
-        """(index, windows, token ids) of every batch, while its rows are named."""
-        for index, (where, ids) in enumerate(self.groups):
-            with sequence_names(model.model, range(where.start, where.stop)):
-                yield index, where, ids
-
-
-class StreamedReference:
-    """The digital model's last hidden states on a set of windows; its logits are computed again block by block.
-
-    `scores` are the digital model's own: (nll, kl, agree) of every window. Use as a context manager.
-    """
-
-    def __init__(
-        self,
-        model: StreamedModel,
-        windows: Windows,
-        batch: int,
-        on_batch: Callable[[int, int], None] | None = None,
-    ) -> None:
-        self.model, self.windows, self.batch = model, windows, batch
-        self.hidden = HiddenStates()
-        try:
-            self.parts = _scored(model, self.hidden, windows, batch, None, on_batch)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Delete the temporary files, if any."""
-        self.hidden.close()
-
-
-def scores_of(
-    model: StreamedModel,
-    windows: Windows,
-    batch: int,
-    reference: StreamedReference | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> list[tuple[float, float, int]]:
-    """(nll nats, KL nats, equal top-1) of every window. on_batch(done, total): of layers and pieces of the head."""
-    hidden = HiddenStates()
-    try:
-        return _scored(model, hidden, windows, batch, reference, on_batch)
-    finally:
-        hidden.close()
-
-
-def _scored(
+def scored(
     model: StreamedModel,
     hidden: HiddenStates,
     windows: Windows,
     batch: int,
-    reference: StreamedReference | None,
+    digital: tuple[StreamedModel, HiddenStates] | None,
     on_batch: Callable[[int, int], None] | None,
 ) -> list[tuple[float, float, int]]:
-    batches, pieces = _Batches(windows, batch), model.pieces(BLOCK)
+    """(nll nats, KL nats, equal top-1) of every window, layer by layer and then by pieces of the head.
+
+    hidden: takes the last hidden states of the model. digital: the model to compare with, and its own last hidden
+    states, of which logits are computed again piece by piece. on_batch(done, total) counts layers and pieces.
+    """
+    pieces = model.pieces(BLOCK)
     total = model.layers + len(pieces)
-
-    def step(done: int) -> None:
-        if on_batch is not None:
-            on_batch(done, total)
-
+    tell = on_batch or (lambda done, total: None)
     for layer in range(model.layers):
         with model.layer(layer):
-            for index, _, ids in batches.on(model):
+            for index, _, ids in _batches(model, windows, batch):
                 hidden[index] = model.advance(layer, ids, hidden.get(index))
-        step(layer + 1)
-    sums = [WindowSums(torch.from_numpy(row[1:]).long(), reference is not None) for row in windows.rows]
-    for done, (first, last) in enumerate(pieces, 1):
-        with model.head(first, last), _heads(reference, first, last):
-            for index, where, ids in batches.on(model):
-                states = hidden.get(index)
-                assert states is not None
-                logits = model.logits(ids, states)[:, :-1]
-                digital = None
-                if reference is not None:
-                    theirs = reference.hidden.get(index)
-                    assert theirs is not None
-                    digital = reference.model.logits(ids, theirs)[:, :-1]
+        tell(layer + 1, total)
+    sums = [
+        WindowSums(torch.from_numpy(row[1:].astype(np.int64)), digital is not None) for row in windows.rows
+    ]
+    for done, (first, last) in enumerate(pieces, model.layers + 1):
+        with model.head(first, last), digital[0].head(first, last) if digital else nullcontext():
+            for index, where, ids in _batches(model, windows, batch):
+                mine = _logits(model, ids, hidden, index)
+                theirs = None if digital is None else _logits(digital[0], ids, digital[1], index)
                 for row, window in enumerate(range(where.start, where.stop)):
-                    sums[window].add(first, logits[row], None if digital is None else digital[row])
-        step(model.layers + done)
+                    sums[window].add(first, mine[row], None if theirs is None else theirs[row])
+        tell(done, total)
     return [each.result() for each in sums]
 
 
-@contextmanager
-def _heads(reference: StreamedReference | None, first: int, last: int) -> Iterator[None]:
-    with ExitStack() as stack:
-        if reference is not None:
-            stack.enter_context(reference.model.head(first, last))
-        yield
+def _batches(model: StreamedModel, windows: Windows, batch: int) -> Iterator[tuple[int, slice, torch.Tensor]]:
+    """(index, windows, token ids) of every batch, while its rows are named."""
+    for index, (where, rows) in enumerate(windows.batches(batch)):
+        with sequence_names(model.model, range(where.start, where.stop)):
+            yield index, where, torch.from_numpy(rows).long()
+
+
+def _logits(model: StreamedModel, ids: torch.Tensor, hidden: HiddenStates, index: int) -> torch.Tensor:
+    states = hidden.get(index)
+    assert states is not None
+    return model.logits(ids, states)[:, :-1]
 
 
 def spool(tensor: torch.Tensor, path: Path, what: str) -> None:

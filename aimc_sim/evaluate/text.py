@@ -39,9 +39,6 @@ class SelfText(Spec):
     top_k: int | None = Field(default=None, ge=1)
 
 
-TextSpec = FileText | SelfText
-
-
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file. Raises BadInput where there is none."""
     where = Path(path)
@@ -110,6 +107,28 @@ def windows_of_file(
     ids, bos = tokenise(tokenizer, read_text(path), limit_tokens), bos_of(tokenizer)
     check_vocabulary(weight_file, ids if bos is None else [bos, *ids])
     return cut(ids, context, bos)
+
+
+def windows_of_text(
+    weight_file: WeightFile, text: FileText, path: str | Path | None, context: int, plan: str = "plan"
+) -> Windows:
+    """`windows_of_file` for the text that a plan names. Raises BadInput where the file holds another, or there is none.
+
+    plan: what to call it in the message.
+    """
+    if path is None or file_text(path).sha256 != text.sha256:
+        raise BadInput(
+            "text file",
+            got=None if path is None else str(path),
+            why=f"the {plan} is for {text.name} as it was",
+            do=f"give that file, or make a new {plan}",
+        )
+    return windows_of_file(weight_file, path, context, text.limit_tokens)
+
+
+def windows_of_calibration(weight_file: WeightFile, tokens: int) -> Windows:
+    """The first tokens of the calibration text, sequence by sequence. Raises BadInput where the file has no text."""
+    return from_sequences(weight_file.calibration.token_ids).first(tokens)
 
 
 def context_limit(config: Mapping[str, Any]) -> int | None:

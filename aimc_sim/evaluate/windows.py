@@ -48,6 +48,21 @@ class Windows:
             yield slice(start, stop), np.stack(self.rows[start:stop])
             start = stop
 
+    @property
+    def default_batch(self) -> int:
+        """Windows a forward, unless told."""
+        return default_batch(max(map(len, self.rows)))
+
+    def first(self, tokens: int, least: int = 2) -> Windows:
+        """The first ``tokens`` tokens, window by window; the last window may be cut, to no fewer than ``least``."""
+        rows = []
+        for row in self.rows:
+            if tokens < least:
+                break
+            rows.append(row[:tokens])
+            tokens -= len(rows[-1])
+        return Windows(tuple(rows))
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from aimc_sim.errors import BadInput
 from aimc_sim.files import write_whole
-from aimc_sim.models import Checkpoint, generation_defaults, open_checkpoint, skeleton, smollm2_path
-from aimc_sim.models.families import without_code
+from aimc_sim.models import Checkpoint, open_checkpoint, smollm2_path
+from aimc_sim.models.families import generation_defaults, skeleton, without_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,8 +10,7 @@ from torch import nn
 from aimc_sim.chip import ChipState
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.models import generation_defaults
-from aimc_sim.models.families import candidates, skeleton
+from aimc_sim.models.families import candidates, generation_defaults, skeleton
 from aimc_sim.torch_bridge.adapter import LowRank, attach
 from aimc_sim.torch_bridge.half import HalfEmbedding, HalfLinear
 from aimc_sim.torch_bridge.linear import TileLinear

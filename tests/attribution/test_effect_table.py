@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aimc_sim.attribution.effect_table import EFFECTS, NEUTRAL, SCALES
-from aimc_sim.attribution.effects import NONE, effects_of, variant
+from aimc_sim.attribution.effect_table import EFFECTS, NEUTRAL, NONE, SCALES
+from aimc_sim.attribution.effects import effects_of, variant
 from aimc_sim.attribution.study import sets_of
 from aimc_sim.hardware import Hardware
 from aimc_sim.spec import Spec

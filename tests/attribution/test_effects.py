@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aimc_sim.attribution.effects import NONE, context, dependents, effects_of, variant
+from aimc_sim.attribution.effect_table import NONE
+from aimc_sim.attribution.effects import context, dependents, effects_of, variant
 from aimc_sim.attribution.study import differs_by_chip, sets_of, without
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, preset_names

@@ -30,8 +30,8 @@ def document(explained: Result, tiny_weights: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def one_chip(explained: Result, tiny_weights: Path) -> dict[str, Any]:
     study = explained.study.model_copy(update={"seeds": (4,)})
-    cells = {on: cells[:1] for on, cells in explained.cells.items()}
-    return document_of(replace(explained, study=study, cells=cells), WeightFile(tiny_weights))
+    trials = {on: trials[:1] for on, trials in explained.trials.items()}
+    return document_of(replace(explained, study=study, trials=trials), WeightFile(tiny_weights))
 
 
 def test_the_document_is_complete(document: dict[str, Any], explained: Result) -> None:
@@ -46,7 +46,7 @@ def test_the_document_is_complete(document: dict[str, Any], explained: Result) -
     assert found["time"] == "1h"
     assert found["text"]["scored_tokens"] == explained.windows.scored_tokens
     assert len(found["snr_db"]["matrices"]) == len(explained.matrices)
-    assert len(found["sets"]) == len(explained.cells)
+    assert len(found["sets"]) == len(explained.trials)
     assert found["study"]["ranges_id"] == found["provenance"]["ranges_id"]
     assert found["coverage"]["static_share"] == 1.0
 
@@ -123,10 +123,12 @@ def test_the_summary_names_the_largest_step(document: dict[str, Any]) -> None:
 
 def test_a_loss_of_nothing_is_said_to_be_nothing(explained: Result, tiny_weights: Path) -> None:
     nothing = {
-        on: tuple(replace(cell, scores=replace(cell.scores, kl=0 * cell.scores.tokens)) for cell in cells)
-        for on, cells in explained.cells.items()
+        on: tuple(
+            replace(trial, scores=replace(trial.scores, kl=0 * trial.scores.tokens)) for trial in trials
+        )
+        for on, trials in explained.trials.items()
     }
-    found = document_of(replace(explained, cells=nothing), WeightFile(tiny_weights))
+    found = document_of(replace(explained, trials=nothing), WeightFile(tiny_weights))
     assert "little to explain" in found["summary"]
     assert all(effect["share"] is None for effect in found["effects"])
     assert not re.search(r"\b(nan|inf|None)\b", render(found))

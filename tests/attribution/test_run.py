@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from aimc_sim.attribution.effects import NONE, variant
+from aimc_sim.attribution.effect_table import NONE
+from aimc_sim.attribution.effects import variant
 from aimc_sim.attribution.layers import by_role, ratios
 from aimc_sim.attribution.report import document_of
 from aimc_sim.attribution.run import Result, run_study
@@ -50,15 +51,15 @@ def test_a_transform_stays_whatever_is_on(tiny_weights: Path) -> None:
     weights = WeightFile(tiny_weights)
     rotated = Hardware.load({"base": "hermes-256", "transform": [{"rotate": "hadamard"}]})
     found = run_study(make_study(weights, rotated, seeds=1, tokens=16), weights)
-    for on in found.cells:
+    for on in found.trials:
         assert variant(rotated, found.effects, on).transform == rotated.transform
     assert found.kl(NONE) == pytest.approx(0, abs=1e-6)
     assert decibels(found.noise(NONE)).min() > 60
 
 
 def test_every_set_is_scored_on_every_chip(explained: Result) -> None:
-    assert set(explained.cells) == set(sets_of(explained.effects))
-    for on in explained.cells:
+    assert set(explained.trials) == set(sets_of(explained.effects))
+    for on in explained.trials:
         kl = explained.kl(on)
         assert kl.shape == (2,)
         assert (kl[0] != kl[1]) == differs_by_chip(explained.effects, on)

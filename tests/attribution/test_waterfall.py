@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimc_sim.attribution.effects import Effect, Keys
+from aimc_sim.attribution.effect_table import Keys
+from aimc_sim.attribution.effects import Effect
 from aimc_sim.attribution.waterfall import figure, waterfall
 
 NAMES = ("dac", "programming", "drift", "read_noise", "adc", "adc_errors")

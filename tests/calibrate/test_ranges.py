@@ -20,6 +20,7 @@ from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.chip.saturation import saturation
 from aimc_sim.evaluate.account import account_of, notes_on
+from aimc_sim.evaluate.bench import Bench
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware.converters import StaticRange
 from aimc_sim.kernels import full_scale as kernel
@@ -27,7 +28,6 @@ from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.testing import assert_bits
 from aimc_sim.tiles.matrix import TiledMatrix
-from aimc_sim.torch_bridge import load_model
 
 F32 = npt.NDArray[np.float32]
 
@@ -332,7 +332,7 @@ def test_a_chip_is_programmed_with_any_rule(rule: str, per: str, file: WeightFil
 
 
 def test_worst_cases_need_no_text(file: WeightFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aimc_sim.calibrate.ranges._forward", lambda *_: pytest.fail("the text was read"))
+    monkeypatch.setattr("aimc_sim.calibrate.ranges.read_inputs", lambda *_: pytest.fail("the text was read"))
     assert not calibrate.needs_text(chip_of("worst_case"))
     assert set(calibrate.derive_ranges(file, chip_of("worst_case"))) == {m.name for m in file.matrices}
     static = chip_of("worst_case", range="max")
@@ -379,8 +379,8 @@ def test_reports_say_that_lambda_was_derived(file: WeightFile) -> None:
     each = chip_of({**rule, "derive": "matrix"})
     (note,) = notes_on(each, program(file, 0, each).ranges)
     assert "one a matrix" in note
-    model = load_model(file, hardware=chip_of(rule), seed=0, time_s=0.0)
-    account = account_of(model, file, chip_of(rule), file.calibration.token_ids[0])
+    bench = Bench(file)
+    account = account_of(bench.mount(chip_of(rule)), bench.state, file.calibration.token_ids[0])
     assert f"by calibration: {value:.3g};" in account["notes"][0]
     (plain,) = notes_on(chip_of({"rule": "lambda", "lambda_": 14.0}))
     assert "must be derived again" in plain

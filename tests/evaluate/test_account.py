@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from aimc_sim.evaluate.account import account_of, arithmetic, notes_on
+from aimc_sim.evaluate.bench import Bench
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels.tile_product import NAMES
-from aimc_sim.torch_bridge import load_model
-from aimc_sim.weightfile import WeightFile
 
 
 def changed(preset: str, **tables: object) -> Hardware:
@@ -40,8 +39,8 @@ def test_lambda_was_tuned_untiled(preset: str) -> None:
 
 
 def test_the_account_of_a_mounted_model(tiny_weights: Path) -> None:
-    weights = WeightFile(tiny_weights)
-    account = account_of(load_model(weights), weights, weights.hardware, list(range(50)))
+    bench = Bench(tiny_weights)
+    account = account_of(bench.mount(), bench.state, list(range(50)))
     assert account["coverage"]["tokens"] == 32
     assert account["coverage"]["static_share"] == 1.0
     assert "100.0 % of those with static weights" in account["coverage"]["summary"]

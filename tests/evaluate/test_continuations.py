@@ -35,7 +35,7 @@ def weights(tiny_weights: Path) -> WeightFile:
 def noisy(weights: WeightFile) -> Any:
     """A chip that draws fresh noise in every product."""
     tables = Hardware.load("hermes-256").model_dump(mode="json")
-    return load_model(weights, seed=1, time_s=60.0, hardware={**tables, "read_noise": {"sigma": 0.05}})
+    return load_model(weights, seed=1, time=60.0, hardware={**tables, "read_noise": {"sigma": 0.05}})
 
 
 def one_by_one(model: Any, requests: Any) -> tuple[np.ndarray, list[bool]]:
@@ -130,7 +130,7 @@ def test_windows_that_slide_hide_what_is_far_away(weights: WeightFile) -> None:
 
 def test_texts_that_step_together_are_those_that_step_alone(weights: WeightFile) -> None:
     prompts = [[1, 2, 3], list(range(60, 90)), [9]]
-    for model in (load_digital(weights), load_model(weights, hardware="hermes-256", time_s=60.0)):
+    for model in (load_digital(weights), load_model(weights, hardware="hermes-256", time=60.0)):
         alone = [list(stream_tokens(model, prompt, 7)) for prompt in prompts]
         for tokens in (1024, 128):
             done: list[int] = []

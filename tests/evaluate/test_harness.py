@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_harness_own_model(tiny_weights: Path, manager: 
     names = ["sounds", "sums", "words"]
     for chip, model in (
         ({"digital": True}, load_digital(weights)),
-        ({"seed": 2, "time": "1d"}, load_model(weights, seed=2, time_s=86400.0)),
+        ({"seed": 2, "time": "1d"}, load_model(weights, seed=2, time=86400.0)),
     ):
         ours = evaluated(AimcLM(str(tiny_weights), **chip), manager, names)
         plain = HFLM(pretrained=model, tokenizer=load_tokenizer(weights), batch_size=4)

@@ -22,7 +22,7 @@ from aimc_sim.weightfile import WeightFile
 def models(tiny_weights: Path) -> tuple[Any, Any]:
     """(digital, one chip after a day)."""
     weights = WeightFile(tiny_weights)
-    return load_digital(weights), load_model(weights, seed=1, time_s=86400.0)
+    return load_digital(weights), load_model(weights, seed=1, time=86400.0)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ HARDWARE = {
 
 def test_each_matrix_is_counted_on_what_it_sees(tiny_weights: Path) -> None:
     weights, hardware = WeightFile(tiny_weights), Hardware.load(HARDWARE)
-    model = load_model(weights, seed=1, time_s=0.0, hardware=hardware)
+    model = load_model(weights, seed=1, time=0.0, hardware=hardware)
     row = weights.calibration.token_ids[0]
     windows = Windows((row[:40], row[40:70], row[10:50]))
     seen: dict[str, list[np.ndarray]] = {}
@@ -56,7 +56,7 @@ def test_each_matrix_is_counted_on_what_it_sees(tiny_weights: Path) -> None:
 
 def test_batches_of_rows_change_nothing(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, hardware = WeightFile(tiny_weights), Hardware.load(HARDWARE)
-    model = load_model(weights, seed=1, time_s=0.0, hardware=hardware)
+    model = load_model(weights, seed=1, time=0.0, hardware=hardware)
     windows = Windows((weights.calibration.token_ids[0][:30],))
     whole = saturation_of(model, hardware, windows)
     monkeypatch.setattr(module, "AT_ONCE", 7)
@@ -69,5 +69,5 @@ def test_batches_of_rows_change_nothing(tiny_weights: Path, monkeypatch: pytest.
 
 def test_without_a_dac_nothing_is_counted(tiny_weights: Path) -> None:
     weights, plain = WeightFile(tiny_weights), Hardware.load("ideal")
-    model = load_model(weights, seed=0, time_s=0.0, hardware=plain)
+    model = load_model(weights, seed=0, time=0.0, hardware=plain)
     assert saturation_of(model, plain, Windows((weights.calibration.token_ids[0][:8],))) == {}

@@ -75,7 +75,7 @@ def both(weights: WeightFile, windows: Windows, chip: Hardware) -> tuple[WindowS
     state = program(weights, SEED, chip).at(DAY)
     with Reference(load_digital(weights), windows, BATCH) as reference:
         whole = score(
-            load_model(weights, seed=SEED, time_s=DAY, hardware=chip), windows, BATCH, reference=reference
+            load_model(weights, seed=SEED, time=DAY, hardware=chip), windows, BATCH, reference=reference
         )
         digital = reference.scores
     with Reference(StreamedModel(weights), windows, BATCH) as reference:
@@ -166,7 +166,7 @@ def test_one_layer_is_in_memory_at_a_time(
     assert alive.weights == 0
     head = llama.matrix("lm_head")
     assert head.rows * 64 < layer < head.rows * head.cols, "the test would not see a head in one piece"
-    fitting = load_model(llama, seed=SEED, time_s=DAY)
+    fitting = load_model(llama, seed=SEED, time=DAY)
     assert alive.most == sum(m.rows * m.cols for m in llama.matrices)
     del fitting
 
@@ -254,5 +254,5 @@ def test_streaming_is_chosen_by_free_memory(llama: WeightFile, monkeypatch: pyte
 def test_coverage_of_a_streamed_model_is_that_of_a_mounted_one(llama: WeightFile) -> None:
     chip, ids = hardware(placement={"digital": ["*.down_proj"]}), list(range(3, 40))
     streamed_model = StreamedModel(llama, program(llama, SEED, chip).at(DAY))
-    mounted = load_model(llama, seed=SEED, time_s=DAY, hardware=chip)
+    mounted = load_model(llama, seed=SEED, time=DAY, hardware=chip)
     assert coverage_of(streamed_model, llama, chip, ids) == coverage_of(mounted, llama, chip, ids)

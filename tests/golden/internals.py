@@ -23,7 +23,7 @@ USERS_OF_CODE_VERSION = (
     run,
 )  # loaded before they are patched: one takes the function from the other
 STORE = "aimc_sim.studies.store.Store"
-CACHE_FOLDER = "aimc_sim.calibrate.ranges.cache_folder"  # where `program` looks for ranges
+CACHE_FOLDER = "aimc_sim.calibrate.cache.cache_folder"  # where `program` looks for ranges
 
 
 def as_code(monkeypatch: pytest.MonkeyPatch, line: str) -> None:

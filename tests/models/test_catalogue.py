@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models import FAMILIES, candidates, skeleton
 from aimc_sim.models.catalogue import (
     catalogue_entry,
     catalogue_names,
@@ -17,6 +16,7 @@ from aimc_sim.models.catalogue import (
     model_shapes,
     named_shapes,
 )
+from aimc_sim.models.families import FAMILIES, candidates, skeleton
 from aimc_sim.testing.models import tiny_config
 
 TINY_MOE: dict[str, dict[str, Any]] = {

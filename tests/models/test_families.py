@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models import FAMILIES, candidates, generation_defaults, skeleton
+from aimc_sim.models.families import FAMILIES, candidates, generation_defaults, skeleton
 from aimc_sim.testing.models import tiny_config
 
 ATTENTION = {"q": (32, 32), "k": (32, 16), "v": (32, 16), "o": (32, 32)}

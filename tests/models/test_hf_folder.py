@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aimc_sim.errors import BadInput
-from aimc_sim.models import FAMILIES, load_tokenizer, open_checkpoint
+from aimc_sim.models import load_tokenizer, open_checkpoint
+from aimc_sim.models.families import FAMILIES
 from aimc_sim.models.tensors import check_finite
 from aimc_sim.testing.models import save_tiny
 

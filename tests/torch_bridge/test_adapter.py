@@ -125,7 +125,7 @@ def test_streaming_changes_no_bit(changes: dict[str, Any], weights: WeightFile, 
     hardware = chip(**changes)
     state = program(weights, 3, hardware).at(DAY)
     with Reference(load_digital(weights), windows, BATCH) as reference:
-        mounted = load_model(weights, seed=3, time_s=DAY, hardware=hardware)
+        mounted = load_model(weights, seed=3, time=DAY, hardware=hardware)
         whole, digital = score(mounted, windows, BATCH, reference=reference), reference.scores
     assert len(StreamedModel(weights, state).pieces(64)) == 5
     with Reference(StreamedModel(weights), windows, BATCH) as reference:

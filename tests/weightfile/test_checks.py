@@ -104,7 +104,7 @@ def test_a_configuration_with_other_layers_is_refused_before_they_are_built(
 
 def test_a_model_must_fit_its_file(tmp_path: Path) -> None:
     from aimc_sim.exporting import export
-    from aimc_sim.models import skeleton
+    from aimc_sim.models.families import skeleton
     from aimc_sim.testing.models import save_tiny
     from aimc_sim.torch_bridge.model import check_model
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.completions import completions
 from aimc_sim.evaluate.continuations import Request, forwards, likelihoods, trees_of
@@ -96,10 +95,8 @@ def steps_of_requests(task: HarnessTask, items: Json) -> int:
 class AnswersRunner:
     """Requests put to one model after the other, as token ids."""
 
-    def __init__(
-        self, task: HarnessTask, items: Json, weight_file: WeightFile, progress: Progress | None = None
-    ) -> None:
-        self._task, self._items, self._weights, self._progress = task, items, weight_file, progress
+    def __init__(self, task: HarnessTask, items: Json, weight_file: WeightFile) -> None:
+        self._task, self._items, self._weights = task, items, weight_file
         self._contexts = _lists(items["contexts"])
         self._requests = _requests(items)
         self.steps = steps_of_requests(task, items)

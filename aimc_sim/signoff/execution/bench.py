@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate import bench
 from aimc_sim.evaluate.account import coverage_of
 from aimc_sim.evaluate.streamed import Stream, streams
-from aimc_sim.programming import program
 from aimc_sim.signoff.design.trials import Scored, Trial
 from aimc_sim.signoff.execution.layers import layers_of, tells_layers
 from aimc_sim.signoff.execution.scores import Json, Runner, TrialScores
 from aimc_sim.signoff.execution.tasks import open_runner
 from aimc_sim.torch_bridge.coverage import Coverage, CoverageRow
-from aimc_sim.torch_bridge.model import build_model, mount
-from aimc_sim.torch_bridge.streaming import StreamedModel
 from aimc_sim.weightfile import WeightFile
 
 if TYPE_CHECKING:
@@ -58,13 +56,10 @@ class ModelBench:
 
     def __init__(self, setup: Setup, progress: Progress | None = None) -> None:
         self._setup, self._progress = setup, progress
-        self._weights = WeightFile(setup.weight_file)
-        check_same_file(setup.plan, self._weights.id)
-        self._streamed = streams_plan(setup.plan, self._weights, setup.stream)
+        weights = WeightFile(setup.weight_file)
+        check_same_file(setup.plan, weights.id)
+        self._bench = bench.Bench(weights, streamed=streams_plan(setup.plan, weights, setup.stream))
         self._runners: dict[str, Runner] = {}
-        self._model: tuple[str, Any] | None = None  # of one variant at a time
-        self._chip: tuple[tuple[str, str, int | None], Any] | None = None
-        self._mounted: object = None
 
     def run(self, trial: Trial, on_step: Callable[[], None]) -> Outcome:
         """Mount what the trial names, unless it is there already, then score every item."""
@@ -95,46 +90,31 @@ class ModelBench:
         if task not in self._runners:
             setup = self._setup
             self._runners[task] = open_runner(
-                setup.plan.task(task), setup.items[task], self._weights, self._progress, self._streamed
+                setup.plan.task(task), setup.items[task], self._bench, self._progress
             )
         return self._runners[task]
 
     def _mount(self, trial: Trial) -> Any:
         hardware = self._setup.plan.variant(trial.variant).hardware
-        if self._model is None or self._model[0] != trial.variant:
-            self._model = self._mounted = None
-            self._model = (trial.variant, None if self._streamed else build_model(self._weights, hardware))
-        if self._mounted == trial.mount:
-            return self._model[1]
-        ideal = trial.kind == "converters"
-        key = (trial.kind, trial.variant, trial.seed)
-        if self._chip is None or self._chip[0] != key:
-            design = hardware.with_ideal_cells() if ideal else hardware
-            ranges = self._setup.ranges.get(trial.variant)
-            self._chip = (key, program(self._weights, trial.seed or 0, design, ranges=ranges))
-        self._mounted = None
-        state = self._chip[1].at(trial.time_s or 0.0, self._setup.plan.session)
-        if self._streamed:
-            self._model = (trial.variant, StreamedModel(self._weights, state))
-        else:
-            mount(self._model[1], state)
-        self._mounted = trial.mount
-        return self._model[1]
+        return self._bench.mount(
+            hardware.with_ideal_cells() if trial.kind == "converters" else hardware,
+            trial.seed or 0,
+            trial.time_s or 0.0,
+            session=self._setup.plan.session,
+            ranges=self._setup.ranges.get(trial.variant),
+        )
 
     def _facts(self, trial: Trial, runner: Runner, model: Any) -> dict[str, Json]:
         """Coverage and ranges of a hardware: told once, by its "converters" trial of the first task; and its layers."""
-        hardware = self._setup.plan.variant(trial.variant).hardware
+        weights, hardware = self._bench.weight_file, self._setup.plan.variant(trial.variant).hardware
         if tells_layers(trial, self._setup.plan):
-            found = layers_of(model, self._weights, hardware, runner.example(), trial)
-            return {f"layers/{trial.variant}": found.to_dict()}
+            layers = layers_of(model, weights, hardware, runner.example(), trial)
+            return {f"layers/{trial.variant}": layers.to_dict()}
         if trial.kind != "converters" or trial.task != self._setup.plan.tasks[0].label:
             return {}
-
-        assert self._chip is not None
-        covered = coverage_of(model, self._weights, hardware, runner.example())
         return {
-            f"coverage/{trial.variant}": asdict(covered),
-            f"ranges_id/{trial.variant}": self._chip[1].ranges_id,
+            f"coverage/{trial.variant}": asdict(coverage_of(model, weights, hardware, runner.example())),
+            f"ranges_id/{trial.variant}": self._bench.state.chip.ranges_id,
         }
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.evaluate.saturation import clips_counted, saturation_of
-from aimc_sim.evaluate.snr import Probe, decibels, layer_of, noise_to_signal, probe, probed, watched
+from aimc_sim.evaluate.snr import Probe, decibels, layer_of, noise_to_signal, probe
 from aimc_sim.evaluate.sums import BLOCK
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.signoff.design.trials import Scored, Trial
@@ -86,15 +86,15 @@ def layers_of(
     """
     text = Windows((np.asarray(token_ids, np.int32),))
     if isinstance(model, StreamedModel):
-        noise, clips, tokens = _streamed(model, weight_file, hardware, text)
+        seen, noise, clips = _streamed(model, weight_file, hardware, text)
     else:
         seen = probe(load_digital(weight_file), weight_file, hardware, text)
         clips = saturation_of(model, hardware, text, COUNTED)
-        noise, tokens = dict(zip(seen.names, seen.noise(model), strict=True)), len(seen.rows)
+        noise = dict(zip(seen.names, seen.noise(model), strict=True))
     assert trial.seed is not None
     assert trial.time_s is not None
     rows = _rows(weight_file, hardware, noise, clips)
-    return Layers(trial.seed, trial.time_s, tokens, min(COUNTED, len(token_ids)), rows)
+    return Layers(trial.seed, trial.time_s, len(seen.rows), min(COUNTED, len(token_ids)), rows)
 
 
 def _rows(
@@ -102,7 +102,7 @@ def _rows(
 ) -> tuple[MatrixNoise, ...]:
     rows = []
     for matrix in analog_matrices(weight_file, hardware):
-        found, ratio = clips.get(matrix.name), float(decibels(np.array(noise[matrix.name])))
+        found, ratio = clips.get(matrix.name), float(decibels(noise[matrix.name]))
         rows.append(
             MatrixNoise(
                 matrix.name,
@@ -118,38 +118,34 @@ def _rows(
 
 def _streamed(
     model: StreamedModel, weight_file: WeightFile, hardware: Hardware, text: Windows
-) -> tuple[dict[str, float], dict[str, Saturation], int]:
-    """Noise-to-signal ratios, counters, and how many tokens products are compared on: the digital model and the chip go
-    through memory side by side, a layer and then a piece of the head at a time."""
+) -> tuple[Probe, dict[str, float], dict[str, Saturation]]:
+    """What products are compared on, noise-to-signal ratios, and counters: the digital model and the chip go through
+    memory side by side, a layer and then a piece of the head at a time."""
     digital = StreamedModel(weight_file)
-    ids, picked, rows = probed(text)
-    counted = ids[:1, :COUNTED]
-    names = [matrix.name for matrix in analog_matrices(weight_file, hardware)]
-    squares: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
+    whole = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), text)
+    counted = whole.ids[:1, :COUNTED]
+    squares: dict[str, list[tuple[Any, Any]]] = {name: [] for name in whole.names}
     clips: dict[str, Saturation] = {}
     theirs: Any = None  # hidden states of the digital model, and of the chip
     mine: Any = None
 
     @contextmanager
-    def seen(here: Sequence[str]) -> Iterator[None]:
-        """A forward of both within this context is measured on the matrices that are here."""
-        probe = Probe(tuple(here), {}, {}, rows)
-        with ExitStack() as stack:
-            stack.enter_context(watched(digital.model, probe, picked))
-            if hardware.dac is not None:
-                stack.enter_context(clips_counted(model.model, hardware, clips))
+    def measuring(names: Iterable[str]) -> Iterator[None]:
+        """Measure these matrices in a forward of both models inside this context."""
+        part = replace(whole, names=tuple(names), inputs={}, products={})
+        with part.watch(digital.model), clips_counted(model.model, hardware, clips):
             yield
-        for name in here:
-            squares[name].append(probe.squares(model.model, name))
+        for name in part.names:
+            squares[name].append(part.squares(model.model, name))
 
     for layer in range(model.layers):
-        here = [name for name in names if name.startswith(model.prefix_of(layer))]
-        with digital.layer(layer), model.layer(layer), seen(here):
-            theirs, mine = digital.advance(layer, ids, theirs), model.advance(layer, counted, mine)
-    head = [name for name in names if name == model.head_name]
+        names = [name for name in whole.names if name.startswith(model.prefix_of(layer))]
+        with digital.layer(layer), model.layer(layer), measuring(names):
+            theirs, mine = digital.advance(layer, whole.ids, theirs), model.advance(layer, counted, mine)
+    head = [name for name in whole.names if name == model.head_name]
     for first, last in model.pieces(BLOCK) if head else ():
-        with digital.head(first, last), model.head(first, last), seen(head):
-            digital.logits(ids, theirs)
+        with digital.head(first, last), model.head(first, last), measuring(head):
+            digital.logits(whole.ids, theirs)
             model.logits(counted, mine)
-    sums = {name: [sum(parts) for parts in zip(*found, strict=True)] for name, found in squares.items()}
-    return {name: noise_to_signal(*found) for name, found in sums.items()}, clips, len(picked)
+    sums = {name: [sum(parts) for parts in zip(*pairs, strict=True)] for name, pairs in squares.items()}
+    return whole, {name: noise_to_signal(*pair) for name, pair in sums.items()}, clips

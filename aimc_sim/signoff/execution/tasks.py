@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aimc_sim.aliases import Progress
+from aimc_sim.evaluate.bench import Bench
 from aimc_sim.evaluate.questions import Questions
 from aimc_sim.signoff.design.tasks import AnyTask, TextTask
 from aimc_sim.signoff.execution.answers import AnswersRunner, items_of, steps_of_requests
@@ -29,17 +30,11 @@ def prepare(
     return items_of(task, weight_file, None if isinstance(source, str | Path) else source)
 
 
-def open_runner(
-    task: AnyTask,
-    items: Json,
-    weight_file: WeightFile,
-    progress: Progress | None = None,
-    streamed: bool = False,
-) -> Runner:
-    """The runner of a task in this process. Of a text, the digital model is scored here; streamed: as chips will be."""
+def open_runner(task: AnyTask, items: Json, bench: Bench, progress: Progress | None = None) -> Runner:
+    """The runner of a task on a bench. Of a text, the digital model is scored here."""
     if isinstance(task, TextTask):
-        return TextRunner(task, windows_from_json(items), weight_file, progress, streamed)
-    return AnswersRunner(task, items, weight_file, progress)
+        return TextRunner(task, windows_from_json(items), bench.load_digital, progress)
+    return AnswersRunner(task, items, bench.weight_file)
 
 
 def steps_of(task: AnyTask, items: Json) -> int:

@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.aliases import Progress
-from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.metrics import Reference, WindowScores, score
-from aimc_sim.evaluate.text import SelfText, file_text, windows_of_file, windows_of_samples
+from aimc_sim.evaluate.text import SelfText, windows_of_samples, windows_of_text
 from aimc_sim.evaluate.windows import Windows
 from aimc_sim.signoff.design.tasks import TextTask
 from aimc_sim.signoff.execution.scores import Json, TrialScores, packed, unpacked
 from aimc_sim.torch_bridge.model import load_digital
-from aimc_sim.torch_bridge.streaming import StreamedModel
 from aimc_sim.weightfile import WeightFile
 
 
@@ -28,9 +26,8 @@ class TextRunner:
         self,
         task: TextTask,
         windows: Windows,
-        weight_file: WeightFile,
+        load: Callable[[], Any],
         progress: Progress | None = None,
-        streamed: bool = False,
     ) -> None:
         self._task, self.windows = task, windows
         self.steps = sum(1 for _ in windows.batches(task.batch))
@@ -40,8 +37,7 @@ class TextRunner:
                 progress("digital model", done, total)
 
         scored(0, self.steps)  # while the model loads
-        digital = StreamedModel(weight_file) if streamed else load_digital(weight_file)
-        self._reference = Reference(digital, windows, task.batch, on_batch=scored)
+        self._reference = Reference(load(), windows, task.batch, on_batch=scored)
 
     def digital(self, on_step: Callable[[], None]) -> TrialScores:
         """The digital model's, with the divergence from itself: none."""
@@ -80,14 +76,7 @@ def windows_of(
         if progress is not None:  # while the model loads
             progress("sample", 0, task.text.sequences * task.text.length)
         return windows_of_samples(load_digital(weight_file), task.text, progress)
-    if text_path is None or file_text(text_path).sha256 != task.text.sha256:
-        raise BadInput(
-            "text file",
-            got=str(text_path),
-            why=f"the plan is for {task.text.name} as it was",
-            do="give that file, or make a new plan",
-        )
-    return windows_of_file(weight_file, text_path, task.context, task.text.limit_tokens)
+    return windows_of_text(weight_file, task.text, text_path, task.context)
 
 
 def window_scores(scores: TrialScores, windows: Windows) -> WindowScores:

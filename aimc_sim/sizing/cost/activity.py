@@ -7,10 +7,10 @@ for slices that are read one by one, and ΣG_i the conductances of a row, both p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -177,6 +177,7 @@ def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS
     Raises BadInput for a file without calibration text, and for weights in several slices.
     """
     # late: torch takes seconds to load, and most sheets assume an activity
+    from aimc_sim.torch_bridge.inputs import read_inputs, spread
     from aimc_sim.torch_bridge.model import load_digital
     from aimc_sim.weightfile.analog import analog_matrices
 
@@ -196,44 +197,19 @@ def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS
 
     def see(name: str, x: F32) -> None:
         nonlocal used
-        if (name, *points[0]) in found:
-            return
-        chosen = np.unique(np.linspace(0, len(x) - 1, min(tokens, len(x))).astype(np.int64))
-        used = max(used, len(chosen))
-        w, seen = weights.weight(name), np.ascontiguousarray(x[chosen])
+        inputs, w = np.ascontiguousarray(x[spread(tokens, len(x))]), weights.weight(name)
+        used = max(used, len(inputs))
         conductance = {rows: row_conductance(w, rows, chip) for rows, _, _ in points}
         for rows, bits, slices in points:
             levels = 2 ** (bits - 1) - 1
-            codes = input_codes(seen, rows, levels, chip, betas.get((name, rows)))
+            codes = input_codes(inputs, rows, levels, chip, betas.get((name, rows)))
             mean = drive(codes, levels, designs.mode, slices, designs.offset_coding).mean(axis=0)
             found[name, rows, bits, slices] = float(mean @ conductance[rows] / w.size)
         weights.release(name)
 
-    text = weights.calibration.token_ids
-    _watch(load_digital(weights), [matrix.name for matrix in analog_matrices(weights, chip)], text, see)
+    names = [matrix.name for matrix in analog_matrices(weights, chip)]
+    read_inputs(load_digital(weights), weights.calibration.token_ids, names, see)
     return Activity(found, used)
-
-
-def _watch(
-    model: Any, names: Sequence[str], text: npt.NDArray[np.int32], see: Callable[[str, F32], None]
-) -> None:
-    """see(name, inputs (tokens, K)) for every product of one forward pass; of the head's, the last positions."""
-    import torch
-
-    # late: torch takes seconds to load, and most sheets assume an activity
-    from aimc_sim.calibrate.moments import keep_last_position
-
-    def hook(name: str) -> Callable[[Any, Any], None]:
-        return lambda module, args: see(name, args[0].detach().reshape(-1, args[0].shape[-1]).float().numpy())
-
-    handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in names]
-    handles.append(keep_last_position(model))
-    try:
-        with torch.no_grad():
-            model(input_ids=torch.from_numpy(text.astype(np.int64)), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _static_ranges(weights: WeightFile, chip: Hardware, heights: set[int]) -> dict[tuple[str, int], F32]:

@@ -21,8 +21,9 @@ from pydantic import Field
 
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.snr import decibels, product_noise
 from aimc_sim.hardware import Hardware
-from aimc_sim.sizing.accuracy import Text, decibels, product_noise
+from aimc_sim.sizing.accuracy import Text
 from aimc_sim.sizing.measurements import Measurements
 from aimc_sim.sizing.partition.bench import Held, Task, Worker
 from aimc_sim.spec import Spec
@@ -188,12 +189,10 @@ class Measuring(Measurements):
 
         def noise_of(names: list[str]) -> dict[str, Any]:
             wanted = {name: chips[name] for name in names}
+            tell = partial(self.tell, stage)
             return dict(
-                product_noise(
-                    weight_file, wanted, seed=self.plan.seed, time_s=self.plan.time_s,
-                    on_step=partial(self.tell, stage),
-                )
-            )  # fmt: skip
+                product_noise(weight_file, wanted, seed=self.plan.seed, time=self.plan.time_s, on_step=tell)
+            )
 
         self.measure(stage, list(chips), lambda missing: [missing], here=noise_of)
         return [self.values[name] for name in chips]

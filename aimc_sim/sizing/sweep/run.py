@@ -1,6 +1,6 @@
 """A sweep: every point's cost, the noise of every product of every design, perplexity near the front.
 
-Costs are closed forms. Noise (`accuracy.product_noise`) is measured once for all points that the simulator cannot tell
+Costs are closed forms. Noise (`snr.product_noise`) is measured once for all points that the simulator cannot tell
 apart. Perplexity is measured by successive halving (Jamieson & Talwalkar 2016): 2N designs on a quarter of the text,
 the N best of them on all of it, the best half of those on further chips. Every design meets the same chips and the
 same text (common random numbers), so that differences between designs are theirs.
@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
-from aimc_sim.sizing.accuracy import Text, decibels, measuring
+from aimc_sim.evaluate.snr import decibels
+from aimc_sim.sizing.accuracy import Text, measuring
 from aimc_sim.sizing.cost.activity import Activity, measure_activity
 from aimc_sim.sizing.cost.analog import Cost, evaluate
 from aimc_sim.sizing.cost.workload import Scenario, Workload

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimc_sim.evaluate.snr import decibels
 from aimc_sim.report.pages import to_csv
-from aimc_sim.sizing.accuracy import decibels
 from aimc_sim.sizing.cost.analog import COMPONENTS
 from aimc_sim.sizing.cost.designs import REAL, WHOLE
 from aimc_sim.sizing.sweep.run import Sweep

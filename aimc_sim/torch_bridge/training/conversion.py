@@ -10,7 +10,7 @@ from torch import nn
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, HardwareSource
-from aimc_sim.models import candidates
+from aimc_sim.models.families import candidates
 from aimc_sim.torch_bridge.adapter import adapter_of
 from aimc_sim.torch_bridge.training.layer import TrainingLinear
 from aimc_sim.torch_bridge.training.mounted import mount_seed

@@ -194,10 +194,10 @@ def test_measured_activity_is_the_sum_over_cells(tiny_weights: Path) -> None:
     chip = Hardware.load({"base": "hermes-256", "tile": {"rows": 32, "cols": 32}})
     name = "model.layers.1.mlp.down_proj"
     seen: list[Any] = []
-    from aimc_sim.sizing.cost.activity import _watch
+    from aimc_sim.torch_bridge.inputs import read_inputs
     from aimc_sim.torch_bridge.model import load_digital
 
-    _watch(load_digital(weights), [name], weights.calibration.token_ids, lambda _, x: seen.append(x))
+    read_inputs(load_digital(weights), weights.calibration.token_ids, [name], lambda _, x: seen.append(x))
     (x,) = seen
     w = weights.weight(name).astype(np.float64)
     total = 0.0

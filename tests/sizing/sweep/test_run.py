@@ -19,9 +19,12 @@ from typer.testing import CliRunner
 
 from aimc_sim.cli.app import app
 from aimc_sim.errors import BadInput
+from aimc_sim.evaluate.bench import Bench
+from aimc_sim.evaluate.metrics import score
+from aimc_sim.evaluate.snr import product_noise
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing import Designs, Scenario, Workload, evaluate
-from aimc_sim.sizing.accuracy import LossBench, Text, decibels, product_noise
+from aimc_sim.sizing.accuracy import Text
 from aimc_sim.sizing.sweep.pareto import crowding, front, nearest_to_front, ranks
 from aimc_sim.sizing.sweep.plan import SweepPlan, axis, space_of
 from aimc_sim.sizing.sweep.run import run_sweep
@@ -118,44 +121,6 @@ def test_crowding_is_the_distance_between_neighbours() -> None:
     assert front([[1.0, math.nan], [2.0, 1.0], [3.0, 2.0]]).tolist() == [True, True, False]
 
 
-def test_noise_is_that_of_a_chip(tiny_weights: Path) -> None:
-    """Against the chip itself, on inputs gathered here."""
-    import torch
-
-    from aimc_sim.execute import tile_matmul
-    from aimc_sim.programming import program
-    from aimc_sim.torch_bridge import load_digital
-
-    weights = WeightFile(tiny_weights)
-    coarse = Hardware.load({"base": "hermes-256", "adc": {"bits": 4}})
-    found = product_noise(weights, {"fine": HERMES, "coarse": coarse}, seed=3, time_s=86400.0)
-    name = "model.layers.1.mlp.down_proj"
-    assert set(found["fine"]) == {matrix.name for matrix in weights.matrices}
-    seen: list[Any] = []
-    model = load_digital(weights)
-    model.get_submodule(name).register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
-    text = weights.calibration.token_ids
-    with torch.no_grad():
-        model(input_ids=torch.from_numpy(text.astype(np.int64)), use_cache=False)
-    x = seen[0].reshape(text.size, -1).numpy()[np.unique(np.linspace(0, text.size - 1, 64).astype(int))]
-    y = x @ weights.weight(name).T
-    for label, hardware in (("fine", HERMES), ("coarse", coarse)):
-        tiles = program(weights, 3, hardware).at(86400.0).tiles(name)
-        error = tile_matmul(np.ascontiguousarray(x), tiles) - y
-        expected = (np.square(error).sum(axis=1) / np.square(y).sum(axis=1)).mean()
-        assert found[label][name] == pytest.approx(expected, rel=1e-4)
-    assert all(found["coarse"][matrix] > found["fine"][matrix] for matrix in found["fine"])
-
-
-def test_placement_and_exactness_show_in_the_noise(tiny_weights: Path) -> None:
-    weights = WeightFile(tiny_weights)
-    digital = Hardware.load({"base": "hermes-256", "placement": {"digital": ["*.mlp.*"]}})
-    found = product_noise(weights, {"placed": digital, "exact": Hardware.load("ideal")})
-    assert not any("mlp" in name for name in found["placed"])
-    assert max(found["exact"].values()) < 1e-6
-    assert decibels(0.01) == pytest.approx(20.0)
-
-
 def test_a_sweep_measures_what_it_says(tiny_weights: Path, tmp_path: Path) -> None:
     """Loss of the chip itself, cost of the formulas, one measurement for points that differ in cost alone."""
     space, work = space_of([HERMES], [None], AXES), Workload.of(tiny_weights)
@@ -173,10 +138,11 @@ def test_a_sweep_measures_what_it_says(tiny_weights: Path, tmp_path: Path) -> No
     measured = {label for label, loss in found.losses.items() if len(loss.nll) == 2}
     assert len(measured) == 1, "one point is asked for, and the best half of one is one"
     label = measured.pop()
-    bench = LossBench(WeightFile(tiny_weights), Text(64).windows(WeightFile(tiny_weights)))
-    nll = np.stack([bench.chip(space.hardware[label], seed, 0.0) for seed in (0, 1)])
+    bench = Bench(tiny_weights)
+    windows = Text(64).windows(bench.weight_file)
+    nll = np.stack([score(bench.mount(space.hardware[label], seed), windows).nll for seed in (0, 1)])
     np.testing.assert_array_equal(found.losses[label].nll, nll)
-    above = (nll.mean(axis=0).sum() - bench.digital().sum()) / 63
+    above = (nll.mean(axis=0).sum() - score(bench.load_digital(), windows).nll.sum()) / 63
     assert found.loss_nats[space.accuracy_of.index(label)] == pytest.approx(above)
     rows = list(csv.DictReader(table(found).splitlines()))
     assert [float(row["energy_per_token_j"]) for row in rows] == pytest.approx(

@@ -14,7 +14,7 @@ from torch import nn
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.models import candidates
+from aimc_sim.models.families import candidates
 from aimc_sim.torch_bridge import (
     AnalogLinear,
     Training,

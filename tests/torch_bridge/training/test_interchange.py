@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from aimc_sim import Hardware
 from aimc_sim.chip.ranges import MatrixRange
 from aimc_sim.errors import BadInput
-from aimc_sim.models import open_checkpoint, skeleton
+from aimc_sim.models import open_checkpoint
+from aimc_sim.models.families import skeleton
 from aimc_sim.torch_bridge import (
     AnalogLinear,
     clip_weights,
