@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from aimc_sim.devices.catalogue import from_table, get, names
+from aimc_sim.devices.effects import AdditiveDrift, AgedLaw, Flicker, PowerDrift, Programming
 from aimc_sim.devices.laws import Law, Piece
 from aimc_sim.devices.measured import from_csv, from_functions
-from aimc_sim.devices.model import AdditiveDrift, AgedLaw, Device, Flicker, PowerDrift, Programming
+from aimc_sim.devices.model import Device
 
 __all__ = [
     "AdditiveDrift", "AgedLaw", "Device", "Flicker", "Law", "Piece", "PowerDrift", "Programming",

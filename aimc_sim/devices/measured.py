@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from aimc_sim.devices.effects import AgedLaw, Programming
 from aimc_sim.devices.laws import Law
-from aimc_sim.devices.model import AgedLaw, Device, Programming
+from aimc_sim.devices.model import Device
 from aimc_sim.errors import BadInput
 from aimc_sim.files import reading
 

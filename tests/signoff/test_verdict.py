@@ -14,10 +14,10 @@ from aimc_sim.cli.app import load
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.signoff import proposal
-from aimc_sim.signoff.execution.run import run_cells
 from aimc_sim.signoff.proposal import propose, sign_off
 from aimc_sim.signoff.verdict import Verdict
 from aimc_sim.weightfile import WeightFile
+from helpers.studies import run_trials
 
 SMALL: dict[str, Any] = {"chips": 2, "sequences": 3, "length": 12, "times": "1m"}
 TASK = '[[task]]\nlabel = "{}"\nsequences = 6\nlength = 21\n'
@@ -30,7 +30,7 @@ def faked(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(plan: Any, weights: WeightFile, **_: Any) -> Any:
         bench = fake.FakeBench()
-        return run_cells(plan, bench, bench.items(plan))
+        return run_trials(plan, bench, bench.items(plan))
 
     monkeypatch.setattr(proposal, "run_plan", run)
 

@@ -1,6 +1,7 @@
 """Statistics of a sign-off: means over chips and items, gates, yields, lifetimes, when to stop, and how much is needed.
 
-    crossed      estimate, paired, non_inferior: score = mean + chip + item + interaction
+    crossed      estimate, paired: score = mean + chip + item + interaction
+    gate         non_inferior: is the loss shown to stay within the margin?
     rates        intervals of right/wrong scores and of flips, which a Student t would misjudge near 0 and 1
     flips        exact McNemar test of one chip; Holm's correction over tasks
     yields       share of chips that pass: on this item set, and of the population
@@ -16,12 +17,11 @@ from __future__ import annotations
 from aimc_sim.signoff.statistics.crossed import (
     Components,
     Estimate,
-    NonInferiority,
     estimate,
-    non_inferior,
     paired,
 )
 from aimc_sim.signoff.statistics.flips import McNemar, holm, mcnemar
+from aimc_sim.signoff.statistics.gate import NonInferiority, non_inferior
 from aimc_sim.signoff.statistics.lifetime import Lifetime, lifetime
 from aimc_sim.signoff.statistics.power import Expected, Need, needed, power
 from aimc_sim.signoff.statistics.sequential import Look, alpha_of_looks, look_at
