@@ -115,7 +115,9 @@ def scored(
             for index, _, ids in _batches(model, windows, batch):
                 hidden[index] = model.advance(layer, ids, hidden.get(index))
         tell(layer + 1, total)
-    sums = [WindowSums(torch.from_numpy(row[1:].astype(np.int64)), digital is not None) for row in windows.rows]
+    sums = [
+        WindowSums(torch.from_numpy(row[1:].astype(np.int64)), digital is not None) for row in windows.rows
+    ]
     for done, (first, last) in enumerate(pieces, model.layers + 1):
         with model.head(first, last), digital[0].head(first, last) if digital else nullcontext():
             for index, where, ids in _batches(model, windows, batch):
