@@ -218,8 +218,11 @@ class RangesInPass:
         one_lambda = isinstance(rule, LambdaRule) and rule.derive == "model"
         beforehand = one_lambda or not needs_ranges(hardware)
         known = (ranges_for if beforehand else cache.load)(weight_file, hardware)
-        self._finder = RangeFinder(weight_file, hardware, None) if known is None else None
-        self._known = self._finder.ranges if known is None else known
+        self._finder: RangeFinder | None = None
+        if known is None:
+            self._finder = RangeFinder(weight_file, hardware, None)
+            known = self._finder.ranges
+        self._known = known
 
     def of(self, name: str, x: F32) -> Ranges:
         """Ranges, with this matrix's where it needs them. x: its inputs on the whole text (tokens, K)."""
