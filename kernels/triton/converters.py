@@ -111,7 +111,7 @@ def dac(
     """
     x, bounds = require(x, "x", torch.float32, None, None), require(bounds, "bounds", torch.int64, None)
     if not 1 <= max_code <= MAX_CODE:
-        raise ValueError(f"a DAC has 1 to {MAX_CODE} max_code of each sign, not {max_code}")
+        raise ValueError(f"the largest code of a DAC is 1 to {MAX_CODE}, not {max_code}")
     (tokens, rows), tiles, on = x.shape, bounds.numel() - 1, same_device(x, bounds, input_range)
     codes = torch.empty(tokens * rows, dtype=torch.int8, device=on)
     sums = torch.empty((tokens, tiles), dtype=torch.int32, device=on)

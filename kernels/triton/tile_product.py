@@ -93,9 +93,7 @@ class DeviceTiles:
         if int(np.diff(bounds).max()) > MAX_TILE_ROWS:
             raise ValueError(f"a row tile has at most {MAX_TILE_ROWS} rows, not {int(np.diff(bounds).max())}")
         if not 0 <= adc_max_code < MAX_ADC_CODE:
-            raise ValueError(
-                f"an ADC has at most {MAX_ADC_CODE - 1} max_code of each sign, not {adc_max_code}"
-            )
+            raise ValueError(f"the largest code of an ADC is {MAX_ADC_CODE - 1} or less, not {adc_max_code}")
         columns = int(scale.shape[-1])
         held: tuple[torch.Tensor | None, ...] = (None, None, None)
         if noise is not None:

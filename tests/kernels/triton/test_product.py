@@ -148,5 +148,5 @@ def test_wrong_input_is_refused(kernels: Any) -> None:
         kernels.tile_matmul(np.ones((2, 63), np.float32), tiles)
     with pytest.raises(ValueError, match="inverse must be"):
         kernels.tile_matmul(np.ones((2, 64), np.float32), replace(tiles, inverse=tiles.inverse[:, 1:]))
-    with pytest.raises(ValueError, match="levels"):
+    with pytest.raises(ValueError, match="largest code"):
         kernels.dac(np.ones((2, 64), np.float32), np.array([0, 64]), 128)
