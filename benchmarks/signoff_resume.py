@@ -96,12 +96,12 @@ def compared(folder: Path) -> bytes:
 
 
 def finished(folder: Path) -> int:
-    """Cells in the journal; SQLite rolls back what a kill has left half done."""
+    """Trials in the journal; SQLite rolls back what a kill has left half done."""
     path = folder / JOURNAL
     if not path.exists():
         return 0
     with sqlite3.connect(path, timeout=60) as journal:
-        tables = journal.execute("SELECT count(*) FROM sqlite_master WHERE name = 'trials'").fetchone()[0]
+        tables = journal.execute("SELECT count(*) FROM sqlite_master WHERE name = 'cells'").fetchone()[0]
         found = int(journal.execute("SELECT count(*) FROM cells").fetchone()[0]) if tables else 0
     journal.close()
     return found

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Self
+
 from aimc_sim.aliases import Progress
 from aimc_sim.identity import Difference
 from aimc_sim.studies.store import Kind, Store
@@ -88,7 +90,7 @@ class Measurements:
             return InProcess(partial(_Bench, self._make))
         return Processes(partial(_Bench, self._make, threads=1), self._workers)
 
-    def __enter__(self) -> Measurements:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: Any) -> None:
