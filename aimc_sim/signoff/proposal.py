@@ -341,11 +341,11 @@ def _named_as_options() -> Iterator[None]:
 def _command_line(source: Path, resolved: Resolved, options: Mapping[str, Any], from_file: bool) -> str:
     """The line that makes the same report again: every value that is not a default of the command."""
     plan = resolved.plan
-    given = {
-        name: options[name]
-        for name in (*OF_THE_PLAN, "previous", *OF_A_TASK)
-        if options.get(name) is not None
-    }
+    names = [*OF_THE_PLAN, "previous", *OF_A_TASK]
+    if options.get("tasks") is not None:  # the metric is theirs
+        names.remove("metric")
+        names.insert(names.index("limit"), "metric")
+    given = {name: options[name] for name in names if options.get(name) is not None}
     if not from_file:
         task = plan.tasks[0]
         given |= {"chips": len(plan.seeds), "margin": task.margin, "batch": task.batch}

@@ -169,7 +169,7 @@ def test_a_study_asks_chips_what_it_asks_the_digital_model(weights: WeightFile, 
         for item in questions["sounds"].items
         for context, continuation in item.requests
     ]
-    chip = load_model(weights, seed=1, time_s=86400.0)
+    chip = load_model(weights, seed=1, time=86400.0)
     found = likelihoods(chip, requests, 64)
     by_hand = mark(CellScores({"log": found.log, "greedy": found.greedy}))
     for name, values in sounds.chip(1, 86400.0).values.items():
