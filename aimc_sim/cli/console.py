@@ -14,8 +14,10 @@ from aimc_sim.errors import BadInput
 from aimc_sim.identity import finite_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from aimc_sim.aliases import Progress  # it brings NumPy, which help needs not
-    from aimc_sim.weightfile import WeightFile
+    from aimc_sim.report.shown import Shown
 
 LINE_EVERY_S = 15.0
 
@@ -48,19 +50,26 @@ def print_account(account: Mapping[str, Any]) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """A table on stdout; columns of numbers are set right."""
-    from rich.console import Console
-    from rich.table import Table
+    from aimc_sim.report.shown import table_of
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    stdout_console().print(table_of(columns, rows, title))
+
+
+def print_shown(result: Shown, as_json: bool = False) -> None:
+    """A result on stdout, as it shows itself or as JSON."""
+    print_json(result.to_dict()) if as_json else result.print_on(stdout_console())
+
+
+def stdout_console() -> Console:
+    """A console on stdout; piped output does not wrap at the width of nobody's window."""
+    from rich.console import Console
+
+    from aimc_sim.report.shown import WIDTH
+
     console = Console(file=sys.stdout, highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = 120  # piped output does not wrap at the width of nobody's window
-    console.print(table)
+        console.width = WIDTH
+    return console
 
 
 @contextlib.contextmanager
@@ -98,19 +107,15 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
+            bars.start()  # with the first stage: what reports nothing leaves no line
             tasks[stage] = bars.add_task(stage, total=total)
         bars.update(tasks[stage], completed=done, total=total)
 
-    with bars:
+    try:
         yield report
-
-
-def check_file(weight_file: WeightFile, quiet: bool = False) -> None:
-    """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset that is damaged."""
-    from aimc_sim.weightfile.integrity import check_weights
-
-    with progress_bars(quiet=quiet) as report:
-        check_weights(weight_file, report)
+    finally:
+        if tasks:
+            bars.stop()
 
 
 @contextlib.contextmanager

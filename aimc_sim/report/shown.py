@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 WIDTH = 120  # columns of a result that goes to no terminal
 
@@ -45,3 +47,17 @@ class Shown(ABC):
         console = Console(file=io.StringIO(), record=True, width=WIDTH, highlight=False, markup=False)
         self.print_on(console)
         return console
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
+    """Return a table for a console; columns of numbers are set right."""
+    # late: rich takes a while to load, and results are computed without it
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    return table

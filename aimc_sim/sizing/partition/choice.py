@@ -1,4 +1,4 @@
-"""What is done to which matrix: an accuracy bar at least energy, with a bound on what any choice could save.
+"""What is done to which matrix: an accuracy bar with the least energy, and a bound on what any choice could save.
 
     minimise  Σ c_mo x_mo   with   Σ s_mo x_mo ≥ S - bar,   Σ w_mo x_mo ≤ room,   Σ_o x_mo ≤ 1,   x_mo ∈ {0, 1}
 
@@ -11,12 +11,10 @@ that, and nothing about a design whose energies do not add up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from aimc_sim.aliases import F64, I64
 from aimc_sim.errors import AimcError, BadInput
@@ -71,16 +69,6 @@ class Options:
         """Weights that may leave the tiles."""
         return (1.0 - self.kept + 1e-12) * self.total_weights
 
-    @classmethod
-    def to_digital(
-        cls, names: Sequence[str], shares: npt.ArrayLike, energy_j: npt.ArrayLike, weights: npt.ArrayLike,
-        kept: float = 0.0, total_weights: float | None = None,
-    ) -> Options:  # fmt: skip
-        """Digital is the only move: shares (M,) nats per token, energies, weights; total_weights: None is their sum."""
-        s, c, w = (np.asarray(value, np.float64)[:, None] for value in (shares, energy_j, weights))
-        total = float(w.sum() if total_weights is None else total_weights)
-        return cls(tuple(names), (DIGITAL,), s, c, w, float(s.sum()), total, kept)
-
 
 def choose(options: Options, bar: float) -> Choice:
     """Moves so that at most ``bar`` nats per token of the additive model are left.
@@ -120,13 +108,13 @@ def least_loss(options: Options) -> float:
     """
     if options.room < 0:
         raise BadInput(
-            "--analog", got=options.kept, why="more weights would have to stay in tiles than there are",
+            "analog", got=options.kept, why="more weights would have to stay in tiles than there are",
             do="use 0 to below 1",
         )  # fmt: skip
     won = [_ordered(options, np.inf, by_weight).won for by_weight in (False, True)]
-    found = _programme(options, -options.won_nats, 0.0, whole=True)
-    if found.x is not None:
-        taken = _rounded(found.x)
+    solved = _programme(options, -options.won_nats, 0.0, whole=True)
+    if solved.x is not None:
+        taken = _rounded(solved.x)
         at = np.flatnonzero(taken != _LEAVE)
         won.append(float(options.won_nats[at, taken[at]].sum()))
     # A little more than that: what is asked for next must not fail by a rounding.
@@ -215,10 +203,10 @@ def _programme(options: Options, cost: F64, needed: float, whole: bool = False) 
     table = vstack([csr_array(np.stack([s / won, w / used])), one_each], format="csr")
     low = np.concatenate([[needed / won, -np.inf], np.full(count, -np.inf)])
     high = np.concatenate([[np.inf, options.room / used], np.ones(count)])
-    found = milp(
+    result = milp(
         c / scale, integrality=np.full(len(c), int(whole)), bounds=Bounds(0, 1),
         constraints=LinearConstraint(table, low, high), options={"node_limit": NODES} if whole else None,
     )  # fmt: skip
-    solved = found.status == 0 and found.x is not None
-    x = None if found.x is None else np.asarray(found.x).reshape(count, moves)
-    return _Solved(found.status == _INFEASIBLE, float(found.fun) * scale if solved else None, x)
+    solved = result.status == 0 and result.x is not None
+    x = None if result.x is None else np.asarray(result.x).reshape(count, moves)
+    return _Solved(result.status == _INFEASIBLE, float(result.fun) * scale if solved else None, x)

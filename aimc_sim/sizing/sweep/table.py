@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,10 @@ import numpy.typing as npt
 from aimc_sim.sizing.accuracy import decibels
 from aimc_sim.sizing.cost.analog import COMPONENTS
 from aimc_sim.sizing.cost.designs import REAL, WHOLE
-from aimc_sim.sizing.sweep.run import Sweep
+from aimc_sim.sizing.cost.sheet import si
+
+if TYPE_CHECKING:
+    from aimc_sim.sizing.sweep.result import Sweep
 
 ALWAYS = ("rows", "cols", "dac_bits", "adc_bits", "enob", "adcs_per_tile")
 COSTS = ("energy_per_token_j", "latency_per_token_s", "area_total_mm2", "tokens_per_s", "power_w",
@@ -32,7 +36,7 @@ def columns(sweep: Sweep) -> dict[str, list[Any]]:
     varied = [name for name in known if name in sweep.plan.axes or np.ptp(space.values(name)) > 0]
     chosen = list(dict.fromkeys([*ALWAYS, *varied]))
     measured = [sweep.losses.get(label) for label in space.accuracy_of]
-    found: dict[str, list[Any]] = {
+    return {
         "point": list(range(len(space))),
         "hardware": [names[i] for i in variant],
         "profile": [profiles[i] for i in variant],
@@ -45,43 +49,73 @@ def columns(sweep: Sweep) -> dict[str, list[Any]]:
         "on_front": [bool(value) for value in sweep.on_front],
         "design": list(space.accuracy_of),
     }  # fmt: skip
-    return found
+
+
+def front_table(front: Sequence[dict[str, Any]]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Put points of the front into words: names of columns, and rows."""
+
+    def number(value: float | None, digits: int) -> str:
+        return "–" if value is None else f"{value:,.{digits}f}"
+
+    names = [
+        "tile",
+        "ADC bits",
+        "converters",
+        "SQNR, dB",
+        "loss, nats",
+        "energy/token",
+        "latency/token",
+        "mm²",
+    ]
+    return names, [
+        (
+            f"{row['rows']} × {row['cols']}", row["adc_bits"], row["adcs_per_tile"], number(row["sqnr_db"], 2),
+            number(row["loss_nats"], 3), si(row["energy_per_token_j"], "J"), si(row["latency_per_token_s"], "s"),
+            number(row["area_mm2"], 1),
+        )
+        for row in front
+    ]  # fmt: skip
 
 
 def table(sweep: Sweep) -> str:
     """``columns`` as CSV, a row a point; what was not measured is empty."""
-    found = columns(sweep)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(found)
-    writer.writerows(zip(*found.values(), strict=True))
-    return text.getvalue()
+    return _csv(sweep.columns, zip(*sweep.columns.values(), strict=True))
 
 
 def matrices(sweep: Sweep) -> str:
     """SQNR of every matrix of every measured design, as CSV."""
+    names = {label: chip.name for label, chip in sweep.space.hardware.items()}
+    return _csv(
+        ("design", "hardware", "matrix", "sqnr_db"),
+        [
+            (label, names[label], matrix, f"{float(decibels(ratio)):.4f}")
+            for label, ratios in sweep.noise.items()
+            for matrix, ratio in ratios.items()
+        ],
+    )
+
+
+def _csv(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("design", "hardware", "matrix", "sqnr_db"))
-    for label, found in sweep.noise.items():
-        name = sweep.space.hardware[label].name
-        for matrix, ratio in found.items():
-            writer.writerow((label, name, matrix, f"{float(decibels(ratio)):.4f}"))
+    writer.writerow(header)
+    writer.writerows(rows)
     return text.getvalue()
 
 
 def breakdowns(sweep: Sweep) -> dict[str, dict[str, list[Any]]]:
     """Energy (J), time (s) and area (mm²) of every point by component; components that are zero everywhere left out."""
-    found: dict[str, dict[str, list[Any]]] = {}
-    for key, name in (("energy", "energy_j"), ("latency", "path_s"), ("area", "area_mm2")):
-        parts = {}
-        for component in COMPONENTS:
-            held = [(getattr(cost, name).get(component, 0.0), len(cost.designs)) for cost in sweep.costs]
-            values = np.concatenate([np.broadcast_to(value, size) for value, size in held])
-            if values.any():
-                parts[component] = _numbers(values, 4)
-        found[key] = parts
-    return found
+
+    def parts(table: str) -> dict[str, list[Any]]:
+        values = {
+            component: np.concatenate([
+                np.broadcast_to(getattr(cost, table).get(component, 0.0), len(cost.designs)) for cost in sweep.costs
+            ])
+            for component in COMPONENTS
+        }  # fmt: skip
+        return {component: _numbers(value, 4) for component, value in values.items() if value.any()}
+
+    return {"energy": parts("energy_j"), "latency": parts("path_s"), "area": parts("area_mm2")}
 
 
 def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
@@ -89,13 +123,13 @@ def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
     if sweep.workload.file is None:
         return {}
     role = {matrix.name: matrix.role for matrix in sweep.workload.file.matrices}
-    found: dict[str, dict[str, float]] = {}
+    means: dict[str, dict[str, float]] = {}
     for label, noise in sweep.noise.items():
         groups: dict[str, list[float]] = {}
         for name, ratio in noise.items():
             groups.setdefault(role[name], []).append(ratio)
-        found[label] = {key: round(float(decibels(np.mean(values))), 2) for key, values in groups.items()}
-    return found
+        means[label] = {key: round(float(decibels(np.mean(values))), 2) for key, values in groups.items()}
+    return means
 
 
 def _numbers(values: npt.ArrayLike, digits: int = 6) -> list[Any]:
