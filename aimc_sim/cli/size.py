@@ -85,7 +85,7 @@ def command(
     from aimc_sim.sizing.cost.estimate import size
     from aimc_sim.sizing.sweep.plan import axis
 
-    axes = {name: axis(name, ctx.params[name]) for name in FIELDS if ctx.params[name] is not None}
+    axes: Any = {name: axis(name, ctx.params[name]) for name in FIELDS if ctx.params[name] is not None}
     shared: dict[str, Any] = {
         "hardware": hardware, "profile": profile, "device": device, "phase": phase, "context": context,
         "streams": streams, "rate": rate, "head": head, "assumed": assumed,
@@ -109,7 +109,7 @@ def command(
     with progress_bars(quiet=as_json) as report:
         sizing = size(
             model, **shared, experts=experts, tiles=tiles, attention_units=attention_units, progress=report,
-            **{name: value for name, (value,) in axes.items()},
+            **{name: values[0] for name, values in axes.items()},
         )  # fmt: skip
     if output is not None:
         sizing.write(output)

@@ -138,7 +138,7 @@ class Cost:
     def tile_mm2(self) -> F64:
         """(P,) area of one tile, the largest that is used."""
         return np.asarray(
-            np.max([sum(mapping.tile_area_um2.values()) for mapping in self.mappings], axis=0) * 1e-6
+            np.max([np.asarray(sum(at.tile_area_um2.values())) for at in self.mappings], axis=0) * 1e-6
         )
 
     @cached_property

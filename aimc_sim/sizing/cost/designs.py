@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Designs:
 
     @classmethod
     def of(
-        cls, hardware: Hardware | str, profile: Profile | str | None = None, **changes: npt.ArrayLike
+        cls, hardware: Hardware | str, profile: Profile | str | Path | None = None, **changes: npt.ArrayLike
     ) -> Designs:
         """Points of a hardware. changes: arrays or numbers that broadcast, of ``WHOLE`` and ``REAL``.
 
