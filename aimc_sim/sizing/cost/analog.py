@@ -14,13 +14,12 @@ import numpy as np
 from aimc_sim.aliases import F64
 from aimc_sim.hardware import Special
 from aimc_sim.sizing.cost.activity import Activity
-from aimc_sim.sizing.cost.components import TILE_PARTS, Component, Use, components
+from aimc_sim.sizing.cost.components import TILE_PARTS, TIMED, Component, Use, components
 from aimc_sim.sizing.cost.designs import Designs
 from aimc_sim.sizing.cost.digital import attention, digital, transform_macs
 from aimc_sim.sizing.cost.workload import Column, Group, Scenario, Workload
 
 COMPONENTS = (*TILE_PARTS, "attention", "digital", "links", "static")
-TIMED = ("array", "adc", "periphery")
 OPERATIONS = 2  # a multiply-accumulate counts as two
 
 

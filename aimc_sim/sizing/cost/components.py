@@ -27,6 +27,7 @@ TILE_PARTS = (
     "interconnect",
     "rest",
 )
+TIMED = ("array", "adc", "periphery")  # that read, convert, and compute between reads, as `timing` has them
 PARTIAL_SUM_BYTES = 2  # what a row tile hands on for one output
 
 
@@ -127,7 +128,9 @@ class Component:
 
     def delay_ns(self) -> F64:
         """Its share of the time of one product, (P,) ns; the shares of all components add up to `product_ns`."""
-        return np.zeros(len(self.designs))
+        if self.name not in TIMED:
+            return np.zeros(len(self.designs))
+        return timing(self.designs)[TIMED.index(self.name)]
 
 
 class Array(Component):
@@ -151,10 +154,6 @@ class Array(Component):
             full = (d.v_read_v**2 * d.t_read_ns * device.g_max_us * d.devices)[:, None] * 1e-3
             total = total + full * (use.rows * use.cols * use.copies) * use.activity
         return total
-
-    def delay_ns(self) -> F64:
-        """Reading."""
-        return timing(self.designs)[0]
 
 
 class Converters(Component):
@@ -186,10 +185,6 @@ class Converters(Component):
     def area_um2(self) -> F64:
         """All converters of a tile, (P,) µm²."""
         return super().area_um2() * self._growth(self.designs.adc_bits)
-
-    def delay_ns(self) -> F64:
-        """Converting, as far as reading does not hide it."""
-        return timing(self.designs)[1]
 
     def _growth(self, bits: F64) -> F64:
         return np.asarray(self.part.of("growth_per_bit", 1.0) ** (bits - self.part.reference_bits))
@@ -242,14 +237,6 @@ class NeurramConverters(Converters):
         return np.asarray(self.part.of("energy_per_converted_bit") * outputs * bits[:, None])
 
 
-class Periphery(Component):
-    """Digital logic in the cycle of a read."""
-
-    def delay_ns(self) -> F64:
-        """Logic between reads, as far as nothing hides it."""
-        return timing(self.designs)[2]
-
-
 class Rest(Component):
     """Static power, and what a calibrated tile holds beside its modelled parts: with its rows and its columns."""
 
@@ -273,7 +260,7 @@ class Rest(Component):
         return np.asarray(calibrated_rest(self.designs)[what] * scale)
 
 
-_CLASSES: dict[str, type[Component]] = {"array": Array, "periphery": Periphery, "rest": Rest}
+_CLASSES: dict[str, type[Component]] = {"array": Array, "rest": Rest}
 _CONVERTERS = {
     "scaled": Converters, "survey": SurveyConverters, "zigzag": ZigzagConverters, "neurram": NeurramConverters,
 }  # fmt: skip
