@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from aimc_sim.chip import ChipState as ChipState
     from aimc_sim.devices import Device as Device
     from aimc_sim.exporting import export as export
+    from aimc_sim.finetuning.run import train as train
+    from aimc_sim.finetuning.samples import sample as sample
     from aimc_sim.hardware import Hardware as Hardware
     from aimc_sim.programming import load_model as load_model
     from aimc_sim.programming import program as program
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from aimc_sim.signoff.comparison import compare as compare
     from aimc_sim.signoff.proposal import sign_off as sign_off
     from aimc_sim.signoff.verdict import Verdict as Verdict
-    from aimc_sim.sizing.cost.document import size as size
+    from aimc_sim.sizing.cost.estimate import size as size
+    from aimc_sim.sizing.sweep.study import sweep as sweep
     from aimc_sim.torch_bridge.training.conversion import convert as convert
     from aimc_sim.torch_bridge.training.loop import training as training
     from aimc_sim.torch_bridge.training.mounted import on_chip as on_chip

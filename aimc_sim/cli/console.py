@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from aimc_sim.aliases import Progress  # it brings NumPy, which help needs not
     from aimc_sim.report.shown import Shown
-    from aimc_sim.weightfile import WeightFile
 
 LINE_EVERY_S = 15.0
 
@@ -108,19 +107,15 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
+            bars.start()  # with the first stage: what reports nothing leaves no line
             tasks[stage] = bars.add_task(stage, total=total)
         bars.update(tasks[stage], completed=done, total=total)
 
-    with bars:
+    try:
         yield report
-
-
-def check_file(weight_file: WeightFile, quiet: bool = False) -> None:
-    """Read every byte of the weight file once, with a bar. Raises BadInput naming a dataset that is damaged."""
-    from aimc_sim.weightfile.integrity import check_weights
-
-    with progress_bars(quiet=quiet) as report:
-        check_weights(weight_file, report)
+    finally:
+        if tasks:
+            bars.stop()
 
 
 @contextlib.contextmanager

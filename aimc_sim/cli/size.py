@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import typer
 
-from aimc_sim.cli.console import check_file, print_json
-from aimc_sim.cli.scenario import ASSUMED, CONTEXT, HEAD, PHASE, RATE, STREAMS, scenario
+from aimc_sim.cli.console import print_shown, progress_bars
+from aimc_sim.cli.shared import ASSUMED, CONTEXT, HEAD, JSON, PHASE, RATE, SEED, STREAMS, TEXT, WORKERS
 from aimc_sim.errors import BadInput
+
+FIELDS = (
+    "rows",
+    "cols",
+    "adc_bits",
+    "dac_bits",
+    "adcs_per_tile",
+    "pair_columns",
+    "devices",
+    "copies",
+    "t_read_ns",
+)
 
 
 def command(
+    ctx: typer.Context,
     model: str = typer.Argument(
         help="A weight file, a config.json, or a model of the catalogue (Llama-3.2-1B)."
     ),
@@ -50,10 +62,10 @@ def command(
     chips: int = typer.Option(3, help="Chips of the best designs, for --metric ppl."),
     points: int = typer.Option(10, help="Designs whose perplexity is measured in full."),
     tokens: int = typer.Option(1024, help="Tokens of text for --metric ppl."),
-    text: Path | None = typer.Option(None, "--text", help="Score this text, not the calibration text."),
+    text: Path | None = TEXT,
     time: str = typer.Option("1d", "--time", help="Time since programming, for accuracy: 30s, 1h, 1d."),
-    seed: int = typer.Option(0, help="The first chip."),
-    workers: int | None = typer.Option(None, help="Processes; as many as pay off unless told."),
+    seed: int = SEED,
+    workers: int | None = WORKERS,
     experts: str = typer.Option("packed", help="packed: beside their layer; spread: on chips of their own."),
     tiles: int | None = typer.Option(
         None, help="Tiles in all: slow steps get copies until they last, for many streams."
@@ -67,90 +79,41 @@ def command(
         "--output",
         help="Folder for size.json and layers.csv; of a sweep, for its page and tables.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Write JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Size a model: tiles, energy, latency and area."""
-    from aimc_sim.sizing import size
-    from aimc_sim.sizing.cost.sheet import sheet, summary
+    from aimc_sim.sizing.cost.estimate import size
     from aimc_sim.sizing.sweep.plan import axis
 
-    asked = scenario(phase, context, streams, head, rate)
-    chosen = {"rows": rows, "cols": cols, "adc_bits": adc_bits, "dac_bits": dac_bits, "adcs_per_tile": adcs_per_tile,
-              "pair_columns": pair_columns, "devices": devices, "copies": copies, "t_read_ns": t_read_ns}  # fmt: skip
-    axes = {name: axis(name.replace("_", "-"), value) for name, value in chosen.items() if value is not None}
-    several = device is not None and "," in device
-    if several or metric is not None or any(len(values) > 1 for values in axes.values()):
-        from aimc_sim.cli import sweep as sweeping
-
+    axes: Any = {name: axis(name, ctx.params[name]) for name in FIELDS if ctx.params[name] is not None}
+    shared: dict[str, Any] = {
+        "hardware": hardware, "profile": profile, "device": device, "phase": phase, "context": context,
+        "streams": streams, "rate": rate, "head": head, "assumed": assumed,
+    }  # fmt: skip
+    if metric is not None or "," in (device or "") or any(len(values) > 1 for values in axes.values()):
         if tiles is not None:
             raise BadInput(
                 "--tiles", got=tiles, why="a sweep has no one pipeline", do="size one design with it"
             )
+        if output is None:
+            raise BadInput("sweep", why="its page and tables need a folder", do="give one with -o")
+        from aimc_sim.sizing.sweep.study import sweep
 
-        sweeping.sweep(
-            model, hardware, device, profile, asked, axes, metric=metric, chips=chips, points=points, tokens=tokens,
-            text=text, time=time, seed=seed, assumed=assumed, workers=workers, output=output, as_json=as_json,
+        with progress_bars(quiet=as_json) as report:
+            swept = sweep(
+                model, **shared, metric=metric, chips=chips, points=points, tokens=tokens, text=text, time=time,
+                seed=seed, workers=workers, output=output, progress=report, **axes,
+            )  # fmt: skip
+        print_shown(swept, as_json)
+        return
+    with progress_bars(quiet=as_json) as report:
+        sizing = size(
+            model, **shared, experts=experts, tiles=tiles, attention_units=attention_units, progress=report,
+            **{name: values[0] for name, values in axes.items()},
         )  # fmt: skip
-        return
-    from aimc_sim.cli.sweep import hardware_of, weight_file_of
-
-    design = {name: values[0] for name, values in axes.items()}
-    file, chip = weight_file_of(model), cast(Any, hardware)
-    if file is not None:
-        check_file(file, as_json)
-    if device is not None:
-        (chip,) = hardware_of(model, hardware, device)
-    found = size(
-        model,
-        chip,
-        profile,
-        asked,
-        assumed=assumed,
-        experts=experts,
-        tiles=tiles,
-        attention_units=attention_units,
-        **design,
-    )
-    document = found.to_json()
     if output is not None:
-        _write(output, document, [*sheet(found), "", *_warnings(found.warnings)])
-    if as_json:
-        print_json(document)
-        return
-    lines = sheet(found) if explain else summary(found)
-    sys.stdout.write("\n".join([*lines, *_warnings(found.warnings)]) + "\n")
-
-
-def _warnings(found: tuple[str, ...]) -> list[str]:
-    return [f"WARNING: {line}" for line in found]
-
-
-def _write(folder: Path, document: dict[str, Any], lines: list[str]) -> None:
-    """Write size.json, size.txt and layers.csv."""
-    import json
-
-    from aimc_sim.files import write_together
-    from aimc_sim.identity import finite_json
-    from aimc_sim.report.pages import prepare_folder, to_csv
-
-    keys = (
-        "name",
-        "tiles",
-        "utilisation",
-        "conversions_per_token",
-        "energy_per_token_j",
-        "latency_per_token_s",
-        "area_mm2",
-    )
-    parts = list(document["total"]["components"])
-    rows: list[list[Any]] = [[*keys, *(f"{part}_energy_per_token_j" for part in parts)]]
-    for layer in document["layers"]:
-        energies = [layer["components"][part]["energy_per_token_j"] for part in parts]
-        rows.append([*(layer[key] for key in keys), *energies])
-    texts = {
-        "size.json": json.dumps(finite_json(document), indent=2, ensure_ascii=False) + "\n",
-        "size.txt": "\n".join(lines) + "\n",
-        "layers.csv": to_csv(rows),
-    }
-    prepare_folder(folder)
-    write_together({folder / name: text for name, text in texts.items()})
+        sizing.write(output)
+    if explain and not as_json:
+        typer.echo(sizing.sheet)
+    else:
+        print_shown(sizing, as_json)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import typer
 
-from aimc_sim.cli.console import print_json, progress_bars
-from aimc_sim.errors import BadInput
-from aimc_sim.spec import nearest
+from aimc_sim.cli.console import print_shown, progress_bars
 
 
 def command(
@@ -49,73 +46,18 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Write JSON."),
 ) -> None:
     """Train a checkpoint for a chip."""
-    from aimc_sim.finetuning.numbers import parse_count
-    from aimc_sim.finetuning.recipe import Recipe
-    from aimc_sim.hardware import Hardware
-
-    wanted = parse_count(tokens, "tokens")
-    chosen, chip = Recipe.load(recipe), Hardware.load(hardware)
-    precisions: dict[str, Literal["no", "bf16"]] = {"no": "no", "bf16": "bf16"}
-    if precision not in precisions:
-        raise BadInput(
-            "precision", got=precision, why="there is no such one", do=nearest(precision, precisions)
-        )
-    if sharding not in ("none", "fsdp2"):
-        raise BadInput(
-            "sharding", got=sharding, why="there is no such one", do=nearest(sharding, ("none", "fsdp2"))
-        )
-
     from aimc_sim.finetuning.options import Options
-    from aimc_sim.finetuning.run import run_training  # torch loads here, after the cheap checks
+    from aimc_sim.finetuning.run import train
 
+    options = Options(
+        log_every=log_every, save_every=save_every, micro=micro, sharding=sharding, compile=compile_model,
+        gradient_checkpointing=gradient_checkpointing, tensorboard=tensorboard, teacher_cache=teacher_cache,
+    )  # fmt: skip
     with progress_bars(quiet=as_json) as report:
-        outcome = run_training(
-            checkpoint,
-            output,
-            recipe=chosen,
-            hardware=chip,
-            data=data,
-            tokens=wanted,
-            text=text,
-            context=context,
-            seed=seed,
-            precision=precisions[precision],
-            evaluate_every=evaluate_every,
-            chips=chips,
-            options=Options(
-                log_every=log_every,
-                save_every=save_every,
-                micro=micro,
-                sharding=sharding,
-                compile=compile_model,
-                gradient_checkpointing=gradient_checkpointing,
-                tensorboard=tensorboard,
-                teacher_cache=teacher_cache,
-            ),
-            progress=report,
-        )
-    if not outcome.speaks:  # one of several processes
-        return
-    last, before = outcome.last, _before(output)
-    if as_json:
-        losses = None if last is None else {"clean": last.clean, "noisy": last.mean, "noisy_std": last.std}
-        names = {"folder": str(output), "recipe": chosen.name, "hardware": chip.name}
-        print_json({**names, "losses_before": before, "losses": losses})
-    else:
-        typer.echo(f"{output}: {chosen.name} for {chip.name}")
-        if last is not None:
-            clean = f"{before['clean']:.4f} → " if before else ""
-            noisy = f"{before['noisy']:.4f} ± {before['noisy_std']:.4f} → " if before else ""
-            typer.echo(f"loss without noise   {clean}{last.clean:.4f} nats per token")
-            typer.echo(f"loss on {chips} chips      {noisy}{last.mean:.4f} ± {last.std:.4f}")
-
-
-def _before(folder: Path) -> dict[str, float] | None:
-    """Losses before the first step, by the log; None where it has none, or nothing later to compare with."""
-    from aimc_sim.finetuning.logs import read_log
-
-    rows = [row for row in read_log(folder) if row.get("clean_loss")]
-    if len(rows) < 2 or int(rows[0]["step"]) != 0:
-        return None
-    keys = {"clean": "clean_loss", "noisy": "noisy_loss", "noisy_std": "noisy_std"}
-    return {name: float(rows[0][column]) for name, column in keys.items()}
+        outcome = train(
+            checkpoint, output, recipe=recipe, hardware=hardware, data=data, tokens=tokens, text=text,
+            context=context, seed=seed, precision=precision, evaluate_every=evaluate_every, chips=chips,
+            options=options, progress=report,
+        )  # fmt: skip
+    if outcome.speaks:  # of several processes one
+        print_shown(outcome, as_json)

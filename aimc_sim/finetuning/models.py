@@ -14,7 +14,7 @@ from torch import nn
 
 from aimc_sim.errors import BadInput
 from aimc_sim.files import write_whole
-from aimc_sim.models import Checkpoint, open_checkpoint, smollm2_path
+from aimc_sim.models import Checkpoint, open_checkpoint
 from aimc_sim.models.families import generation_defaults, skeleton, without_code
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def open_for_training(name: str | Path | Checkpoint) -> Checkpoint:
 
     Raises BadInput for one with a low-rank adapter: it would be left out.
     """
-    opened = name if isinstance(name, Checkpoint) else _opened(name)
+    opened = name if isinstance(name, Checkpoint) else open_checkpoint(name)
     if opened.adapter is not None:
         raise BadInput(
             "checkpoint",
@@ -53,12 +53,6 @@ def open_for_training(name: str | Path | Checkpoint) -> Checkpoint:
             do="begin from the checkpoint that the adapter was trained for, or merge it into the weights first",
         )
     return opened
-
-
-def _opened(name: str | Path) -> Checkpoint:
-    if str(name).lower() == "smollm2" and not Path(name).exists():
-        return open_checkpoint(smollm2_path())
-    return open_checkpoint(name)
 
 
 def load_plain(opened: Checkpoint, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -1,16 +1,18 @@
-"""From names to a run: what `aimc-sim train` calls."""
+"""`train`: from names to a run."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import context_limit
 from aimc_sim.finetuning.evaluation import windows_of_text
 from aimc_sim.finetuning.models import ANALOG_JSON, checkpoint_id, open_for_training
+from aimc_sim.finetuning.numbers import parse_count
 from aimc_sim.finetuning.options import Options, Outcome
 from aimc_sim.finetuning.recipe import Recipe
 from aimc_sim.finetuning.rows import TokenRows
@@ -18,20 +20,23 @@ from aimc_sim.finetuning.settings import Run
 from aimc_sim.finetuning.trainer import STATES, Trainer
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import Checkpoint
+from aimc_sim.spec import nearest
+
+PRECISIONS, SHARDINGS = ("no", "bf16"), ("none", "fsdp2")
 
 
-def run_training(
+def train(
     checkpoint: str | Path | Checkpoint,
     output: str | Path,
     *,
     recipe: str | Path | Recipe | dict[str, Any] = "afm-small",
     hardware: str | Path | Hardware | dict[str, Any] = "afm-llama",
     data: str | Path | TokenRows,
-    tokens: int,
+    tokens: int | str,
     text: str | Path | None = None,
     context: int | None = None,
     seed: int = 0,
-    precision: Literal["no", "bf16"] = "no",
+    precision: str = "no",
     evaluate_every: int = 0,
     chips: int = 3,
     chip_seed: int = 1000,
@@ -40,25 +45,32 @@ def run_training(
 ) -> Outcome:
     """Train a checkpoint for a chip and write a plain Hugging Face folder; go on where the folder holds a part of it.
 
-    data: a folder of token shards. tokens: how many are trained on, in whole steps, epochs as needed. text: a file to
-    evaluate on, in windows of ``context`` tokens; without one, rows of the data are held out. Everything that decides
-    numbers is part of the run's id, and a folder with another run is refused.
+    data: a folder of token shards. tokens: how many are trained on ("2M"), in whole steps, epochs as needed. text: a
+    file to evaluate on, in windows of ``context`` tokens; without one, rows of the data are held out. Everything that
+    decides numbers is part of the run's id, and a folder with another run is refused. options: what decides none.
     """
+    chosen, chip, wanted = Recipe.load(recipe), Hardware.load(hardware), parse_count(str(tokens), "tokens")
+    if precision not in PRECISIONS:
+        raise BadInput(
+            "precision", got=precision, why="there is no such one", do=nearest(precision, PRECISIONS)
+        )
+    if options is not None and options.sharding not in SHARDINGS:
+        raise BadInput(
+            "sharding",
+            got=options.sharding,
+            why="there is no such one",
+            do=nearest(options.sharding, SHARDINGS),
+        )
     opened = open_for_training(checkpoint)
-    chosen, chip = Recipe.load(recipe), Hardware.load(hardware)
     rows = data if isinstance(data, TokenRows) else TokenRows(data)
-    if tokens < 1:
-        raise BadInput("tokens", got=tokens, why="there is nothing to train on", do="use for example 2M")
     vocabulary = opened.config.get("vocab_size")
     if isinstance(vocabulary, int):
         rows.expect(vocabulary)
     if context is not None and text is None:
         raise BadInput(
-            "context",
-            got=context,
-            why="it cuts a text to evaluate on, and none is given",
+            "context", got=context, why="it cuts a text to evaluate on, and none is given",
             do="give one with text (--text), or leave it out",
-        )
+        )  # fmt: skip
     width = context or min(512, context_limit(opened.config) or 512)
     windows = None if text is None else windows_of_text(opened, text, width)
     run = Run(
@@ -66,9 +78,9 @@ def run_training(
         data=rows.id,
         recipe=chosen,
         hardware=chip,
-        tokens=tokens,
+        tokens=wanted,
         seed=seed,
-        precision=precision,
+        precision=cast(Literal["no", "bf16"], precision),
         text=None if windows is None else windows.id,
         context=width,
         evaluate_every=evaluate_every,
@@ -78,6 +90,15 @@ def run_training(
     where = Path(output)
     _check_output(where, run.id)
     return Trainer(run, opened, rows, where, windows=windows, options=options, progress=progress).train()
+
+
+def run_training(*args: Any, **options: Any) -> Outcome:
+    """Call `train`, as which it is known now."""
+    warnings.warn(
+        "run_training() is called train() now; the old name goes with the next release", DeprecationWarning,
+        stacklevel=2,
+    )  # fmt: skip
+    return train(*args, **options)
 
 
 def _check_output(folder: Path, run_id: str) -> None:
@@ -98,5 +119,4 @@ def _written_by(folder: Path) -> str | None:
         document = json.loads((folder / ANALOG_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    found: str | None = document.get("run_id") if isinstance(document, dict) else None
-    return found
+    return document.get("run_id") if isinstance(document, dict) else None

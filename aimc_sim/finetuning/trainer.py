@@ -97,7 +97,8 @@ class Trainer:
         self.output.mkdir(parents=True, exist_ok=True)
         state = State(0, 0, self.run) if newest is None else self._resume(newest)
         log = Log(self.output, step=state.step, tensorboard=self.options.tensorboard) if self._first else None
-        outcome = Outcome(self.output, None, speaks=self._first)
+        recipe, chip = self.recipe.name, self.run.hardware.name
+        outcome = Outcome(self.output, None, speaks=self._first, recipe=recipe, hardware=chip)
         try:
             if state.step == 0:
                 outcome.last = self._evaluate(0, 0, log)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from aimc_sim.cli import doctor
+from aimc_sim.cli import machine
 from aimc_sim.cli.app import app
 
 RUN = CliRunner()
@@ -27,7 +27,7 @@ def test_doctor_on_a_sound_machine() -> None:
     assert report["self_test"] == "ok"
     assert report["versions"]["torch"] == importlib.metadata.version("torch")
     assert report["threads"]["kernels"] >= 1
-    assert set(report["processor"]["flags"]) == set(doctor.CPU_FLAGS)
+    assert set(report["processor"]["flags"]) == set(machine.CPU_FLAGS)
     assert {"llm", "eval", "report", "train", "cluster", "dev"} == set(report["extras"])
     assert report["extras"]["dev"]["missing"] == []
     text = invoke().stdout
@@ -54,8 +54,8 @@ def test_a_broken_core_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> str:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(doctor, "_self_test", broken)
-    monkeypatch.setattr(doctor, "_requirements", lambda: (["numpy", "no-such-package"], {}))
+    monkeypatch.setattr(machine, "_self_test", broken)
+    monkeypatch.setattr(machine, "_requirements", lambda: (["numpy", "no-such-package"], {}))
     done = invoke()
     assert done.exit_code == 1
     assert "problem: no-such-package is not installed: pip install no-such-package" in done.stdout

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+import aimc_sim
 from aimc_sim.finetuning.options import Options, Outcome
 from aimc_sim.finetuning.recipe import Recipe
-from aimc_sim.finetuning.run import run_training
 from aimc_sim.finetuning.shards import sample_shards
 from helpers.runs import CHIP, STEP, recipe
 
@@ -29,7 +29,7 @@ def data(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def train(tiny_checkpoint: Path, data: Path) -> Any:
     def go(output: Path, chosen: Recipe, steps: int, **more: Any) -> Outcome:
         options = Options(log_every=1, tensorboard=False, **more.pop("options", {}))
-        return run_training(
+        return aimc_sim.train(
             tiny_checkpoint, output, recipe=chosen, hardware=more.pop("hardware", CHIP), data=more.pop("data", data),
             tokens=steps * STEP, chips=more.pop("chips", 1), options=options, **more,
         )  # fmt: skip
@@ -41,7 +41,7 @@ def train(tiny_checkpoint: Path, data: Path) -> Any:
 def trained(tiny_checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight steps of the small recipe, averaged."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    run_training(
+    aimc_sim.train(
         tiny_checkpoint, folder, recipe=recipe(average=0.9), hardware=CHIP, data=data, tokens=8 * STEP,
         chips=2, evaluate_every=4, options=Options(log_every=1, tensorboard=False),
     )  # fmt: skip

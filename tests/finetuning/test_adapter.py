@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from aimc_sim.cli.app import app
 from aimc_sim.finetuning.options import Options
 from aimc_sim.finetuning.recipe import Recipe
-from aimc_sim.finetuning.run import run_training
+from aimc_sim.finetuning.run import train
 from aimc_sim.finetuning.shards import sample_shards
 
 CHIP = {"name": "cells", "device": "pcm-afm"}
@@ -33,7 +33,7 @@ def test_the_base_is_frozen_and_the_adapter_learns(tiny_checkpoint: Path, tmp_pa
     sample_shards(model, data, plan_for(model, length=16, sequences=20, batch=20), 2)
     lora = Recipe.load({"base": "digital-lora", "sequences": 4, "length": 16, "adapter": {"rank": 4}})
     out = tmp_path / "lora"
-    outcome = run_training(
+    outcome = train(
         tiny_checkpoint, out, recipe=lora, hardware=CHIP, data=data, tokens=6 * 64, chips=1,
         options=Options(log_every=1, tensorboard=False),
     )  # fmt: skip

@@ -250,7 +250,9 @@ def paired(
     return estimate_table(table - reference_of(reference, table.shape), weights, difference=True, marks=marks)
 
 
-def estimate_table(table: Floats, weights: npt.ArrayLike | None, *, difference: bool, marks: bool) -> Estimate:
+def estimate_table(
+    table: Floats, weights: npt.ArrayLike | None, *, difference: bool, marks: bool
+) -> Estimate:
     chips, items = table.shape
     share = shares_of(weights, items)
     mean = float((table * share).sum(axis=1).mean() / items)

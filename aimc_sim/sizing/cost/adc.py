@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from aimc_sim.aliases import F64
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware.converters import Adc, AdcErrors
+from aimc_sim.hardware.converters import AdcErrors
 
 MIN_ENOB, MAX_ENOB = 4.0, 20.0
 _LOW, _HIGH = 128.3068287398817, 192.71705895943293  # figure of merit at 0 and at 20 bits, slow converters
@@ -24,11 +24,9 @@ def _checked(
     bad = ~np.isfinite(array) | (array > high) | ((array <= low) if open_low else (array < low))
     if bad.any():
         raise BadInput(
-            what,
-            got=float(array[bad].flat[0]),
-            why=f"the model holds from {low:g} to {high:g} {unit}".rstrip(),
+            what, got=float(array[bad].flat[0]), why=f"the model holds from {low:g} to {high:g} {unit}".rstrip(),
             do="stay inside, or use another profile",
-        )
+        )  # fmt: skip
     return array
 
 
@@ -77,12 +75,6 @@ def zigzag_adc(bits: npt.ArrayLike, rows: npt.ArrayLike) -> tuple[F64, F64, F64]
     return energy + 0 * r, area + 0 * r, b * (0.00653 * r + 0.640)
 
 
-def zigzag_dac(bits_per_step: npt.ArrayLike) -> F64:
-    """Energy (pJ) of driving a row with so many bits at once; a single bit needs no DAC. ZigZag-IMC, 28 nm, 0.9 V."""
-    b = _checked("bits_per_step", bits_per_step, 1, 16, "bits")
-    return np.where(b > 1, 0.05 * b * 0.9**2, 0.0)
-
-
 def lost_bits(errors: AdcErrors, bits: npt.ArrayLike, noise_factor: npt.ArrayLike = 1.0) -> F64:
     """Bits that noise and nonlinearity cost: ½·log2(1 + 12·error variance in lsb²), rounding having 1/12 lsb².
 
@@ -94,8 +86,3 @@ def lost_bits(errors: AdcErrors, bits: npt.ArrayLike, noise_factor: npt.ArrayLik
     capacitors = errors.unit_cap_sigma**2 * 2 ** np.asarray(bits, np.float64) / 6
     noise = np.square(errors.noise_lsb * np.asarray(noise_factor, np.float64))
     return np.asarray(0.5 * np.log2(1 + 12 * (curve + capacitors + noise)))
-
-
-def enob_of(adc: Adc) -> float:
-    """Effective bits of the simulated converter: its resolution less what its noise and nonlinearity cost."""
-    return float(adc.bits if adc.errors is None else adc.bits - lost_bits(adc.errors, adc.bits))

@@ -5,32 +5,58 @@ t_token = Σ layers (Σ steps (slowest product + sums over row tiles + hop) + at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from aimc_sim.aliases import F64
 from aimc_sim.hardware import Special
 from aimc_sim.sizing.cost.activity import Activity
-from aimc_sim.sizing.cost.components import TILE_PARTS, Array, Component, Use, components
+from aimc_sim.sizing.cost.components import TILE_PARTS, TIMED, Component, Use, components
 from aimc_sim.sizing.cost.designs import Designs
 from aimc_sim.sizing.cost.digital import attention, digital, transform_macs
 from aimc_sim.sizing.cost.workload import Column, Group, Scenario, Workload
 
 COMPONENTS = (*TILE_PARTS, "attention", "digital", "links", "static")
-TIMED = ("array", "adc", "periphery")
 OPERATIONS = 2  # a multiply-accumulate counts as two
 
 
-class Way(NamedTuple):
-    """members: matrices, by their index, that lie in tiles of the same kind; what one such tile takes, (P,) each."""
+@dataclass(frozen=True)
+class TileMapping:
+    """Matrices that lie in tiles of one kind: the hardware's own, or a special one.
 
-    members: tuple[int, ...]
-    tile_area_um2: Mapping[str, F64]
+    members: their indices among the matrices; use: of these, (P, members).
+    """
+
+    members: list[int]
+    use: Use
+    parts: Mapping[str, Component]
+
+    @classmethod
+    def of(
+        cls, designs: Designs, special: Special | None, members: list[int], matrices: tuple[Column, ...],
+        activity: Activity,
+    ) -> TileMapping:  # fmt: skip
+        """Lay matrices into tiles as ``special`` says, or as the hardware does."""
+        points, columns = designs.held_by(special), [matrices[i] for i in members]
+        k, n = [column.rows for column in columns], [column.cols for column in columns]
+        activities = None
+        if designs.profile.array.voltage_read is not None:
+            tiled = [column.names if column.analog else () for column in columns]  # no cells, no activity
+            activities = activity.of(points, tiled, k)
+        return cls(members, Use.of(points, k, n, activities), components(points))
+
+    @cached_property
+    def tile_area_um2(self) -> dict[str, F64]:
+        """Component → (P,) of one tile."""
+        return {name: part.area_um2() for name, part in self.parts.items()}
+
+    @cached_property
+    def product_ns(self) -> dict[str, F64]:
+        """Component → (P,) time of one product."""
+        return {name: self.parts[name].delay_ns() for name in TIMED}
 
 
 @dataclass(frozen=True)
@@ -49,8 +75,7 @@ class Cost:
     conversions_each: F64  # (P, M) for one token, in one layer
     energy_pj_each: Mapping[str, F64]  # component → (P, M), for one token, in one layer
     cells_each: F64  # (P, M) that hold weights, of one layer's matrix
-    tile_area_um2: Mapping[str, F64]  # component → (P,), one tile
-    ways: tuple[Way, ...]  # in which matrices lie in tiles, the hardware's own and special ones
+    mappings: tuple[TileMapping, ...]  # of the matrices to tiles, the hardware's own and special ones
     stage_ns: Mapping[str, F64]  # component → (P, S): times of the steps of all groups, and attention
     stage_names: tuple[tuple[int, str], ...]  # (group, step) of each
     attention_pj: F64  # (G,) of one layer and token
@@ -90,16 +115,16 @@ class Cost:
     def energy_j(self) -> dict[str, F64]:
         """Component → (P,) energy of one token in J."""
         repeats = np.array([len(group.layers) for group in self.groups], np.float64)
-        found = {name: value @ self.layers * 1e-12 for name, value in self.energy_pj_each.items()}
+        energies = {name: value @ self.layers * 1e-12 for name, value in self.energy_pj_each.items()}
         size = len(self.designs)
-        found["attention"] = np.full(size, float(self.attention_pj @ repeats) * 1e-12)
-        found["digital"] = np.full(size, float(self.digital_pj @ repeats) * 1e-12)
+        energies["attention"] = np.full(size, float(self.attention_pj @ repeats) * 1e-12)
+        energies["digital"] = np.full(size, float(self.digital_pj @ repeats) * 1e-12)
         chip = self.designs.profile.chip
-        found["links"] = self.link_bytes * chip.of("energy_link_byte") * 1e-12
+        energies["links"] = self.link_bytes * chip.of("energy_link_byte") * 1e-12
         watts = sum((getattr(self.designs.profile, name).of("power_idle") for name in TILE_PARTS), 0.0) * 1e-3
         waiting = self.tiles * watts + self.chips * chip.of("power_fixed") * 1e-3
-        found["static"] = waiting / self.tokens_per_s
-        return found
+        energies["static"] = waiting / self.tokens_per_s
+        return energies
 
     @cached_property
     def energy_per_token_j(self) -> F64:
@@ -112,19 +137,19 @@ class Cost:
     def tile_mm2(self) -> F64:
         """(P,) area of one tile, the largest that is used."""
         return np.asarray(
-            np.max([np.asarray(sum(way.tile_area_um2.values())) for way in self.ways], axis=0) * 1e-6
+            np.max([np.asarray(sum(at.tile_area_um2.values())) for at in self.mappings], axis=0) * 1e-6
         )
 
     @cached_property
     def area_mm2(self) -> dict[str, F64]:
         """Component → (P,) area of all tiles; "static" is what chips have beside them."""
-        found = {name: np.zeros(len(self.designs)) for name in self.tile_area_um2}
-        for way in self.ways:
-            tiles = self.tiles_each[:, way.members] @ self.layers[list(way.members)]
-            for name, area in way.tile_area_um2.items():
-                found[name] = found[name] + area * tiles * 1e-6
-        found["static"] = self.chips * self.designs.profile.chip.of("area_fixed") * 1e-6
-        return found
+        areas = {name: np.zeros(len(self.designs)) for name in TILE_PARTS}
+        for mapping in self.mappings:
+            tiles = self.tiles_each[:, mapping.members] @ self.layers[mapping.members]
+            for name, area in mapping.tile_area_um2.items():
+                areas[name] = areas[name] + area * tiles * 1e-6
+        areas["static"] = self.chips * self.designs.profile.chip.of("area_fixed") * 1e-6
+        return areas
 
     @cached_property
     def area_total_mm2(self) -> F64:
@@ -149,16 +174,15 @@ class Cost:
     def link_bytes(self) -> F64:
         """(P,) bytes that a token sends from die to die: its vector, once to every die that works for it but the first.
 
-        A closed form for sweeps; `dies.place` counts what a placement really moves.
+        A closed form for sweeps; `dies.floorplan` counts what really moves.
         """
         counts = np.array([c.active / c.count for c in self.matrices]) * self.layers
         working = np.ceil(self.tiles_each @ counts / self.tiles_per_chip)
         return np.asarray(np.maximum(np.minimum(working, self.chips) - 1, 0) * self.workload.model.hidden * 2)
 
-    def area_um2_of(self, i: int) -> dict[str, F64]:
-        """Component → (P,) area of the tiles of one layer's matrix i."""
-        (way,) = (way for way in self.ways if i in way.members)
-        return {name: area * self.tiles_each[:, i] for name, area in way.tile_area_um2.items()}
+    def mapping_of(self, i: int) -> TileMapping:
+        """How matrix i lies in tiles."""
+        return next(mapping for mapping in self.mappings if i in mapping.members)
 
     # -- time -------------------------------------------------------------------------------------------------
 
@@ -169,13 +193,13 @@ class Cost:
     @cached_property
     def path_s(self) -> dict[str, F64]:
         """Component → (P,) time of one token through the whole model, in s."""
-        found = {name: value @ self._repeats * 1e-9 for name, value in self.stage_ns.items()}
+        times = {name: value @ self._repeats * 1e-9 for name, value in self.stage_ns.items()}
         chip = self.designs.profile.chip
         hop = chip.of("delay_link") + self.workload.model.hidden * 2 / max(chip.of("bandwidth_link"), 1e-9)
         tiled = sum(1 for group, name in self.stage_names if name not in ("attention", "router")
                     for _ in self.groups[group].layers)  # fmt: skip
-        found["links"] = np.minimum(self.chips - 1, tiled).clip(min=0) * hop * 1e-9
-        return found
+        times["links"] = np.minimum(self.chips - 1, tiled).clip(min=0) * hop * 1e-9
+        return times
 
     @cached_property
     def token_path_s(self) -> F64:
@@ -247,81 +271,50 @@ def evaluate(
     asked, busy = scenario or Scenario(), activity or Activity()
     groups = workload.groups(asked.head)
     matrices = tuple(column for column in workload.columns if column.group < len(groups))
-    k = np.array([column.rows for column in matrices], np.float64)
     analog = np.array([c.analog for c in matrices], np.float64)
     active = np.array([c.active for c in matrices], np.float64) * analog
     once = 1 / asked.context if asked.phase == "prefill" else 1.0  # the head, of a prompt's last token
     share = np.array([once if c.role == "head" else 1.0 for c in matrices]) * active
     counts = np.array([c.count for c in matrices], np.float64) * analog
-    variants = _variants(designs, matrices)
-    size = (len(designs), len(matrices))
-    energy = {name: np.zeros(size) for name in TILE_PARTS}
-    tiles, cells, conversions = np.zeros(size), np.zeros(size), np.zeros(size)
-    for held in variants:
-        at, points = held.members, held.designs
-        tiles[:, at], cells[:, at], conversions[:, at] = held.use.tiles, held.use.cells, held.use.conversions
-        needed = designs.profile.array.voltage_read is not None
-        tiled = [matrices[i].names if matrices[i].analog else () for i in at]  # no cells, no activity
-        activities = busy.of(points, tiled, k[at]) if needed else None
-        for name, part in held.parts.items():
-            energy[name][:, at] = (
-                part.energy_pj(held.use, activities) if isinstance(part, Array) else part.energy_pj(held.use)
-            )
+    kinds: dict[Special | None, list[int]] = {}
+    for i, column in enumerate(matrices):
+        kinds.setdefault(column.special, []).append(i)
+    mappings = tuple(TileMapping.of(designs, special, at, matrices, busy) for special, at in kinds.items())
+
+    def each(of_mapping: Callable[[TileMapping], F64]) -> F64:
+        """(P, M) of all matrices."""
+        table = np.zeros((len(designs), len(matrices)))
+        for mapping in mappings:
+            table[:, mapping.members] = of_mapping(mapping)
+        return table
+
     attention_ns, attention_pj = attention(designs, groups, asked)
     digital_pj = np.array([digital(designs, group, asked)[0] for group in groups])
     transforms = np.array([transform_macs(designs, column) for column in matrices])
     for i, column in enumerate(matrices):
         digital_pj[column.group] += transforms[i] * share[i] * designs.profile.digital.of("energy_mac")
-    stage_ns, names = _stages(designs, groups, matrices, variants, transforms, attention_ns, asked)
+    stage_ns, names = _stages(designs, groups, matrices, mappings, transforms, attention_ns, asked)
     return Cost(
         designs, workload, asked, matrices, groups,
-        tiles_each=tiles * counts, conversions_each=conversions * share,
-        energy_pj_each={name: value * share for name, value in energy.items()},
-        cells_each=cells * counts,
-        tile_area_um2={name: part.area_um2() for name, part in components(designs).items()},
-        ways=tuple(Way(tuple(held.members), held.tile_area_um2) for held in variants),
-        stage_ns=stage_ns, stage_names=names, attention_pj=attention_pj, digital_pj=digital_pj,
+        tiles_each=each(lambda at: at.use.tiles) * counts,
+        conversions_each=each(lambda at: at.use.conversions) * share,
+        energy_pj_each={
+            name: each(lambda at: at.parts[name].energy_pj(at.use)) * share for name in TILE_PARTS  # noqa: B023
+        },
+        cells_each=each(lambda at: at.use.cells) * counts,
+        mappings=mappings, stage_ns=stage_ns, stage_names=names, attention_pj=attention_pj, digital_pj=digital_pj,
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Variant:
-    """Matrices that lie in tiles in one way. members: their indices."""
-
-    designs: Designs
-    members: list[int]
-    use: Use
-    parts: dict[str, Component]
-
-    @property
-    def tile_area_um2(self) -> dict[str, F64]:
-        """Component → (P,) of one tile."""
-        return {name: part.area_um2() for name, part in self.parts.items()}
-
-
-def _variants(designs: Designs, matrices: tuple[Column, ...]) -> list[_Variant]:
-    members: dict[Special | None, list[int]] = {}
-    for i, column in enumerate(matrices):
-        members.setdefault(column.special, []).append(i)
-    found = []
-    for special, at in members.items():
-        points = designs.held_by(special)
-        use = Use.of(points, [matrices[i].rows for i in at], [matrices[i].cols for i in at])
-        found.append(_Variant(points, at, use, components(points)))
-    return found
-
-
 def _stages(
-    designs: Designs, groups: tuple[Group, ...], matrices: tuple[Column, ...], variants: list[_Variant],
+    designs: Designs, groups: tuple[Group, ...], matrices: tuple[Column, ...], mappings: tuple[TileMapping, ...],
     transforms: F64, attention_ns: F64, scenario: Scenario,
 ) -> tuple[dict[str, F64], tuple[tuple[int, str], ...]]:  # fmt: skip
     """Component → (P, S) ns of every step, and (group, step) of each."""
     add, hop = designs.profile.periphery.of("delay_add"), designs.profile.interconnect.of("delay_hop")
-    own = [{name: held.parts[name].delay_ns() for name in TIMED} for held in variants]
     extra = np.zeros((len(designs), len(matrices)))  # sums behind the product
-    variant_of = np.zeros(len(matrices), np.int64)
-    for index, held in enumerate(variants):
-        extra[:, held.members], variant_of[held.members] = held.use.additions * add, index
+    for mapping in mappings:
+        extra[:, mapping.members] = mapping.use.additions * add
     names: list[tuple[int, str]] = []
     steps: list[dict[str, F64 | float]] = []
     for index, group in enumerate(groups):
@@ -329,26 +322,26 @@ def _stages(
         _, digital_ns, router_ns = digital(designs, group, scenario)
         slow = dict(zip([i for i, _ in members], digital_ns, strict=True))
         for stage in sorted({column.stage for _, column in members}):
-            here = [(i, column) for i, column in members if column.stage == stage]
-            if router_ns and any(column.count > 1 for _, column in here):
+            beside = [(i, column) for i, column in members if column.stage == stage]
+            if router_ns and any(column.count > 1 for _, column in beside):
                 names.append((index, "router"))
                 steps.append({"digital": router_ns})
                 router_ns = 0.0  # chosen once, for all steps of the experts
-            tiled = [i for i, column in here if column.analog]
+            tiled = [i for i, column in beside if column.analog]
             times: dict[str, F64 | float] = {"interconnect": 0.0 if group.layers == (-1,) else hop}
             taken: F64 | float = 0.0
             if tiled:
-                slowest = _slowest(own, variant_of, extra, tiled)
+                slowest = _slowest(mappings, extra, tiled)
                 times |= slowest
                 taken = np.asarray(sum(slowest.values()))
             ahead = max((transforms[i] for i in tiled), default=0.0) / designs.profile.digital.of("rate_macs")
             if ahead:
                 times["digital"] = ahead
                 taken = taken + ahead
-            beside = max(slow[i] for i, _ in here)  # digital matrices and adapters, while the tiles work
-            if beside:
-                times["digital"] = ahead + np.maximum(beside - taken, 0.0)
-            names.append((index, "+".join(column.role for _, column in here)))
+            # digital matrices and adapters compute while the tiles work
+            if longest := max(slow[i] for i, _ in beside):
+                times["digital"] = ahead + np.maximum(longest - taken, 0.0)
+            names.append((index, "+".join(column.role for _, column in beside)))
             steps.append(times)
             if stage == group.attention_after and group.attention_macs:
                 names.append((index, "attention"))
@@ -357,21 +350,20 @@ def _stages(
         name: np.zeros((len(designs), len(steps)))
         for name in (*TIMED, "interconnect", "attention", "digital")
     }
-    for at, found in enumerate(steps):
-        for name, value in found.items():
+    for at, step in enumerate(steps):
+        for name, value in step.items():
             table[name][:, at] = value
     return table, tuple(names)
 
 
-def _slowest(
-    own: list[dict[str, F64]], variant_of: npt.NDArray[np.int64], extra: F64, members: list[int]
-) -> dict[str, F64]:
+def _slowest(mappings: tuple[TileMapping, ...], extra: F64, members: list[int]) -> dict[str, F64]:
     """Component → (P,) ns of the slowest product among matrices that work side by side, its sums in the periphery."""
-    ways = []
-    for variant in sorted(set(variant_of[members].tolist())):
-        adds = extra[:, [i for i in members if variant_of[i] == variant]].max(axis=1)
-        ways.append({**own[variant], "periphery": own[variant]["periphery"] + adds})
-    if len(ways) == 1:
-        return ways[0]
-    last = np.argmax([sum(way.values()) for way in ways], axis=0)
-    return {name: np.choose(last, [way[name] for way in ways]) for name in TIMED}
+    products = []
+    for mapping in mappings:
+        if side_by_side := [i for i in members if i in mapping.members]:
+            own = mapping.product_ns
+            products.append({**own, "periphery": own["periphery"] + extra[:, side_by_side].max(axis=1)})
+    if len(products) == 1:
+        return products[0]
+    last = np.argmax([sum(product.values()) for product in products], axis=0)
+    return {name: np.choose(last, [product[name] for product in products]) for name in TIMED}

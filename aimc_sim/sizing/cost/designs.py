@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from aimc_sim.hardware.placement import Special
 from aimc_sim.kernels.reads import slice_count
 from aimc_sim.sizing.cost.adc import lost_bits
 from aimc_sim.sizing.cost.profile import Profile, profile_for
+from aimc_sim.sizing.cost.timing import TIMINGS
 from aimc_sim.spec import nearest
 
 WHOLE = ("rows", "cols", "dac_bits", "slice_bits", "phases", "adc_bits", "adcs_per_tile", "slices", "pair_columns",
@@ -65,7 +67,7 @@ class Designs:
 
     @classmethod
     def of(
-        cls, hardware: Hardware | str, profile: Profile | str | None = None, **changes: npt.ArrayLike
+        cls, hardware: Hardware | str, profile: Profile | str | Path | None = None, **changes: npt.ArrayLike
     ) -> Designs:
         """Points of a hardware. changes: arrays or numbers that broadcast, of ``WHOLE`` and ``REAL``.
 
@@ -75,17 +77,16 @@ class Designs:
         chip = Hardware.load(hardware)
         costs = profile_for(chip.device.name) if profile is None else Profile.load(profile)
         values, size = _arrays(changes)
-        usual = _usual(chip)
-        for name in WHOLE:
-            if name in values or name == "adcs_per_tile":
+        for name, usual in _usual(chip).items():
+            if name in values:
                 continue
-            if usual.get(name) is None:
+            if usual is None:
                 raise BadInput(
                     f"{name} of {chip.name}",
-                    why=_MISSING.get(name, "the hardware does not say it"),
+                    why=_MISSING[name],
                     do=f"choose a hardware that has it, or give {name}",
                 )
-            values[name] = np.full(size, float(usual[name] or 0))
+            values[name] = np.full(size, float(usual))
         timing = _reading(chip, costs, values, size)
         mode = "amplitude" if chip.dac is None else chip.dac.mode
         four = mode == "multi_phase" and (values["phases"] == 4).all()  # each polarity is read for itself
@@ -198,11 +199,9 @@ class Designs:
                     tables[name][field.removeprefix(f"{name}_")] = int(getattr(self, field)[i])
         if int(self.slices[i]) != self.hardware.weights.slices:
             raise BadInput(
-                "slices",
-                got=int(self.slices[i]),
+                "slices", got=int(self.slices[i]), do="set weights.bits and weights.cell_bits there",
                 why="the digits of a weight belong to the hardware, which the simulator reads",
-                do="set weights.bits and weights.cell_bits there",
-            )
+            )  # fmt: skip
         tables["weights"]["devices"] = int(self.devices[i])
         tables["weights"]["copies"] = int(self.copies[i]) if self.copies[i] > 1 else None
         if self.mode == "multi_phase":
@@ -214,11 +213,10 @@ class Designs:
             tables["adc"]["errors"]["noise_lsb"] *= float(self.thermal_factor[i])
         return Hardware.parse(tables, tables["name"])
 
-    def take(self, i: int) -> Designs:
-        """Point i alone."""
-        arrays = {name: value[i : i + 1] for name, value in self.__dict__.items()
-                  if isinstance(value, np.ndarray) and name in self.__dataclass_fields__}  # fmt: skip
-        return Designs(**{**{k: self.__dict__[k] for k in self.__dataclass_fields__}, **arrays})
+
+def first(figures: npt.ArrayLike) -> float:
+    """The figure of the first point, of an array (P,); or the number itself."""
+    return float(np.asarray(figures).reshape(-1)[0])
 
 
 _MISSING = {
@@ -248,62 +246,54 @@ def _usual(chip: Hardware) -> dict[str, int | None]:
 
 def _arrays(changes: dict[str, npt.ArrayLike]) -> tuple[dict[str, F64], int]:
     """Checked arrays of one length."""
-    found: dict[str, F64] = {}
+    arrays: dict[str, F64] = {}
     for name, value in changes.items():
         if name not in (*WHOLE, *REAL):
             raise BadInput(
                 "design", got=name, why="a point has no such field", do=nearest(name, (*WHOLE, *REAL))
             )
         array = np.atleast_1d(np.asarray(value))
-        whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and (array == np.rint(array)).all())
-        if (
-            array.ndim > 1
-            or array.dtype.kind not in "iuf"
-            or not np.isfinite(array).all()
-            or (array <= 0).any()
-        ):
+        numbers = array.ndim == 1 and array.dtype.kind in "iuf" and np.isfinite(array).all()
+        if not numbers or (array <= 0).any():
             raise BadInput(
                 name, got=value, why="it is a positive number, or a list of them", do="correct the value"
             )
-        if name in WHOLE and not (whole and (array <= _LIMITS[name]).all()):
+        if name in WHOLE and not ((array == np.rint(array)) & (array <= _LIMITS[name])).all():
             raise BadInput(
                 name, got=value, why="it is a whole number", do=f"use whole numbers from 1 to {_LIMITS[name]}"
             )
-        found[name] = array.astype(np.float64)
-    sizes = {array.size for array in found.values()} - {1}
+        arrays[name] = array.astype(np.float64)
+    sizes = {array.size for array in arrays.values()} - {1}
     if len(sizes) > 1:
         raise BadInput(
-            "design", got={name: array.size for name, array in found.items()},
+            "design", got={name: array.size for name, array in arrays.items()},
             why="lists of several lengths do not make points", do="give lists of one length, or numbers",
         )  # fmt: skip
     size = sizes.pop() if sizes else 1
-    return {name: np.broadcast_to(array, (size,)).copy() for name, array in found.items()}, size
+    return {name: np.broadcast_to(array, (size,)).copy() for name, array in arrays.items()}, size
 
 
 def _reading(chip: Hardware, costs: Profile, values: dict[str, F64], size: int) -> dict[str, F64]:
     """Reading time and voltage of each point, and the time that the hardware's noise was stated for."""
     array = costs.array
     lsb = array.of("delay_lsb")
-    pulses = chip.dac is not None and chip.dac.mode in PULSES and lsb > 0
-    stated = np.full(
-        size, (chip.dac.max_code if chip.dac is not None else 1) * lsb if pulses else array.of("delay_read")
-    )
-    if "t_lsb_ns" in values and not pulses:
+    dac = (
+        chip.dac if chip.dac is not None and chip.dac.mode in PULSES and lsb > 0 else None
+    )  # inputs are pulses
+    stated = np.full(size, array.of("delay_read") if dac is None else dac.max_code * lsb)
+    if "t_lsb_ns" in values and dac is None:
         raise BadInput(
             "t_lsb_ns", why="inputs are no pulse widths here, or the profile has no time of a code",
             do="give t_read_ns",
         )  # fmt: skip
     time = stated
-    if pulses:
+    if dac is not None:
         time = (2 ** (values["dac_bits"] - 1) - 1) * values.get("t_lsb_ns", np.full(size, lsb))
     time = values.get("t_read_ns", time)
-    if costs.timing.law == "neurram" and (time != stated).any():
+    if TIMINGS[costs.timing.law].fixed and (time != stated).any():
         raise BadInput("t_read_ns", why="the times of this profile are its chip's", do="use another profile")
-    if (
-        chip.read_noise is None
-        and (time < stated * (1 - 1e-12)).any()
-        and ({"t_read_ns", "t_lsb_ns"} & set(values))
-    ):
+    faster = (time < stated * (1 - 1e-12)).any() and {"t_read_ns", "t_lsb_ns"} & set(values)
+    if chip.read_noise is None and faster:
         raise BadInput(
             "t_read_ns", got=float(time.min()),
             why=f"{chip.name} has no read noise, so reading faster than in {stated[0]:g} ns would cost no accuracy",
@@ -314,11 +304,9 @@ def _reading(chip: Hardware, costs: Profile, values: dict[str, F64], size: int) 
     errors = None if chip.adc is None else chip.adc.errors
     if (voltage < usual * (1 - 1e-12)).any() and not (errors is not None and errors.noise_lsb):
         raise BadInput(
-            "v_read_v",
-            got=float(voltage.min()),
+            "v_read_v", got=float(voltage.min()), do="give adc.errors.noise_lsb in the hardware",
             why=f"the converters of {chip.name} have no noise, so reading below {usual[0]:g} V would cost no accuracy",
-            do="give adc.errors.noise_lsb in the hardware",
-        )
+        )  # fmt: skip
     return {"t_read_ns": time, "t_reference_ns": stated, "v_read_v": voltage, "v_reference_v": usual}
 
 

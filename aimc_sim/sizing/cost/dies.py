@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ class Chips:
     hops: float
     bytes: float
     layers_per_chip: tuple[int, ...]
-    experts: tuple[ExpertPlacement, ...]
+    experts: tuple[SpreadExperts, ...]
 
     @property
     def count(self) -> int:
@@ -47,7 +48,7 @@ class Chips:
 
 
 @dataclass(frozen=True)
-class ExpertPlacement:
+class SpreadExperts:
     """The experts of one layer: over how many chips, how many of those a token visits if it may choose any expert."""
 
     layer: int
@@ -57,10 +58,10 @@ class ExpertPlacement:
     visited: float
 
 
-def place(
+def floorplan(
     cost: Cost, point: int = 0, experts: Literal["packed", "spread"] = "packed", whole_layers: bool = True
 ) -> Chips:
-    """Matrices in their order on chips of the profile's size; with ``whole_layers``, none that fits a chip is cut.
+    """Lay matrices in their order on chips of the profile's size; with ``whole_layers``, none that fits one is cut.
 
     experts: ``packed``, beside the rest of their layer; ``spread``, every layer's experts dealt in turn over chips of
     their own, so that dies are equally busy and each holds some experts of every layer.
@@ -69,7 +70,7 @@ def place(
     """
     filling = _Filling(int(cost.tiles_per_chip[point]))
     later: list[tuple[int, Column, int]] = []
-    spread: list[ExpertPlacement] = []
+    spread: list[tuple[SpreadExperts, Column]] = []
     hops = moved = 0.0
     at = 0
     for layer, columns in _by_layer(cost):
@@ -81,30 +82,42 @@ def place(
         if whole_layers and filling.left < needed <= filling.room:
             filling.next_chip()
         for column, tiles in tiled:
-            here = filling.put(layer, column, tiles)
+            used = filling.put(layer, column, tiles)
             if column.count == 1:
-                crossed = sum(1 for chip in here if chip != at)
+                crossed = sum(1 for chip in used if chip != at)
                 hops += 1 if crossed else 0
                 moved += crossed * column.rows * BYTES
-                at = here[-1]
+                at = used[-1]
             elif column.role in FIRST:
-                held = [sum(p.experts for p in filling.chips[chip] if (p.layer, p.name) == (layer, column.name))
-                        for chip in here]  # fmt: skip
-                spread.append(_visited(layer, column, held))
+                counts = [sum(p.experts for p in filling.chips[chip] if (p.layer, p.name) == (layer, column.name))
+                          for chip in used]  # fmt: skip
+                spread.append((_visited(layer, column, counts), column))
     chips = filling.chips
     if later:
-        dealt, counts = _dealt(later, filling.room)
+        dealt, of_layer = _dealt(later, filling.room)
         chips = [*chips, *dealt]
         spread = [
-            _visited(layer, column, counts[layer]) for layer, column, _ in later if column.role in FIRST
+            (_visited(layer, column, of_layer[layer]), column)
+            for layer, column, _ in later
+            if column.role in FIRST
         ]
-    for found, column in zip(spread, [c for _, c in _first_experts(cost)], strict=True):
-        away = found.visited if experts == "spread" else found.visited * (1 - 1 / found.chips)
+    for dealt_out, column in spread:
+        away = dealt_out.visited if experts == "spread" else dealt_out.visited * (1 - 1 / dealt_out.chips)
         hops += 2 if away else 0
         moved += 2 * away * column.rows * BYTES
     pieces = tuple(tuple(chip) for chip in chips if chip)
     layers = tuple(len({piece.layer for piece in chip}) for chip in pieces)
-    return Chips(filling.room, pieces, hops, moved, layers, tuple(spread))
+    return Chips(filling.room, pieces, hops, moved, layers, tuple(item for item, _ in spread))
+
+
+def place(*args: Any, **options: Any) -> Chips:
+    """Call `floorplan`, as which it is known now."""
+    warnings.warn(
+        "place() is called floorplan() now; the old name goes with the next release",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return floorplan(*args, **options)
 
 
 FIRST = ("gate", "gate_up")  # of an expert: where a token enters it
@@ -153,14 +166,14 @@ def _dealt(later: Experts, room: int) -> tuple[list[list[Piece]], dict[int, list
         number = max(-(-sum(tiles for _, _, tiles in block) // room), 1)
         while _fullest(block, number) > room:
             number += 1
-        found: list[list[Piece]] = [[] for _ in range(number)]
+        dealt: list[list[Piece]] = [[] for _ in range(number)]
         for layer, column, tiles in block:
             counts[layer] = [len(range(chip, column.count, number)) for chip in range(number)]
             for chip, experts in enumerate(counts[layer]):
                 if experts:
                     piece = Piece(layer, column.name, experts * (tiles // column.count), experts)
-                    found[chip].append(piece)
-        chips += found
+                    dealt[chip].append(piece)
+        chips += dealt
     return chips, counts
 
 
@@ -177,11 +190,9 @@ def _blocks(later: Experts, room: int) -> list[Experts]:
         most = max(column.count for _, column, _ in own)
         if _fullest(own, most) > room:
             raise BadInput(
-                "experts",
-                got="spread",
+                "experts", got="spread", do="use packed, which cuts it",
                 why=f"one expert takes {_fullest(own, most):,} tiles and a chip has {room:,}",
-                do="use packed, which cuts it",
-            )
+            )  # fmt: skip
         if blocks and _fullest([*blocks[-1], *own], most) <= room:
             blocks[-1] += own
         else:
@@ -189,23 +200,13 @@ def _blocks(later: Experts, room: int) -> list[Experts]:
     return blocks
 
 
-def _first_experts(cost: Cost) -> list[tuple[int, Column]]:
-    """(layer, entry matrix of its experts) of every layer with experts in tiles."""
-    return [
-        (layer, column)
-        for layer, columns in _by_layer(cost)
-        for _, column in columns
-        if column.analog and column.count > 1 and column.role in FIRST
-    ]
-
-
 def _by_layer(cost: Cost) -> list[tuple[int, list[tuple[int, Column]]]]:
     """(layer, its columns with their index), in the order of the model."""
-    found = []
+    layers = []
     for index, group in enumerate(cost.groups):
         columns = [(i, column) for i, column in enumerate(cost.matrices) if column.group == index]
-        found += [(layer, columns) for layer in group.layers]
-    return sorted(found, key=lambda pair: math.inf if pair[0] < 0 else pair[0])
+        layers += [(layer, columns) for layer in group.layers]
+    return sorted(layers, key=lambda pair: math.inf if pair[0] < 0 else pair[0])
 
 
 def _add(chip: list[Piece], piece: Piece) -> None:
@@ -216,11 +217,11 @@ def _add(chip: list[Piece], piece: Piece) -> None:
     chip.append(piece)
 
 
-def _visited(layer: int, column: Column, held: list[int]) -> ExpertPlacement:
-    """Expected number of chips with at least one of the experts that a token takes. held: experts of each chip."""
-    all_ways = math.comb(column.count, column.active)
-    visited = sum(1 - math.comb(column.count - here, column.active) / all_ways for here in held)
-    return ExpertPlacement(layer, column.count, column.active, len(held), visited)
+def _visited(layer: int, column: Column, experts: list[int]) -> SpreadExperts:
+    """Expected number of chips with at least one of the experts that a token takes. experts: of each chip."""
+    choices = math.comb(column.count, column.active)
+    visited = sum(1 - math.comb(column.count - own, column.active) / choices for own in experts)
+    return SpreadExperts(layer, column.count, column.active, len(experts), visited)
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class Copies:
     tokens_per_s: float
     bound_by: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values; of the copies those above one."""
         more = [
             {"group": group, "step": name, "copies": count}
@@ -261,14 +262,12 @@ def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) 
     digital = cost.stage_ns["attention"][point] + cost.stage_ns["digital"][point]
     price: dict[int, float] = {}
     for at, (group, name) in enumerate(cost.stage_names):
-        roles = name.split("+")
+        roles, layers = name.split("+"), len(cost.groups[group].layers)
         members = [
             i for i, c in enumerate(cost.matrices) if c.group == group and c.analog and c.role in roles
         ]
         if members and not digital[at]:
-            price[at] = float(sum(cost.tiles_each[point, i] for i in members)) * len(
-                cost.groups[group].layers
-            )
+            price[at] = float(sum(cost.tiles_each[point, i] for i in members)) * layers
     copies = [1] * len(times)
     own = [float(time) / (attention_units if digital[at] else 1) for at, time in enumerate(times)]
     heap = [(-time, at) for at, time in enumerate(own)]

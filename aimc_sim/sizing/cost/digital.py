@@ -14,13 +14,13 @@ from aimc_sim.sizing.cost.workload import Column, Group, Scenario
 
 def transform_macs(designs: Designs, column: Column) -> float:
     """Multiply-accumulates of one transformed input, the mean over layers: scaling, and K·log2 K at most."""
-    tables, found = designs.hardware.transform or (), 0.0
+    tables, macs = designs.hardware.transform or (), 0.0
     for name in column.names if tables and column.analog else ():
         spec = chosen(tables, name, column.role)
         if spec is not None:
             rotation = math.ceil(math.log2(column.rows)) if spec.rotate is not None and column.rows > 1 else 0
-            found += column.rows * (rotation + (spec.rescale_lambda is not None))
-    return found / max(len(column.names), 1)
+            macs += column.rows * (rotation + (spec.rescale_lambda is not None))
+    return macs / max(len(column.names), 1)
 
 
 KEYS_SERVE = 128  # queries of a prompt that a key, read once, serves: the block of a fused attention

@@ -7,7 +7,7 @@ import numpy as np
 from aimc_sim.aliases import F64
 from aimc_sim.sizing.cost.activity import gaussian
 from aimc_sim.sizing.cost.analog import OPERATIONS
-from aimc_sim.sizing.cost.components import Array, Use, components, product_ns
+from aimc_sim.sizing.cost.components import Use, components, product_ns
 from aimc_sim.sizing.cost.designs import Designs
 
 
@@ -18,22 +18,19 @@ def peak(designs: Designs) -> dict[str, F64]:
     """
     weights = np.floor(designs.cols / designs.columns_per_weight)
     ns, rows = product_ns(designs), designs.rows[:, None]
-    use = Use.of(designs, rows, weights[:, None])
     activity = gaussian(designs, rows) if designs.profile.array.voltage_read is not None else None
-    pj = sum(
-        part.energy_pj(use, activity) if isinstance(part, Array) else part.energy_pj(use)
-        for part in components(designs).values()
-    )
+    use = Use.of(designs, rows, weights[:, None], activity)
+    pj = sum(part.energy_pj(use) for part in components(designs).values())
     pj = np.asarray(pj)[:, 0] / designs.copies  # of one of the tiles that hold the same weights
     mm2 = np.asarray(sum(part.area_um2() for part in components(designs).values())) * 1e-6
     tops = OPERATIONS * designs.rows * weights / designs.copies / ns * 1e-3
-    found = {"product_ns": ns, "product_pj": pj, "tops": tops, "power_w": pj / ns * 1e-3, "area_mm2": mm2,
-             "tops_per_w": tops / (pj / ns * 1e-3), "tops_per_mm2": tops / mm2}  # fmt: skip
+    merits = {"product_ns": ns, "product_pj": pj, "tops": tops, "power_w": pj / ns * 1e-3, "area_mm2": mm2,
+              "tops_per_w": tops / (pj / ns * 1e-3), "tops_per_mm2": tops / mm2}  # fmt: skip
     chip = designs.profile.chip
     if chip.published_tiles is not None:
-        power = found["power_w"] * chip.published_tiles + chip.of("power_fixed") * 1e-3
+        power = merits["power_w"] * chip.published_tiles + chip.of("power_fixed") * 1e-3
         area = mm2 * chip.published_tiles + chip.of("area_fixed") * 1e-6
         whole = tops * chip.published_tiles
-        found |= {"chip_tops": whole, "chip_power_w": power, "chip_area_mm2": area,
-                  "chip_tops_per_w": whole / power, "chip_tops_per_mm2": whole / area}  # fmt: skip
-    return found
+        merits |= {"chip_tops": whole, "chip_power_w": power, "chip_area_mm2": area,
+                   "chip_tops_per_w": whole / power, "chip_tops_per_mm2": whole / area}  # fmt: skip
+    return merits

@@ -69,10 +69,10 @@ class _Table(Spec):
                     )
         return self
 
-    def of(self, name: str) -> float:
-        """A constant in the unit that is computed in; 0 where the profile has none."""
-        found = getattr(self, name)
-        return found.si if isinstance(found, Constant) else 0.0
+    def of(self, name: str, default: float = 0.0) -> float:
+        """A constant in the unit that is computed in; the default where the profile has none."""
+        constant = getattr(self, name)
+        return constant.si if isinstance(constant, Constant) else default
 
 
 class Part(_Table):
@@ -113,9 +113,7 @@ class AdcPart(Part):
     """
 
     law: Literal["survey", "zigzag", "scaled"]
-    per_tile: int | None = Field(
-        default=None, ge=1
-    )  # converters; None: one for every column that is converted
+    per_tile: int | None = Field(default=None, ge=1)  # converters; None: one a converted column
     reference_bits: int = Field(default=8, ge=1, le=16)
     growth_per_bit: Constant | None = None
     factor_energy: Constant | None = None
@@ -169,9 +167,7 @@ class Chip(_Table):
     """What surrounds the tiles of one die."""
 
     tiles: int | None = Field(default=None, ge=1)  # None: as many as the area holds
-    published_tiles: int | None = Field(
-        default=None, ge=1
-    )  # of the chip that was published, for its figures of merit
+    published_tiles: int | None = Field(default=None, ge=1)  # of the chip whose figures of merit are shown
     area_limit: Constant  # the die
     area_fixed: Constant | None = None
     power_fixed: Constant | None = None
@@ -234,10 +230,6 @@ class Profile(Spec):
     def named_parts(self) -> list[tuple[str, Part]]:
         """The components of a tile with their names."""
         return [(name, part) for name, part in self if isinstance(part, Part)]
-
-    def parts(self) -> list[Part]:
-        """The components of a tile."""
-        return [part for _, part in self.named_parts()]
 
     def constants(self) -> list[tuple[str, Constant]]:
         """Every constant with its path, ``adc.factor_energy``."""
@@ -304,11 +296,9 @@ def _resolved(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
             key = value.get("source")
             if key not in sources:
                 raise BadInput(
-                    f"{where}: {path}.source",
-                    got=key,
-                    why="the [sources] table of the file has no such row",
+                    f"{where}: {path}.source", got=key, why="the [sources] table of the file has no such row",
                     do=f"add [sources.{key}] with text and licence, or give the constant a licence of its own",
-                )
+                )  # fmt: skip
             return {**value, "source": sources[key]["text"], "licence": sources[key]["licence"]}
         return {inner: walk(item, f"{path}.{inner}".lstrip(".")) for inner, item in value.items()}
 

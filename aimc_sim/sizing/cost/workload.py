@@ -6,13 +6,15 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Placement, Special
 from aimc_sim.models.catalogue import config_shapes, model_shapes, named_shapes
 from aimc_sim.models.catalogue_families import MatrixShape, ModelShapes
 from aimc_sim.weightfile import WeightFile
+
+Phase = Literal["decode", "prefill"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Scenario:
     (for a prompt, of its last token); cache_bits: of a key or value; rate: tokens a second that are asked for (None: as
     many as there can be), between which tiles wait."""
 
-    phase: Literal["decode", "prefill"] = "decode"
+    phase: Phase = "decode"
     context: int = 1024
     streams: int = 1
     head: bool = True
@@ -37,9 +39,18 @@ class Scenario:
         if self.rate is not None and not 0 < self.rate < 1e15:
             raise BadInput("rate", got=self.rate, why="it counts tokens a second", do="use a positive number")
         if self.phase not in ("decode", "prefill"):
-            raise BadInput(
-                "phase", got=self.phase, why="a model reads or writes", do="use 'decode' or 'prefill'"
-            )
+            raise BadInput("phase", got=self.phase, why="a model reads or writes", do="use decode or prefill")
+
+    @classmethod
+    def of(cls, scenario: Scenario | None = None, **fields: Any) -> Scenario:
+        """Lay fields that are not None over a scenario, or over the usual one.
+
+        >>> Scenario.of(rate=100.0, streams=None).rate
+        100.0
+        """
+        return replace(
+            scenario or cls(), **{name: value for name, value in fields.items() if value is not None}
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Workload:
     source: str = "shapes"
     file: WeightFile | None = None
     merged: bool = (
-        True  # layers that are alike are one group; False: a group for each, as measured activities differ
+        True  # layers that are alike are one group; False: each its own, as measured activities differ
     )
 
     @classmethod
@@ -95,23 +106,26 @@ class Workload:
 
         Raises BadInput for anything else, and for a placement pattern that names no matrix.
         """
-        place = placement or Placement()
-        if isinstance(model, ModelShapes):
-            return cls(model, place)._checked()
+        path = Path(model) if isinstance(model, (str, Path)) else None
+        stored = path is not None and path.suffix in (".h5", ".hdf5")
+        if path is not None and stored and path.is_file():
+            model = WeightFile(path)
         if isinstance(model, WeightFile):
-            return cls(_of_file(model), place, f"weight file {model.path.name}", model)._checked()
-        path = Path(model)
-        if path.is_file() and path.suffix in (".h5", ".hdf5"):
-            return cls.of(WeightFile(path), place)
-        if path.is_dir() or path.suffix == ".json" or path.is_file():
-            return cls(config_shapes(path), place, f"configuration {path}")._checked()
-        if path.suffix in (".h5", ".hdf5"):
+            work = cls(_of_file(model), source=f"weight file {model.path.name}", file=model)
+        elif isinstance(model, ModelShapes):
+            work = cls(model)
+        elif path is not None and (path.exists() or path.suffix == ".json"):
+            work = cls(config_shapes(path), source=f"configuration {path}")
+        elif stored:
             raise BadInput("weight file", got=str(path), why="it is not there", do="check the path")
-        return cls(named_shapes(str(model)), place, "catalogue")._checked()
+        else:
+            work = cls(named_shapes(str(model)), source="catalogue")
+        return work.placed(placement or Placement())
 
-    def _checked(self) -> Workload:
-        self.placement.check([(matrix.name, matrix.role) for matrix in self.model.matrices()])
-        return self
+    def placed(self, placement: Placement) -> Workload:
+        """The same model with other matrices in tiles. Raises BadInput for a pattern that names no matrix."""
+        placement.check([(matrix.name, matrix.role) for matrix in self.model.matrices()])
+        return replace(self, placement=placement)
 
     def is_analog(self, matrix: MatrixShape) -> bool:
         """Whether the placement puts this matrix into tiles."""
@@ -129,57 +143,52 @@ class Workload:
         alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for index, layer in enumerate(self.model.layers):
             shapes = tuple(
-                (
-                    m.role,
-                    m.rows,
-                    m.cols,
-                    m.stage,
-                    m.count,
-                    m.active,
-                    m.adapter,
-                    self.is_analog(m),
-                    self._special(m),
-                )
-                for m in layer.matrices
+                (replace(matrix, name=""), self.is_analog(matrix), self._special(matrix))
+                for matrix in layer.matrices
             )
             key = (shapes, layer.attention_macs, layer.kv_elements, layer.window, layer.router_macs)
             alike[key if self.merged else (index,)].append(index)
-        found = []
+        groups = []
         for members in alike.values():
             layer = self.model.layers[members[0]]
-            found.append(Group(
+            groups.append(Group(
                 layer.matrices, tuple(self.is_analog(m) for m in layer.matrices), layer.attention_macs,
                 layer.kv_elements, layer.window, layer.router_macs, layer.attention_after, tuple(members),
             ))  # fmt: skip
         last = self.model.head
-        found.append(Group((last,), (self.is_analog(last),), 0, 0, None, 0, -1, (-1,)))
-        return tuple(found)
+        groups.append(Group((last,), (self.is_analog(last),), 0, 0, None, 0, -1, (-1,)))
+        return tuple(groups)
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The matrices of all groups, the head's last; groups are numbered as in ``groups``."""
-        found = []
+        columns = []
         for index, group in enumerate(self._alike):
             for shape, analog in zip(group.matrices, group.analog, strict=True):
-                names = tuple(self.name_in_layer(shape, group.layers[0], layer) for layer in group.layers)
-                found.append(Column(
+                names = tuple(name_in_layer(shape.name, group.layers[0], layer) for layer in group.layers)
+                columns.append(Column(
                     index, shape.name, shape.role, shape.rows, shape.cols, shape.stage, shape.count, shape.active,
                     len(group.layers), analog, self._special(shape), names,
                 ))  # fmt: skip
-        return tuple(found)
+        return tuple(columns)
 
-    def name_in_layer(self, matrix: MatrixShape, first: int, layer: int) -> str:
-        """The name of the same matrix in another layer of its group."""
-        return str(matrix.name) if layer < 0 else str(matrix.name).replace(f".{first}.", f".{layer}.", 1)
+
+def name_in_layer(name: str, first: int, layer: int) -> str:
+    """Name the same matrix in another layer of its group; the head (layer -1) has no other.
+
+    >>> name_in_layer("model.layers.0.mlp.up_proj", 0, 7)
+    'model.layers.7.mlp.up_proj'
+    """
+    return name if layer < 0 else name.replace(f".{first}.", f".{layer}.", 1)
 
 
 def _of_file(weights: WeightFile) -> ModelShapes:
     """Shapes of a weight file, from its configuration, checked against the matrices that it holds. With adapters."""
     shapes = model_shapes(weights.config, weights.path.stem)
     expected = {(m.name, m.rows, m.cols) for m in shapes.matrices()}
-    held = {(m.name, m.rows, m.cols) for m in weights.matrices}
-    if held != expected:
-        odd = sorted(held ^ expected)[0]
+    stored = {(m.name, m.rows, m.cols) for m in weights.matrices}
+    if stored != expected:
+        odd = sorted(stored ^ expected)[0]
         raise BadInput(
             "weight file", got=odd[0], why="its matrices are not those that its configuration describes",
             do="export the checkpoint again",

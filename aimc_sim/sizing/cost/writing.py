@@ -35,8 +35,8 @@ def writing(cost: Cost) -> Writing:
     devices = np.zeros(len(d))
     for column in cost.matrices:
         if column.analog:
-            held = d.held_by(column.special)
-            one = held.slices * held.copies * np.maximum(held.devices, chip.device.devices_per_polarity)
+            points = d.held_by(column.special)
+            one = points.slices * points.copies * np.maximum(points.devices, chip.device.devices_per_polarity)
             devices += column.rows * column.cols * column.count * column.layers * one * polarities
     pulses = devices * table.of("number_pulses")
     energy = pulses * table.of("energy_pulse") * 1e-12
@@ -47,11 +47,14 @@ def writing(cost: Cost) -> Writing:
         survives = table.of("number_endurance") / table.of("number_pulses") * every
         lifetime = np.full(len(d), survives / SECONDS_PER["y"])
     compensation = chip.compensation
-    given = compensation.vectors if compensation is not None else None
-    vectors = float(given) if given is not None else table.of("number_calibration_products")
+    given = None if compensation is None else compensation.vectors
+    vectors = table.of("number_calibration_products") if given is None else float(given)
+    active, counts = (
+        np.array([getattr(column, name) for column in cost.matrices], np.float64)
+        for name in ("active", "count")
+    )
     per_product = np.asarray(sum(
-        (cost.energy_pj_each[name] / np.maximum(_active(cost), 1) * _counts(cost)) @ cost.layers
-        for name in cost.energy_pj_each
+        (energy_pj / np.maximum(active, 1) * counts) @ cost.layers for energy_pj in cost.energy_pj_each.values()
     ))  # fmt: skip
     calibration = vectors * per_product * 1e-12
     own = sum(cost.stage_ns[name].max(axis=1) for name in ("array", "adc")) * 1e-9
@@ -61,11 +64,3 @@ def writing(cost: Cost) -> Writing:
         None if every is None else energy / every, None if every is None else time / every, lifetime,
         calibration, np.asarray(vectors * own), None if reread is None else calibration / reread,
     )  # fmt: skip
-
-
-def _active(cost: Cost) -> F64:
-    return np.array([column.active for column in cost.matrices], np.float64)
-
-
-def _counts(cost: Cost) -> F64:
-    return np.array([column.count for column in cost.matrices], np.float64)

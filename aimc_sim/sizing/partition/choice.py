@@ -1,4 +1,4 @@
-"""What is done to which matrix: an accuracy bar at least energy, with a bound on what any choice could save.
+"""What is done to which matrix: an accuracy bar with the least energy, and a bound on what any choice could save.
 
     minimise  Σ c_mo x_mo   with   Σ s_mo x_mo ≥ S - bar,   Σ w_mo x_mo ≤ room,   Σ_o x_mo ≤ 1,   x_mo ∈ {0, 1}
 
@@ -108,13 +108,13 @@ def least_loss(options: Options) -> float:
     """
     if options.room < 0:
         raise BadInput(
-            "--analog", got=options.kept, why="more weights would have to stay in tiles than there are",
+            "analog", got=options.kept, why="more weights would have to stay in tiles than there are",
             do="use 0 to below 1",
         )  # fmt: skip
     won = [_ordered(options, np.inf, by_weight).won for by_weight in (False, True)]
-    found = _programme(options, -options.won_nats, 0.0, whole=True)
-    if found.x is not None:
-        taken = _rounded(found.x)
+    solved = _programme(options, -options.won_nats, 0.0, whole=True)
+    if solved.x is not None:
+        taken = _rounded(solved.x)
         at = np.flatnonzero(taken != _LEAVE)
         won.append(float(options.won_nats[at, taken[at]].sum()))
     # A little more than that: what is asked for next must not fail by a rounding.
@@ -203,10 +203,10 @@ def _programme(options: Options, cost: F64, needed: float, whole: bool = False) 
     table = vstack([csr_array(np.stack([s / won, w / used])), one_each], format="csr")
     low = np.concatenate([[needed / won, -np.inf], np.full(count, -np.inf)])
     high = np.concatenate([[np.inf, options.room / used], np.ones(count)])
-    found = milp(
+    result = milp(
         c / scale, integrality=np.full(len(c), int(whole)), bounds=Bounds(0, 1),
         constraints=LinearConstraint(table, low, high), options={"node_limit": NODES} if whole else None,
     )  # fmt: skip
-    solved = found.status == 0 and found.x is not None
-    x = None if found.x is None else np.asarray(found.x).reshape(count, moves)
-    return _Solved(found.status == _INFEASIBLE, float(found.fun) * scale if solved else None, x)
+    solved = result.status == 0 and result.x is not None
+    x = None if result.x is None else np.asarray(result.x).reshape(count, moves)
+    return _Solved(result.status == _INFEASIBLE, float(result.fun) * scale if solved else None, x)

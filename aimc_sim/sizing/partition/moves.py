@@ -48,7 +48,7 @@ def moves_of(hardware: Hardware, kinds: Sequence[str] = KINDS) -> dict[str, Move
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise BadInput("--moves", got=kind, why="it is no way to hold a matrix", do=nearest(kind, KINDS))
+            raise BadInput("moves", got=kind, why="it is no way to hold a matrix", do=nearest(kind, KINDS))
     wanted = [Move(DIGITAL)] if "digital" in kinds else []
     rotated = Transform.parse({**_ROTATED, "matrices": list(_EVERY)}, "rotation")
     static = hardware.dac is not None and isinstance(
@@ -64,13 +64,13 @@ def moves_of(hardware: Hardware, kinds: Sequence[str] = KINDS) -> dict[str, Move
     for kind in (kind for kind in _STEPS if kind in kinds):
         specials = [_special(hardware, kind, step) for step in _STEPS[kind]]
         wanted += [Move(_label(special), special) for special in specials if special is not None]
-    found = {move.label: move for move in wanted if move.digital or _possible(hardware, move)}
-    if not found:
+    allowed = {move.label: move for move in wanted if move.digital or _possible(hardware, move)}
+    if not allowed:
         raise BadInput(
-            "--moves", got=",".join(kinds), why="this hardware allows none of them",
+            "moves", got=",".join(kinds), why="this hardware allows none of them",
             do=f"allow others: {', '.join(KINDS)}",
         )  # fmt: skip
-    return found
+    return allowed
 
 
 def _special(hardware: Hardware, kind: str, step: int) -> Special | None:

@@ -1,4 +1,4 @@
-"""Which matrices stay digital, or are held better than the rest, to meet an accuracy bar at least energy.
+"""Which matrices stay digital, or are held better than the rest, to meet an accuracy bar with the least energy.
 
 `moves` says what can be done to a matrix of a hardware. A move
 takes off as much of a matrix's share of the loss (`sensitivity`) as it takes off the noise of its product; digital
@@ -20,12 +20,12 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.sizing.cost.activity import Activity
 from aimc_sim.sizing.cost.analog import evaluate
 from aimc_sim.sizing.cost.designs import Designs
-from aimc_sim.sizing.cost.document import activity_of
+from aimc_sim.sizing.cost.estimate import activity_of
 from aimc_sim.sizing.cost.workload import Scenario, Workload
 from aimc_sim.sizing.partition.choice import DIGITAL, Choice, Options, choose, least_loss
 from aimc_sim.sizing.partition.moves import Move, applied
-from aimc_sim.sizing.partition.result import Found, OverChips
-from aimc_sim.sizing.partition.sensitivity import Estimate, Measuring, Metric, Sensitivity
+from aimc_sim.sizing.partition.result import OverChips, Partition, Sensitivity
+from aimc_sim.sizing.partition.sensitivity import Estimate, Measuring, Metric
 
 ROUNDS = 6  # placements that are scored at most
 
@@ -61,15 +61,20 @@ def extra_energy(pricing: Pricing, names: Sequence[str], moves: Mapping[str, Mov
     return np.array(alone).reshape(len(names), len(moves)) - whole
 
 
-def parse_budget(text: str, whole: float, converters: float) -> float:
-    """The bar in nats per token: ``0.2``, or ``50%`` of what the whole model in tiles loses beyond its converters."""
+def parse_budget(budget: str | float, whole: float, converters: float) -> float:
+    """Read the bar in nats per token: ``0.2``, or ``50%`` of what the whole model in tiles loses beyond its converters.
+
+    >>> parse_budget("50%", whole=3.0, converters=1.0)
+    2.0
+    """
+    text = str(budget)
     try:
         value = float(text.rstrip("%"))
     except ValueError:
         value = -1.0
     if not 0 <= value < (100.0 if text.endswith("%") else np.inf):
         raise BadInput(
-            "--budget", got=text, why="it is the loss that may remain",
+            "budget", got=text, why="it is the loss that may remain",
             do="write nats per token (0.2), or a share (50%)",
         )  # fmt: skip
     return converters + value / 100 * (whole - converters) if text.endswith("%") else value
@@ -79,24 +84,22 @@ def search(
     measuring: Measuring,
     sensitivity: Sensitivity,
     pricing: Pricing,
-    budget: str,
+    budget: str | float,
     moves: Mapping[str, Move],
     *,
     analog: float = 0.9,
     unseen: int = 3,
-) -> Found:
-    """The placement that meets the budget on the chips of the search, checked on ``unseen`` chips of other seeds.
+) -> Partition:
+    """Find the partition that meets the budget on the chips of the search, checked on ``unseen`` chips of other seeds.
 
-    Where none does with that share of the weights analog, the one that comes nearest; `Found.met` says so.
+    Where none does with that share of the weights analog, the one that comes nearest; `Partition.met` says so.
     """
     plan, work, designs = measuring.plan, pricing.work, pricing.designs
     if designs.hardware.placement.special:
         raise BadInput(
-            "hardware: placement.special",
-            got=designs.hardware.name,
+            "hardware: placement.special", got=designs.hardware.name, do="start from the hardware without that table",
             why="matrices that are held otherwise already would be taken for plain ones, and lose what they have",
-            do="start from the hardware without that table",
-        )
+        )  # fmt: skip
     matrices = sensitivity.matrices
     names = [matrix.name for matrix in matrices]
     shares = np.array([matrix.share for matrix in matrices])
@@ -108,7 +111,7 @@ def search(
     in_tiles = float(weights.sum()) / total  # the hardware may keep some digital anyway
     if analog > in_tiles:
         raise BadInput(
-            "--analog", got=analog, do="ask for less",
+            "analog", got=analog, do="ask for less",
             why=f"the hardware itself keeps only {100 * in_tiles:.1f} % of the weights in tiles",
         )  # fmt: skip
     options = Options(
@@ -139,8 +142,8 @@ def search(
     key = _key(choice)
     measuring.run("unseen chips", {"all": tuple(names), key: _held(names, choice)}, other)
     measuring.run("unseen chips", {"converters": tuple(names)}, other[:1])
-    held = set(choice.digital)
-    return Found(
+    digital = set(choice.digital)
+    return Partition(
         choice, bar, loss,
         unseen=measuring.loss(key, other),
         all_unseen=measuring.loss("all", other),
@@ -150,12 +153,15 @@ def search(
             "kl": _recovered(measuring, key, other, "kl"), "loss": _recovered(measuring, key, other, "loss"),
         },
         metric=plan.metric,
-        analog_share=sum(m.weights for m in matrices if m.name not in held) / total,
+        analog_share=sum(m.weights for m in matrices if m.name not in digital) / total,
         energy_j=pricing.energy_j(choice.taken, moves),
         energy_all_analog_j=pricing.energy_j({}, moves),
         scenario=pricing.scenario,
         activity=pricing.activity.source,
         scored=tried,
+        original=designs.hardware,
+        hardware=applied(designs.hardware, choice.taken, moves),
+        sensitivity=sensitivity,
     )  # fmt: skip
 
 
@@ -178,12 +184,12 @@ def _taken_off(
     better = {label: move.every(hardware) for label, move in moves.items() if not move.digital}
     plain, *others = measuring.noise(work.file, {"": hardware, **better})
     measured = dict(zip(better, others, strict=True))
-    found = np.ones((len(names), len(moves)))
+    share = np.ones((len(names), len(moves)))
     for j, label in enumerate(moves):
         if label in measured:
             left = [measured[label][name] / plain[name] if plain[name] else 1.0 for name in names]
-            found[:, j] = np.clip(1 - np.array(left), 0, 1)
-    return found
+            share[:, j] = np.clip(1 - np.array(left), 0, 1)
+    return share
 
 
 def _recovered(measuring: Measuring, key: str, seeds: range, metric: Metric) -> OverChips:

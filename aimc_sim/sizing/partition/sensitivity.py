@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from pydantic import Field
 
 from aimc_sim.aliases import F64, Progress
 from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.snr import decibels, product_noise
+from aimc_sim.evaluate.snr import product_noise
 from aimc_sim.hardware import Hardware
 from aimc_sim.sizing.accuracy import Text
 from aimc_sim.sizing.measurements import Measurements
@@ -86,7 +86,7 @@ class MatrixLoss:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Shares:
     """A profile, matrices in the order of what they cost. all, converters: loss of the whole model in tiles, and of the
     same converters around ideal cells; forwards: passes that it took."""
 
@@ -95,19 +95,6 @@ class Sensitivity:
     all: Estimate
     converters: Estimate
     forwards: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The document: plain values, units in the names."""
-        rows = []
-        for matrix in self.matrices:
-            row = asdict(matrix)
-            row["sqnr_db"] = float(decibels(row.pop("noise")))
-            rows.append({**row, "measured": matrix.measured})
-        return {
-            "plan": self.plan.model_dump(mode="json"), "plan_id": self.plan.id, "metric": self.plan.metric,
-            "unit": "nats per token", "forward_passes": self.forwards,
-            "all_analog": asdict(self.all), "converters_only": asdict(self.converters), "matrices": rows,
-        }  # fmt: skip
 
 
 def interval(values: F64, tokens: F64) -> Estimate:
@@ -201,10 +188,10 @@ class Measuring(Measurements):
 def candidates(matrices: Collection[MatrixInfo], noise: dict[str, float], count: int) -> list[str]:
     """The matrices that get forward passes: the noisiest of every role, then the noisiest of all."""
     ordered = sorted(matrices, key=lambda matrix: -noise[matrix.name])
-    first, seen = [], dict.fromkeys((matrix.role for matrix in ordered), 0)
+    first, counts = [], dict.fromkeys((matrix.role for matrix in ordered), 0)
     for matrix in ordered:
-        if seen[matrix.role] < _EACH_ROLE:
-            seen[matrix.role] += 1
+        if counts[matrix.role] < _EACH_ROLE:
+            counts[matrix.role] += 1
             first.append(matrix.name)
     return list(dict.fromkeys([*first, *(matrix.name for matrix in ordered)]))[:count]
 
@@ -217,7 +204,7 @@ def split(forwards: int, chips: int, matrices: int) -> tuple[int, int]:
     least = 2 + 3 * chips  # the digital model, converters, and on every chip all in tiles, one alone, one not
     if forwards < least:
         raise BadInput(
-            "--forwards",
+            "forwards",
             got=forwards,
             why=f"one matrix on {chips} chips takes {least}",
             do=f"use {least} or more",
@@ -229,7 +216,7 @@ def split(forwards: int, chips: int, matrices: int) -> tuple[int, int]:
     return first, deep
 
 
-def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -> Sensitivity:
+def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -> Shares:
     """Screen all matrices, run the budget's forward passes, and put both together."""
     plan = measuring.plan
     seeds = range(plan.seed, plan.seed + plan.chips)
@@ -252,23 +239,19 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
         sets[f"without/{name}"] = tuple(other for other in names if other != name)
     measuring.run("matrices × chips", sets, seeds)
     whole = measuring.table("all", seeds)
-    found = []
+    losses = []
     for matrix in matrices:
-        alone = won = None
-        if matrix.name in closer:
-            won = interval(whole - measuring.table(f"without/{matrix.name}", seeds), measuring.tokens)
-        if matrix.name in lost:
-            on = seeds if matrix.name in closer else seeds[:1]
-            alone = interval(measuring.table(f"alone/{matrix.name}", on), measuring.tokens)
-        found.append(
-            MatrixLoss(
-                matrix.name, matrix.role, matrix.rows * matrix.cols, noise[matrix.name], alone, won, 0.0
-            )
-        )
+        name, alone, won = matrix.name, None, None
+        if name in closer:
+            won = interval(whole - measuring.table(f"without/{name}", seeds), measuring.tokens)
+        if name in lost:
+            on = seeds if name in closer else seeds[:1]
+            alone = interval(measuring.table(f"alone/{name}", on), measuring.tokens)
+        losses.append(MatrixLoss(name, matrix.role, matrix.rows * matrix.cols, noise[name], alone, won, 0.0))
     total = interval(whole, measuring.tokens)
-    return Sensitivity(
+    return Shares(
         plan,
-        tuple(sorted(_shared(found, total.mean), key=lambda matrix: -matrix.share)),
+        tuple(sorted(_shared(losses, total.mean), key=lambda matrix: -matrix.share)),
         total,
         measuring.loss("converters", seeds[:1]),
         2 + plan.chips * (1 + 2 * deep) + first - deep,

@@ -6,14 +6,17 @@ import json
 import re
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimc_sim.errors import BadInput
 from aimc_sim.files import write_together
 from aimc_sim.identity import finite_json
-from aimc_sim.sizing.sweep.run import Sweep
-from aimc_sim.sizing.sweep.table import breakdowns, columns, matrices, roles, table
+from aimc_sim.sizing.cost.warnings import warnings_of_designs
+from aimc_sim.sizing.sweep.table import breakdowns, matrices, roles, table
 from aimc_sim.units import format_duration
+
+if TYPE_CHECKING:
+    from aimc_sim.sizing.sweep.result import Sweep
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,27 +26,24 @@ def check_plotly() -> None:
     _plotly()
 
 
-def write(sweep: Sweep, folder: Path, command: str) -> list[Path]:
-    """Write points.csv, matrices.csv (where noise was measured) and explorer.html, all or none.
-
-    command: the beginning of the command that sizes one point of the sweep.
-    """
+def write(sweep: Sweep, folder: Path) -> list[Path]:
+    """Write points.csv, matrices.csv (where noise was measured) and explorer.html, all or none."""
     pages = {folder / "points.csv": table(sweep)}
     if sweep.noise:
         pages[folder / "matrices.csv"] = matrices(sweep)
-    pages[folder / "explorer.html"] = render(sweep, command)
+    pages[folder / "explorer.html"] = render(sweep)
     write_together(pages)
     return list(pages)
 
 
-def render(sweep: Sweep, command: str) -> str:
+def render(sweep: Sweep) -> str:
     """The page. It loads nothing: plotly's script, style and figures are inside."""
     chips = [designs.hardware for designs in sweep.space.variants]
     document: dict[str, Any] = {
-        "columns": columns(sweep),
+        "columns": sweep.columns,
         "breakdown": breakdowns(sweep),
         "roles": roles(sweep),
-        "command": command,
+        "command": sweep.command,
         "axes": list(sweep.plan.axes),
         "devices": {chip.name: chip.device.name for chip in chips} if len(chips) > 1 else {},
         "square": "rows" in sweep.plan.axes and "cols" not in sweep.plan.axes,
@@ -74,48 +74,30 @@ def lead(sweep: Sweep) -> str:
     """What was computed and what was measured, in a sentence or three."""
     plan, scenario = sweep.plan, sweep.plan.scenario
     phase = "decoding" if scenario.get("phase", "decode") == "decode" else "reading a prompt"
-    found = [f"Costs in closed forms, {phase} with a context of {scenario.get('context', 1024):,} tokens."]
+    sentences = [
+        f"Costs in closed forms, {phase} with a context of {scenario.get('context', 1024):,} tokens."
+    ]
     if sweep.noise:
-        found.append(
+        sentences.append(
             f"Noise of every product of {len(sweep.noise):,} designs on chip {plan.seed}, "
             f"{format_duration(plan.time_s)} after programming: designs that differ in cost alone share it."
         )
     if sweep.losses:
-        found.append(
+        sentences.append(
             f"Perplexity of {len(sweep.losses):,} designs near the front, on the same chips and text."
         )
-    return " ".join(found)
+    return " ".join(sentences)
 
 
 def notes(sweep: Sweep) -> list[str]:
     """What must be known before a figure is used."""
-    found = []
-    for profile, device in dict.fromkeys(
-        (designs.profile, designs.hardware.device.name) for designs in sweep.space.variants
-    ):
-        if profile.kind == "bound":
-            found.append(
-                f"{profile.name} is a bound, not an estimate: real converters take 2.7 times its energy and 5.1 times "
-                "its area at the median."
-            )
-        elif profile.kind == "simulation":
-            found.append(f"{profile.name} is a simulation that no silicon has confirmed.")
-        if profile.devices and device not in (*profile.devices, "ideal"):
-            found.append(
-                f"{profile.name} was made for other cells than {device}: its constants are borrowed."
-            )
-        sides = {side for designs in sweep.space.variants for side in (*designs.rows, *designs.cols)}
-        at = profile.calibration
-        if at is not None and sides - {at.rows, at.cols}:
-            found.append(
-                f"{profile.name} was calibrated at {at.rows} × {at.cols}: other tiles are extrapolated."
-            )
+    notes = [f"{line}." for designs in sweep.space.variants for line in warnings_of_designs(designs)]
     if not sweep.noise:
-        found.append(
+        notes.append(
             "Accuracy was not measured, so few bits and large tiles look good for nothing: it is on no axis."
         )
-    found += [f"{count:,} points were left out: {why}." for why, count in sweep.space.dropped.items()]
-    return list(dict.fromkeys(found))
+    notes += [f"{count:,} points were left out: {why}." for why, count in sweep.space.dropped.items()]
+    return list(dict.fromkeys(notes))
 
 
 def _plotly() -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from aimc_sim.sizing.cost.profile import Profile, profile_for
 from aimc_sim.spec import Spec, nearest
 
 Metric = Literal["cost", "sqnr", "ppl"]
+METRICS: tuple[str, ...] = get_args(Metric)
 DOUBLING = frozenset(
     {"rows", "cols", "adcs_per_tile"}
 )  # first:last doubles; of the others it counts up by one
@@ -31,42 +33,41 @@ DECISIVE = ("rows", "cols", "dac_bits", "slice_bits", "phases", "adc_bits", "sli
             "noise_factor", "thermal_factor")  # fmt: skip
 
 
-def axis(name: str, text: str | float) -> tuple[float, ...]:
-    """Values of an axis: ``8``, ``6,7,8``, ``128:1024`` (rows, columns and converters double, bits count up), or
-    ``64:320:64`` with a step. Raises BadInput for anything else."""
+def axis(name: str, values: str | float | Sequence[float]) -> tuple[float, ...]:
+    """Read the values of an axis: numbers, or ``8``, ``6,7,8``, ``128:1024`` (rows, columns and converters double, bits
+    count up), ``64:320:64`` with a step. Raises BadInput for anything else.
+
+    >>> axis("rows", "128:512"), axis("adc-bits", "6:8"), axis("cols", [64, 96])
+    ((128.0, 256.0, 512.0), (6.0, 7.0, 8.0), (64.0, 96.0))
+    """
     field = name.replace("-", "_")
     if field not in (*WHOLE, *REAL):
-        raise BadInput(f"--{name}", why="a design has no such field", do=nearest(field, (*WHOLE, *REAL)))
-    found: list[float] = []
-    for piece in str(text).split(","):
+        raise BadInput(name, why="a design has no such field", do=nearest(field, (*WHOLE, *REAL)))
+    pieces = [str(value) for value in np.ravel(values)] if not isinstance(values, str) else values.split(",")
+    how = "write 256, or 128,256, or 128:1024, or 64:320:64"
+    points: list[float] = []
+    for piece in pieces:
         try:
             ends = [float(part) for part in piece.split(":")]
         except ValueError:
             ends = []
         if ends and not all(0 < end < math.inf for end in ends):
             raise BadInput(
-                f"--{name}", got=str(text), why="a design has more than 0 of it, and a finite number",
-                do="write 256, or 128,256, or 128:1024, or 64:320:64",
-            )  # fmt: skip
+                name, got=values, why="a design has more than 0 of it, and a finite number", do=how
+            )
         if not 1 <= len(ends) <= 3:
-            raise BadInput(
-                f"--{name}", got=str(text), why="it is neither a number, a list nor a range",
-                do="write 256, or 128,256, or 128:1024, or 64:320:64",
-            )  # fmt: skip
-        if len(ends) == 1:
-            found += ends
-            continue
-        low, high = ends[:2]
+            raise BadInput(name, got=values, why="it is neither a number, a list nor a range", do=how)
+        low, high = ends[0], ends[min(1, len(ends) - 1)]
         if low > high:
-            raise BadInput(f"--{name}", got=piece, why="the range runs down", do=f"write {high:g}:{low:g}")
+            raise BadInput(name, got=piece, why="the range runs down", do=f"write {high:g}:{low:g}")
         if len(ends) == 2 and field in DOUBLING:
-            found += [low * 2**k for k in range(int(math.log2(high / low) + 1e-9) + 1)]
+            points += [low * 2**k for k in range(int(math.log2(high / low) + 1e-9) + 1)]
         else:
             step = ends[2] if len(ends) == 3 else 1.0
-            found += [low + step * k for k in range(min(int((high - low) / step + 1e-9), MAX_POINTS) + 1)]
-    if field in WHOLE and any(value != int(value) for value in found):
-        raise BadInput(f"--{name}", got=str(text), why="it counts something", do="use whole numbers")
-    return tuple(dict.fromkeys(found))
+            points += [low + step * k for k in range(min(int((high - low) / step + 1e-9), MAX_POINTS) + 1)]
+    if field in WHOLE and any(value != int(value) for value in points):
+        raise BadInput(name, got=values, why="it counts something", do="use whole numbers")
+    return tuple(dict.fromkeys(points))
 
 
 class SweepPlan(Spec):
@@ -168,25 +169,23 @@ def space_of(
     if square:
         columns["cols"] = columns["rows"]
     variants: list[Designs] = []
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     for chip, profile in zip(hardware, profiles, strict=True):
         costs = profile_for(chip.device.name) if profile is None else profile
         designs = Designs.of(chip, costs, **columns)
         keep = np.ones(len(designs), bool)
         if "adcs_per_tile" in columns:
             many = np.asarray(columns["adcs_per_tile"]) > designs.adcs_per_tile
-            dropped["more converters than columns"] = dropped.get("more converters than columns", 0) + int(
-                many.sum()
-            )
+            dropped["more converters than columns"] += int(many.sum())
             keep &= ~many
         if costs.adc.law == "survey":
             few = keep & (designs.enob < LEAST_ENOB)
             why = f"fewer than {LEAST_ENOB:g} effective bits, where {costs.name} has no data"
-            dropped[why] = dropped.get(why, 0) + int(few.sum())
+            dropped[why] += int(few.sum())
             keep &= ~few
         if keep.any():
-            kept = {name: np.asarray(values)[keep] for name, values in columns.items()}
-            variants.append(Designs.of(chip, costs, **kept))
+            left = {name: np.asarray(values)[keep] for name, values in columns.items()}
+            variants.append(Designs.of(chip, costs, **left))
     if not variants:
         reasons = ", ".join(f"{n} with {why}" for why, n in dropped.items() if n)
         raise BadInput("sweep", why=f"no point is left ({reasons})", do="widen an axis")

@@ -10,110 +10,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aimc_sim.aliases import F64, Progress
-from aimc_sim.errors import BadInput
-from aimc_sim.evaluate.snr import decibels
 from aimc_sim.sizing.accuracy import Text, measuring
-from aimc_sim.sizing.cost.activity import Activity, measure_activity
 from aimc_sim.sizing.cost.analog import Cost, evaluate
+from aimc_sim.sizing.cost.estimate import activity_of
 from aimc_sim.sizing.cost.workload import Scenario, Workload
 from aimc_sim.sizing.measurements import Measurements
 from aimc_sim.sizing.sweep.pareto import front, nearest_to_front
 from aimc_sim.sizing.sweep.plan import Space, SweepPlan
+from aimc_sim.sizing.sweep.result import Loss, Sweep
 from aimc_sim.studies.memory import default_workers
 
 STORE = "sweep.sqlite"
-FIGURES = ("energy_per_token_j", "latency_per_token_s", "area_total_mm2")
 _CHUNK = 6  # designs that share a pass of the digital model
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Measured loss of a design: nll (chips, windows) summed nats, on the first windows of the text."""
-
-    nll: F64
-
-    def nats(self, tokens: npt.NDArray[np.int64]) -> float:
-        """Negative log-likelihood, nats per token, mean over chips. tokens: of every window."""
-        return float(self.nll.mean(axis=0).sum() / tokens[: self.nll.shape[1]].sum())
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A finished sweep. costs: one a variant of the space. noise: {design: {matrix: noise-to-signal ratio}}.
-
-    losses: of the designs that were measured; digital: (windows,) summed nats; tokens: scored ones of each window.
-    """
-
-    plan: SweepPlan
-    space: Space
-    workload: Workload
-    costs: tuple[Cost, ...]
-    noise: dict[str, dict[str, float]] = field(default_factory=dict)
-    losses: dict[str, Loss] = field(default_factory=dict)
-    digital: F64 | None = None
-    tokens: npt.NDArray[np.int64] | None = None
-
-    def cost(self, name: str) -> F64:
-        """(P,) a figure of `Cost`."""
-        return np.concatenate([np.asarray(getattr(cost, name)) for cost in self.costs])
-
-    @cached_property
-    def mean_noise(self) -> F64:
-        """(P,) noise-to-signal ratio, mean over matrices; NaN without measurement."""
-        means = {label: float(np.mean(list(found.values()))) for label, found in self.noise.items() if found}
-        return np.array([means.get(label, math.nan) for label in self.space.accuracy_of])
-
-    @cached_property
-    def sqnr_db(self) -> F64:
-        """(P,) signal-to-noise ratio of a product, dB, of the mean noise-to-signal ratio."""
-        return decibels(self.mean_noise)
-
-    @cached_property
-    def worst_db(self) -> F64:
-        """(P,) signal-to-noise ratio of the noisiest matrix, dB."""
-        worst = {label: max(found.values()) for label, found in self.noise.items() if found}
-        return decibels([worst.get(label, math.nan) for label in self.space.accuracy_of])
-
-    @cached_property
-    def loss_nats(self) -> F64:
-        """(P,) loss above the digital model's on the same windows, nats per token; NaN where it was not measured."""
-        return np.array([self._above(label) for label in self.space.accuracy_of])
-
-    def _above(self, label: str) -> float:
-        found = self.losses.get(label)
-        if found is None or self.digital is None or self.tokens is None:
-            return math.nan
-        windows = found.nll.shape[1]
-        digital = Loss(self.digital[None, :windows])
-        return found.nats(self.tokens) - digital.nats(self.tokens)
-
-    @cached_property
-    def perplexity(self) -> F64:
-        """(P,) exp of the digital model's loss on the whole text and what the design adds; NaN where unmeasured."""
-        if self.digital is None or self.tokens is None:
-            return np.full(len(self.space), math.nan)
-        base = Loss(self.digital[None]).nats(self.tokens)
-        with np.errstate(over="ignore"):
-            return np.exp(base + self.loss_nats)
-
-    @cached_property
-    def figures(self) -> F64:
-        """(P, 3) energy and latency a token, area."""
-        return np.stack([self.cost(name) for name in FIGURES], axis=1)
-
-    @cached_property
-    def on_front(self) -> npt.NDArray[np.bool_]:
-        """(P,) whether no point beats it in accuracy (noise, where it was measured), energy, latency and area."""
-        return front(np.column_stack([np.nan_to_num(self.mean_noise, nan=0.0), self.figures]))
 
 
 def run_sweep(
@@ -134,11 +50,6 @@ def run_sweep(
     """
     tell = progress or (lambda stage, done, total: None)
     weight_file = workload.file
-    if plan.metric != "cost" and weight_file is None:
-        raise BadInput(
-            "--metric", got=plan.metric, why="shapes have no weights to simulate",
-            do="give a weight file (aimc-sim export), or sweep costs alone: --metric cost",
-        )  # fmt: skip
     sweep = Sweep(plan, space, workload, _costs(plan, space, workload, assumed))
     if weight_file is None or plan.metric == "cost":
         return sweep
@@ -213,9 +124,9 @@ def candidates(sweep: Sweep, badness: F64, among: list[str] | None, count: int) 
     labels = np.array(sweep.space.accuracy_of)
     points = np.arange(len(labels)) if among is None else np.flatnonzero(np.isin(labels, among))
     figures = np.column_stack([badness, sweep.figures])[points]
-    kept = front(figures)  # a sweep has many points and few on its front: only what is needed is ranked
-    if len(set(labels[points[kept]])) >= count:
-        points, figures = points[kept], figures[kept]
+    best = front(figures)  # a sweep has many points and few on its front: only what is needed is ranked
+    if len(set(labels[points[best]])) >= count:
+        points, figures = points[best], figures[best]
     order = nearest_to_front(figures, len(points))
     return list(dict.fromkeys(labels[points[order]].tolist()))[:count]
 
@@ -223,10 +134,9 @@ def candidates(sweep: Sweep, badness: F64, among: list[str] | None, count: int) 
 def _costs(plan: SweepPlan, space: Space, workload: Workload, assumed: bool) -> tuple[Cost, ...]:
     costs = []
     for designs in space.variants:
-        activity, work = Activity(), replace(workload, placement=designs.hardware.placement)
-        one_slice = designs.hardware.weights.slices == 1 and bool((designs.slices == 1).all())
-        needed = designs.profile.array.voltage_read is not None
-        if workload.file is not None and not assumed and one_slice and needed:
-            activity = measure_activity(workload.file, designs)
+        work = workload.placed(designs.hardware.placement)
+        activity, _ = activity_of(
+            work, designs, assumed=assumed
+        )  # the mean over layers that are alike is enough
         costs.append(evaluate(designs, work, Scenario(**plan.scenario), activity))
     return tuple(costs)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aimc_sim.evaluate.snr import decibels
 from aimc_sim.report.pages import to_csv
+from aimc_sim.report.words import si
 from aimc_sim.sizing.cost.analog import COMPONENTS
 from aimc_sim.sizing.cost.designs import REAL, WHOLE
-from aimc_sim.sizing.sweep.run import Sweep
+
+if TYPE_CHECKING:
+    from aimc_sim.sizing.sweep.result import Sweep
 
 ALWAYS = ("rows", "cols", "dac_bits", "adc_bits", "enob", "adcs_per_tile")
 COSTS = ("energy_per_token_j", "latency_per_token_s", "area_total_mm2", "tokens_per_s", "power_w",
@@ -31,7 +35,7 @@ def columns(sweep: Sweep) -> dict[str, list[Any]]:
     varied = [name for name in known if name in sweep.plan.axes or np.ptp(space.values(name)) > 0]
     chosen = list(dict.fromkeys([*ALWAYS, *varied]))
     measured = [sweep.losses.get(label) for label in space.accuracy_of]
-    found: dict[str, list[Any]] = {
+    return {
         "point": list(range(len(space))),
         "hardware": [names[i] for i in variant],
         "profile": [profiles[i] for i in variant],
@@ -44,36 +48,61 @@ def columns(sweep: Sweep) -> dict[str, list[Any]]:
         "on_front": [bool(value) for value in sweep.on_front],
         "design": list(space.accuracy_of),
     }  # fmt: skip
-    return found
+
+
+def front_table(front: Sequence[dict[str, Any]]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Put points of the front into words: names of columns, and rows."""
+
+    def number(value: float | None, digits: int) -> str:
+        return "–" if value is None else f"{value:,.{digits}f}"
+
+    names = [
+        "tile",
+        "ADC bits",
+        "converters",
+        "SQNR, dB",
+        "loss, nats",
+        "energy/token",
+        "latency/token",
+        "mm²",
+    ]
+    return names, [
+        (
+            f"{row['rows']} × {row['cols']}", row["adc_bits"], row["adcs_per_tile"], number(row["sqnr_db"], 2),
+            number(row["loss_nats"], 3), si(row["energy_per_token_j"], "J"), si(row["latency_per_token_s"], "s"),
+            number(row["area_mm2"], 1),
+        )
+        for row in front
+    ]  # fmt: skip
 
 
 def table(sweep: Sweep) -> str:
     """``columns`` as CSV, a row a point; what was not measured is empty."""
-    found = columns(sweep)
-    return to_csv([found, *zip(*found.values(), strict=True)])
+    return to_csv([sweep.columns, *zip(*sweep.columns.values(), strict=True)])
 
 
 def matrices(sweep: Sweep) -> str:
     """SQNR of every matrix of every measured design, as CSV."""
     rows = [("design", "hardware", "matrix", "sqnr_db")]
-    for label, found in sweep.noise.items():
+    for label, ratios in sweep.noise.items():
         name = sweep.space.hardware[label].name
-        rows += [(label, name, matrix, f"{float(decibels(ratio)):.4f}") for matrix, ratio in found.items()]
+        rows += [(label, name, matrix, f"{float(decibels(ratio)):.4f}") for matrix, ratio in ratios.items()]
     return to_csv(rows)
 
 
 def breakdowns(sweep: Sweep) -> dict[str, dict[str, list[Any]]]:
     """Energy (J), time (s) and area (mm²) of every point by component; components that are zero everywhere left out."""
-    found: dict[str, dict[str, list[Any]]] = {}
-    for key, name in (("energy", "energy_j"), ("latency", "path_s"), ("area", "area_mm2")):
-        parts = {}
-        for component in COMPONENTS:
-            held = [(getattr(cost, name).get(component, 0.0), len(cost.designs)) for cost in sweep.costs]
-            values = np.concatenate([np.broadcast_to(value, size) for value, size in held])
-            if values.any():
-                parts[component] = _numbers(values, 4)
-        found[key] = parts
-    return found
+
+    def parts(table: str) -> dict[str, list[Any]]:
+        values = {
+            component: np.concatenate([
+                np.broadcast_to(getattr(cost, table).get(component, 0.0), len(cost.designs)) for cost in sweep.costs
+            ])
+            for component in COMPONENTS
+        }  # fmt: skip
+        return {component: _numbers(value, 4) for component, value in values.items() if value.any()}
+
+    return {"energy": parts("energy_j"), "latency": parts("path_s"), "area": parts("area_mm2")}
 
 
 def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
@@ -81,13 +110,13 @@ def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
     if sweep.workload.file is None:
         return {}
     role = {matrix.name: matrix.role for matrix in sweep.workload.file.matrices}
-    found: dict[str, dict[str, float]] = {}
+    means: dict[str, dict[str, float]] = {}
     for label, noise in sweep.noise.items():
         groups: dict[str, list[float]] = {}
         for name, ratio in noise.items():
             groups.setdefault(role[name], []).append(ratio)
-        found[label] = {key: round(float(decibels(np.mean(values))), 2) for key, values in groups.items()}
-    return found
+        means[label] = {key: round(float(decibels(np.mean(values))), 2) for key, values in groups.items()}
+    return means
 
 
 def _numbers(values: npt.ArrayLike, digits: int = 6) -> list[Any]:

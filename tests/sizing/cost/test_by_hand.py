@@ -119,9 +119,9 @@ def test_a_noisier_converter_is_cheaper_in_every_law_that_knows_effective_bits()
 def test_converters_shared_by_columns_cost_area_once_and_time_more() -> None:
     design = Designs.of("hermes-256", "adc-survey", adcs_per_tile=[256, 64, 16])
     cost = evaluate(design, LLAMA)
-    adc = cost.tile_area_um2["adc"]
+    adc = cost.mappings[0].tile_area_um2["adc"]
     assert adc[0] > adc[1] > adc[2]  # they are faster, and still fewer take less
     assert design.rounds.tolist() == [1, 4, 16]
     fixed = evaluate(Designs.of("hermes-256", "isaac-32nm", adcs_per_tile=[256, 64, 1]), LLAMA)
-    assert fixed.tile_area_um2["adc"].tolist() == pytest.approx([256 * 1200, 64 * 1200, 1200])
+    assert fixed.mappings[0].tile_area_um2["adc"].tolist() == pytest.approx([256 * 1200, 64 * 1200, 1200])
     assert fixed.path_s["adc"][0] == fixed.path_s["adc"][1] == 0 < fixed.path_s["adc"][2]

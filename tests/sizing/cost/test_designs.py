@@ -16,7 +16,6 @@ from aimc_sim.sizing import (
     Profile,
     Scenario,
     Workload,
-    enob_of,
     evaluate,
     peak,
     profile_names,
@@ -60,16 +59,11 @@ def test_a_point_costs_the_same_alone_and_among_others(profile: str) -> None:
         one = Designs.of(
             base.hardware, profile, slices=slices, **{name: values[i] for name, values in fields.items()}
         )
-        for found in (evaluate(one, LLAMA), evaluate(many.take(i), LLAMA)):
-            for name in (
-                "tiles",
-                "energy_per_token_j",
-                "token_path_s",
-                "area_total_mm2",
-                "tokens_per_s",
-                "conversions",
-            ):
-                assert float(getattr(found, name)[0]) == float(getattr(together, name)[i]), name
+        alone = evaluate(one, LLAMA)
+        for name in (
+            "tiles", "energy_per_token_j", "token_path_s", "area_total_mm2", "tokens_per_s", "conversions",
+        ):  # fmt: skip
+            assert float(getattr(alone, name)[0]) == float(getattr(together, name)[i]), name
 
 
 def test_every_component_is_an_object_with_energy_area_and_delay() -> None:
@@ -188,9 +182,8 @@ def test_a_point_is_the_hardware_that_the_simulator_takes() -> None:
 
 def test_effective_bits_come_from_the_simulated_errors() -> None:
     def bits(**errors: Any) -> float:
-        adc = Hardware.load({"base": "hermes-256", "adc": {"errors": errors} if errors else {}}).adc
-        assert adc is not None
-        return enob_of(adc)
+        chip = Hardware.load({"base": "hermes-256", "adc": {"errors": errors} if errors else {}})
+        return float(Designs.of(chip).enob[0])
 
     assert bits() == 8
     assert bits(gain_sigma=0.1, offset_sigma_lsb=2.0) == 8  # no distortion
@@ -214,8 +207,8 @@ def test_the_curve_of_the_simulated_adc_has_the_variance_that_counts() -> None:
 
 def test_array_energy_is_voltage_squared_time_conductance() -> None:
     design = Designs.of("hermes-256", "adc-survey", v_read_v=0.5, t_read_ns=200)
-    use = Use.of(design, [100], [50])
-    energy = components(design)["array"].energy_pj(use, np.array([[0.25]]))  # type: ignore[call-arg]
+    use = Use.of(design, [100], [50], np.array([[0.25]]))
+    energy = components(design)["array"].energy_pj(use)
     # 0.25 V² · 200 ns · 20.7 µS · 5,000 cells · 0.25
     assert float(energy[0, 0]) == pytest.approx(0.25 * 200e-9 * 20.7e-6 * 5000 * 0.25 * 1e12)
 

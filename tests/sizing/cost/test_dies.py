@@ -12,7 +12,7 @@ import pytest
 
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.sizing import Cost, Designs, Profile, Scenario, Workload, evaluate, place, replicate
+from aimc_sim.sizing import Cost, Designs, Profile, Scenario, Workload, evaluate, floorplan, replicate
 from aimc_sim.sizing.cost.writing import writing
 
 SMALL = Profile.load({"base": "hermes-14nm", "chip": {"tiles": 512}})
@@ -27,7 +27,7 @@ def cost_of(model: str, profile: Profile | str = SMALL, hardware: str = "hermes-
 @pytest.mark.parametrize("whole", [True, False])
 def test_every_tile_stands_somewhere_and_no_chip_is_too_full(model: str, experts: str, whole: bool) -> None:
     cost = cost_of(model)
-    chips = place(cost, experts=experts, whole_layers=whole)  # type: ignore[arg-type]
+    chips = floorplan(cost, experts=experts, whole_layers=whole)  # type: ignore[arg-type]
     assert sum(piece.tiles for chip in chips.pieces for piece in chip) == int(cost.tiles[0])
     assert min(chips.free) >= 0
     assert chips.count >= int(cost.chips[0])
@@ -39,14 +39,14 @@ def test_every_tile_stands_somewhere_and_no_chip_is_too_full(model: str, experts
 
 def test_a_layer_that_fits_a_chip_is_not_cut() -> None:
     cost = cost_of("SmolLM2-135M")  # 78 tiles a layer, 6 layers on 512 tiles
-    chips = place(cost)
+    chips = floorplan(cost)
     homes: dict[int, set[int]] = {}
     for index, chip in enumerate(chips.pieces):
         for piece in chip:
             homes.setdefault(piece.layer, set()).add(index)
     assert all(len(homes[layer]) == 1 for layer in range(30))
     assert chips.layers_per_chip[:4] == (6, 6, 6, 6)
-    cut = place(cost, whole_layers=False)
+    cut = floorplan(cost, whole_layers=False)
     assert cut.count == int(cost.chips[0])
     # from layer 5 to layer 6 and so on: the vector of a token, two bytes an element, five times (the head: two chips)
     assert chips.hops == 5
@@ -54,7 +54,7 @@ def test_a_layer_that_fits_a_chip_is_not_cut() -> None:
 
 
 def test_experts_of_their_own_dies_are_visited_as_chance_says() -> None:
-    spread = place(cost_of("Mixtral-8x7B", "adc-survey", "pcm-512"), experts="spread").experts[0]
+    spread = floorplan(cost_of("Mixtral-8x7B", "adc-survey", "pcm-512"), experts="spread").experts[0]
     assert (spread.experts, spread.active) == (8, 2)
     held = [len(range(chip, 8, spread.chips)) for chip in range(spread.chips)]
     visited = 0.0
@@ -84,7 +84,7 @@ def test_what_an_expert_is_sent_it_sends_back(
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     small = Profile.load({"base": "hermes-14nm", "chip": {"tiles": 10}})
-    chips = place(cost_of(str(tmp_path / "config.json"), small), experts=experts)
+    chips = floorplan(cost_of(str(tmp_path / "config.json"), small), experts=experts)
     assert [sum(piece.tiles for piece in chip) for chip in chips.pieces] == held
     assert [found.visited for found in chips.experts] == [pytest.approx(float(visited))]
     assert chips.hops == dense + 2
@@ -94,7 +94,7 @@ def test_what_an_expert_is_sent_it_sends_back(
 def test_one_chip_needs_no_links() -> None:
     roomy = Profile.load({"base": "hermes-14nm", "chip": {"tiles": 100_000}})
     cost = cost_of("SmolLM2-135M", roomy)
-    chips = place(cost)
+    chips = floorplan(cost)
     assert (chips.count, chips.hops, chips.bytes) == (1, 0, 0)
     assert float(cost.energy_j["links"][0]) == float(cost.path_s["links"][0]) == 0
     assert float(cost_of("SmolLM2-135M").path_s["links"][0]) > 0
@@ -164,5 +164,5 @@ def test_programming_anew_takes_power_time_and_life() -> None:
 def test_an_expert_larger_than_a_chip_can_only_be_cut() -> None:
     cost = cost_of("Mixtral-8x7B")
     with pytest.raises(BadInput, match="use packed"):
-        place(cost, experts="spread")
-    assert min(place(cost).free) >= 0
+        floorplan(cost, experts="spread")
+    assert min(floorplan(cost).free) >= 0

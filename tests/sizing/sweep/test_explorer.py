@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.sizing import Workload
 from aimc_sim.sizing.sweep import explorer
 from aimc_sim.sizing.sweep.plan import SweepPlan, space_of
-from aimc_sim.sizing.sweep.run import Loss, Sweep, run_sweep
-from aimc_sim.sizing.sweep.table import breakdowns, columns
+from aimc_sim.sizing.sweep.result import Loss, Sweep
+from aimc_sim.sizing.sweep.run import run_sweep
+from aimc_sim.sizing.sweep.table import breakdowns
 
 AXES = {"rows": (128.0, 256.0), "adc_bits": (6.0, 8.0), "adcs_per_tile": (16.0, 64.0)}
 
@@ -59,9 +61,9 @@ def test_figures_of_a_point(found: Sweep) -> None:
 
 
 def test_the_page_holds_every_figure_and_loads_nothing(found: Sweep) -> None:
-    page = explorer.render(found, "aimc-sim size '</script><b>@DATA@'")
+    page = explorer.render(replace(found, command="aimc-sim size '</script><b>@DATA@'"))
     data = data_of(page)
-    assert data["columns"] == json.loads(json.dumps(columns(found)))
+    assert data["columns"] == json.loads(json.dumps(found.columns))
     assert data["command"] == "aimc-sim size '</script><b>@DATA@'"
     shell = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert "<b>" not in shell
@@ -69,7 +71,7 @@ def test_the_page_holds_every_figure_and_loads_nothing(found: Sweep) -> None:
     assert set(re.findall(r'href="([^"]*)"', shell)) == {"data:,"}
     assert "default-src 'none'" in shell
     assert not re.search(r"@[A-Z]+@", shell)
-    assert "256 × 256: other tiles are extrapolated" in shell
+    assert "calibrated at 256 × 256 tiles; other tiles are extrapolated" in shell
     for key, total in (
         ("energy", "energy_per_token_j"),
         ("latency", "latency_per_token_s"),
@@ -82,11 +84,11 @@ def test_the_page_holds_every_figure_and_loads_nothing(found: Sweep) -> None:
 def test_without_accuracy_it_says_so(found: Sweep) -> None:
     bare = Sweep(found.plan, found.space, found.workload, found.costs)
     assert any("not measured" in note for note in explorer.notes(bare))
-    assert set(data_of(explorer.render(bare, ""))["columns"]["sqnr_db"]) == {None}
+    assert set(data_of(explorer.render(bare))["columns"]["sqnr_db"]) == {None}
 
 
 def test_files_are_written_together(found: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = explorer.write(found, tmp_path, "aimc-sim size x")
+    paths = found.write(tmp_path).files
     assert sorted(path.name for path in paths) == ["explorer.html", "matrices.csv", "points.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
     monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
@@ -133,7 +135,9 @@ PROBE = """
 def test_it_lives_in_a_browser(found: Sweep, tmp_path: Path, width: int) -> None:
     """Brushing filters the table and fades the other plots, a click shows the breakdown, the front can stand alone."""
     page = tmp_path / "explorer.html"
-    page.write_text(explorer.render(found, "aimc-sim size x").replace("</body>", PROBE), encoding="utf-8")
+    page.write_text(
+        explorer.render(replace(found, command="aimc-sim size x")).replace("</body>", PROBE), encoding="utf-8"
+    )
     done = subprocess.run(
         [
             "chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1200", "--dump-dom",
@@ -149,7 +153,7 @@ def test_it_lives_in_a_browser(found: Sweep, tmp_path: Path, width: int) -> None
     assert "error" not in out, out
     assert (out["all"], out["dots"], out["brushed"], out["faded"]) == (8, 8, 2, 6)
     assert out["width"], "nothing overflows the page"
-    table = columns(found)
+    table = found.columns
     cheaper = min((3, 5), key=lambda i: table["energy_per_token_j"][i])
     assert out["chosen"].startswith(f"hermes-256, {table['rows'][cheaper]} × ")
     assert f"{table['adc_bits'][cheaper]}-bit" in out["chosen"]

@@ -28,7 +28,7 @@ from aimc_sim.sizing.accuracy import Text
 from aimc_sim.sizing.sweep.pareto import crowding, front, nearest_to_front, ranks
 from aimc_sim.sizing.sweep.plan import SweepPlan, axis, space_of
 from aimc_sim.sizing.sweep.run import run_sweep
-from aimc_sim.sizing.sweep.table import columns, table
+from aimc_sim.sizing.sweep.table import table
 from aimc_sim.weightfile import WeightFile
 
 HERMES = Hardware.load("hermes-256")
@@ -126,7 +126,7 @@ def test_a_sweep_measures_what_it_says(tiny_weights: Path, tmp_path: Path) -> No
     space, work = space_of([HERMES], [None], AXES), Workload.of(tiny_weights)
     found = run_sweep(plan_for(tiny_weights), space, work, tmp_path, assumed=True, workers=1)
     assert len(found.noise) == 4
-    shown = columns(found)
+    shown = found.columns
     for design in set(shown["design"]):
         at = [i for i, label in enumerate(shown["design"]) if label == design]
         assert len({shown["sqnr_db"][i] for i in at}) == 1
