@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 # Two test workers: give each one thread, so that they do not fight. Results do not depend on it.
 WORKERS ?= 2
 
-.PHONY: demo test lint types tests test-under-load format clean reproduce-small
+.PHONY: demo test lint types tests test-under-load mutants format clean reproduce-small
 
 demo: build/smollm2.h5
 	@code=0; $(BIN)/aimc-sim signoff build/smollm2.h5 --hardware hermes-256 --chips 5 --times 1m,1h,1d,1y --restart \
@@ -42,6 +42,11 @@ test-under-load: $(VENV)/stamp-test
 	@command -v stress-ng >/dev/null || (echo "stress-ng is not installed. Next: apt-get install stress-ng"; exit 1)
 	@stress-ng --quiet --cpu 0 & load=$$!; trap 'kill $$load' EXIT; trap 'exit 130' INT TERM; \
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -m under_load
+
+# Breaks the code on purpose, 70 times, and lists what no test notices; an hour on 2 cores. See tests/mutation.
+mutants: $(VENV)/stamp-test
+	@$(BIN)/python -c "import cosmic_ray" 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[mutants]'
+	nice -n 15 $(BIN)/python tests/mutation/run.py
 
 # Trains a tiny model for noisy chips and says how much of the loss that wins back, in under half an hour on 2 cores.
 # MODEL and TEXT: a Hugging Face folder of a small model and held-out text; without them a model is trained first.

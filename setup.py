@@ -42,6 +42,7 @@ EXTRAS = {
         "setuptools>=77",
         "wheel>=0.43",
     ],
+    "mutants": ["cosmic-ray>=8.4"],
 }
 
 setup(

@@ -26,11 +26,6 @@ class TileMap:
     col_bounds: npt.NDArray[np.int64]  # (column tiles + 1,)
 
     @property
-    def tiles(self) -> int:
-        """Number of crossbars."""
-        return (self.row_bounds.size - 1) * (self.col_bounds.size - 1)
-
-    @property
     def column_tile(self) -> npt.NDArray[np.int64]:
         """(N,) index of the column tile that each output lies in."""
         return np.repeat(np.arange(self.col_bounds.size - 1), np.diff(self.col_bounds))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ from aimc_sim.attribution.effects import effects_of, variant
 from aimc_sim.attribution.study import sets_of
 from aimc_sim.hardware import Hardware
 from aimc_sim.spec import Spec
+from helpers.tables import switches_of
 
 DAY = 86400.0
 
@@ -26,37 +24,9 @@ class Denser(Hardware):
     crosstalk: Crosstalk | None = None
 
 
-def specs_in(annotation: Any) -> set[type[Spec]]:
-    """Every spec that a field of this type may hold."""
-    if isinstance(annotation, type):
-        return {annotation} if issubclass(annotation, Spec) else set()
-    return set().union(*(specs_in(part) for part in typing.get_args(annotation)), set())
-
-
-def may_be_absent(annotation: Any) -> bool:
-    parts = typing.get_args(annotation)
-    return type(None) in parts or any(
-        may_be_absent(part) for part in parts if typing.get_origin(part) is types.UnionType
-    )
-
-
-def tables_of(spec: type[Spec], prefix: str = "") -> Iterator[str]:
-    """Every table of the hardware itself, and every optional table inside one, dotted."""
-    for name, annotation in typing.get_type_hints(spec).items():
-        if name not in spec.model_fields or not (inside := specs_in(annotation)):
-            continue
-        if not prefix or may_be_absent(annotation):
-            yield prefix + name
-        for part in inside:
-            yield from tables_of(part, f"{prefix}{name}.")
-
-
 def unlisted(spec: type[Spec]) -> set[str]:
     listed = [path for row in EFFECTS for path in row.tables] + list(NEUTRAL)
-    laws = {
-        path for path in tables_of(spec) if path.rsplit(".", 1)[-1] in ("sigma", "shift")
-    }  # of one polynomial
-    return set(tables_of(spec)) - set(listed) - laws
+    return switches_of(spec) - set(listed)
 
 
 def test_every_table_of_a_hardware_is_an_effect_or_declared_neutral() -> None:
@@ -65,7 +35,7 @@ def test_every_table_of_a_hardware_is_an_effect_or_declared_neutral() -> None:
     )
     listed = [path for row in EFFECTS for path in row.tables] + list(NEUTRAL)
     assert len(listed) == len(set(listed))
-    assert set(listed) <= set(tables_of(Hardware)), "and nothing is listed that is not there"
+    assert set(listed) <= switches_of(Hardware), "and nothing is listed that is not there"
 
 
 def test_an_effect_that_nobody_lists_is_noticed() -> None:

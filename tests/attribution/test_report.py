@@ -8,7 +8,6 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from aimc_sim.attribution.run import Result
 from aimc_sim.report.charts import NARROW, WIDE
 from aimc_sim.report.pages import to_json
 from aimc_sim.weightfile import WeightFile
+from helpers.page import Page
 
 
 @pytest.fixture(scope="module")
@@ -163,19 +163,6 @@ def test_all_files_or_none(document: dict[str, Any], tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match="broken"):
         write(document, empty)
     assert not list(empty.iterdir())
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def all(self, *names: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag in names]
 
 
 def test_the_page_is_self_contained_and_accessible(document: dict[str, Any]) -> None:

@@ -65,6 +65,7 @@ def test_among_equals_everyone_stays_at_home() -> None:
     assert place[2] != 2
     assert (place == np.arange(4)).sum() == 2
     assert repair.worst_moved(np.array([[0.0, 0, 3], [0, 5, 1], [0, 0, 0]])[:2]).tolist() == [0, 2]
+    assert repair.worst_moved(np.array([[1.0, 1.0]])).tolist() == [0], "also where a move would cost as much"
 
 
 @pytest.mark.parametrize("spec", [{"spare_columns": 3}, SPARES, {"remap": "assign"}])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from aimc_sim.signoff.execution.results import Result
 from aimc_sim.signoff.report import document as report
 from aimc_sim.signoff.report import files, plots
 from aimc_sim.signoff.report.html import render
+from helpers.page import Page
 
 FILES = ["junit.xml", "report.html", "report.json", "report.md"]
 
@@ -72,21 +72,6 @@ def test_one_cell_has_no_interval_and_still_a_report(plan_with: Any, fake: Any) 
     text = render(found)
     assert "no interval: one chip on one window" in " ".join(text.split())
     assert "upper bound –" not in text
-
-
-class Page(HTMLParser):
-    """Collects what the checks below need."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def all(self, *names: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag in names]
 
 
 @pytest.mark.parametrize("metric", ["kl", "loss"])

@@ -13,6 +13,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.kernels.normal import normals
 from aimc_sim.randomness import key_of
 from aimc_sim.signoff.statistics import estimate, non_inferior, paired
+from aimc_sim.signoff.statistics.rates import Rates
 from aimc_sim.testing import AlphaLedger, assert_binomial
 
 
@@ -170,6 +171,18 @@ def test_flips_have_tangos_interval_and_few_flips_a_wider_one() -> None:
     few[0, :2] = 1.0
     assert "few answers differ" in paired(few, 0.0).caveat
     assert paired(few, 0.0).interval[1] > 0.01 + paired(few, 0.0).half_width(0.025)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(6, 1), (8, 0), (5, 1)])
+def test_few_flips_reach_down_to_bonett_and_prices_bound(lost: int, won: int) -> None:
+    """Their Wald interval with one more flip of each kind; Tango's reaches further up."""
+    items, t = 20, 1.96
+    rates = Rates(lost / items, won / items, items, items, True)
+    low, high = rates.interval(t * math.sqrt(rates.variance / items), t)
+    p, q = (lost + 1) / (items + 2), (won + 1) / (items + 2)
+    spread = t * math.sqrt((p + q - (p - q) ** 2) / (items + 2))
+    assert low == pytest.approx(p - q - spread)
+    assert high > p - q + spread
 
 
 def test_items_that_are_not_here_are_counted() -> None:
