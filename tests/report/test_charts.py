@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-import aimc_sim
 from aimc_sim.report.charts import NARROW, WIDE, Chart, Rows, Scale, ticks
 
 
@@ -67,14 +65,3 @@ def test_text_is_escaped_and_a_drawing_is_said_in_words() -> None:
     assert '<title id="n-720-t">&lt;t&gt;</title><desc id="n-720-d">&quot;d&quot;</desc>' in drawn
     assert 'x="1" y="0" width="2"' in drawn
     assert "<title>a &amp; b</title></rect>" in drawn
-
-
-def test_charts_are_drawn_in_one_module() -> None:
-    """Whoever writes SVG elsewhere has another scale, another font and another place for a name."""
-    root = Path(str(aimc_sim.__file__)).parent
-    writers = {
-        str(path.relative_to(root))
-        for path in root.rglob("*.py")
-        if re.search(r"<(svg|rect|circle|polyline|polygon)\b", path.read_text(encoding="utf-8"))
-    }
-    assert writers == {"report/charts.py"}
