@@ -18,8 +18,8 @@ def add(folder: Path, rank: int = 4, alpha: float = 6.0) -> Path:
     from aimc_sim.finetuning.models import load_plain
     from aimc_sim.finetuning.recipe import Adapter
     from aimc_sim.models import open_checkpoint
-    from aimc_sim.testing.models import tiny_weights
     from aimc_sim.torch_bridge import Training, convert
+    from helpers.tiny_models import tiny_weights
 
     model = convert(load_plain(open_checkpoint(folder)), CHIP, Training(noise=None))
     with warnings.catch_warnings():

@@ -17,9 +17,9 @@ import aimc_sim
 from aimc_sim.errors import BadInput
 from aimc_sim.models import load_tokenizer, open_checkpoint
 from aimc_sim.models.families import FAMILIES
-from aimc_sim.testing.models import save_tiny, tiny_config
 from aimc_sim.torch_bridge import load_digital
 from aimc_sim.weightfile import WeightFile
+from helpers.tiny_models import save_tiny, tiny_config
 
 
 def bits_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -9,8 +9,8 @@ import pytest
 
 from aimc_sim.calibrate import cache
 from aimc_sim.hardware import Hardware
-from aimc_sim.testing.weightfiles import write
 from aimc_sim.weightfile import WeightFile
+from helpers.tiny_weightfiles import write
 
 BASE = "hermes-256"
 DECIDES: dict[str, Any] = {

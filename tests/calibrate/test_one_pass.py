@@ -12,8 +12,8 @@ from aimc_sim import Hardware, WeightFile, export
 from aimc_sim.calibrate import ranges as calibrate
 from aimc_sim.calibrate.moments import collect_moments
 from aimc_sim.testing import assert_bits
-from aimc_sim.testing.models import save_tiny
 from aimc_sim.torch_bridge import load_digital
+from helpers.tiny_models import save_tiny
 
 
 @pytest.mark.parametrize(

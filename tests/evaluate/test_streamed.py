@@ -25,11 +25,11 @@ from aimc_sim.evaluate.windows import Windows, cut
 from aimc_sim.execute import tile_matmul
 from aimc_sim.hardware import Hardware
 from aimc_sim.programming import program
-from aimc_sim.testing.models import save_tiny, tiny_weights
 from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.torch_bridge import load_digital, load_model
 from aimc_sim.torch_bridge.streaming import StreamedModel, decoder_layers
 from aimc_sim.weightfile import WeightFile
+from helpers.tiny_models import save_tiny, tiny_weights
 
 DAY, SEED, VOCABULARY, BATCH = 86_400.0, 3, 300, 3
 

@@ -17,7 +17,7 @@ from aimc_sim.models.catalogue import (
     named_shapes,
 )
 from aimc_sim.models.families import FAMILIES, candidates, skeleton
-from aimc_sim.testing.models import tiny_config
+from helpers.tiny_models import tiny_config
 
 TINY_MOE: dict[str, dict[str, Any]] = {
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},

@@ -7,7 +7,7 @@ import torch
 
 from aimc_sim.errors import BadInput
 from aimc_sim.models.families import FAMILIES, candidates, generation_defaults, skeleton
-from aimc_sim.testing.models import tiny_config
+from helpers.tiny_models import tiny_config
 
 ATTENTION = {"q": (32, 32), "k": (32, 16), "v": (32, 16), "o": (32, 32)}
 LLAMA = ATTENTION | {"gate": (32, 48), "up": (32, 48), "down": (48, 32)}

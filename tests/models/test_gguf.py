@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from aimc_sim.errors import BadInput
 from aimc_sim.models import load_tokenizer, open_checkpoint, smollm2_path
 from aimc_sim.models.gguf_header import read_header
-from aimc_sim.testing.models import VOCABULARY, tiny_model
+from helpers.tiny_models import VOCABULARY, tiny_model
 
 ARCHITECTURES = {
     "llama": "llama",

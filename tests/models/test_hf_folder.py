@@ -17,7 +17,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.models import load_tokenizer, open_checkpoint
 from aimc_sim.models.families import FAMILIES
 from aimc_sim.models.tensors import check_finite
-from aimc_sim.testing.models import save_tiny
+from helpers.tiny_models import save_tiny
 
 WEIGHTS = "model.safetensors"
 

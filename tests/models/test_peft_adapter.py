@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 import aimc_sim
 from aimc_sim.errors import BadInput
 from aimc_sim.models import open_checkpoint
-from aimc_sim.testing.models import save_tiny
 from aimc_sim.torch_bridge import load_digital
 from aimc_sim.weightfile import WeightFile
+from helpers.tiny_models import save_tiny
 
 UP = "model.layers.0.mlp.up_proj"
 KEY = f"base_model.model.{UP}"

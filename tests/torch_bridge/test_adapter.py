@@ -23,12 +23,12 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.programming import program
 from aimc_sim.signoff.execution.run import run_plan
 from aimc_sim.sizing.partition.bench import PlacementBench
-from aimc_sim.testing.models import save_tiny
 from aimc_sim.torch_bridge import Training, convert, half, load_digital, load_model
 from aimc_sim.torch_bridge.coverage import ANALOG, DIGITAL
 from aimc_sim.torch_bridge.streaming import StreamedModel
 from aimc_sim.weightfile import WeightFile
 from helpers.plans import make_plan
+from helpers.tiny_models import save_tiny
 
 IDS = (torch.arange(2 * 20).reshape(2, 20) * 37 + 5) % 97
 VOCABULARY, BATCH, DAY = 300, 3, 86_400.0

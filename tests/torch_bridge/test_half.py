@@ -13,11 +13,11 @@ from torch.nn import functional
 import aimc_sim
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels import parallel
-from aimc_sim.testing.models import save_tiny, tiny_weights
 from aimc_sim.torch_bridge import half, load_digital
 from aimc_sim.torch_bridge.coverage import DIGITAL, LOOKUP, coverage
 from aimc_sim.torch_bridge.half import HalfEmbedding, HalfLinear
 from aimc_sim.weightfile import WeightFile
+from helpers.tiny_models import save_tiny, tiny_weights
 
 
 def tensor(name: str, *shape: int) -> torch.Tensor:

@@ -36,7 +36,7 @@ def test_a_pass_shows_every_position_of_every_matrix_once(tiny_weights: Path) ->
 
 def test_products_are_those_of_the_stored_weights_without_bias(tmp_path: Path) -> None:
     import aimc_sim
-    from aimc_sim.testing.models import save_tiny
+    from helpers.tiny_models import save_tiny
 
     save_tiny(tmp_path / "gpt2", "gpt2", "float32")
     weights = aimc_sim.export(tmp_path / "gpt2", tmp_path / "w.h5", calibration_tokens=0)

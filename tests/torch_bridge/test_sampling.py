@@ -12,8 +12,8 @@ import aimc_sim.torch_bridge.sampling
 from aimc_sim.errors import BadInput
 from aimc_sim.kernels.philox import philox4x32
 from aimc_sim.randomness import Stream, key_of
-from aimc_sim.testing.models import VOCABULARY, tiny_model
 from aimc_sim.torch_bridge.sampling import first_token, pick, sample_tokens, uniforms
+from helpers.tiny_models import VOCABULARY, tiny_model
 
 
 def rows(*values: list[float]) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from aimc_sim.errors import BadInput
-from aimc_sim.testing.weightfiles import MATRICES, fill, write
 from aimc_sim.weightfile import WeightFile
 from aimc_sim.weightfile.layout import ALIGNMENT, parse_manifest
 from aimc_sim.weightfile.manifest import AdapterInfo, Entry, Manifest
 from aimc_sim.weightfile.writer import WeightFileWriter
+from helpers.tiny_weightfiles import MATRICES, fill, write
 
 FORMAT_PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 PARTS = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from aimc_sim.errors import BadInput
-from aimc_sim.testing.weightfiles import fill
 from aimc_sim.weightfile import Calibration, Moments, WeightFile
 from aimc_sim.weightfile.writer import WeightFileWriter
+from helpers.tiny_weightfiles import fill
 
 
 def write_with(path: Path, **changes: Any) -> WeightFile:
@@ -105,8 +105,8 @@ def test_a_configuration_with_other_layers_is_refused_before_they_are_built(
 def test_a_model_must_fit_its_file(tmp_path: Path) -> None:
     from aimc_sim.exporting import export
     from aimc_sim.models.families import skeleton
-    from aimc_sim.testing.models import save_tiny
     from aimc_sim.torch_bridge.model import check_model
+    from helpers.tiny_models import save_tiny
 
     for family in ("llama", "gpt2", "qwen2"):
         save_tiny(tmp_path / family, family)

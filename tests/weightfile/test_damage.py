@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimc_sim.errors import BadInput
-from aimc_sim.testing.weightfiles import write
 from aimc_sim.weightfile import WeightFile
 from aimc_sim.weightfile.layout import ALIGNMENT
+from helpers.tiny_weightfiles import write
 
 
 @pytest.fixture

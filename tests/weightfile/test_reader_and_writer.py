@@ -18,10 +18,10 @@ import pytest
 
 import aimc_sim.weightfile.writer
 from aimc_sim.errors import BadInput
-from aimc_sim.testing.weightfiles import MATRICES, arrays, fill, write
 from aimc_sim.weightfile import Calibration, MatrixInfo, WeightFile
 from aimc_sim.weightfile.layout import ALIGNMENT
 from aimc_sim.weightfile.writer import WeightFileWriter
+from helpers.tiny_weightfiles import MATRICES, arrays, fill, write
 
 FORMAT_PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 
