@@ -41,7 +41,7 @@ def program(
     >>> import aimc_sim
     >>> chip = aimc_sim.program("model.h5", seed=7, hardware="hermes-256")
     >>> chip.at("1d").matrix(chip.weight_file.matrices[0].name).effective_weights().shape
-    (32, 32)
+    (64, 64)
     """
     opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
     chosen = opened.hardware if hardware is None else Hardware.load(hardware)

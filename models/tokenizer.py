@@ -38,8 +38,8 @@ def load_tokenizer(
 
     >>> from aimc_sim.models import load_tokenizer, open_checkpoint
     >>> tokenizer = load_tokenizer(open_checkpoint("model/").tokenizer_files)
-    >>> tokenizer("w3 w4", add_special_tokens=False)["input_ids"]
-    [3, 4]
+    >>> tokenizer.decode(tokenizer("a tile", add_special_tokens=False)["input_ids"])
+    'a tile'
     """
     from transformers import AutoTokenizer
 

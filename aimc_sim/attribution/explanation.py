@@ -31,7 +31,13 @@ WIDE = 110  # columns of a console from which on bars are drawn
 
 @dataclass(frozen=True)
 class Explanation(Shown):
-    """Where the loss on a hardware comes from, as explain.json holds it; paths: files written."""
+    """An explanation says where the loss on a hardware comes from, as explain.json holds it; paths: files written.
+
+    >>> import aimc_sim
+    >>> explained = aimc_sim.explain("model.h5", seeds=1, tokens=64)
+    >>> sorted(explained.to_dict())[:2]
+    ['arithmetic', 'command']
+    """
 
     document: dict[str, Any]
     paths: tuple[Path, ...] = ()
@@ -97,6 +103,11 @@ def explain(
     explain.html, explain.json, effects.csv and matrices.csv. progress(stage, done, total) is called as work gets done.
 
     Raises BadInput, before anything runs, for a hardware without effects or a time outside the device's range.
+
+    >>> import aimc_sim
+    >>> explained = aimc_sim.explain("model.h5", seeds=1, time="1h", tokens=64)
+    >>> "programming" in str(explained).lower()
+    True
     """
     time_s = parse_duration(time)
     if context is not None and text is None:

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 from aimc_sim.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from aimc_sim.finetuning.data_plan import SamplePlan as SamplePlan
     from aimc_sim.finetuning.options import Options as Options
     from aimc_sim.finetuning.recipe import RECIPES as RECIPES
     from aimc_sim.finetuning.recipe import Recipe as Recipe
     from aimc_sim.finetuning.run import run_training as run_training
-    from aimc_sim.finetuning.run import train as train
-    from aimc_sim.finetuning.samples import sample as sample
-    from aimc_sim.finetuning.shards import sample_shards as sample_shards
-    from aimc_sim.finetuning.trainer import Trainer as Trainer
 
 __getattr__, __dir__, __all__ = lazy_names(__name__)  # a recipe can be read without torch
+__all__.remove("run_training")  # `aimc_sim.train` now

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Options:
-    """What does not decide numbers, beside the last bit: how often things are written, and how memory is used.
+    """Options decide no numbers, beside the last bit: how often things are written, and how memory is used.
 
     micro: rows of one forward of one process; None: all of a step's at once. sharding: "none" (DDP where there are
     several processes) or "fsdp2". stop_after: leave after so many steps, as if interrupted.
+
+    >>> from aimc_sim.finetuning import Options
+    >>> Options(save_every=100).sharding
+    'none'
     """
 
     log_every: int = 10
@@ -35,7 +39,8 @@ class Options:
 
 @dataclass
 class Outcome(Shown):
-    """What a run leaves behind: its folder, the last evaluation, and the losses of the steps that this call made.
+    """An outcome is what a run leaves behind: its folder, the last evaluation, and the losses of the steps that this
+    call made.
 
     recipe, hardware: names of what it trained by and for; speaks: whether this is the process that says so.
     """

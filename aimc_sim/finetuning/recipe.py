@@ -57,12 +57,16 @@ class Adapter(Spec):
 
 
 class Recipe(Spec):
-    """Everything that training decides beside the hardware. ``None`` means that the part is absent.
+    """A recipe holds everything that training decides beside the hardware. ``None`` means that the part is absent.
 
     trains: every weight; nothing, which begins the input ranges and is done; or an adapter on a frozen noisy base.
     training: what the analog layers do (noise, ranges, clipping). converters: which of the hardware's converters are
     part of the forward pass. sequences: rows of ``length`` tokens a step, over all processes. average: decay of an
     exponential average of the weights, which is then what is evaluated and saved.
+
+    >>> from aimc_sim.finetuning import RECIPES, Recipe
+    >>> "afm-small" in RECIPES, Recipe.load("afm-small").trains
+    (True, 'weights')
     """
 
     name: str = Field(min_length=1)

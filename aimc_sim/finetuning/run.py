@@ -48,6 +48,13 @@ def train(
     data: a folder of token shards. tokens: how many are trained on ("2M"), in whole steps, epochs as needed. text: a
     file to evaluate on, in windows of ``context`` tokens; without one, rows of the data are held out. Everything that
     decides numbers is part of the run's id, and a folder with another run is refused. options: what decides none.
+
+    >>> import aimc_sim
+    >>> _ = aimc_sim.sample("model/", "samples", tokens=512, length=16, sequences=8, batch=8)
+    >>> recipe = {"base": "afm-small", "sequences": 2, "length": 16}
+    >>> outcome = aimc_sim.train("model/", "trained", data="samples", tokens=128, recipe=recipe)
+    >>> outcome.finished
+    True
     """
     chosen, chip, wanted = Recipe.load(recipe), Hardware.load(hardware), parse_count(str(tokens), "tokens")
     if precision not in PRECISIONS:

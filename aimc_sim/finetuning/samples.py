@@ -68,6 +68,10 @@ def sample(
     tokens a row; sequences: rows a shard; batch: rows generated together. top_k: only the most likely tokens, None or 0
     for all. part: "i/n", every n-th shard from the i-th on, to share a folder. text: a file, or
     "datasets:NAME[:SPLIT[:COLUMN]]". Raises BadInput where the folder holds shards of another plan.
+
+    >>> import aimc_sim
+    >>> aimc_sim.sample("model/", "samples", tokens=256, length=16, sequences=8, batch=8).tokens
+    256
     """
     wanted, share, folder = parse_count(str(tokens), "tokens"), parse_part(part), Path(output)
     if folder.exists() and not folder.is_dir():

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison(Shown):
-    """What changed from one sign-off to another, as compare.json holds it (docs/signoff.md); paths: files written."""
+    """A comparison says what changed from one sign-off to another, as compare.json holds it (docs/signoff.md); paths:
+    files written.
+
+    >>> import aimc_sim
+    >>> small = {"chips": 2, "times": "1m", "margin": 5.0, "sequences": 2, "length": 16}
+    >>> before, after = (aimc_sim.sign_off("model.h5", hardware=name, **small) for name in ("hermes-256", "ideal"))
+    >>> aimc_sim.compare(before, after).passed is None  # no margin, no verdict
+    True
+    """
 
     document: Document
     paths: tuple[Path, ...] = ()
@@ -87,6 +95,12 @@ def compare(
     verdict. task: only that one. output: a folder for compare.json, compare.html and compare.md.
 
     Raises BadInput where items or metrics differ, or where no task, chip or time is shared.
+
+    >>> import aimc_sim
+    >>> small = {"chips": 2, "times": "1m", "margin": 5.0, "sequences": 2, "length": 16}
+    >>> release = aimc_sim.sign_off("model.h5", **small)
+    >>> aimc_sim.compare(release, release, margin=0.1).passed
+    True
     """
     folder = None if output is None else Path(output)
     if folder is not None and folder.exists() and not folder.is_dir():

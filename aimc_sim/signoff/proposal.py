@@ -164,8 +164,6 @@ def sign_off(
 ) -> Verdict:
     """Decide over chips and times whether a model survives: `aimc-sim signoff` as a function.
 
-        verdict = aimc_sim.sign_off("model.h5", chips=20, times="1h,1d,1y", margin=0.5, output="report")
-        assert verdict.passed, verdict.summary
 
     weights: a weight file; not needed where the plan names one. plan: a TOML file, whose keys the other arguments
     replace. margin: the largest acceptable loss: nats per token of a text, of questions a share, such as 0.02.
@@ -185,6 +183,12 @@ def sign_off(
     progress(stage, done, total) is called as work gets done.
 
     Raises BadInput before anything is computed where the weight file is damaged or what is asked for does not fit.
+
+    >>> import aimc_sim
+    >>> verdict = aimc_sim.sign_off("model.h5", chips=2, times=["1m", 3600.0], margin=50.0, sequences=2, length=16)
+    >>> print(verdict)
+    perplexity...
+    PASS...
     """
     given = locals()
     proposal = propose(**{name: value for name, value in given.items() if name not in OF_THE_RUN})

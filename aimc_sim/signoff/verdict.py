@@ -22,10 +22,15 @@ WORD = {True: "PASS", False: "FAIL"}
 
 @dataclass(frozen=True)
 class Verdict(Shown):
-    """Whether a model survives on its chips: the reports of a sign-off, one a task and hardware.
+    """A verdict says whether a model survives on its chips: the reports of a sign-off, one a task and hardware.
 
     documents: each as its report.json holds it (docs/signoff.md). overview: summary.json's, of several; None of one.
     paths: the files that were written; the first is the document of the whole.
+
+    >>> import aimc_sim
+    >>> verdict = aimc_sim.sign_off("model.h5", chips=2, times="1m", margin=50.0, sequences=2, length=16)
+    >>> verdict.passed, len(verdict.documents)
+    (True, 1)
     """
 
     documents: tuple[Document, ...]

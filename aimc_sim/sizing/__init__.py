@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from aimc_sim.sizing.cost.profile import Profile as Profile
     from aimc_sim.sizing.cost.profile import profile_for as profile_for
     from aimc_sim.sizing.cost.profile import profile_names as profile_names
+    from aimc_sim.sizing.cost.tiles import conversions_per_mac as conversions_per_mac
+    from aimc_sim.sizing.cost.tiles import tiles as tiles
     from aimc_sim.sizing.cost.workload import Scenario as Scenario
     from aimc_sim.sizing.cost.workload import Workload as Workload
     from aimc_sim.sizing.cost.writing import writing as writing
@@ -39,3 +41,4 @@ if TYPE_CHECKING:
     from aimc_sim.sizing.sweep.result import Sweep as Sweep
 
 __getattr__, __dir__, __all__ = lazy_names(__name__)
+__all__.remove("place")  # `floorplan` now

@@ -38,7 +38,7 @@ class MatrixInfo:
     >>> from aimc_sim import WeightFile
     >>> first = WeightFile("model.h5").matrices[0]
     >>> first.role, (first.rows, first.cols)
-    ('q', (32, 32))
+    ('q', (64, 64))
     """
 
     name: str  # module path, "model.layers.0.self_attn.q_proj"
@@ -80,7 +80,7 @@ class Moments:
     >>> from aimc_sim import WeightFile
     >>> weights = WeightFile("model.h5")
     >>> weights.moments(weights.matrices[0].name).second_moment.shape
-    (32,)
+    (64,)
     """
 
     max_abs: Floats

@@ -47,7 +47,7 @@ class WeightFile:
     >>> from aimc_sim import WeightFile
     >>> weights = WeightFile("model.h5")
     >>> weights.weight(weights.matrices[0].name).shape
-    (32, 32)
+    (64, 64)
     """
 
     def __init__(self, path: str | os.PathLike[str], *, _layout: Layout | None = None) -> None:

@@ -75,7 +75,13 @@ def _gaussian_drive(mode: str, bits: int, slice_bits: int, offset: bool) -> tupl
 
 @dataclass(frozen=True)
 class Activity:
-    """Measured activities by (matrix, tile rows, DAC bits, slice bits); without any, Gaussian weights and inputs."""
+    """An activity holds measured activities by (matrix, tile rows, DAC bits, slice bits); without any, Gaussian weights
+    and inputs are assumed.
+
+    >>> from aimc_sim.sizing import Activity
+    >>> Activity().tokens
+    0
+    """
 
     measured: dict[Key, float] = field(default_factory=dict)
     tokens: int = 0
@@ -171,10 +177,16 @@ def input_codes(
 
 
 def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS) -> Activity:
-    """Activities of every analog matrix at every point, from the file's weights and their inputs on calibration text.
+    """Measure the activities of every analog matrix at every point, from the file's weights and their inputs on
+    calibration text.
 
     One forward pass of the digital model (torch and transformers), one pass over the weights for each tile height.
     Raises BadInput for a file without calibration text, and for weights in several slices.
+
+    >>> from aimc_sim import WeightFile
+    >>> from aimc_sim.sizing import Designs, measure_activity
+    >>> measure_activity(WeightFile("model.h5"), Designs.of("hermes-256")).tokens > 0
+    True
     """
     # late: torch takes seconds to load, and most sheets assume an activity
     from aimc_sim.torch_bridge.inputs import read_inputs, spread

@@ -33,12 +33,17 @@ def _checked(
 def adc_survey(
     enob: npt.ArrayLike, node_nm: npt.ArrayLike, samples_per_s: npt.ArrayLike, n_adcs: npt.ArrayLike = 1
 ) -> tuple[F64, F64]:
-    """Energy of a conversion (pJ) and area of all converters (µm²): the best of published converters, a bound.
+    """Bound the energy of a conversion (pJ) and the area of all converters (µm²) by the best of published converters.
 
     enob: effective bits, 4 to 20; node_nm: technology; samples_per_s: conversions a second of all ``n_adcs`` together.
     All broadcast. Real converters use 0.34 to 20 times the energy (p10 to p90, median 2.7) and 0.85 to 38 times the
     area (median 5.1). Raises BadInput outside the range of the fit.
     Source: Andrulis et al., arXiv 2404.06553 (MIT licence), fitted to Murmann's ADC survey (BSD-3).
+
+    >>> from aimc_sim.sizing import adc_survey
+    >>> energy_pj, area_um2 = adc_survey(enob=8, node_nm=22, samples_per_s=1e9)
+    >>> float(energy_pj) > 0, float(area_um2) > 0
+    (True, True)
     """
     bits = _checked("enob", enob, MIN_ENOB, MAX_ENOB, "bits")
     nm = _checked("node_nm", node_nm, 0, 1e5, "nm", open_low=True)
@@ -65,9 +70,15 @@ def adc_survey(
 
 
 def zigzag_adc(bits: npt.ArrayLike, rows: npt.ArrayLike) -> tuple[F64, F64, F64]:
-    """Energy of a conversion (pJ), area (mm²) and delay (ns) of a converter below an SRAM array of so many rows.
+    """Compute the energy of a conversion (pJ), area (mm²) and delay (ns) of a converter below an SRAM array of so many
+    rows.
 
     28 nm at 0.9 V. Source: ZigZag-IMC (MIT licence), its model of published SRAM macros.
+
+    >>> from aimc_sim.sizing import zigzag_adc
+    >>> energy_pj, area_mm2, delay_ns = zigzag_adc(8, 256)
+    >>> round(float(delay_ns), 3)  # 8·(0.00653·256 + 0.640)
+    18.493
     """
     b, r = _checked("bits", bits, 1, 16, "bits"), _checked("rows", rows, 1, 1e6, "rows")
     energy = (100 * b + 0.001 * 4**b) * 0.9**2 / 1000

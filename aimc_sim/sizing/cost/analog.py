@@ -61,9 +61,14 @@ class TileMapping:
 
 @dataclass(frozen=True)
 class Cost:
-    """What P points cost for a model in a scenario. Arrays are (P,) or (P, M), M the columns of ``matrices``.
+    """A cost says what P points cost for a model in a scenario. Arrays are (P,) or (P, M), M the columns of
+    ``matrices``.
 
     Energies and latencies are of one token: in decoding of each new one, in a prefill of each of the prompt.
+
+    >>> from aimc_sim.sizing import Designs, Workload, evaluate
+    >>> evaluate(Designs.of("hermes-256"), Workload.of("SmolLM2-135M")).tiles.shape
+    (1,)
     """
 
     designs: Designs
@@ -267,7 +272,14 @@ class Cost:
 def evaluate(
     designs: Designs, workload: Workload, scenario: Scenario | None = None, activity: Activity | None = None
 ) -> Cost:
-    """The cost of every point of ``designs`` for a workload. About 0.5 ms for one point, 50 µs each for thousands."""
+    """Evaluate the cost of every point of ``designs`` for a workload. About 0.5 ms for one point, 50 µs each for
+    thousands.
+
+    >>> from aimc_sim.sizing import Designs, Workload, evaluate
+    >>> cost = evaluate(Designs.of("hermes-256", rows=[128, 256]), Workload.of("SmolLM2-135M"))
+    >>> bool(cost.tiles[0] > cost.tiles[1])
+    True
+    """
     asked, busy = scenario or Scenario(), activity or Activity()
     groups = workload.groups(asked.head)
     matrices = tuple(column for column in workload.columns if column.group < len(groups))

@@ -33,12 +33,17 @@ _LIMITS = {"rows": 32768, "cols": 1 << 20, "dac_bits": 16, "slice_bits": 15, "ph
 
 @dataclass(frozen=True)
 class Designs:
-    """P points. Arrays are (P,) float64; what a sweep does not vary comes from the hardware and the profile.
+    """Designs are P points. Arrays are (P,) float64; what a sweep does not vary comes from the hardware and the
+    profile.
 
     rows, cols: of a tile, physical lines; slices: cells that hold the digits of a weight; pair_columns: 2 where the two
     polarities are columns of their own; conversions_per_pair: 2 where their codes are subtracted; adcs_per_tile: shared
     by the columns in turn; copies: sets of tiles that hold the same matrix; t_read_ns: one read at full input;
     v_read_v: its voltage.
+
+    >>> from aimc_sim.sizing import Designs
+    >>> Designs.of("hermes-256", adc_bits=[6, 7, 8]).adc_bits.tolist()
+    [6.0, 7.0, 8.0]
     """
 
     hardware: Hardware

@@ -67,6 +67,10 @@ def floorplan(
     their own, so that dies are equally busy and each holds some experts of every layer.
     Traffic is what one token sends between dies: to a next matrix on another chip, and to its experts and back, any
     expert being as likely as any other.
+
+    >>> from aimc_sim.sizing import Designs, Workload, evaluate, floorplan
+    >>> floorplan(evaluate(Designs.of("hermes-256", "hermes-14nm"), Workload.of("SmolLM2-135M"))).count > 1
+    True
     """
     filling = _Filling(int(cost.tiles_per_chip[point]))
     later: list[tuple[int, Column, int]] = []
@@ -246,10 +250,16 @@ class Copies:
 
 
 def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) -> Copies:
-    """The fastest pipeline that so many tiles allow: always another copy of the slowest step, which is optimal here.
+    """Find the fastest pipeline that so many tiles allow: always another copy of the slowest step, which is optimal
+    here.
 
     For many streams at once: a single stream waits for every step in turn, so copies do not help it. Attention has no
     tiles; ``attention_units`` says how many of its digital units a layer has. Raises BadInput below one copy of each.
+
+    >>> from aimc_sim.sizing import Designs, Workload, evaluate, replicate
+    >>> cost = evaluate(Designs.of("hermes-256"), Workload.of("SmolLM2-135M"))
+    >>> replicate(cost, 2 * int(cost.tiles[0])).tiles <= 2 * int(cost.tiles[0])
+    True
     """
     base = int(cost.tiles[point])
     if attention_units < 1:

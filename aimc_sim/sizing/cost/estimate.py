@@ -39,7 +39,13 @@ HardwareSource = Hardware | str | Path
 
 @dataclass(frozen=True)
 class Sizing(Shown):
-    """One design point of a model, its costs at the value and at both ends of every constant's band."""
+    """A sizing is one design point of a model, its costs at the value and at both ends of every constant's band.
+
+    >>> import aimc_sim
+    >>> sizing = aimc_sim.size("SmolLM2-135M", "hermes-256")
+    >>> sizing.to_dict()["total"]["tiles"] > 1000
+    True
+    """
 
     cost: Cost
     low: Cost

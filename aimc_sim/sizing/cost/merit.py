@@ -12,9 +12,14 @@ from aimc_sim.sizing.cost.designs import Designs
 
 
 def peak(designs: Designs) -> dict[str, F64]:
-    """Figures of merit at full load, each (P,): a tile's and, where the profile says how many tiles a chip has, its.
+    """Compute figures of merit at full load, each (P,): a tile's and, where the profile says how many tiles a chip has,
+    its.
 
     Operations are 2 a multiply-accumulate of one whole weight (all slices) with one whole input (all bits).
+
+    >>> from aimc_sim.sizing import Designs, peak
+    >>> peak(Designs.of("hermes-256", adc_bits=[6, 8]))["tops_per_w"].shape
+    (2,)
     """
     weights = np.floor(designs.cols / designs.columns_per_weight)
     ns, rows = product_ns(designs), designs.rows[:, None]

@@ -30,7 +30,13 @@ _GOOD = frozenset({"input_reuse", "rate_macs", "bandwidth_memory", "bandwidth_li
 
 
 class Constant(Spec):
-    """A number from somewhere: its band (how far it may be off), unit, source and the licence of that source."""
+    """A constant is a number from somewhere: its band (how far it may be off), unit, source and the licence of that
+    source.
+
+    >>> from aimc_sim.sizing import Constant
+    >>> Constant(value=1.0, low=0.5, high=2.0, unit="pJ", source="an example", licence="ours").high
+    2.0
+    """
 
     value: float = Field(ge=0)
     low: float = Field(ge=0)
@@ -197,7 +203,13 @@ class Writing(_Table):
 
 
 class Profile(Spec):
-    """A technology. ``kind``: bound (a best case), simulation, calibrated (on one measured tile) or fit (on a chip)."""
+    """A profile is a technology. ``kind``: bound (a best case), simulation, calibrated (on one measured tile) or fit
+    (on a chip).
+
+    >>> from aimc_sim.sizing import Profile
+    >>> Profile.load("hermes-14nm").node_nm
+    14.0
+    """
 
     name: str
     description: str
@@ -252,12 +264,22 @@ class Profile(Spec):
 
 
 def profile_names() -> tuple[str, ...]:
-    """Names of the profiles that ship with aimc-sim."""
+    """Return the names of the profiles that ship with aimc-sim.
+
+    >>> from aimc_sim.sizing import profile_names
+    >>> "adc-survey" in profile_names()
+    True
+    """
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml") if path.stem != _COMMON))
 
 
 def profile_for(device: str) -> Profile:
-    """The profile that stands for a device, by its name; the survey's bound for all others."""
+    """Choose the profile that stands for a device, by its name; the survey's bound for all others.
+
+    >>> from aimc_sim.sizing import profile_for
+    >>> profile_for("pcm-hermes-2").name
+    'hermes-14nm'
+    """
     for name in profile_names():
         if device in _shipped(name).devices:
             return _shipped(name)

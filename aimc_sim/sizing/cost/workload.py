@@ -19,10 +19,15 @@ Phase = Literal["decode", "prefill"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """How the model is used. decode: one token after the other, the cache holding ``context`` positions; prefill: all
-    ``context`` tokens of a prompt at once. streams: sequences at the same time; head: whether logits are computed
-    (for a prompt, of its last token); cache_bits: of a key or value; rate: tokens a second that are asked for (None: as
-    many as there can be), between which tiles wait."""
+    """A scenario says how the model is used. decode: one token after the other, the cache holding ``context``
+    positions; prefill: all ``context`` tokens of a prompt at once. streams: sequences at the same time; head: whether
+    logits are computed (for a prompt, of its last token); cache_bits: of a key or value; rate: tokens a second that are
+    asked for (None: as many as there can be), between which tiles wait.
+
+    >>> from aimc_sim.sizing import Scenario
+    >>> Scenario(phase="prefill", context=512).streams
+    1
+    """
 
     phase: Phase = "decode"
     context: int = 1024
@@ -87,9 +92,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Workload:
-    """A model on tiles. Layers that are alike are one group, so that a model of 94 layers costs no more than one of 16.
+    """A workload is a model on tiles. Layers that are alike are one group, so that a model of 94 layers costs no more
+    than one of 16.
 
     source: what the shapes come from; file: the weight file, where they come from one.
+
+    >>> from aimc_sim.sizing import Workload
+    >>> Workload.of("SmolLM2-135M").source
+    'catalogue'
     """
 
     model: ModelShapes

@@ -28,7 +28,13 @@ class Writing:
 
 
 def writing(cost: Cost) -> Writing:
-    """Programming: devices × pulses × (energy, time / devices at once a chip); calibration: products of every tile."""
+    """Price writing. Programming: devices × pulses × (energy, time / devices at once a chip); calibration: products of
+    every tile.
+
+    >>> from aimc_sim.sizing import Designs, Workload, evaluate, writing
+    >>> writing(evaluate(Designs.of("hermes-256"), Workload.of("SmolLM2-135M"))) is not None
+    True
+    """
     d, chip = cost.designs, cost.designs.hardware
     table = d.profile.writing
     polarities = 1 if chip.weights.pair == "offset_column" else 2

@@ -52,7 +52,13 @@ class OverChips:
 
 @dataclass(frozen=True)
 class Sensitivity(Shares, Shown):
-    """A finished profile: which matrices cost accuracy when they are analog, the worst first."""
+    """A sensitivity is a finished profile: which matrices cost accuracy when they are analog, the worst first.
+
+    >>> from aimc_sim.sizing import measure_sensitivity
+    >>> profile = measure_sensitivity("model.h5", forwards=20, chips=1, tokens=64, workers=1)
+    >>> profile.matrices[0].share >= profile.matrices[-1].share
+    True
+    """
 
     @property
     def summary(self) -> str:
@@ -87,13 +93,18 @@ class Sensitivity(Shares, Shown):
 
 @dataclass(frozen=True)
 class Partition(Shown):
-    """Which matrices leave the tiles or are held better.
+    """A partition says which matrices leave the tiles or are held better.
 
     bar: nats per token; loss: on the chips of the search; unseen: on chips that it has not seen, beside the whole model
     in tiles (all_unseen) and converters around ideal cells there, intervals over chips and text; unseen_chips: the loss
     of each of those chips; recovered: by either metric, the share of each of them; metric: the plan's; scored:
     partitions that were. Energies are of a token, of designs that were costed as a whole. original, hardware: without
     and with the partition; sensitivity: the profile that it began with; file: what `write` has written.
+
+    >>> from aimc_sim.sizing import choose_partition
+    >>> partition = choose_partition("model.h5", "99%", forwards=20, chips=1, tokens=64, unseen=1, workers=1)
+    >>> partition.bar > 0
+    True
     """
 
     choice: Choice

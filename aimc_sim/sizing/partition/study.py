@@ -53,6 +53,10 @@ def measure_sensitivity(
     calibration text or of a ``text`` file, on ``chips`` chips from ``seed`` on, ``time`` after programming. metric:
     "kl", the divergence from the digital model, or "loss". output: folder of sensitivity.json, sensitivity.csv and the
     measurements, where a run that was stopped goes on; None keeps nothing. Raises BadInput before anything runs.
+
+    >>> from aimc_sim.sizing import measure_sensitivity
+    >>> len(measure_sensitivity("model.h5", forwards=20, chips=1, tokens=64, workers=1).matrices) > 10
+    True
     """
     weight_file, chip = _opened(weights, hardware)
     with _measuring(
@@ -99,6 +103,11 @@ def choose_partition(
     done to a matrix, as far as the hardware allows it. unseen: chips that the search has not seen, for the check. The
     rest is of `measure_sensitivity`, whose profile it begins with. output: folder of placement.toml, the hardware that
     was found, and what was measured. ``passed`` of the result says whether the bar is met.
+
+    >>> from aimc_sim.sizing import choose_partition
+    >>> partition = choose_partition("model.h5", "99%", forwards=20, chips=1, tokens=64, unseen=1, workers=1)
+    >>> partition.hardware.name
+    'hermes-256'
     """
     parse_budget(budget, 1.0, 0.0)
     asked = Scenario.of(scenario, phase=phase, context=context, streams=streams, head=head, rate=rate)

@@ -42,10 +42,15 @@ class Loss:
 
 @dataclass(frozen=True)
 class Sweep(Shown):
-    """A finished sweep. costs: one a variant of the space. noise: {design: {matrix: noise-to-signal ratio}}.
+    """A sweep is finished. costs: one a variant of the space. noise: {design: {matrix: noise-to-signal ratio}}.
 
     losses: of the designs that were measured; digital: (windows,) summed nats; tokens: scored ones of each window;
     files: what was written; command: the beginning of the command that sizes one point.
+
+    >>> import aimc_sim
+    >>> swept = aimc_sim.sweep("SmolLM2-135M", adc_bits=[6, 8])
+    >>> swept.columns["adc_bits"]
+    [6, 8]
     """
 
     plan: SweepPlan

@@ -18,7 +18,6 @@ from aimc_sim.torch_bridge.training.spec import Training
 
 Model = TypeVar("Model", bound=nn.Module)
 HEAD = "lm_head"
-__all__ = ["analog_layers", "convert", "layer_from", "learned_ranges", "restore"]
 
 
 def convert(

@@ -13,7 +13,17 @@ import pytest
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.models.catalogue import named_shapes
-from aimc_sim.sizing import Designs, Scenario, Workload, adc_survey, evaluate, peak, zigzag_adc
+from aimc_sim.sizing import (
+    Designs,
+    Scenario,
+    Workload,
+    adc_survey,
+    conversions_per_mac,
+    evaluate,
+    peak,
+    tiles,
+    zigzag_adc,
+)
 from aimc_sim.sizing.cost.timing import NEURRAM_BIT_US, NEURRAM_PULSE_US, neurram_counts
 
 DATA = Path(__file__).parent / "data"
@@ -107,6 +117,7 @@ def test_isaac() -> None:
 
 
 def test_isaac_converts_once_a_multiply_accumulate() -> None:
+    assert float(conversions_per_mac(16, 2, 16, 1, 128)) == 1.0
     design = isaac()
     assert float((design.conversions_per_output / design.rows)[0]) == 1.0
     cost = evaluate(design, Workload.of("Llama-3.2-1B"), Scenario(head=False))
@@ -175,6 +186,8 @@ def test_tile_counts_are_exact(row: dict[str, str]) -> None:
     cost = evaluate(designs, Workload.of(row["model"]), Scenario(head=head))
     assert int(cost.tiles[0]) == int(row["tiles"])
     assert float(cost.utilisation[0]) == pytest.approx(float(row["cell_utilization"]), abs=5.1e-5)
+    found, full = tiles(shapes, int(row["rows"]), int(row["cols"]), int(row["columns_per_weight"]))
+    assert (found, full) == (int(cost.tiles[0]), pytest.approx(float(cost.utilisation[0]), abs=1e-12))
 
 
 @pytest.mark.parametrize(
@@ -184,3 +197,16 @@ def test_tiles_of_a_model_in_512_by_512(model: str, count: int, full: float) -> 
     cost = evaluate(Designs.of("pcm-512"), Workload.of(model), Scenario(head=False))
     assert int(cost.tiles[0]) == count
     assert float(cost.utilisation[0]) == pytest.approx(full, abs=1e-9)
+
+
+def test_tiles_of_many_shapes_at_once() -> None:
+    counts, full = tiles([(576, 192), (576, 576, 2)], [512, 256], [512, 128], 1)
+    assert counts.tolist() == [2 * 1 + 2 * 2 * 2, 3 * 2 + 2 * 3 * 5]
+    assert full.shape == (2,)
+    for bad in ([(576,)], [(0, 3)]):
+        with pytest.raises(BadInput):
+            tiles(bad, 512, 512)
+    with pytest.raises(BadInput):
+        tiles([(4, 4)], 0, 512)
+    with pytest.raises(BadInput):
+        tiles([(4, 4)], 512.5, 512)
