@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aimc_sim.chip import Chip as Chip
     from aimc_sim.chip import ChipState as ChipState
     from aimc_sim.devices import Device as Device
+    from aimc_sim.evaluate.text import load_tokenizer as load_tokenizer
     from aimc_sim.exporting import export as export
     from aimc_sim.finetuning.run import train as train
     from aimc_sim.finetuning.samples import sample as sample

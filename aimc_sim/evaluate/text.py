@@ -62,7 +62,13 @@ def file_text(path: str | Path, limit_tokens: int | None = None) -> FileText:
 
 
 def load_tokenizer(weight_file: WeightFile) -> Any:
-    """The tokenizer in a weight file, as a transformers tokenizer. Raises BadInput where the file has none."""
+    """Load the tokenizer in a weight file, as a transformers tokenizer. Raises BadInput where the file has none.
+
+    >>> import aimc_sim
+    >>> tokenizer = aimc_sim.load_tokenizer(aimc_sim.WeightFile("model.h5"))
+    >>> tokenizer.decode(tokenizer("a tile", add_special_tokens=False)["input_ids"])
+    'a tile'
+    """
     files = weight_file.tokenizer()
     if not files:
         raise BadInput(
