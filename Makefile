@@ -45,7 +45,7 @@ test-under-load: $(VENV)/stamp-test
 
 # Breaks the code on purpose, 70 times, and lists what no test notices; an hour on 2 cores. See tests/mutation.
 mutants: $(VENV)/stamp-test
-	@$(BIN)/python -c "import cosmic_ray" 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[mutants]'
+	@$(BIN)/python -c "import cosmic_ray" 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt 'cosmic-ray>=8.4'
 	nice -n 15 $(BIN)/python tests/mutation/run.py
 
 # Trains a tiny model for noisy chips and says how much of the loss that wins back, in under half an hour on 2 cores.

@@ -42,7 +42,6 @@ EXTRAS = {
         "setuptools>=77",
         "wheel>=0.43",
     ],
-    "mutants": ["cosmic-ray>=8.4"],
 }
 
 setup(

@@ -232,16 +232,35 @@ def _without_interrupts() -> Iterator[None]:
 
 def _serve(pipe: Connection, make_bench: Callable[[], Bench]) -> None:
     """A worker's life: tasks in, outcomes out, until the other end closes or SIGTERM comes."""
+    told = False
+
+    def leave(number: int, frame: Any) -> None:
+        """End, so that the bench gives back its temporary files; a second signal ends at once."""
+        nonlocal told
+        told = True
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(0)
+
+    def go_on() -> None:
+        """Leave after all where the code that the signal met swallowed the exit, as imports of some packages do."""
+        if told:
+            raise SystemExit(0)
+
+    def step() -> None:
+        go_on()
+        pipe.send(("step", None))
+
     # The mask is the main thread's; threads that libraries start must ignore an interrupt too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     bench: Bench | None = None
     try:
         while True:
             task = pipe.recv()
             try:
                 bench = make_bench() if bench is None else bench
-                pipe.send(("done", bench.run(task, lambda: pipe.send(("step", None)))))
+                go_on()
+                pipe.send(("done", bench.run(task, step)))
             except (BrokenPipeError, ConnectionResetError):
                 raise
             except Exception as error:
@@ -256,12 +275,6 @@ def _close(bench: Bench | None) -> None:
     close = getattr(bench, "close", None)
     if close is not None:
         close()
-
-
-def _leave(number: int, frame: Any) -> None:
-    """End, so that the bench gives back its temporary files; a second signal ends at once."""
-    signal.signal(number, signal.SIG_DFL)
-    raise SystemExit(0)
 
 
 def _portable(error: Exception) -> Exception:

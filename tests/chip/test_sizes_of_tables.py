@@ -99,7 +99,7 @@ def same_but(one: State, other: State, *parts: str) -> None:
 def of_refresh(base: dict[str, Any], bench: Bench) -> None:
     """A chip that was programmed again is one of the next cycle, as old as its cells."""
     refreshed = bench.at(laid(base, {"refresh": {"every_s": REFRESH_S}}))
-    same_but(refreshed, bench.at(base, DAY - REFRESH_S, epoch=1))
+    same_but(refreshed, bench.at(base, DAY - REFRESH_S, cycle=1))
 
 
 def of_read_noise(base: dict[str, Any], bench: Bench) -> None:

@@ -109,7 +109,7 @@ def test_losses_before_and_after_and_a_folder_of_another_seed(
     assert f" → {after['noisy_loss']:.4f} ± " in out
     code, _, err = run(*line, "--seed", 3, "-o", tmp_path / "out")
     assert code == 2
-    assert "seed, precision or evaluation" in err
+    assert "seed was 0 and is 3" in err
 
 
 @pytest.mark.parametrize(

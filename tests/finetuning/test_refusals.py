@@ -43,14 +43,14 @@ def test_a_run_that_is_refused_writes_nothing(train: Any, trained: Path, tmp_pat
         train(tmp_path / "new", recipe(), 1, hardware={**CHIP, "dac": {**CHIP["dac"], "mode": "bit_serial"}})  # type: ignore[dict-item]
     assert not (tmp_path / "new").exists()
     before = sorted(trained.iterdir())
-    with pytest.raises(BadInput, match="run of another"):
+    with pytest.raises(BadInput, match="run of other settings"):
         train(trained, recipe(loss={"top_k": 4}), 8)
     assert sorted(trained.iterdir()) == before
 
 
 def test_a_folder_keeps_one_run(train: Any, tmp_path: Path) -> None:
     train(tmp_path, recipe(), 2)
-    with pytest.raises(BadInput, match=r"another checkpoint, .* seed, precision or evaluation"):
+    with pytest.raises(BadInput, match=r"run of other settings: recipe.training.gamma was 0.03 and is 0.05"):
         train(tmp_path, recipe(training={"gamma": 0.05}), 2)
     again = train(tmp_path, recipe(), 2)
     assert again.losses == [], "a finished run has nothing left to do"

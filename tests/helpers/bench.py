@@ -47,12 +47,12 @@ class Bench:
         self._map.write_text(MAP, encoding="utf-8")
         self._known: dict[str, State | None] = {}
 
-    def at(self, tables: Tables, t_s: float = DAY, epoch: int = 0) -> State:
+    def at(self, tables: Tables, t_s: float = DAY, cycle: int = 0) -> State:
         """The matrix under these tables. Raises BadInput where they do not go together."""
-        key = json.dumps([tables, t_s, epoch], sort_keys=True)
+        key = json.dumps([tables, t_s, cycle], sort_keys=True)
         if key not in self._known:
             try:
-                self._known[key] = self._programmed(tables, t_s, epoch)
+                self._known[key] = self._programmed(tables, t_s, cycle)
             except BadInput:
                 self._known[key] = None
         found = self._known[key]
@@ -68,12 +68,12 @@ class Bench:
             return False
         return True
 
-    def _programmed(self, tables: Tables, t_s: float, epoch: int) -> State:
+    def _programmed(self, tables: Tables, t_s: float, cycle: int) -> State:
         faults = tables.get("faults")
         if faults and "map" in faults:
             tables = laid(tables, {"faults": {"map": str(self._map)}})
         hardware = Hardware.load(tables)
-        chip = replace(program(self._file, 4, hardware), epoch=epoch)
+        chip = replace(program(self._file, 4, hardware), programming_cycle=cycle)
         return State(chip.at(t_s))
 
 
@@ -93,11 +93,11 @@ class State:
         """The bits of each of `PARTS`."""
         one = self.every
         return {
-            "inputs": bits(dac_inputs(X, self.tiles)[0], self.tiles.dac_levels, *self.tiles.reads),
+            "inputs": bits(dac_inputs(X, self.tiles)[0], self.tiles.dac_max_code, *self.tiles.reads),
             "cells": bits(self.cells),
             "currents": bits(*(array for part in one for array in (part.panels, part.inverse))),
             "adc": bits(*(item for part in one for item in (
-                part.adc_levels, part.adc_unsigned, part.capacitors, part.bent, *_curve(part)))),
+                part.adc_max_code, part.adc_unsigned, part.capacitors, part.dac_inl, *_curve(part)))),
             "digital": bits(*(array for part in one for array in (part.scale, part.constant))),
             "noise": bits(*(item for part in one for item in (part.noise or ()))),
             "product": bits(self.product),

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from aimc_sim.signoff.design.trials import Trial
+from aimc_sim.sizing.measurements import _Bench
 from aimc_sim.studies import workers
 from aimc_sim.studies.workers import Processes
 
@@ -152,6 +153,21 @@ def test_the_task_of_a_killed_worker_is_done_by_another(
     assert sorted(ended) == tasks
     assert len(given) == 5, "one was given twice"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_ends_though_an_import_swallowed_the_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    make = partial(_Bench, partial(import_module("sleepers").make_deaf, tmp_path))
+    pool = Processes(make, 1)
+    process = pool._workers[0].process
+    pool.submit(0, ["1"])
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    pool.close()
+    assert process.exitcode == 0, "it was not killed"
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"], "it gave back its file"
 
 
 SWEEP = """
