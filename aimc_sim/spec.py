@@ -153,11 +153,11 @@ _ORDER = {"extra_forbidden": 0, "missing": 2}
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadInput:
     # what is written wrongly explains what is missing, so it comes first
-    found = sorted(error.errors(include_url=False), key=lambda one: _ORDER.get(one["type"], 1))
-    first = found[0]
+    faults = sorted(error.errors(include_url=False), key=lambda one: _ORDER.get(one["type"], 1))
+    first = faults[0]
     path = tuple(first["loc"])
     name = ".".join(str(step) for step in path) or "value"
-    others = [".".join(str(step) for step in one["loc"]) or "the whole" for one in found[1:]]
+    others = [".".join(str(step) for step in one["loc"]) or "the whole" for one in faults[1:]]
     more = f" (also wrong: {', '.join(others[:3])}{', …' if len(others) > 3 else ''})" if others else ""
     if first["type"] == "extra_forbidden":
         return BadInput(
@@ -230,20 +230,20 @@ def _remedy(error: Any, model: type[BaseModel], path: tuple[Any, ...]) -> str:
 
 def _limits_at(model: type[BaseModel], path: tuple[Any, ...]) -> dict[str, Any]:
     """Both ends of the range of the field that a validation path ends in, as far as the field itself says them."""
-    found: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     current: type[BaseModel] | None = model
     for step in path:
         field = current.model_fields.get(step) if current is not None else None
         if field is None:
             return {}
-        found = {
+        limits = {
             key: getattr(limit, key)
             for limit in field.metadata
             for key in ("ge", "gt", "le", "lt")
             if getattr(limit, key, None) is not None
         }
         current = _model_of(field)
-    return found
+    return limits
 
 
 def _range_in_words(limits: Mapping[str, Any]) -> str:

@@ -112,8 +112,8 @@ def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = Fals
             dispatcher = numba.njit(cache=folder is not None, **options)(function)
         cache = getattr(dispatcher, "_cache", None)  # absent under NUMBA_DISABLE_JIT
         if folder is not None and cache is not None:
-            cache.load_overload = _mending(cache.load_overload, cache.flush, folder)
-            cache.save_overload = _guarded(cache.save_overload, folder / "lock")
+            cache.load_overload = _mend_on_load(cache.load_overload, cache.flush, folder)
+            cache.save_overload = _guard_saving(cache.save_overload, folder / "lock")
         return dispatcher
 
     return decorate if function is None else decorate(function)
@@ -148,19 +148,19 @@ def _numba_cache_at(folder: Path | None) -> Iterator[Path | None]:
         settings.CACHE_DIR = before
 
 
-def _mending(load: Callable[..., Any], flush: Callable[[], None], folder: Path) -> Callable[..., Any]:
+def _mend_on_load(load: Callable[..., Any], flush: Callable[[], None], folder: Path) -> Callable[..., Any]:
     """A damaged entry (a power cut leaves empty files) is forgotten and compiled again."""
 
     def load_overload(*args: Any) -> Any:
-        found = None
+        compiled = None
         try:
-            found = load(*args)
+            compiled = load(*args)
         except Exception:  # junk unpickles into almost any error
             with contextlib.suppress(OSError):
                 flush()
-        if found is None:
+        if compiled is None:
             announce(folder)
-        return found
+        return compiled
 
     return load_overload
 
@@ -174,7 +174,7 @@ def announce(folder: Path) -> None:
         )
 
 
-def _guarded(save: Callable[..., None], lock: Path) -> Callable[..., None]:
+def _guard_saving(save: Callable[..., None], lock: Path) -> Callable[..., None]:
     """Numba's index is read, changed and written without a lock: two processes could name one file twice.
 
     A cache that cannot be written (disk full, folder gone, a damaged index) costs a compilation, never a result.

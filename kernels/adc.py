@@ -67,7 +67,7 @@ def _constant(value: float) -> Any:
     return ir.Constant(_FLOATS, [value] * _LANES)
 
 
-def _searched(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits: Any, base: Any) -> Any:
+def _search(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits: Any, base: Any) -> Any:
     """Codes of a successive approximation: from the largest capacitor on, what still lies below the signal stays.
 
     A threshold that is met exactly is passed by every bit but the last, which rounds halves to even.
@@ -79,12 +79,12 @@ def _searched(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits
     one, last = ir.Constant(_I64, 1), b.sub(bits, ir.Constant(_I64, 1))
 
     def compare(bit: Any, operator: str) -> None:
-        held, found = b.load(level), b.load(code)
-        trial = b.fadd(held, row.load(b.add(capacitors, b.mul(bit, stride))))
+        level_so_far, bits_so_far = b.load(level), b.load(code)
+        trial = b.fadd(level_so_far, row.load(b.add(capacitors, b.mul(bit, stride))))
         worth = _spread(b, b.sitofp(b.shl(one, bit), _FLOAT), _FLOATS)
         passed = b.fcmp_ordered(operator, signal, trial)
-        b.store(b.select(passed, trial, held), level)
-        b.store(b.select(passed, b.fadd(found, worth), found), code)
+        b.store(b.select(passed, trial, level_so_far), level)
+        b.store(b.select(passed, b.fadd(bits_so_far, worth), bits_so_far), code)
 
     with cgutils.for_range(b, last) as loop:
         compare(b.sub(last, loop.index), ">=")
@@ -142,7 +142,7 @@ def _adc(noisy: bool, non_ideal: bool, searching: bool = False) -> Any:
                 slope = b.fsub(row.load(curve), b.fmul(row.load(bow), b.fmul(signal, signal)))
                 signal = b.fadd(signal, b.fmul(signal, slope))
             if searching:
-                code = row.clamp(_searched(b, row, signal, capacitors, stride, bits, base), least, n)
+                code = row.clamp(_search(b, row, signal, capacitors, stride, bits, base), least, n)
             else:
                 code = b.select(converts, row.clamp(row.call("rint", signal), least, n), signal)
             row.store(b.fadd(row.load(y), b.fmul(b.fmul(code, row.load(scale)), gain)), y)

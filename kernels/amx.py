@@ -121,15 +121,15 @@ def sums_of(blocks: int, offsets: Sequence[int], planes: int) -> Any:
             skip = builder.mul(stride, whole(a * TOKENS))
             load(accumulators + a, builder.add(codes_here, skip), stride)
         for j, offset in enumerate(offsets):
-            held = accumulators + blocks + j % spare
-            load(held, builder.add(weights_here, whole(offset)), whole(quad))
+            free_register = accumulators + blocks + j % spare
+            load(free_register, builder.add(weights_here, whole(offset)), whole(quad))
             for a in range(blocks):
                 _call(
                     builder,
                     "tdpbsud",
                     register(a * len(offsets) + j),
                     register(accumulators + a),
-                    register(held),
+                    register(free_register),
                 )
         following = builder.add(step, whole(1))
         step.add_incoming(whole(0), before)

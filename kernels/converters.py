@@ -113,12 +113,12 @@ def _quantise(x: Any, scale: Any, n: Any, out: Any) -> Any:
 @njit
 def dac(
     x: Any, bounds: Any, starts: Any, max_code: Any, dynamic: Any, per_tile: Any, first: Any, last: Any,
-    codes: Any, held: Any, reads: Any, beta: Any, sums: Any,
+    codes: Any, tokens_held: Any, reads: Any, beta: Any, sums: Any,
 ) -> None:  # fmt: skip
     """Tokens first … last-1 of x (B, K): codes, β (B, tiles) read (static) or written (dynamic), Σq (B·reads, tiles).
 
-    codes: flat; token b has the row b·reads of ``held``, where those of tile t are starts[t+1] - starts[t] wide, zeros
-    at their end, and the rows of a tile lie together from held·starts[t] on.
+    codes: flat; token b has the row b·reads of ``tokens_held``, where those of tile t are starts[t+1] - starts[t] wide,
+    zeros at their end, and the rows of a tile lie together from tokens_held·starts[t] on.
     """
     n = np.float32(max_code)
     for b in range(first, last):
@@ -132,7 +132,7 @@ def dac(
                 beta[b, t] = np.float32(np.nan)
             scale = codes_per_unit(n, beta[b, t])
             width = starts[t + 1] - starts[t]
-            at = held * starts[t] + b * reads * width
+            at = tokens_held * starts[t] + b * reads * width
             out = codes[at : at + width]
             sums[b * reads, t] = _quantise(row, scale, n, out[: row.size])
             out[row.size :] = 0

@@ -80,10 +80,10 @@ def _sums(
         builder.position_at_end(loop)
         step = builder.phi(_I64)
         totals = [builder.phi(_LANES) for _ in range(tokens * len(offsets))]
-        here = builder.add(w, builder.mul(step, whole(quad)))
+        quad_start = builder.add(w, builder.mul(step, whole(quad)))
         registers = []
         for offset in offsets:
-            register = builder.load(at(builder.add(here, whole(offset)), _LANES))
+            register = builder.load(at(builder.add(quad_start, whole(offset)), _LANES))
             register.align = 4
             registers.append(register)
         added = []

@@ -95,7 +95,7 @@ PLANS = 64  # numbers of tokens for which a matrix remembers its plan
 _spare: list[_Lent] = []
 
 
-def _widened(values: F32 | None, cols: int) -> F32 | None:
+def _widen(values: F32 | None, cols: int) -> F32 | None:
     """(tiles, N) filled up with zeros to whole panels."""
     if values is None or values.shape[1] == cols:
         return values
@@ -223,7 +223,7 @@ class TileProduct:
         if capacitors is not None:
             per_column["capacitors"] = capacitors.reshape(-1, cols)
         whole = panel_count(cols) * PANEL
-        arrays |= {name: _widened(values, whole) for name, values in per_column.items()}
+        arrays |= {name: _widen(values, whole) for name, values in per_column.items()}
         self._kept = {name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}
         addresses = {name: a.ctypes.data for name, a in self._kept.items()}
         self.pairs = -(-panel_count(cols) // PAIR)
@@ -263,7 +263,7 @@ class TileProduct:
 
     def _run(self, lent: _Lent, tokens: int, x: int, out: int, row_ids: int) -> None:
         threads = num_threads() if tokens * self.rows * self.cols >= WORTH_A_THREAD else 1
-        plan = self._plans.get((tokens, threads)) or self._planned(tokens, threads)
+        plan = self._plans.get((tokens, threads)) or self._make_plan(tokens, threads)
         job, at = Job.from_buffer_copy(plan.job), lent.take(plan.size)
         job.codes, job.squares, job.beta = at, at + plan.squares, at + plan.beta
         job.sums, job.scratch, job.counters = at + plan.sums, at + plan.scratch, lent.counters
@@ -273,7 +273,7 @@ class TileProduct:
         run_region(convert, address, plan.converting)
         run_region(multiply, address, threads)
 
-    def _planned(self, tokens: int, threads: int) -> _Plan:
+    def _make_plan(self, tokens: int, threads: int) -> _Plan:
         job = Job.from_buffer_copy(self._job)
         rows = tokens * self.reads
         job.tokens, job.held = tokens, -(-rows // BLOCK) * BLOCK
@@ -339,12 +339,12 @@ def _exact(engine: int, codes: I8, grid: I16) -> bool:
     pack_grid(grid, bounds, quads, 0, panels)
     low = (grid & 255).astype(np.uint8)
     pack_plane(low, bounds, quads, 0, plane)
-    held = np.zeros((BLOCK, width), np.int8)
-    held[:rows, :k] = codes
+    padded = np.zeros((BLOCK, width), np.int8)
+    padded[:rows, :k] = codes
     out, one = np.empty((2, BLOCK, PANEL), np.int32), np.empty((BLOCK, PANEL), np.int32)
     palette = amx.configuration()
     _products(
-        engine, palette.ctypes.data, panels.ctypes.data, plane.ctypes.data, held.ctypes.data, width,
+        engine, palette.ctypes.data, panels.ctypes.data, plane.ctypes.data, padded.ctypes.data, width,
         int(quads[-1]), rows, out.ctypes.data, one.ctypes.data,
     )  # fmt: skip
     wide = codes.astype(np.int64)

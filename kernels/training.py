@@ -278,15 +278,15 @@ def mask_saturated(g: Any, bits: Any, first: Any, last: Any) -> None:
 
 
 @njit
-def swap_saturated(g: Any, bits: Any, held: Any) -> None:
-    """g (B, N), where the bit of the column is set, changes places with held (n,), in order; twice is not at all."""
+def swap_saturated(g: Any, bits: Any, others: Any) -> None:
+    """g (B, N), where the bit of the column is set, changes places with others (n,), in order; twice is not at all."""
     at = 0
     for token in range(bits.shape[0]):
         for byte in range(bits.shape[1]):
             if bits[token, byte] != 0:  # few are
                 for j in range(8 * byte, min(8 * byte + 8, g.shape[1])):
                     if bits[token, byte] >> np.uint8(j & 7) & np.uint8(1):
-                        held[at], g[token, j] = g[token, j], held[at]
+                        others[at], g[token, j] = g[token, j], others[at]
                         at += 1
 
 

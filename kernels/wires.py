@@ -216,10 +216,10 @@ def _merge_all(merges: Any, terminals: Any, store: Any, front: Any) -> None:
         rows = shared + terminals[0] + terminals[1] if final else nodes
         _eliminate_front(flat, f, pitch, nodes, shared, rows, rows if final else shared)
         for i in range(shared, nodes):
-            kept, row = store[place : place + nodes - i - 1], f[i, i + 1 : nodes]
-            for t in range(kept.size):
-                kept[t] = row[t]
-            place += kept.size
+            factors, row = store[place : place + nodes - i - 1], f[i, i + 1 : nodes]
+            for t in range(factors.size):
+                factors[t] = row[t]
+            place += factors.size
 
 
 @njit

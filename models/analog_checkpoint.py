@@ -127,7 +127,7 @@ def ranges_in(state: Mapping[str, torch.Tensor]) -> dict[str, F32]:
     """
     import torch
 
-    found: dict[str, F32] = {}
+    betas: dict[str, F32] = {}
     for key, value in state.items():
         name, _, leaf = key.rpartition(".")
         if leaf != RANGE:
@@ -147,8 +147,8 @@ def ranges_in(state: Mapping[str, torch.Tensor]) -> dict[str, F32]:
                 why="an input range must be finite and above 0",
                 do="repair the checkpoint; training has probably diverged",
             )
-        found[name] = beta
-    return found
+        betas[name] = beta
+    return betas
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -169,7 +169,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
             "checkpoint",
             got=str(path),
             why="it is a pickle that is damaged or holds more than tensors, which could run code "
-            f"({_found(error)})",
+            f"({_summarise_refusal(error)})",
             do=f"{_AGAIN}, or {_SAFE}",
         ) from None
     if not isinstance(state, dict) or not all(
@@ -186,7 +186,7 @@ def _empty_class(name: str) -> type:
     return type(leaf, (_Empty,), {"__module__": module})
 
 
-def _found(error: Exception) -> str:
+def _summarise_refusal(error: Exception) -> str:
     """What the loader refused, in a line without its advice to trust the file."""
     text = str(error).strip()
     named = re.search(r"GLOBAL (\S+)", text)
@@ -203,12 +203,12 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     elif (folder / SINGLE).is_file():
         names = [SINGLE]
     else:
-        found = [
+        numbers = [
             match for path in folder.glob("pytorch_model-*.bin") if (match := _SHARD.fullmatch(path.name))
         ]
-        if not found:
+        if not numbers:
             raise BadInput("checkpoint", got=str(folder), why=f"there is no {SINGLE} in it", do=_AGAIN)
-        count = max(int(match[2]) for match in found)
+        count = max(int(match[2]) for match in numbers)
         names = [f"pytorch_model-{part + 1:05}-of-{count:05}.bin" for part in range(count)]
     for name in names:
         check_shard_name(name, folder / INDEX)
@@ -237,12 +237,12 @@ def _refuse_others(state: Mapping[str, torch.Tensor]) -> None:
 
 
 def _dtype(name: str, value: torch.Tensor) -> str:
-    found = _DTYPES.get(str(value.dtype))
-    if found is None:
+    dtype = _DTYPES.get(str(value.dtype))
+    if dtype is None:
         raise BadInput(
             f"dtype of {name}",
             got=str(value.dtype),
             why="it is stored in a format other than float32, float16 and bfloat16",
             do="convert the checkpoint to one of these",
         )
-    return found
+    return dtype

@@ -112,13 +112,13 @@ def _split_attention(c: _Config, at: str) -> tuple[list[MatrixShape], int, int]:
     """q, k, v, o; MACs a position; elements that the cache keeps a position."""
     hidden, (heads, kv_heads, width) = c("hidden_size"), c.heads
     q, kv = heads * width, kv_heads * width
-    found = [
+    matrices = [
         MatrixShape(f"{at}.self_attn.q_proj", "q", hidden, q, 0),
         MatrixShape(f"{at}.self_attn.k_proj", "k", hidden, kv, 0),
         MatrixShape(f"{at}.self_attn.v_proj", "v", hidden, kv, 0),
         MatrixShape(f"{at}.self_attn.o_proj", "o", q, hidden, 1),
     ]
-    return found, 2 * q, 2 * kv
+    return matrices, 2 * q, 2 * kv
 
 
 def _gated(

@@ -97,7 +97,7 @@ class Checkpoint:
         """Learned input ranges by matrix name, (1,) or (row tiles,), of a checkpoint trained for a chip; else empty."""
         stated: dict[str, list[float]] = getattr(self._reader, "ranges", dict)()
         known = {candidate.name for candidate in self.candidates}
-        found = {}
+        ranges = {}
         for name, values in stated.items():
             array = np.asarray(values, dtype=np.float32)
             if name not in known or array.ndim != 1 or not array.size or not (array > 0).all():
@@ -108,8 +108,8 @@ class Checkpoint:
                     do="remove analog.json, or train again",
                 )
             check_finite(f"ranges of {name}", array, "float32")
-            found[name] = array
-        return found
+            ranges[name] = array
+        return ranges
 
     @property
     def adapter(self) -> Path | None:

@@ -153,7 +153,7 @@ def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:
     from transformers.pytorch_utils import Conv1D
 
     roles = FAMILIES[model_type(model.config.to_dict())]
-    found = []
+    modules = []
     for name, module in model.named_modules():
         if isinstance(module, Linear):
             layout, (cols, rows) = "out_in", module.weight.shape
@@ -170,5 +170,5 @@ def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:
                 why="this family should not have such a matrix product",
                 do="report the model; aimc-sim would otherwise not know what it simulates",
             )
-        found.append(Candidate(name, int(rows), int(cols), layout, module.bias is not None, role))
-    return tuple(sorted(found, key=lambda item: item.name == HEAD))
+        modules.append(Candidate(name, int(rows), int(cols), layout, module.bias is not None, role))
+    return tuple(sorted(modules, key=lambda item: item.name == HEAD))

@@ -59,14 +59,15 @@ def read(path: Path) -> dict[str, MatrixRange] | None:
     """Cached ranges; None where there are none or they cannot be read."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found: dict[str, dict[str, F32]] = {}
+            kinds_by_matrix: dict[str, dict[str, F32]] = {}
             for key in file.files:
                 kind, _, name = key.partition(":")
-                found.setdefault(name, {})[kind] = file[key]
+                kinds_by_matrix.setdefault(name, {})[kind] = file[key]
     except Exception:  # a damaged archive raises almost anything; it only costs another calibration
         return None
     return {
-        name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()
+        name: MatrixRange(parts.get("input_range"), parts.get("full_scale"))
+        for name, parts in kinds_by_matrix.items()
     }
 
 
@@ -86,12 +87,12 @@ def fits(ranges: Ranges, weight_file: WeightFile, hardware: Hardware) -> bool:
         ):
             if (value is not None) != wanted:
                 return False
-            if value is not None and not _sound(value, shape):
+            if value is not None and not _is_sound(value, shape):
                 return False
     return True
 
 
-def _sound(value: F32, shape: tuple[int, ...]) -> bool:
+def _is_sound(value: F32, shape: tuple[int, ...]) -> bool:
     """Of this shape, or of several parts of it; finite and positive."""
     return value.shape[-len(shape) :] == shape and bool((np.isfinite(value) & (value > 0)).all())
 

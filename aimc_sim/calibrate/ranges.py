@@ -49,7 +49,7 @@ def derive_ranges(
     >>> sorted(derive_ranges(weights, Hardware.load("hermes-256"))) == sorted(m.name for m in weights.matrices)
     True
     """
-    own = _mapped_anew(weight_file)
+    own = _map_again(weight_file)
     ranges = RangeFinder(own, hardware, progress, streams=own is not weight_file).run()
     gc.collect()  # a model is full of cycles, and keeps the whole file mapped
     return ranges
@@ -169,7 +169,7 @@ class RangeFinder:
                 why="its input range was learned in training, for inputs as they were",
                 do="leave the matrix out of [[transform]], or export a checkpoint without learned ranges",
             )
-        return _learned(learned, tmap)
+        return _take_learned(learned, tmap)
 
     def _full_scale(
         self, matrix: MatrixInfo, tmap: TileMap, transform: ChannelTransform | None, x: F32, beta: F32 | None
@@ -256,7 +256,7 @@ def _sample(x: F32) -> F32:
     return np.ascontiguousarray(x[spread(FIT_TOKENS, len(x))]) if len(x) else x
 
 
-def _mapped_anew(weight_file: WeightFile) -> WeightFile:
+def _map_again(weight_file: WeightFile) -> WeightFile:
     """The same file in a mapping of its own: the pages that one pass reads leave memory with it, and nobody's changes
     to a digital model's weights reach the ranges."""
     try:
@@ -276,7 +276,7 @@ def _column_groups(bounds: I64, limit: int) -> list[tuple[int, int]]:
     return groups
 
 
-def _learned(ranges: F32, tmap: TileMap) -> F32:
+def _take_learned(ranges: F32, tmap: TileMap) -> F32:
     count = tmap.row_bounds.size - 1
     if ranges.shape not in ((1,), (count,)):
         raise BadInput(

@@ -84,10 +84,10 @@ def static_range(
         [(0, int(bounds[-1]))] if whole else list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
     )
     if rule.method == "least_output_error":
-        found = _least_output_ranges(x, ends, levels, columns)
+        betas = _least_output_ranges(x, ends, levels, columns)
     else:
-        found = [_range_of(x[:, a:b], rule, levels) for a, b in ends]
-    return np.broadcast_to(np.array(found, np.float32), bounds.size - 1).astype(np.float32)
+        betas = [_range_of(x[:, a:b], rule, levels) for a, b in ends]
+    return np.broadcast_to(np.array(betas, np.float32), bounds.size - 1).astype(np.float32)
 
 
 def _range_of(part: F32, rule: StaticRange, levels: int) -> float:
@@ -112,18 +112,18 @@ def _least_output_ranges(
     import torch  # late: torch takes seconds to load
 
     # late: it needs torch
-    from aimc_sim.torch_bridge.converters import quantised
+    from aimc_sim.torch_bridge.converters import quantise
 
     outputs = sum(len(w) for w in columns())
     steps = 1 + int(np.ceil((INPUT_STEPS - 1) * np.log(0.9) / np.log(INPUT_RATIO)))
-    found = []
+    betas = []
     for a, b in ends:
         part = torch.from_numpy(np.ascontiguousarray(x[:, a:b]))
         peak = float(part.abs().max())
         candidates = [peak * INPUT_RATIO**k for k in range(steps if peak else 0)]
 
         def lost(beta: float) -> torch.Tensor:
-            return part - quantised(part, torch.tensor(beta), levels)  # noqa: B023
+            return part - quantise(part, torch.tensor(beta), levels)  # noqa: B023
 
         errors = np.zeros(len(candidates))
         if b - a <= min(outputs, GRAM_ROWS):  # ‖e·W‖² = Σ e·(W·Wᵀ)·e
@@ -138,8 +138,8 @@ def _least_output_ranges(
                 errors += [
                     float((lost(beta) @ rows).square().sum(dtype=torch.float64)) for beta in candidates
                 ]
-        found.append(candidates[int(np.argmin(errors))] if peak else 1.0)
-    return found
+        betas.append(candidates[int(np.argmin(errors))] if peak else 1.0)
+    return betas
 
 
 def full_scales(x: F32, pieces: Pieces, tmap: TileMap, rule: FullScale, unit: int, top: int) -> F32:
@@ -148,15 +148,15 @@ def full_scales(x: F32, pieces: Pieces, tmap: TileMap, rule: FullScale, unit: in
     x (B, K): inputs as the DACs get them; not read for the worst case. unit: λ of the tiles; top: largest input code.
     """
     if isinstance(rule, WorstCase):
-        found = _assembled(pieces, tmap, lambda tiles, ends: _largest_sums(tiles, ends, unit, top))
+        scales = _assemble(pieces, tmap, lambda tiles, ends: _largest_sums(tiles, ends, unit, top))
     elif isinstance(rule, LambdaRule) or rule.per == "matrix":
         return _of_matrix(x, pieces, tmap, rule, unit)
     else:
-        found = _assembled(pieces, tmap, lambda tiles, ends: _of_tiles(x, tiles, ends, rule, unit))
-    found = np.where(found > 0, found, np.float32(1))  # where no current flows
+        scales = _assemble(pieces, tmap, lambda tiles, ends: _of_tiles(x, tiles, ends, rule, unit))
+    scales = np.where(scales > 0, scales, np.float32(1))  # where no current flows
     if rule.per == "matrix":
-        found[:] = found.max()
-    return found[0] if len(found) == 1 else found
+        scales[:] = scales.max()
+    return scales[0] if len(scales) == 1 else scales
 
 
 def lambda_errors(x: F32, pieces: Pieces, tmap: TileMap, inherited: float, unit: int) -> F64:
@@ -171,7 +171,7 @@ def shape_of(pieces: Pieces, tmap: TileMap) -> tuple[int, ...]:
     return (1 + len(tiles.parts), *shape) if tiles.parts else shape
 
 
-def _assembled(pieces: Pieces, tmap: TileMap, fit: Callable[[TiledMatrix, I64], F32]) -> F32:
+def _assemble(pieces: Pieces, tmap: TileMap, fit: Callable[[TiledMatrix, I64], F32]) -> F32:
     """fit(tiles, column bounds) → (parts, row tiles, column tiles) of every piece, side by side."""
     return np.concatenate(
         [fit(tiles, tmap.col_bounds[a : b + 1] - tmap.col_bounds[a]) for a, b, tiles in pieces()], axis=2
@@ -190,15 +190,15 @@ def _largest_sums(tiles: TiledMatrix, ends: I64, unit: int, top: int) -> F32:
         for t in range(part.bounds.size - 1):
             if part.weights is None:
                 high, low = part.planes()[t]
-                held = (
+                weight_sums = (
                     np.abs(256 * high.astype(np.int32) + low + 128)
                     .sum(axis=1, dtype=np.int64)
                     .astype(np.float64)
                 )
             else:
                 rows = slice(part.bounds[t], part.bounds[t + 1])
-                held = np.abs(part.weights[:, rows]).sum(axis=1, dtype=np.float64)
-            largest = held * top * np.abs(part.inverse[t]) * lsb
+                weight_sums = np.abs(part.weights[:, rows]).sum(axis=1, dtype=np.float64)
+            largest = weight_sums * top * np.abs(part.inverse[t]) * lsb
             out[number, t] = np.maximum.reduceat(largest, ends[:-1])
     return out
 
@@ -206,59 +206,64 @@ def _largest_sums(tiles: TiledMatrix, ends: I64, unit: int, top: int) -> F32:
 def _of_tiles(x: F32, tiles: TiledMatrix, ends: I64, rule: FittedScale, unit: int) -> F32:
     """Full scales (parts, row tiles, column tiles) of one piece."""
     out = _empty(tiles, ends)
-    held: list[Conversions] = []
-    for found in conversions(x, tiles, unit):
+    by_conversion: list[Conversions] = []
+    for seen_by_adcs in conversions(x, tiles, unit):
         if isinstance(rule, LeastOutputError):
-            held.append(found)
+            by_conversion.append(seen_by_adcs)
             continue
 
-        def part(first: int, last: int, found: Conversions = found) -> None:
+        def part(first: int, last: int, seen_by_adcs: Conversions = seen_by_adcs) -> None:
             for c in range(first, last):
-                current, weight = found.columns(int(ends[c]), int(ends[c + 1]))
+                current, weight = seen_by_adcs.columns(int(ends[c]), int(ends[c + 1]))
                 if isinstance(rule, PercentileScale):
                     value = np.percentile(np.abs(current), rule.percentile)
                 else:
                     value = kernel.best_full_scale(
-                        current, weight, found.gain.ravel(), found.lowest, found.highest, kernel.STEPS
+                        current,
+                        weight,
+                        seen_by_adcs.gain.ravel(),
+                        seen_by_adcs.lowest,
+                        seen_by_adcs.highest,
+                        kernel.STEPS,
                     )
-                out[found.part, found.row_tile, c] = value
+                out[seen_by_adcs.part, seen_by_adcs.row_tile, c] = value
 
         run_blocks(part, ends.size - 1, 1)
-    if held:
-        run_blocks(lambda first, last: _descend(held, ends, first, last, out), ends.size - 1, 1)
+    if by_conversion:
+        run_blocks(lambda first, last: _descend(by_conversion, ends, first, last, out), ends.size - 1, 1)
     return out
 
 
-def _descend(held: list[Conversions], ends: I64, first: int, last: int, out: F32) -> None:
+def _descend(by_conversion: list[Conversions], ends: I64, first: int, last: int, out: F32) -> None:
     """Least output error of column tiles first … last-1: tile after tile, each beside what the others lose."""
     for c in range(first, last):
         a, b = int(ends[c]), int(ends[c + 1])
         lost, scales, peaks = [], [], []
-        for each in held:
+        for each in by_conversion:
             current, weight = each.columns(a, b)
             peaks.append(kernel.peak_current(current))
             gain = each.gain.ravel()
             scales.append(
                 kernel.best_full_scale(current, weight, gain, each.lowest, each.highest, kernel.STEPS)
             )
-            lost.append(_lost(each, a, b, scales[-1]))
+            lost.append(_measure_loss(each, a, b, scales[-1]))
         total = np.sum(lost, axis=0, dtype=np.float32)
         for _ in range(SWEEPS):
             before = list(scales)
-            for k, each in enumerate(held):
+            for k, each in enumerate(by_conversion):
                 rest = total - lost[k]
                 scales[k] = kernel.best_beside(
                     np.ascontiguousarray(each.current[:, :, a:b]), each.weight[a:b], each.gain, rest, peaks[k],
                     each.lowest, each.highest, kernel.STEPS)  # fmt: skip
-                lost[k] = _lost(each, a, b, scales[k])
+                lost[k] = _measure_loss(each, a, b, scales[k])
                 total = rest + lost[k]
             if scales == before:
                 break
-        for each, value in zip(held, scales, strict=True):
+        for each, value in zip(by_conversion, scales, strict=True):
             out[each.part, each.row_tile, c] = value
 
 
-def _lost(each: Conversions, a: int, b: int, scale: float) -> F32:
+def _measure_loss(each: Conversions, a: int, b: int, scale: float) -> F32:
     """(B, n) what converting columns a … b-1 at this full scale changes of the outputs."""
     total = np.zeros((each.current.shape[1], b - a), np.float32)
     current = np.ascontiguousarray(each.current[:, :, a:b])
@@ -313,9 +318,9 @@ def _common_errors(x: F32, pieces: Pieces, tmap: TileMap, candidates: F32, unit:
     """Square error (candidates,) of the products when every tile has the same full scale, over their square."""
     errors, square = np.zeros(candidates.size), 0.0
     for _, _, tiles in pieces():
-        held = list(conversions(x, tiles, unit))
+        by_conversion = list(conversions(x, tiles, unit))
         exact = np.zeros((len(x), tiles.cols), np.float64)
-        for each in held:
+        for each in by_conversion:
             exact += np.einsum("rbn,rb->bn", each.current, each.gain, dtype=np.float64) * each.weight
         for each_part in (tiles, *tiles.parts):
             if each_part.constant is not None:  # of offset-coded inputs, taken off after conversion
@@ -323,10 +328,10 @@ def _common_errors(x: F32, pieces: Pieces, tmap: TileMap, candidates: F32, unit:
                 exact -= beta @ (each_part.constant * each_part.scale)
         square += float(np.square(exact).sum())
 
-        def part(first: int, last: int, held: list[Conversions] = held) -> None:
+        def part(first: int, last: int, by_conversion: list[Conversions] = by_conversion) -> None:
             for k in range(first, last):
-                total = np.zeros((len(x), held[0].weight.size), np.float32)
-                for each in held:
+                total = np.zeros((len(x), by_conversion[0].weight.size), np.float32)
+                for each in by_conversion:
                     kernel.output_errors(
                         each.current, each.weight, each.gain, candidates[k], each.lowest, each.highest, total
                     )

@@ -255,10 +255,10 @@ class CellArray:
         span, g_max = np.float32(device.g_max_us - device.g_min_us), np.float32(device.g_max_us)
         half = np.float32(0.5)
         assert self.targets.offset is not None
-        held = np.full((last_tile, effective.shape[1]), -self.targets.offset, np.float32)
+        offset_targets = np.full((last_tile, effective.shape[1]), -self.targets.offset, np.float32)
         ones = np.ones((tmap.row_bounds.size - 1, last_tile), np.float32)
         difference, both = self.device_cells(
-            held, tables, self.sites(), first_tile, last_tile, ones, True, None
+            offset_targets, tables, self.sites(), first_tile, last_tile, ones, True, None
         )
         offset = (both * (g_max / span) - difference) * half  # G/span
         columns = tmap.column_tile[tmap.col_bounds[first_tile] : tmap.col_bounds[last_tile]] - first_tile

@@ -95,7 +95,7 @@ class ConvertedColumns:
             return tiles
         lsb = self._lsb(self._peak)
         per_unit = self._peak / (panels.GRID * self.hardware.read_max_code)
-        tiles = self._converted(per_unit, gain, lsb, packed=self._packed)
+        tiles = self._convert(per_unit, gain, lsb, packed=self._packed)
         if self._noise is not None:
             tiles = replace(tiles, noise=self._read_noise(self._noise.sigma, lsb))
         return self._around.with_converter_errors(tiles, self._offset_current, lsb)
@@ -117,14 +117,14 @@ class ConvertedColumns:
             ends = zip(bounds[:-1], bounds[1:], strict=True)
             peak = np.stack([np.abs(weights[:, a:b]).max(axis=1) for a, b in ends])
             lsb = self._lsb(peak)
-            return self._converted(np.full(gain.shape, 1.0 / dac.max_code), gain, lsb, weights=weights), lsb
+            return self._convert(np.full(gain.shape, 1.0 / dac.max_code), gain, lsb, weights=weights), lsb
         # no converters: fold the scales in
         for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
             weights[:, a:b] *= gain[t].astype(np.float32)[:, None]
         ones = np.ones((1, gain.shape[1]), np.float32)
         return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights), np.ones((1, 1))
 
-    def _converted(
+    def _convert(
         self, current_per_unit: npt.NDArray[np.floating], gain: F64, lsb: F64, *,
         packed: U8 | None = None, weights: F32 | None = None,
     ) -> TiledMatrix:  # fmt: skip
@@ -133,7 +133,7 @@ class ConvertedColumns:
         assert dac is not None
         beta = None
         if isinstance(dac.range, StaticRange):
-            beta = self._needed(self.ranges.input_range, "static input range")
+            beta = self._need(self.ranges.input_range, "static input range")
         return TiledMatrix(
             self.tile_map.row_bounds,
             inverse=(current_per_unit.astype(np.float64) / lsb).astype(np.float32),
@@ -169,7 +169,7 @@ class ConvertedColumns:
         if adc is None:
             return np.ones((rows, 1))
         if not isinstance(adc.full_scale, LambdaRule) or adc.full_scale.calibrated:
-            fitted = self._needed(self.ranges.full_scale, "ADC full scale").astype(np.float64)
+            fitted = self._need(self.ranges.full_scale, "ADC full scale").astype(np.float64)
             own = fitted if fitted.ndim == 2 else fitted[self.part]
             return np.asarray(own[:, self.tile_map.column_tile] / self._max_code)
         if adc.full_scale.bound_from == "target":
@@ -177,7 +177,7 @@ class ConvertedColumns:
         full = adc.full_scale.lambda_ * np.where(peak > 0, peak.astype(np.float64), 1.0)
         return np.asarray(full / self._max_code)
 
-    def _needed(self, value: F32 | None, what: str) -> F32:
+    def _need(self, value: F32 | None, what: str) -> F32:
         if value is None:
             raise BadInput(
                 f"ranges of {self.name}",

@@ -72,11 +72,11 @@ def _codes(x: F32, tiles: TiledMatrix, unit: F32) -> F64:
     """(row tiles, vectors, N): what each row tile gives, in units of ``unit`` (row tiles, N) outputs."""
     quiet = replace(tiles, noise=None, transform=None, parts=())
     beta = dac_inputs(x, quiet)[1].astype(np.float64)
-    found = []
+    codes_by_tile = []
     for t, values in enumerate(tile_outputs(x, quiet)):
         per_code = beta[:, t : t + 1] * np.where(unit[t] == 0, 1, unit[t])
-        found.append(np.where(unit[t] == 0, 0.0, values / np.where(per_code == 0, 1, per_code)))
-    return np.stack(found)
+        codes_by_tile.append(np.where(unit[t] == 0, 0.0, values / np.where(per_code == 0, 1, per_code)))
+    return np.stack(codes_by_tile)
 
 
 def affine_fit(x: F32, programmed: TiledMatrix, later: TiledMatrix, col_bounds: I64) -> tuple[F64, F64]:
@@ -84,10 +84,10 @@ def affine_fit(x: F32, programmed: TiledMatrix, later: TiledMatrix, col_bounds: 
     reference, now = (_codes(x, tiles, later.scale) for tiles in (programmed, later))
     gains, offsets = (np.empty((reference.shape[0], col_bounds.size - 1)) for _ in range(2))
     for c in range(col_bounds.size - 1):
-        own = slice(int(col_bounds[c]), int(col_bounds[c + 1]))
+        tile_columns = slice(int(col_bounds[c]), int(col_bounds[c + 1]))
         for t in range(reference.shape[0]):
-            alive = later.scale[t, own] != 0
-            y, r = now[t][:, own][:, alive], reference[t][:, own][:, alive]
+            alive = later.scale[t, tile_columns] != 0
+            y, r = now[t][:, tile_columns][:, alive], reference[t][:, tile_columns][:, alive]
             if np.array_equal(y, r):  # nothing has changed, and nothing is changed
                 gains[t, c], offsets[t, c] = 1.0, 0.0
                 continue
@@ -105,9 +105,9 @@ def affine(
     All three are the same matrix, at the time that is asked for, at the last readout and at programming.
     """
     return replace(
-        _corrected(x, programmed, later, now, col_bounds),
+        _correct(x, programmed, later, now, col_bounds),
         parts=tuple(
-            _corrected(x, *parts, col_bounds)
+            _correct(x, *parts, col_bounds)
             for parts in zip(programmed.parts, later.parts, now.parts, strict=True)
         ),
     )
@@ -132,7 +132,7 @@ def affine_tiles(
     return affine(x, programmed, later, now, col_bounds)
 
 
-def _corrected(
+def _correct(
     x: F32, programmed: TiledMatrix, later: TiledMatrix, now: TiledMatrix, col_bounds: I64
 ) -> TiledMatrix:
     gain, offset = affine_fit(x, programmed, later, col_bounds)

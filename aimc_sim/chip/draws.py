@@ -92,7 +92,7 @@ def tile_gain(
     return gain * (1 + variation.tile_gain_sigma * z)
 
 
-def trimmed(error: F64, sigma: float, bits: int | None) -> F64:
+def trim(error: F64, sigma: float, bits: int | None) -> F64:
     """What a trim of ``bits`` bits leaves of normal errors of deviation ``sigma``; None: they are what it left."""
     if bits is None or not sigma:
         return error
@@ -117,8 +117,8 @@ def adc_lines(
     amplitude = errors.inl_sigma_lsb * shared[..., 2] * S_PEAK / max_code  # per code: A·(x - x³) with x = s/n
     curve = amplitude.astype(np.float32)
     bow = (amplitude / max_code**2).astype(np.float32)
-    gain = trimmed(errors.gain_sigma * shared[..., 0], errors.gain_sigma, errors.trim_bits)
-    offset = trimmed(errors.offset_sigma_lsb * z[..., 1], errors.offset_sigma_lsb, errors.trim_bits)
+    gain = trim(errors.gain_sigma * shared[..., 0], errors.gain_sigma, errors.trim_bits)
+    offset = trim(errors.offset_sigma_lsb * z[..., 1], errors.offset_sigma_lsb, errors.trim_bits)
     return 1 + gain, AdcCurve(offset.astype(np.float32), curve, bow)
 
 

@@ -27,8 +27,8 @@ class MappedFaults:
         names: (N,) what the physical columns are called; None: by their index. Of two devices a polarity the map
         names the first.
         """
-        found = self.faults[(self.faults[:, STATE] <= HIGH) & (self.faults[:, SLICE] == slice_)]
-        where, count = found[:, COLUMN], int(self.tile_map.col_bounds[-1])
+        faulty = self.faults[(self.faults[:, STATE] <= HIGH) & (self.faults[:, SLICE] == slice_)]
+        where, count = faulty[:, COLUMN], int(self.tile_map.col_bounds[-1])
         if names is not None:
             count = names.size
             place = np.full(self.lines, -1, np.int64)
@@ -36,7 +36,7 @@ class MappedFaults:
             where = place[where]
         order = np.argsort(where, kind="stable")
         ends = np.searchsorted(where[order], np.arange(count + 1)).astype(np.int64)
-        listed = np.column_stack([found[:, ROW], found[:, POLARITY], found[:, STATE] == HIGH])[order]
+        listed = np.column_stack([faulty[:, ROW], faulty[:, POLARITY], faulty[:, STATE] == HIGH])[order]
         return np.ascontiguousarray(listed, np.int64), ends
 
     def of_copy(self, copy: int, slices: int) -> MappedFaults:

@@ -123,23 +123,23 @@ def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 
     ones = np.ones_like(scales)
     offset = weights.pair == "offset_column"
     if weights.bits is None:
-        held = (r + np.float32(1)) * np.float32(0.5) if offset else r
-        return _copied(
-            [Targets(held, ones, 0.5 if offset else None, significance(weights, 0))], weights
+        relative = (r + np.float32(1)) * np.float32(0.5) if offset else r
+        return _copy_slices(
+            [Targets(relative, ones, 0.5 if offset else None, significance(weights, 0))], weights
         ), scales
     code = codes(r, weights.max_code) + (weights.max_code if offset else 0)
-    found = []
+    targets = []
     for k in range(weights.slices):
         largest = weights.largest_digit(k)
-        held = (digit(code, weights, k) / largest).astype(np.float32)
+        relative = (digit(code, weights, k) / largest).astype(np.float32)
         shift = digit(np.array([weights.max_code], np.int32), weights, k)[0] / largest if offset else None
-        found.append(
-            Targets(held, ones, None if shift is None else float(shift), significance(weights, k), k)
+        targets.append(
+            Targets(relative, ones, None if shift is None else float(shift), significance(weights, k), k)
         )
-    return _copied(found, weights), scales
+    return _copy_slices(targets, weights), scales
 
 
-def _copied(slices: list[Targets], weights: Weights) -> list[Targets]:
+def _copy_slices(slices: list[Targets], weights: Weights) -> list[Targets]:
     """The slices of every copy; each copy counts for its share of the mean."""
     copies = weights.copies or 1
     return [

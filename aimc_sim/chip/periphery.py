@@ -153,11 +153,11 @@ class Periphery:
         gain = np.full(tiles.inverse.shape, die_of(self.hardware.variation, self.seed).adc_gain)
         curve = None
         if adc is not None and adc.errors is not None:
-            own, curve = adc_lines(
+            adc_gain, curve = adc_lines(
                 adc, tiles.adc_max_code, self._row_tiles, self.tile_map.column_tile, self.ordinal, self.seed,
                 self._part, self._first_line,
             )  # fmt: skip
-            gain = gain * own
+            gain = gain * adc_gain
             if adc.errors.unit_cap_sigma:
                 changes["capacitors"] = sar_capacitors(
                     adc.errors.unit_cap_sigma, adc.bits, self._row_tiles, self._columns, self.ordinal, self.seed,

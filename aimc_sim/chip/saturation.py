@@ -78,13 +78,13 @@ def saturation(x: F32, tiles: TiledMatrix, col_bounds: I64 | None = None) -> Sat
     conversions = np.zeros((2, count, starts.size), np.int64)
     for part in (replace(tiles, parts=()), *tiles.parts) if tiles.adc_max_code else ():
         for t, (value, _) in enumerate(tile_sums(x, part)):
-            beyond = _beyond(value * part.inverse[t], part, t)
+            beyond = _find_beyond(value * part.inverse[t], part, t)
             conversions[0, t] += np.add.reduceat(np.full(beyond.shape[1], beyond.shape[0]), starts)
             conversions[1, t] += np.add.reduceat(beyond.sum(axis=0), starts)
     return Saturation(inputs, clipped, *conversions)
 
 
-def _beyond(signal: F32, tiles: TiledMatrix, t: int) -> Bools:
+def _find_beyond(signal: F32, tiles: TiledMatrix, t: int) -> Bools:
     """(B, N): where a signal of row tile t, in codes, is beyond its converter's."""
     if tiles.adc_curve is not None:
         signal = converters.non_ideal_adc_reference(signal, *(row[t] for row in tiles.adc_curve))

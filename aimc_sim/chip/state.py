@@ -16,7 +16,7 @@ from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange, Ranges, ranges_id
 from aimc_sim.hardware import Hardware
-from aimc_sim.hardware.transform import chosen
+from aimc_sim.hardware.transform import choose_transform
 from aimc_sim.identity import canonical_json
 from aimc_sim.randomness import event_word, key_of
 from aimc_sim.tiles.channel_transform import ChannelTransform, derive
@@ -29,7 +29,7 @@ def channel_transform(
     weight_file: WeightFile, matrix: MatrixInfo, hardware: Hardware, w: npt.NDArray[np.float32]
 ) -> ChannelTransform | None:
     """What the hardware does to the input channels of a matrix w (N, K) before mapping; None: nothing."""
-    spec = chosen(hardware.transform or (), matrix.name, matrix.role)
+    spec = choose_transform(hardware.transform or (), matrix.name, matrix.role)
     if spec is None:
         return None
     bounds = tile_map(matrix.rows, matrix.cols, hardware.tile).row_bounds
@@ -133,7 +133,7 @@ class ChipState:
         tile, or where the product's last bits depend on the columns beside."""
         info, hardware = self.chip.weight_file.matrix(name), self.chip.hardware.of_matrix(name)
         whole = ((0, info.cols),)
-        transformed = chosen(hardware.transform or (), name, info.role) is not None
+        transformed = choose_transform(hardware.transform or (), name, info.role) is not None
         if transformed or not outputs_stand_alone(hardware):
             return whole
         bounds = tile_map(info.rows, info.cols, hardware.tile).col_bounds

@@ -66,10 +66,10 @@ def kelvins(
     )
     off = sigma * float(die_draws(seed)[0]) if sigma else 0.0
     storage = wanted.read_c if wanted.storage_c is None else wanted.storage_c
-    found = Kelvins(wanted.program_c + KELVIN, storage + off + KELVIN, wanted.read_c + off + KELVIN)
-    for what, kelvin in zip(Kelvins._fields, found, strict=True):
+    temperatures = Kelvins(wanted.program_c + KELVIN, storage + off + KELVIN, wanted.read_c + off + KELVIN)
+    for what, kelvin in zip(Kelvins._fields, temperatures, strict=True):
         _check(device, device.thermal, what, kelvin, seed)
-    return found
+    return temperatures
 
 
 def _check(device: Device, thermal: Thermal, what: str, kelvin: float, seed: int) -> None:

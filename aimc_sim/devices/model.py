@@ -78,18 +78,18 @@ class Device(Spec):
         return self
 
     def _laws(self) -> list[tuple[str, Law]]:
-        found: list[tuple[str, Law | None]] = []
+        laws: list[tuple[str, Law | None]] = []
         if self.programming:
-            found += [("sigma", self.programming.sigma), ("shift", self.programming.shift)]
+            laws += [("sigma", self.programming.sigma), ("shift", self.programming.shift)]
             for aged in self.programming.by_age:
-                found += [("sigma", aged.sigma), ("shift", aged.shift)]
+                laws += [("sigma", aged.sigma), ("shift", aged.shift)]
         if isinstance(self.drift, PowerDrift):
-            found += [("drift.nu_mean", self.drift.nu_mean), ("drift.nu_std", self.drift.nu_std)]
+            laws += [("drift.nu_mean", self.drift.nu_mean), ("drift.nu_std", self.drift.nu_std)]
         if self.flicker:
-            found.append(("flicker.amplitude", self.flicker.amplitude))
+            laws.append(("flicker.amplitude", self.flicker.amplitude))
         if self.thermal:
-            found.append(("thermal.activation_ev", self.thermal.activation_ev))
-        return [(what, law) for what, law in found if law is not None]
+            laws.append(("thermal.activation_ev", self.thermal.activation_ev))
+        return [(what, law) for what, law in laws if law is not None]
 
     def _check_law(self, what: str, law: Law) -> None:
         """The law's data cover this g_max, and a standard deviation is never negative."""

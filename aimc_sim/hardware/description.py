@@ -104,11 +104,11 @@ def _from_tables(data: dict[str, Any], where: str, path: Path) -> Hardware:
     if "base" in data:
         name = check_base(data.pop("base"), preset_names(), where)
         device = data.get("device")
-        own = isinstance(device, Mapping) and (
+        is_whole_device = isinstance(device, Mapping) and (
             "base" in device or "measurements" in device or "name" in device
         )
         preset = _preset(name).model_dump(mode="json")
-        if own or isinstance(device, str):
+        if is_whole_device or isinstance(device, str):
             preset.pop("device")
         for converter, key, tag in TAGGED:  # another rule brings its own fields, and none of the preset's
             table, known = data.get(converter), preset.get(converter)

@@ -100,15 +100,15 @@ def load(path: str | Path) -> FaultMap:
 
 def recall(source: str, sha256: str) -> FaultMap:
     """The map that a hardware names. Raises BadInput where the file says something else by now."""
-    found = load(source)
-    if found.sha256 != sha256:
+    fault_map = load(source)
+    if fault_map.sha256 != sha256:
         raise BadInput(
             "fault map",
             got=source,
             why="its faults are not those that the hardware was described with",
             do="restore the file, or describe the hardware again: another map is another chip",
         )
-    return found
+    return fault_map
 
 
 @lru_cache(maxsize=8)
@@ -227,7 +227,7 @@ def _fault(where: str, row: Mapping[str, str | None]) -> tuple[str, tuple[int, .
 def _read_hdf5(path: Path) -> dict[str, tuple[I64, I64]]:
     import h5py
 
-    found = {}
+    tables = {}
     do = "see aimc_sim.hardware.fault_map"
     with (
         reading(path, "fault map", kind="one as HDF5", mend=do, errors=(OSError, ValueError)),
@@ -253,5 +253,5 @@ def _read_hdf5(path: Path) -> dict[str, tuple[I64, I64]]:
             if (table[:, STATE] > DEAD_ROW).any() or (table[:, POLARITY] > 1).any():
                 raise ValueError(f"{name} holds a state above 3 or a polarity above 1")
             if table.size:
-                found[name] = (table, np.arange(len(table)))
-    return found
+                tables[name] = (table, np.arange(len(table)))
+    return tables

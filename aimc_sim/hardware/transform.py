@@ -59,9 +59,11 @@ class Transform(Spec):
         return named and (self.roles is None or role in self.roles)
 
 
-def chosen(transforms: Sequence[Transform], name: str, role: str) -> Transform | None:
+def choose_transform(transforms: Sequence[Transform], name: str, role: str) -> Transform | None:
     """Choose the first of ``transforms`` that names the matrix; None where none does or where that one has no steps."""
-    found = next((transform for transform in transforms if transform.applies(name, role)), None)
-    if found is None or (found.rescale_lambda is None and found.rotate is None and found.permute is None):
+    first_named = next((transform for transform in transforms if transform.applies(name, role)), None)
+    if first_named is None or (
+        first_named.rescale_lambda is None and first_named.rotate is None and first_named.permute is None
+    ):
         return None
-    return found
+    return first_named

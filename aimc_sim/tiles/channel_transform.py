@@ -66,7 +66,7 @@ class _Step(Spec):
 
     def apply_weight(self, w: F32) -> F32:
         """w (N, K) float32 → (N, K) float32, new memory; every output by itself. Raises BadInput for other shapes."""
-        return _applied(self.plan, self.plan.to_weight, w, "w")
+        return _apply_plan(self.plan, self.plan.to_weight, w, "w")
 
     def apply_input(self, x: F32) -> F32:
         """x (B, K), any dtype that converts to float32 → (B, K) float32, new memory; B may be 0.
@@ -74,7 +74,7 @@ class _Step(Spec):
         Each row's result depends on that row alone, the same bits for any split of B and any number of threads.
         Raises BadInput for other shapes.
         """
-        return _applied(self.plan, self.plan.to_input, x, "x")
+        return _apply_plan(self.plan, self.plan.to_input, x, "x")
 
 
 class Rescale(_Step):
@@ -195,7 +195,7 @@ def derive(spec: Transform, w: F32, sizes: ChannelSizes, row_bounds: I64) -> Cha
 
 def rescale_of(x_size: npt.ArrayLike, w_size: npt.ArrayLike, lambda_: float) -> Rescale:
     """s_k = x_k^L / w_k^(1-L) of channel sizes (K,) each, as NORA does; sizes are floored at FLOOR · the largest."""
-    x, w = (_floored(np.asarray(size, np.float64)) for size in (x_size, w_size))
+    x, w = (_floor_sizes(np.asarray(size, np.float64)) for size in (x_size, w_size))
     scale = x**lambda_ / w ** (1 - lambda_)
     return Rescale(scale=tuple(np.clip(scale, 1e-15, 1e15).astype(np.float32).tolist()))
 
@@ -250,7 +250,7 @@ def permute_of(size: npt.ArrayLike, row_bounds: I64, how: Literal["group", "spre
     return Permute(order=tuple(np.argsort(tile, kind="stable").tolist()))
 
 
-def _floored(size: F64) -> F64:
+def _floor_sizes(size: F64) -> F64:
     largest = float(size.max(initial=0))
     if not np.isfinite(largest):
         raise BadInput(
@@ -267,7 +267,7 @@ def _none() -> I64:
     return np.empty(0, np.int64)
 
 
-def _applied(plan: _Plan, gain: F32, rows: F32, what: str) -> F32:
+def _apply_plan(plan: _Plan, gain: F32, rows: F32, what: str) -> F32:
     inputs = gain.size
     if rows.ndim != 2 or rows.shape[1] != inputs:
         raise BadInput(

@@ -29,7 +29,7 @@ def codes_of(value: Tensor, limit: Tensor, n: int) -> Tensor:
     return unclipped_codes(value, codes_per_unit(n, limit)).clamp(-n, n)
 
 
-def quantised(value: Tensor, limit: Tensor, n: int) -> Tensor:
+def quantise(value: Tensor, limit: Tensor, n: int) -> Tensor:
     """The values that the codes stand for: code·limit/n."""
     return codes_of(value, limit, n) * (limit / n)
 

@@ -85,12 +85,12 @@ class Coverage:
 
     def groups(self) -> tuple[CoverageRow, ...]:
         """Rows with the layers of a model folded together: ``model.layers.*.mlp.up_proj``."""
-        found: dict[tuple[str, str, str, tuple[int, ...]], CoverageRow] = {}
+        by_kind: dict[tuple[str, str, str, tuple[int, ...]], CoverageRow] = {}
         for row in self.rows:
             name = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", row.name)
             key = (name, row.kind, row.op, row.shape)
-            found[key] = found.get(key, CoverageRow(*key)).plus(row.macs, row.calls)
-        return tuple(found.values())
+            by_kind[key] = by_kind.get(key, CoverageRow(*key)).plus(row.macs, row.calls)
+        return tuple(by_kind.values())
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with one entry a group of rows."""
@@ -281,7 +281,7 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _claim_digital(self, op: str, source: str, shape: tuple[int, ...], macs: int) -> None:
         running = [path for path, _ in self._modules]
-        parameter = self._as_named_here(source)
+        parameter = self._find_local_name(source)
         for name in (parameter, _module_of(parameter), *reversed(running)):
             if name and name in self.digital:
                 self._add(name, DIGITAL, op, shape, macs)
@@ -295,7 +295,7 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
             "the file's matrices; else this architecture is not supported yet",
         )
 
-    def _as_named_here(self, source: str) -> str:
+    def _find_local_name(self, source: str) -> str:
         """The name that the running module has for a parameter that it may share with another, as a tied head does."""
         path, module = self._modules[-1] if self._modules else ("", None)
         for name, parameter in () if module is None else module.named_parameters(prefix=path, recurse=False):

@@ -46,10 +46,10 @@ def release_layers(model: Any, weight_file: WeightFile) -> None:
     """
     prefix, layers = decoder_layers(model)
     for index, layer in enumerate(layers):
-        layer.register_forward_hook(_forgetting(weight_file, f"{prefix}{index}."))
+        layer.register_forward_hook(_make_forgetting_hook(weight_file, f"{prefix}{index}."))
 
 
-def _forgetting(weight_file: WeightFile, prefix: str) -> Callable[..., None]:
+def _make_forgetting_hook(weight_file: WeightFile, prefix: str) -> Callable[..., None]:
     return lambda *_: forget(weight_file, prefix)
 
 
@@ -91,9 +91,9 @@ class StreamedModel:
         self._given: torch.Tensor | None = None
         self._out: Any = None
         for index, layer in enumerate(layers):
-            layer.forward = self._aside(index, layer.forward)
+            layer.forward = self._let_stand_aside(index, layer.forward)
 
-    def _aside(self, index: int, forward: Any) -> Any:
+    def _let_stand_aside(self, index: int, forward: Any) -> Any:
         def stands_aside(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             if index == self._runs:
                 given = hidden_states if self._given is None else self._given

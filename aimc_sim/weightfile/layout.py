@@ -110,19 +110,19 @@ class _Reader:
 
     def layout(self) -> Layout:
         self._check_header()
-        found = self._walk()
-        self._check_spans(found)
-        if "manifest" not in found or "seal" not in found:
+        datasets = self._walk()
+        self._check_spans(datasets)
+        if "manifest" not in datasets or "seal" not in datasets:
             raise self._bad("manifest", "the file has no manifest or no seal, so its export never finished")
-        manifest = self._read_manifest(found.pop("manifest"))
-        seal = found.pop("seal")
+        manifest = self._read_manifest(datasets.pop("manifest"))
+        seal = datasets.pop("seal")
         if (seal.dtype, seal.shape) != ("uint8", (32,)):
             raise self._bad("seal", f"it must be 32 uint8 values, not {seal.shape} {seal.dtype}")
-        self._compare(manifest, found)
+        self._compare(manifest, datasets)
         check_matrices(manifest)
         if manifest.content_id() != self._attribute(self._root, b"id"):
             raise self._bad("id", "it does not match the manifest")
-        return Layout(manifest, {name: item.offset for name, item in found.items()}, seal.offset)
+        return Layout(manifest, {name: item.offset for name, item in datasets.items()}, seal.offset)
 
     def _bad(self, what: str, why: str) -> BadInput:
         return BadInput(f"{what} in {self._path}", why=why, do=_AGAIN)
@@ -154,7 +154,7 @@ class _Reader:
     # -- objects ----------------------------------------------------------------------------------------------
 
     def _walk(self) -> dict[str, _Found]:
-        found: dict[str, _Found] = {}
+        datasets: dict[str, _Found] = {}
         pending = [("", self._root)]
         while pending:
             prefix, group = pending.pop()
@@ -174,10 +174,10 @@ class _Reader:
                         raise self._bad(full, "groups carry no attributes")
                     pending.append((full + "/", thing))
                 elif isinstance(thing, self._h5.h5d.DatasetID):
-                    found[full] = self._inspect(full, thing)
+                    datasets[full] = self._inspect(full, thing)
                 else:
                     raise self._bad(full, "it is neither a group nor a dataset")
-        return found
+        return datasets
 
     def _inspect(self, name: str, dataset: Any) -> _Found:
         h5d, h5s, h5t = self._h5.h5d, self._h5.h5s, self._h5.h5t
@@ -267,13 +267,13 @@ class _Reader:
         except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
             raise self._bad("manifest", f"it is not a valid table of contents ({error})") from None
 
-    def _compare(self, manifest: Manifest, found: dict[str, _Found]) -> None:
-        extra, missing = found.keys() - manifest.datasets.keys(), manifest.datasets.keys() - found.keys()
+    def _compare(self, manifest: Manifest, stored: dict[str, _Found]) -> None:
+        extra, missing = stored.keys() - manifest.datasets.keys(), manifest.datasets.keys() - stored.keys()
         if extra or missing:
             word = "is not in the manifest" if extra else "is in the manifest but not in the file"
             raise self._bad(sorted(extra or missing)[0], word)
         for name, entry in manifest.datasets.items():
-            item = found[name]
+            item = stored[name]
             if (entry.dtype, entry.shape) != (item.dtype, item.shape):
                 raise self._bad(
                     name,

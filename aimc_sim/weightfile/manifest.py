@@ -177,15 +177,15 @@ def parse_adapters(document: Any) -> tuple[AdapterInfo, ...]:
     """The adapters of a parsed manifest; ValueError or TypeError where its entry is malformed."""
     if "adapters" not in document:
         return ()
-    found = tuple(AdapterInfo(**item) for item in document["adapters"])
-    if not found:
+    adapters = tuple(AdapterInfo(**item) for item in document["adapters"])
+    if not adapters:
         raise ValueError("a file without adapters has no list of them")
-    for item in found:
+    for item in adapters:
         if not all(isinstance(word, str) for word in (item.matrix, item.a, item.b)):
             raise TypeError(f"a name in the adapter of {item.matrix!r} is no text")
         if type(item.scale) is not float or not math.isfinite(item.scale):
             raise ValueError(f"the scale of the adapter of {item.matrix!r} is no finite number with a point")
-    return found
+    return adapters
 
 
 def check_adapters(manifest: Manifest) -> None:

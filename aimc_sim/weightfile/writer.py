@@ -286,11 +286,13 @@ def remove_leftovers(path: Path) -> list[Path]:
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.partial")  # mkstemp's names
     found = [entry for entry in os.scandir(path.absolute().parent) if ours.fullmatch(entry.name)]
     return [
-        Path(entry.path) for entry in found if entry.is_file(follow_symlinks=False) and _removed(entry.path)
+        Path(entry.path)
+        for entry in found
+        if entry.is_file(follow_symlinks=False) and _remove_unlocked(entry.path)
     ]
 
 
-def _removed(name: str) -> bool:
+def _remove_unlocked(name: str) -> bool:
     """Delete a temporary file unless it is locked, another user's or just gone."""
     try:
         fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW)

@@ -95,9 +95,9 @@ class DeviceTiles:
         if not 0 <= adc_max_code < MAX_ADC_CODE:
             raise ValueError(f"the largest code of an ADC is {MAX_ADC_CODE - 1} or less, not {adc_max_code}")
         columns = int(scale.shape[-1])
-        held: tuple[torch.Tensor | None, ...] = (None, None, None)
+        noise_fields: tuple[torch.Tensor | None, ...] = (None, None, None)
         if noise is not None:
-            held = (
+            noise_fields = (
                 require(torch.as_tensor(noise.steps, device=on), "steps", torch.int8, columns * rows),
                 require(torch.as_tensor(noise.scale, device=on), "noise", torch.float32, tiles, columns),
                 words([*noise.key, noise.site], on),
@@ -116,7 +116,7 @@ class DeviceTiles:
             range_per_tile,
             rows,
             not (np.asarray(bounds) % ALIGNMENT).any(),
-            *held,
+            *noise_fields,
         )
 
 

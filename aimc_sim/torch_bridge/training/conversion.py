@@ -42,10 +42,10 @@ def convert(
     torch.Size([2, 4])
     """
     chip, training = _chip_and_training(hardware, training)
-    found = _matrices(model)
-    chip.placement.check(found)
+    matrices = _matrices(model)
+    chip.placement.check(matrices)
     wanted = {
-        name: ordinal for ordinal, (name, role) in enumerate(found) if chip.placement.is_analog(name, role)
+        name: ordinal for ordinal, (name, role) in enumerate(matrices) if chip.placement.is_analog(name, role)
     }
     if not wanted:
         raise BadInput(
@@ -142,7 +142,7 @@ def restore(model: nn.Module) -> dict[str, MatrixRange]:
     >>> model[0], ranges["0"].input_range.shape
     (Linear(in_features=16, out_features=4, bias=True), (1,))
     """
-    found = learned_ranges(model)
+    ranges = learned_ranges(model)
     for path, layer in list(model.named_modules()):
         if not isinstance(layer, TrainingLinear):
             continue
@@ -159,7 +159,7 @@ def restore(model: nn.Module) -> dict[str, MatrixRange]:
         plain.weight, plain.bias = weight, layer.bias  # type: ignore[assignment]
         plain.train(layer.training)
         model.set_submodule(path, plain)
-    return found
+    return ranges
 
 
 def analog_layers(model: nn.Module) -> dict[str, TrainingLinear]:

@@ -34,11 +34,11 @@ def lightning_state(model: nn.Module) -> dict[str, Tensor]:
     strictly, with the settings of `lightning_settings`. Raises BadInput for layers that have no counterpart.
     """
     layers = _layers(model)
-    own = {f"{name}." if name else "" for name in layers}
+    prefixes = {f"{name}." if name else "" for name in layers}
     state = {
         key: whole(value)
         for key, value in model.state_dict().items()
-        if not any(key in (f"{prefix}{RANGE}.value", f"{prefix}{RANGE}.forwards") for prefix in own)
+        if not any(key in (f"{prefix}{RANGE}.value", f"{prefix}{RANGE}.forwards") for prefix in prefixes)
     }
     for name, layer in layers.items():
         prefix = f"{name}." if name else ""
@@ -66,11 +66,11 @@ def load_lightning_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     layers = _layers(model)
     ranges = ranges_in(state)
-    own = model.state_dict()
+    tensors = model.state_dict()
     plain = {
         key: value for key, value in state.items() if key.rpartition(".")[2] not in {RANGE, *BOOKKEEPING}
     }
-    wanted = {key for key in own if not key.endswith((f"{RANGE}.value", f"{RANGE}.forwards"))}
+    wanted = {key for key in tensors if not key.endswith((f"{RANGE}.value", f"{RANGE}.forwards"))}
     for key in sorted(wanted ^ set(plain)):
         raise BadInput(
             "state dict",
@@ -79,11 +79,11 @@ def load_lightning_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             do="convert the model that the state dict was saved from",
         )
     for key, value in plain.items():
-        if value.shape != own[key].shape:
+        if value.shape != tensors[key].shape:
             raise BadInput(
                 key,
                 got=tuple(value.shape),
-                why=f"the model's has the shape {tuple(own[key].shape)}",
+                why=f"the model's has the shape {tuple(tensors[key].shape)}",
                 do="convert the model that the state dict was saved from",
             )
     static = {name for name, layer in layers.items() if layer.input_range is not None}
@@ -105,7 +105,7 @@ def load_lightning_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         layers[name].put_ranges(torch.from_numpy(beta))
     with torch.no_grad():
         for key, value in plain.items():
-            own[key].copy_(value)
+            tensors[key].copy_(value)
 
 
 def lightning_settings(hardware: Hardware, training: Training) -> dict[str, Any]:
@@ -177,11 +177,11 @@ def export_lightning(model: nn.Module, folder: str | Path) -> None:
     where.mkdir(parents=True, exist_ok=True)
     digital = [name for name, module in model.named_modules() if type(module) is nn.Linear]
     document = {"rpu_config": settings, "exclude_modules": digital}
-    seen: set[int] = set()
+    memories: set[int] = set()
     apart = {}
     for key, value in state.items():  # safetensors holds no tensor twice
-        again = value.untyped_storage().data_ptr() in seen
-        seen.add(value.untyped_storage().data_ptr())
+        again = value.untyped_storage().data_ptr() in memories
+        memories.add(value.untyped_storage().data_ptr())
         apart[key] = value.clone() if again else value.contiguous()
     save_file(apart, where / WEIGHTS, metadata={"format": "pt"})
     write_whole(where / SETTINGS, json.dumps(document, indent=1) + "\n")
@@ -189,14 +189,14 @@ def export_lightning(model: nn.Module, folder: str | Path) -> None:
 
 def _layers(model: nn.Module) -> dict[str, TrainingLinear]:
     """Every analog layer by its path in the model."""
-    found = {path: layer for path, layer in model.named_modules() if isinstance(layer, TrainingLinear)}
-    if not found:
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TrainingLinear)}
+    if not layers:
         raise BadInput(
             "model",
             why="it has no analog layers",
             do="convert(model, hardware, training) first, or restore it later",
         )
-    for name, layer in found.items():
+    for name, layer in layers.items():
         if layer.transposed:
             raise BadInput(
                 f"layer {name}",
@@ -204,7 +204,7 @@ def _layers(model: nn.Module) -> dict[str, TrainingLinear]:
                 why="aihwkit-lightning leaves it digital, and its range would have no place",
                 do="replace the Conv1D layers of the model by Linear before convert",
             )
-    return found
+    return layers
 
 
 def _check_cuts(layer: TrainingLinear) -> None:

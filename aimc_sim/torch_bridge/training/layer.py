@@ -121,22 +121,22 @@ class TrainingLinear(nn.Module):
         """Whether the weights are to be clipped after every update."""
         return self.settings.clip_sigma is not None and self.in_features > 1
 
-    def set_key(self, step: int, seed: int | None = None, events: int = 1, own: int = 0) -> None:
+    def set_key(self, step: int, seed: int | None = None, events: int = 1, rank: int = 0) -> None:
         """Name the noise of the coming forwards: training step, chip (64 bits; None: as before).
 
-        events: how many names each step has, one a micro-step and process, and ``own`` the first of this process; the
-        name, of 32 bits, is step·events + own + what `set_micro_step` adds.
+        events: how many names each step has, one a micro-step and process, and ``rank`` the first of this process; the
+        name, of 32 bits, is step·events + rank + what `set_micro_step` adds.
         """
         if seed is not None:
             low, high = key_of(seed)
             self.state[SEED_LOW], self.state[SEED_HIGH] = int(low), int(high)
-        self._events, self._own = events, own
+        self._events, self._rank = events, rank
         self._first_event = int(event_word(step, "training step")) * events % EVENTS
         self.set_micro_step(0)
 
     def set_micro_step(self, offset: int) -> None:
         """Name the noise of the coming forwards of this step: ``offset`` names after the first of this process."""
-        self.state[EVENT] = (self._first_event + self._own + offset) % EVENTS
+        self.state[EVENT] = (self._first_event + self._rank + offset) % EVENTS
 
     @property
     def step(self) -> int:
@@ -241,17 +241,17 @@ class TrainingLinear(nn.Module):
             y += self.bias.to(y.dtype)  # in place: nothing else holds y, and backward does not need it
         return y
 
-    def _ranges(self, held: InputRange, x: Tensor) -> Tensor:
+    def _ranges(self, input_range: InputRange, x: Tensor) -> Tensor:
         """Static ranges (tiles,). Where there are none yet, a training forward begins them with what it sees."""
-        if not held.ready and self.training and not torch.compiler.is_compiling():
+        if not input_range.ready and self.training and not torch.compiler.is_compiling():
             self.observe(x)
-        if not held.ready:
+        if not input_range.ready:
             raise BadInput(
                 f"input range of {self.matrix_name}",
                 why="it has no first value yet, and every input would be clipped to zero",
                 do="run initialise_ranges(model, batches) first, or a training forward that is not compiled",
             )
-        value: Tensor = held()
+        value: Tensor = input_range()
         return value
 
     def observe(self, x: Tensor) -> None:
@@ -260,14 +260,14 @@ class TrainingLinear(nn.Module):
         x: (…, in_features). Raises BadInput where the ranges are sharded already, and for a rule of the hardware that
         a single forward does not show.
         """
-        held, dac = self.input_range, self.hardware.dac
-        if held is None or dac is None or not isinstance(dac.range, StaticRange):
+        input_range, dac = self.input_range, self.hardware.dac
+        if input_range is None or dac is None or not isinstance(dac.range, StaticRange):
             return
-        if hasattr(held.value, "full_tensor"):
+        if hasattr(input_range.value, "full_tensor"):
             raise BadInput(
                 "model", why="its ranges are sharded already", do="initialise the ranges before shard(model)"
             )
-        held.observe(x, dac.range, self.plan, self.settings.range_forwards)
+        input_range.observe(x, dac.range, self.plan, self.settings.range_forwards)
 
     def _fitted(self) -> Tensor | None:
         """Full scales as the operator takes them: a column, or for the exact forward a column tile."""

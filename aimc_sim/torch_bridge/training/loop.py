@@ -94,7 +94,7 @@ def training(
     if batches is not None and not ranges_ready(model):
         initialise_ranges(model, batches)
     for layer in layers:
-        layer.set_key(step, seed, events=micro_steps * processes, own=rank)
+        layer.set_key(step, seed, events=micro_steps * processes, rank=rank)
     try:
         yield TrainingRun(layers, processes, micro_steps)
     finally:

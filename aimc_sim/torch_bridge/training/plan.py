@@ -151,20 +151,20 @@ def fixed_lambda(adc: Adc | None) -> LambdaRule | None:
 def refuse_unmodelled(hardware: Hardware, training: Training) -> None:
     """BadInput for an effect that only the whole simulator computes."""
     dac, adc = hardware.dac, hardware.adc
-    found = {
+    unmodelled = {
         name: getattr(hardware, name)
         for name, field in Hardware.model_fields.items()
         if name not in MODELLED and getattr(hardware, name) != field.get_default()
     }
     if dac is not None and dac.errors is not None:
-        found["dac.errors"] = dac.errors
+        unmodelled["dac.errors"] = dac.errors
     if adc is not None and adc.errors is not None:
-        found["adc.errors"] = adc.errors
+        unmodelled["adc.errors"] = adc.errors
     if dac is not None and not converts_once(dac):
-        found["dac.mode"] = dac.mode
+        unmodelled["dac.mode"] = dac.mode
     if training.noise == "device" and training.age_s > 0:
-        found["age_s of the training"] = training.age_s
-    for what, value in found.items():
+        unmodelled["age_s of the training"] = training.age_s
+    for what, value in unmodelled.items():
         raise BadInput(
             f"hardware for training: {what}",
             got=value,

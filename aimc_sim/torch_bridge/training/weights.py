@@ -60,22 +60,22 @@ class Weights:
         """Find what blocks of columns first … last-1 need: their largest weights, σ and ADC steps."""
         if self.cells is not None:
             return  # begin did
-        plan, own = self.plan, slice(first, last)
+        plan, columns = self.plan, slice(first, last)
         if self.array is not None:
             kernel.column_peaks(self.array, plan.ends, first, last, self.peaks)
         else:
             for t, a, b in plan.row_tiles:
-                part = self.tensor[own, a:b]
-                self.peaks[t, own] = torch.linalg.vector_norm(
+                part = self.tensor[columns, a:b]
+                self.peaks[t, columns] = torch.linalg.vector_norm(
                     part, float("inf"), dim=1, dtype=torch.float32
                 ).numpy()
-        peaks = self.peaks[:, own]
+        peaks = self.peaks[:, columns]
         if plan.weight_max_code:  # rounding keeps the order, so the largest stays the largest
-            self.channel[own] = peaks.max(axis=0)
-            peaks[:] = kernel.on_steps_reference(peaks, self.channel[own], plan.weight_max_code)
-        self.sigma[:, own] = np.float32(plan.gamma) * peaks
+            self.channel[columns] = peaks.max(axis=0)
+            peaks[:] = kernel.on_steps_reference(peaks, self.channel[columns], plan.weight_max_code)
+        self.sigma[:, columns] = np.float32(plan.gamma) * peaks
         if self.steps is not None:
-            self.steps[0][:, own], self.steps[1][:, own] = self._steps(peaks, (slice(None), own))
+            self.steps[0][:, columns], self.steps[1][:, columns] = self._steps(peaks, (slice(None), columns))
 
     @property
     def _from_noisy(self) -> bool:
@@ -133,10 +133,10 @@ class Weights:
     def _effective(self, first: int, last: int) -> F32:
         """(last-first, K): what the cells of these columns hold, relative to the largest of their column and tile."""
         cells, largest = self.cells, np.empty_like(self.peaks)
-        held, _ = cells.device_cells(
+        effective, _ = cells.device_cells(
             cells.targets.w, cells.tables, cells.sites(), first, last, largest, False, None
         )
-        return np.asarray(held)
+        return np.asarray(effective)
 
     def rows(self, first: int, last: int, a: int, b: int, scratch: local) -> Tensor:
         """(last-first, b-a) float32, in the thread's scratch or a view of the weights."""
@@ -166,13 +166,13 @@ class Weights:
         return per_unit.astype(np.float32), step.astype(np.float32)
 
 
-def scratch_of(held: local, name: str, shape: tuple[int, int]) -> Tensor:
+def scratch_of(of_thread: local, name: str, shape: tuple[int, int]) -> Tensor:
     """(rows, columns) float32 of this thread, at the start of memory that it keeps for the whole product."""
-    size, kept = shape[0] * shape[1], getattr(held, name, None)
-    if kept is None or kept.numel() < size:
-        kept = torch.empty(size)
-        setattr(held, name, kept)
-    return kept[:size].view(shape)
+    size, memory = shape[0] * shape[1], getattr(of_thread, name, None)
+    if memory is None or memory.numel() < size:
+        memory = torch.empty(size)
+        setattr(of_thread, name, memory)
+    return memory[:size].view(shape)
 
 
 def as_float(x: Tensor) -> F32:
