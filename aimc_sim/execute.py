@@ -98,7 +98,7 @@ def _check_shape(shape: tuple[int, ...], tiles: TiledMatrix) -> None:
 
 
 def _columns(x: F32, tiles: TiledMatrix, row_ids: I64 | None) -> F32:
-    """What the first columns give, without ``parts``, for inputs as the DACs get them."""
+    """Return what the first columns give, without ``parts``, for inputs as the DACs get them."""
     if tiles.weights is not None:
         return _float_path(x, tiles)
     if tiles.noise is not None:
@@ -109,13 +109,13 @@ def _columns(x: F32, tiles: TiledMatrix, row_ids: I64 | None) -> F32:
 
 
 def _transform(x: F32, tiles: TiledMatrix) -> F32:
-    """Inputs as the DACs get them: float32, side by side, after the matrix's transform if it has one."""
+    """Return the inputs as the DACs get them: float32, side by side, after the matrix's transform if it has one."""
     x = np.ascontiguousarray(x, dtype=np.float32)
     return x if tiles.transform is None else tiles.transform.apply_input(x)
 
 
 def _check_row_ids(row_ids: I64 | None, tokens: int) -> I64:
-    """Row ids as the kernel reads them, or BadInput."""
+    """Check row ids and return them as the kernel reads them. Raises BadInput."""
     if row_ids is None or row_ids.shape != (tokens,):
         raise BadInput(
             "row_ids",
@@ -127,7 +127,7 @@ def _check_row_ids(row_ids: I64 | None, tokens: int) -> I64:
 
 
 def dac_inputs(x: F32, tiles: TiledMatrix) -> tuple[F32, F32]:
-    """x (B, K) as the DACs get it, after any transform, and their ranges β (B, tiles)."""
+    """Return x (B, K) as the DACs get it, after any transform, and their ranges β (B, tiles)."""
     x = _transform(x, tiles)
     return x, _ranges_of(x, tiles)
 
@@ -172,7 +172,9 @@ def tile_outputs(x: F32, tiles: TiledMatrix) -> Iterator[F32]:
 
 
 def _drive_reads(codes: I8, tiles: TiledMatrix) -> I8:
-    """The reads (times, B, K_t) of codes (B, K_t) of one row tile, behind each the codes of its INL if DACs have it."""
+    """Return the reads (times, B, K_t) of codes (B, K_t) of one row tile,
+    behind each the codes of its INL if DACs have it.
+    """
     count, bits, _, parts = tiles.reads
     rows = reads.parts_reference(codes, parts, bits, count, tiles.dac_max_code)
     if not tiles.dac_inl:
@@ -182,7 +184,7 @@ def _drive_reads(codes: I8, tiles: TiledMatrix) -> I8:
 
 
 def _compute_codes(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
-    """The DAC: codes flat, tile by tile (B·K,), and β (B, tiles)."""
+    """Compute what the DAC makes of x: codes flat, tile by tile (B·K,), and β (B, tiles)."""
     tokens, count = x.shape[0], tiles.bounds.size - 1
     codes, sums = np.empty(tokens * tiles.rows, np.int8), np.empty((tokens, count), np.int32)
     beta = np.empty((tokens, count), np.float32)
@@ -195,7 +197,7 @@ def _compute_codes(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
 
 
 def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
-    """β (B, tiles)."""
+    """Return β (B, tiles)."""
     if tiles.input_range is None:
         return converters.token_range_reference(x, tiles.bounds, tiles.range_per_tile)
     beta = np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
@@ -207,7 +209,7 @@ def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
 
 
 def _convert_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate: Any = None) -> F32:
-    """What row tile t adds to the outputs: ADC (or none), LSB and column scale, input range.
+    """Return what row tile t adds to the outputs: ADC (or none), LSB and column scale, input range.
 
     value: (B, N) sums; fluctuate: what is done to the signal in codes before the ADC's own errors.
     """
@@ -274,7 +276,7 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None
 def _noise_reference(
     q: I8, tiles: TiledMatrix, t: int, row_ids: I64 | None, read: int
 ) -> Callable[[F32], F32]:
-    """What the noise of row tile t does to a signal (B, N), for codes q (B, K_t) of one read."""
+    """Return what the noise of row tile t does to a signal (B, N), for codes q (B, K_t) of one read."""
     noise, (_, bits, kind, _) = tiles.noise, tiles.reads
     assert noise is not None
     assert row_ids is not None

@@ -141,7 +141,9 @@ def _bytes_of(opened: Checkpoint, adapters: tuple[LowRank, ...]) -> int:
 
 
 def matrix_table(opened: Checkpoint) -> tuple[MatrixInfo, ...]:
-    """The file's list of candidates: ordinals in module order, the head last, a tied head on the embedding's tensor."""
+    """Return the file's list of candidates: ordinals in module order, the head last,
+    a tied head on the embedding's tensor.
+    """
     table = []
     for ordinal, item in enumerate(opened.candidates):
         tensor = opened.tied.get(f"{item.name}.weight", f"{item.name}.weight")
@@ -212,7 +214,7 @@ def _given_ids(token_ids: npt.NDArray[Any], config: Any) -> npt.NDArray[np.int32
 
 
 def _tokenize(text: str, opened: Checkpoint, tokens: int, length: int) -> npt.NDArray[np.int32]:
-    """Whole rows of a text, each beginning with BOS where the model has one: (S, length) int32."""
+    """Return whole rows of a text, each beginning with BOS where the model has one: (S, length) int32."""
     tokenizer = load_tokenizer(opened.tokenizer_files, opened.config)
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     words = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -57,7 +57,7 @@ class _Row:
 
 
 def _spread(builder: Any, scalar: Any, kind: Any) -> Any:
-    """A scalar in all 16 lanes."""
+    """Return a scalar in all 16 lanes."""
     undefined = ir.Constant(kind, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(_INTS, [0] * _LANES))
@@ -68,7 +68,8 @@ def _constant(value: float) -> Any:
 
 
 def _search(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits: Any, base: Any) -> Any:
-    """Codes of a successive approximation: from the largest capacitor on, what still lies below the signal stays.
+    """Return the codes of a successive approximation: from the largest capacitor on, what still lies below the signal
+    stays.
 
     A threshold that is met exactly is passed by every bit but the last, which rounds halves to even.
     """
@@ -93,8 +94,8 @@ def _search(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits: 
 
 
 def _adc(noisy: bool, non_ideal: bool, searching: bool = False) -> Any:
-    """The intrinsic (high, low, shift, gain, inverse, scale, lowest, max_code, y, vh, vl, spread, z, floor, offset,
-    curve, bow, capacitors, stride, bits, base).
+    """Return the intrinsic (high, low, shift, gain, inverse, scale, lowest, max_code, y, vh, vl, spread, z, floor,
+    offset, curve, bow, capacitors, stride, bits, base).
 
     Addresses of 32 values each, but shift int32 (128·Σq, by which the high bytes were stored too large), gain float32
     (β), lowest and max_code float32 (the codes' ends, -n or 0, and n; n = 0: no ADC, the signal itself) and floor

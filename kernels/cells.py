@@ -91,7 +91,7 @@ def _law(d: DeviceTables, which: int, g: F32) -> F32:
 def _of_cells(
     draw: Callable[..., Any], word3: np.uint32, word2: np.uint32, sites: SiteKeys, n: int, k: int
 ) -> Any:  # fmt: skip
-    """(n, k): what draw(counter (m, 4), key) (m, 4) gives to every cell of one plane."""
+    """Return (n, k): what draw(counter (m, 4), key) (m, 4) gives to every cell of one plane."""
     names = sites.names[:n] if sites.names.size else np.arange(n)
     rows = np.arange(k, dtype=np.uint32)
     groups = (k + 63) // 64 * 16
@@ -103,7 +103,9 @@ def _of_cells(
 
 
 def programmed_reference(target: F32, d: DeviceTables, z: F32) -> F32:
-    """Conductance after programming: max(target + shift + σ(target)·z, 0); weight domain: no clamp, a dead zone."""
+    """Return the conductance after programming: max(target + shift + σ(target)·z, 0);
+    weight domain: no clamp, a dead zone.
+    """
     size = np.abs(target)
     noisy = (target + _law(d, SHIFT, size)) + _law(d, SIGMA, size) * z
     if d.weight_domain:
@@ -127,14 +129,14 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programmin
 
 
 def thermal_factor_reference(g: F32, target: F32, d: DeviceTables) -> F32:
-    """G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
+    """Return G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
     return (
         g if d.thermal_per_ev == ZERO else g * exp_reference(d.thermal_per_ev * _law(d, ACTIVATION, target))
     )
 
 
 def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32:
-    """G + G·Q(programmed)·√ln(…)·z, clipped at zero; absolute laws leave the factor G out."""
+    """Return G + G·Q(programmed)·√ln(…)·z, clipped at zero; absolute laws leave the factor G out."""
     if d.flicker == NO_FLICKER:
         return g
     sigma = _law(d, AMPLITUDE, np.abs(programmed)) * d.root_log_time
@@ -149,7 +151,7 @@ def column_max_reference(w: F32, bounds: I64) -> F32:
 def effective_weights_reference(
     w: F32, bounds: I64, d: DeviceTables, sites: SiteKeys, full_scale: F32 | None = None
 ) -> Cells:
-    """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,).
+    """Return cells of w (N, K) whose row tiles end at bounds (tiles + 1,).
 
     full_scale: (tiles, N) the weight that g_max stands for, at least the largest of its column; None: the largest.
     """

@@ -50,12 +50,12 @@ CONVERT_AT_ONCE = 1 << 14  # inputs that one thread converts at a time
 
 
 def code_starts(bounds: I64) -> I64:
-    """(tiles + 1,) where the codes of each row tile start, per token held."""
+    """Return (tiles + 1,) where the codes of each row tile start, per token held."""
     return np.concatenate([[0], np.cumsum(-(-np.diff(bounds) // CODE_ROWS) * CODE_ROWS)]).astype(np.int64)
 
 
 def _lines(size: int) -> int:
-    """Bytes, filled up to whole cache lines."""
+    """Return a number of bytes, filled up to whole cache lines."""
     return -(-size // 64) * 64
 
 
@@ -67,7 +67,7 @@ class _Lent:
         self.counters, self._start, self.size = self._counters.ctypes.data, 0, -1
 
     def take(self, size: int) -> int:
-        """The address of ``size`` bytes, on a cache line, and counters at zero."""
+        """Return the address of ``size`` bytes, on a cache line, and counters at zero."""
         if self.size < size:
             self._bytes = np.empty(size + 64, np.int8)
             self._start, self.size = _lines(self._bytes.ctypes.data), size
@@ -96,7 +96,7 @@ _spare: list[_Lent] = []
 
 
 def _widen(values: F32 | None, cols: int) -> F32 | None:
-    """(tiles, N) filled up with zeros to whole panels."""
+    """Return values (tiles, N) filled up with zeros to whole panels."""
     if values is None or values.shape[1] == cols:
         return values
     return np.pad(values, ((0, 0), (0, cols - values.shape[1])))
@@ -123,7 +123,7 @@ class Reads(NamedTuple):
 
     @property
     def weights(self) -> F32:
-        """(times,) by what the conversion of each part is multiplied."""
+        """Return (times,) by what the conversion of each part is multiplied."""
         return part_weights(self.parts, self.slice_bits, self.times)
 
 
@@ -299,24 +299,24 @@ class TileProduct:
 
 
 def name() -> str:
-    """The engine in words: ``amx``, ``avx512-vnni`` or ``plain``."""
+    """Return the engine in words: ``amx``, ``avx512-vnni`` or ``plain``."""
     return NAMES[number()]
 
 
 @lru_cache(maxsize=1)
 def number() -> int:
-    """The fastest engine that this machine has and that passes the known-answer test."""
+    """Return the fastest engine that this machine has and that passes the known-answer test."""
     return next(engine for engine in available() if engine == PLAIN or passes(engine))
 
 
 def available() -> list[int]:
-    """Engines of this machine, the fastest first."""
+    """Return the engines of this machine, the fastest first."""
     vnni = [VNNI] if multiply_add.HAS_VNNI else []
     return ([AMX] if amx.permitted() and vnni else []) + vnni + [PLAIN]
 
 
 def passes(engine: int) -> bool:
-    """Whether an engine gives the exact integers on extreme operands, random ones, and awkward shapes."""
+    """Return whether an engine gives the exact integers on extreme operands, random ones, and awkward shapes."""
     for rows, k in ((1, 3), (3, 64), (4, 257), (16, 516), (32, 1100)):
         counter = np.zeros((64 * k, 4), np.uint32)
         counter[:, 0] = np.arange(counter.shape[0])

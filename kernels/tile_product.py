@@ -352,6 +352,6 @@ def _multiply_entry(p: Any) -> None:
 
 @lru_cache(maxsize=1)
 def regions() -> tuple[Any, Any]:
-    """The compiled regions, DAC and the rest: C functions of the address of a `Job`."""
+    """Return the compiled regions, DAC and the rest: C functions of the address of a `Job`."""
     kind = types.void(types.CPointer(RECORD))
     return cfunc(kind, _convert_entry), cfunc(kind, _multiply_entry)

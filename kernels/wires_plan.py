@@ -46,7 +46,7 @@ class Plan:
 
 
 def pairs_of(nodes: int) -> int:
-    """Edges of a complete graph."""
+    """Return the edges of a complete graph."""
     return nodes * (nodes - 1) // 2
 
 
@@ -112,7 +112,7 @@ def _cuts(length: int) -> list[int]:
 
 @lru_cache(maxsize=64)
 def _program(rows: int, cols: int, right: int, top: int) -> Program:
-    """Star-mesh transforms that leave the ports of a leaf, least connected node first.
+    """Return star-mesh transforms that leave the ports of a leaf, least connected node first.
 
     Slots of a pivot's edges, slots of its pairs, initial edges, number of slots, of port pairs (they come first).
     """

@@ -48,7 +48,7 @@ class _Vectors:
         self.builder.store(value, self._at(offset)).align = self.size
 
     def spread(self, offset: Any) -> Any:
-        """One number in every place of a vector."""
+        """Return one number in every place of a vector."""
         number = self.builder.load(self.builder.gep(self.base, [offset]))
         nothing = ir.Constant(self.type, ir.Undefined)
         first = self.builder.insert_element(nothing, number, ir.IntType(32)(0))

@@ -85,7 +85,7 @@ class AnalogReader:
             self.config = {**self.config, "tie_word_embeddings": False}
 
     def infos(self, model: PreTrainedModel) -> dict[str, TensorInfo]:
-        """Weights, biases and digital tensors, in file order."""
+        """Return weights, biases and digital tensors, in file order."""
         return {
             name: TensorInfo(tuple(value.shape), _dtype(name, value))
             for name, value in self._tensors.items()
@@ -93,7 +93,7 @@ class AnalogReader:
         }
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The bits of one tensor."""
+        """Return the bits of one tensor."""
         import torch
 
         value = self._tensors[name].detach().contiguous()
@@ -105,23 +105,23 @@ class AnalogReader:
         return bits.copy()  # read rather than mapped, as from every checkpoint
 
     def ranges(self) -> dict[str, F32]:
-        """Learned input ranges by matrix name, (row tiles,) float32."""
+        """Return the learned input ranges by matrix name, (row tiles,) float32."""
         return dict(self._ranges)
 
     def tokenizer_files(self) -> dict[str, bytes]:
-        """The tokenizer's files, byte for byte."""
+        """Return the tokenizer's files, byte for byte."""
         paths = (self._folder / name for name in TOKENIZER_FILES)
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def is_analog_folder(folder: Path) -> bool:
-    """Whether the only weights in a folder are ``pytorch_model*.bin``."""
+    """Return whether the only weights in a folder are ``pytorch_model*.bin``."""
     safe = (folder / SAFE_INDEX).is_file() or (folder / SAFE_SINGLE).is_file()
     return not safe and any(folder.glob("pytorch_model*.bin"))
 
 
 def ranges_in(state: Mapping[str, torch.Tensor]) -> dict[str, F32]:
-    """Learned input ranges of a state dict with aihwkit-lightning's names: matrix → β (row tiles,) float32.
+    """Return the learned input ranges of a state dict with aihwkit-lightning's names: matrix → β (row tiles,) float32.
 
     Raises BadInput for a range that is not a list of finite numbers above 0.
     """
@@ -152,7 +152,9 @@ def ranges_in(state: Mapping[str, torch.Tensor]) -> dict[str, F32]:
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file that ``torch.save`` wrote, mapped where possible. No code in it runs; else BadInput."""
+    """Return the tensors of a file that ``torch.save`` wrote, mapped where possible.
+    No code in it runs; else BadInput.
+    """
     import torch
 
     try:
@@ -181,20 +183,22 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _empty_class(name: str) -> type:
-    """A class under the name of one of the configuration's, which a state dict's metadata may hold."""
+    """Return a class under the name of one of the configuration's, which a state dict's metadata may hold."""
     module, _, leaf = name.rpartition(".")
     return type(leaf, (_Empty,), {"__module__": module})
 
 
 def _summarise_refusal(error: Exception) -> str:
-    """What the loader refused, in a line without its advice to trust the file."""
+    """Return what the loader refused, in a line without its advice to trust the file."""
     text = str(error).strip()
     named = re.search(r"GLOBAL (\S+)", text)
     return named[1] if named else text.partition("\n")[0].partition(". ")[0]
 
 
 def _shards(folder: Path) -> tuple[Path, ...]:
-    """The files with weights: those of the index; without one, a complete series of shards, or the single file."""
+    """Return the files with weights: those of the index; without one, a complete series of shards,
+    or the single file.
+    """
     if (folder / INDEX).is_file():
         weight_map = read_json(folder / INDEX, required=True).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:

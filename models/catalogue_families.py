@@ -28,7 +28,7 @@ class MatrixShape:
 
     @property
     def weights(self) -> int:
-        """Weights of all copies."""
+        """Return the weights of all copies."""
         return self.rows * self.cols * self.count
 
 
@@ -61,13 +61,15 @@ class ModelShapes:
     tied: bool  # the head's weights are the embedding's
 
     def matrices(self, head: bool = True) -> tuple[MatrixShape, ...]:
-        """Every matrix in module order, the head last."""
+        """Return every matrix in module order, the head last."""
         inner = tuple(matrix for layer in self.layers for matrix in layer.matrices)
         return (*inner, self.head) if head else inner
 
     @property
     def parameters(self) -> int:
-        """Weights of all matrices and of the embedding, counted once where the head shares it; no norms, no biases."""
+        """Return the weights of all matrices and of the embedding, counted once where the head shares it;
+        no norms, no biases.
+        """
         static = sum(matrix.weights for matrix in self.matrices(head=False))
         routers = sum(layer.router_macs for layer in self.layers)
         return static + routers + self.head.weights * (1 if self.tied else 2)
@@ -96,7 +98,7 @@ class _Config:
 
     @property
     def heads(self) -> tuple[int, int, int]:
-        """Query heads, key and value heads, elements of one."""
+        """Return query heads, key and value heads, elements of one."""
         heads = self("num_attention_heads")
         width = self("head_dim", default=max(self("hidden_size") // heads, 1))
         return heads, self("num_key_value_heads", default=heads), width
@@ -109,7 +111,7 @@ def _model(c: _Config, name: str, layers: Iterable[Layer], tied: bool, hidden: i
 
 
 def _split_attention(c: _Config, at: str) -> tuple[list[MatrixShape], int, int]:
-    """q, k, v, o; MACs a position; elements that the cache keeps a position."""
+    """Return q, k, v, o; MACs a position; elements that the cache keeps a position."""
     hidden, (heads, kv_heads, width) = c("hidden_size"), c.heads
     q, kv = heads * width, kv_heads * width
     matrices = [
@@ -132,7 +134,7 @@ def _gated(
 
 
 def _window(c: _Config, layer: int) -> int | None:
-    """Positions that a layer sees; None: all."""
+    """Return positions that a layer sees; None: all."""
     window, kinds = c.table.get("sliding_window"), c.table.get("layer_types")
     if not isinstance(window, int) or not c.flag("use_sliding_window", True):
         return None

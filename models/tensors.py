@@ -29,7 +29,7 @@ class TensorInfo(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Size of the tensor in bytes."""
+        """Return the size of the tensor in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * (4 if self.dtype == "float32" else 2)
 
 

@@ -49,7 +49,7 @@ def collect_moments(
     batch: int = 2,
     progress: Progress | None = None,
 ) -> dict[str, Moments]:
-    """Moments of the inputs of the named modules over all tokens: each (K,) float32.
+    """Return the moments of the inputs of the named modules over all tokens: each (K,) float32.
 
     token_ids: (S, L) int32, run through the model ``batch`` sequences at a time without a cache.
     """

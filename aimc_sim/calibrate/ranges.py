@@ -75,7 +75,7 @@ def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress |
 
 
 def needs_text(hardware: Hardware) -> bool:
-    """Whether any range depends on the calibration text, and not on the weights alone."""
+    """Return whether any range depends on the calibration text, and not on the weights alone."""
     static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
     adc = hardware.adc
     return static or (
@@ -84,7 +84,7 @@ def needs_text(hardware: Hardware) -> bool:
 
 
 def derived_lambdas(hardware: Hardware, ranges: Ranges) -> dict[str, float]:
-    """λ of every matrix where the hardware asks for one that is derived anew; empty where it does not."""
+    """Return λ of every matrix where the hardware asks for one that is derived anew; empty where it does not."""
     rule = None if hardware.adc is None else hardware.adc.full_scale
     if not isinstance(rule, LambdaRule) or rule.derive is None:
         return {}
@@ -109,7 +109,7 @@ class RangeFinder:
         self._errors: dict[str, F64] = {}  # of products at each λ, for the one of the whole model
 
     def run(self) -> dict[str, MatrixRange]:
-        """All ranges, in the order of the model."""
+        """Find all ranges, in the order of the model."""
         if needs_text(self._hardware):
             if self._progress:  # while the model loads
                 self._progress("calibrating converter ranges", 0, len(self._matrices))
@@ -198,7 +198,7 @@ class RangeFinder:
         return full_scales(x, pieces, tmap, rule, unit, hardware.read_max_code)
 
     def _columns(self, matrix: MatrixInfo, first: int, last: int, transform: ChannelTransform | None) -> F32:
-        """Outputs first … last-1 of a matrix as its cells hold them, (n, K) float32."""
+        """Return the outputs first … last-1 of a matrix as its cells hold them, (n, K) float32."""
         stored = self._file.tensor(matrix.tensor).bits  # pages that the model has just read
         bits = stored[first:last] if matrix.layout == "out_in" else stored[:, first:last].T
         w = np.ascontiguousarray(to_float32(bits, matrix.dtype))
@@ -225,7 +225,7 @@ class RangesInPass:
         self._known = known
 
     def of(self, name: str, x: F32) -> Ranges:
-        """Ranges, with this matrix's where it needs them. x: its inputs on the whole text (tokens, K)."""
+        """Return the ranges, with this matrix's where it needs them. x: its inputs on the whole text (tokens, K)."""
         if self._finder is not None:
             self._finder.see(name, x)
         return self._known
@@ -237,7 +237,9 @@ class RangesInPass:
 
 
 def _exact_cells(hardware: Hardware) -> Hardware:
-    """The same tiles around exact cells; currents in units of the ADC's code, so that no full scale is asked for."""
+    """Return the same tiles around exact cells; currents in units of the ADC's code,
+    so that no full scale is asked for.
+    """
     cells = hardware.with_ideal_cells()
     if hardware.adc is None:
         return cells
@@ -252,7 +254,7 @@ def _exact_cells(hardware: Hardware) -> Hardware:
 
 
 def _sample(x: F32) -> F32:
-    """At most FIT_TOKENS rows of x, spread evenly."""
+    """Return at most FIT_TOKENS rows of x, spread evenly."""
     return np.ascontiguousarray(x[spread(FIT_TOKENS, len(x))]) if len(x) else x
 
 
@@ -267,7 +269,7 @@ def _map_again(weight_file: WeightFile) -> WeightFile:
 
 
 def _column_groups(bounds: I64, limit: int) -> list[tuple[int, int]]:
-    """Column tiles first … last-1, group by group, each of at most ``limit`` outputs or one tile."""
+    """Return column tiles first … last-1, group by group, each of at most ``limit`` outputs or one tile."""
     groups, first = [], 0
     for last in range(1, bounds.size):
         if last + 1 == bounds.size or bounds[last + 1] - bounds[first] > limit:

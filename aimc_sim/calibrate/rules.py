@@ -53,7 +53,7 @@ class Conversions:
     highest: int
 
     def columns(self, a: int, b: int) -> tuple[F32, F32]:
-        """(current, weight) of columns a … b-1, one row a read and token."""
+        """Return (current, weight) of columns a … b-1, one row a read and token."""
         return self.current[:, :, a:b].reshape(-1, b - a), self.weight[a:b]
 
 
@@ -74,7 +74,7 @@ def static_range(
     x: F32, tmap: TileMap, rule: StaticRange, levels: int = 127,
     columns: Callable[[], Iterator[F32]] = lambda: iter(()),
 ) -> F32:  # fmt: skip
-    """β (row tiles,) of inputs x (tokens, K) by the rule, over the whole input or tile by tile.
+    """Return β (row tiles,) of inputs x (tokens, K) by the rule, over the whole input or tile by tile.
 
     levels: the DAC's largest code. columns: gives the matrix in pieces (n, K), for the error of its products.
     """
@@ -108,7 +108,9 @@ def _range_of(part: F32, rule: StaticRange, levels: int) -> float:
 def _least_output_ranges(
     x: F32, ends: list[tuple[int, int]], levels: int, columns: Callable[[], Iterator[F32]]
 ) -> list[float]:
-    """β of each group of rows a … b-1 with the least ‖(x - DAC(x))·W‖² over tokens, the rest of the rows left out."""
+    """Return β of each group of rows a … b-1 with the least ‖(x - DAC(x))·W‖² over tokens,
+    the rest of the rows left out.
+    """
     import torch  # late: torch takes seconds to load
 
     # late: it needs torch
@@ -143,7 +145,8 @@ def _least_output_ranges(
 
 
 def full_scales(x: F32, pieces: Pieces, tmap: TileMap, rule: FullScale, unit: int, top: int) -> F32:
-    """Full scales (row tiles, column tiles), or (parts, …, …) where several columns hold a weight, by the rule.
+    """Return the full scales (row tiles, column tiles), or (parts, …, …) where several columns hold a weight, by the
+    rule.
 
     x (B, K): inputs as the DACs get them; not read for the worst case. unit: λ of the tiles; top: largest input code.
     """
@@ -160,19 +163,21 @@ def full_scales(x: F32, pieces: Pieces, tmap: TileMap, rule: FullScale, unit: in
 
 
 def lambda_errors(x: F32, pieces: Pieces, tmap: TileMap, inherited: float, unit: int) -> F64:
-    """Relative square error (LAMBDAS.size,) of the products of inputs x at each λ of the grid around the inherited."""
+    """Return the relative square error (LAMBDAS.size,) of the products of inputs x at each λ of the grid around the
+    inherited.
+    """
     return _common_errors(x, pieces, tmap, (inherited * LAMBDAS).astype(np.float32), unit)
 
 
 def shape_of(pieces: Pieces, tmap: TileMap) -> tuple[int, ...]:
-    """The shape of this matrix's full scales."""
+    """Return the shape of this matrix's full scales."""
     _, _, tiles = next(pieces())
     shape = (tmap.row_bounds.size - 1, tmap.col_bounds.size - 1)
     return (1 + len(tiles.parts), *shape) if tiles.parts else shape
 
 
 def _assemble(pieces: Pieces, tmap: TileMap, fit: Callable[[TiledMatrix, I64], F32]) -> F32:
-    """fit(tiles, column bounds) → (parts, row tiles, column tiles) of every piece, side by side."""
+    """Put fit(tiles, column bounds) → (parts, row tiles, column tiles) of every piece side by side."""
     return np.concatenate(
         [fit(tiles, tmap.col_bounds[a : b + 1] - tmap.col_bounds[a]) for a, b, tiles in pieces()], axis=2
     )
@@ -183,7 +188,9 @@ def _empty(tiles: TiledMatrix, ends: I64) -> F32:
 
 
 def _largest_sums(tiles: TiledMatrix, ends: I64, unit: int, top: int) -> F32:
-    """Σ|weight| of each column as its tile holds it, times the largest input of a read: the largest of each tile."""
+    """Return Σ|weight| of each column as its tile holds it, times the largest input of a read:
+    the largest of each tile.
+    """
     out = _empty(tiles, ends)
     for number, part in enumerate((tiles, *tiles.parts)):
         lsb = unit / part.adc_max_code
@@ -204,7 +211,7 @@ def _largest_sums(tiles: TiledMatrix, ends: I64, unit: int, top: int) -> F32:
 
 
 def _of_tiles(x: F32, tiles: TiledMatrix, ends: I64, rule: FittedScale, unit: int) -> F32:
-    """Full scales (parts, row tiles, column tiles) of one piece."""
+    """Return the full scales (parts, row tiles, column tiles) of one piece."""
     out = _empty(tiles, ends)
     by_conversion: list[Conversions] = []
     for seen_by_adcs in conversions(x, tiles, unit):
@@ -264,7 +271,7 @@ def _descend(by_conversion: list[Conversions], ends: I64, first: int, last: int,
 
 
 def _measure_loss(each: Conversions, a: int, b: int, scale: float) -> F32:
-    """(B, n) what converting columns a … b-1 at this full scale changes of the outputs."""
+    """Return (B, n) what converting columns a … b-1 at this full scale changes of the outputs."""
     total = np.zeros((each.current.shape[1], b - a), np.float32)
     current = np.ascontiguousarray(each.current[:, :, a:b])
     kernel.output_errors(current, each.weight[a:b], each.gain, scale, each.lowest, each.highest, total)
@@ -272,7 +279,7 @@ def _measure_loss(each: Conversions, a: int, b: int, scale: float) -> F32:
 
 
 def _of_matrix(x: F32, pieces: Pieces, tmap: TileMap, rule: FullScale, unit: int) -> F32:
-    """One full scale for every tile of the matrix, in the shape of `full_scales`."""
+    """Return one full scale for every tile of the matrix, in the shape of `full_scales`."""
     shape = shape_of(pieces, tmap)
     if isinstance(rule, LambdaRule):
         candidates = (rule.lambda_ * LAMBDAS).astype(np.float32)
@@ -315,7 +322,9 @@ def _add_square_errors(each: Conversions, candidates: F32, errors: F64) -> None:
 
 
 def _common_errors(x: F32, pieces: Pieces, tmap: TileMap, candidates: F32, unit: int) -> F64:
-    """Square error (candidates,) of the products when every tile has the same full scale, over their square."""
+    """Return the square error (candidates,) of the products when every tile has the same full scale,
+    over their square.
+    """
     errors, square = np.zeros(candidates.size), 0.0
     for _, _, tiles in pieces():
         by_conversion = list(conversions(x, tiles, unit))
@@ -342,7 +351,9 @@ def _common_errors(x: F32, pieces: Pieces, tmap: TileMap, candidates: F32, unit:
 
 
 def _percentile(x: F32, pieces: Pieces, percent: float, unit: int) -> float:
-    """Percentile of |current| over all tiles, from a histogram of their leading bits: to 0.05 %, never too small."""
+    """Return the percentile of |current| over all tiles, from a histogram of their leading bits:
+    to 0.05 %, never too small.
+    """
     counts = np.zeros(1 << (31 - HISTOGRAM_SHIFT), np.int64)
     for _, _, tiles in pieces():
         for each in conversions(x, tiles, unit):

@@ -61,11 +61,11 @@ class CellArray:
 
     @cached_property
     def tables(self) -> DeviceTables:
-        """The device now."""
+        """Return the device now."""
         return self.tables_at(self.age_s)
 
     def tables_at(self, age_s: float) -> DeviceTables:
-        """The device at an age of this chip's cells."""
+        """Return the device at an age of this chip's cells."""
         tables, faults = self.hardware.device.tables(age_s), self.hardware.faults
         die = die_of(self.hardware.variation, self.seed)
         scale = tables.y_scale.copy()
@@ -81,11 +81,11 @@ class CellArray:
 
     @property
     def lines(self) -> I64 | None:
-        """(row tiles, N) what the column of each output is called; None: by the output's index."""
+        """Return (row tiles, N) what the column of each output is called; None: by the output's index."""
         return None
 
     def sites(self, device: int = 0) -> SiteKeys:
-        """What the draws of one device a polarity are named by."""
+        """Return what the draws of one device a polarity are named by."""
         first = POLARITIES * (self.hardware.weights.devices * self.targets.slice + device)
 
         def words(stream: Stream) -> npt.NDArray[np.uint32]:
@@ -109,7 +109,7 @@ class CellArray:
         )
 
     def reference(self, columns: int | None = None) -> Cells:
-        """The first device's cells by the readable formula, of the first ``columns`` columns (None: all)."""
+        """Return the first device's cells by the readable formula, of the first ``columns`` columns (None: all)."""
         full = self.targets.full_scale
         return effective_weights_reference(
             np.ascontiguousarray(self.targets.w[:columns]), self.tile_map.row_bounds, self.tables, self.sites(),
@@ -147,7 +147,7 @@ class CellArray:
 
     @property
     def _unit(self) -> int:
-        """Columns that one thread programs at a time."""
+        """Return the columns that one thread programs at a time."""
         return int(max(1, BLOCK_WEIGHTS // self.targets.w.shape[1] // panels.HALF)) * panels.HALF
 
     def _in_one_pass(self, sink: Sink, readouts: Readouts) -> None:
@@ -209,7 +209,7 @@ class CellArray:
             first_tile = last_tile
 
     def _state(self, first_tile: int, last_tile: int, tables: DeviceTables, largest: F32) -> tuple[F32, F32]:
-        """(effective, total) of column tiles first_tile … last_tile-1, all devices, through the wires."""
+        """Return (effective, total) of column tiles first_tile … last_tile-1, all devices, through the wires."""
         bounds = self.tile_map.col_bounds
         first, last = int(bounds[first_tile]), int(bounds[last_tile])
         shape = (last - first, int(self.tile_map.row_bounds[-1]))
@@ -228,7 +228,7 @@ class CellArray:
 
     @cached_property
     def _shares(self) -> tuple[F32, F32]:
-        """What each of two devices a polarity is programmed to, relative to its own g_max."""
+        """Return what each of two devices a polarity is programmed to, relative to its own g_max."""
         w = self.targets.w
         if self.hardware.weights.share == "equal":
             return w, w
@@ -236,7 +236,7 @@ class CellArray:
         return one, 2 * w - one
 
     def _devices(self, first: int, last: int, tables: DeviceTables, largest: F32) -> tuple[F32, F32]:
-        """(effective, total) of columns first … last-1, the mean of the devices side by side."""
+        """Return (effective, total) of columns first … last-1, the mean of the devices side by side."""
         if self.hardware.weights.devices == 1:
             return self.device_cells(self.targets.w, tables, self.sites(), first, last, largest, True, None)
         one, other = (
@@ -268,7 +268,7 @@ class CellArray:
 
 
 def check_finite(scales: F32, name: str) -> None:
-    """Raises BadInput where a column's largest weight (row tiles, N) is no number."""
+    """Raise BadInput where a column's largest weight (row tiles, N) is no number."""
     if not np.isfinite(scales).all():
         column = int(np.flatnonzero(~np.isfinite(scales).all(axis=0))[0])
         raise BadInput(

@@ -31,7 +31,7 @@ class Sink(Protocol):
 
     @property
     def needs_total(self) -> bool:
-        """Whether blocks must bring `Block.total`."""
+        """Return whether blocks must bring `Block.total`."""
 
     def keep(self, block: Block) -> None:
         """Take one block."""
@@ -45,7 +45,9 @@ class Readouts(NamedTuple):
     after: I64  # … and when the compensation was last read out
 
     def factors(self, tile_map: TileMap, per_tile: bool) -> F32:
-        """α (row tiles, N): Σ|readout| at programming over that later, a tile or a column; 1 where nothing is read."""
+        """Return α (row tiles, N): Σ|readout| at programming over that later, a tile or a column;
+        1 where nothing is read.
+        """
         before, after, alpha = self.before, self.after, np.ones(self.before.shape, np.float32)
         if per_tile:
             starts, tile = tile_map.col_bounds[:-1], tile_map.column_tile
@@ -83,7 +85,7 @@ class Each:
 
     @property
     def needs_total(self) -> bool:
-        """Whether one of them needs it."""
+        """Return whether one of them needs it."""
         return any(sink.needs_total for sink in self._sinks)
 
     def keep(self, block: Block) -> None:

@@ -85,7 +85,9 @@ class ConvertedColumns:
             self._weights[first:last] = effective
 
     def finish(self, gain: F64) -> TiledMatrix:
-        """The tiles. gain (row tiles, N): the weight that a full-scale cell stands for, drift compensation included."""
+        """Return the tiles. gain (row tiles, N): the weight that a full-scale cell stands for,
+        drift compensation included.
+        """
         gain = gain * -1 if self.polarity < 0 else gain
         if not self._integers:
             tiles, lsb = self._float_tiles(gain)
@@ -154,14 +156,14 @@ class ConvertedColumns:
 
     @property
     def _max_code(self) -> int:
-        """Largest code of the ADC; 0 without one."""
+        """Return the largest code of the ADC; 0 without one."""
         adc = self.hardware.adc
         if adc is None:
             return 0
         return 2 * adc.max_code + 1 if self._unsigned else adc.max_code
 
     def _lsb(self, peak: F32) -> F64:
-        """(tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC.
+        """Return (tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC.
 
         peak: (tiles, N) the largest |effective weight| of each column in its tile.
         """

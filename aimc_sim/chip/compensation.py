@@ -34,14 +34,14 @@ RANGE_SIGMA = np.float32(3)  # σ of a calibration vector at which its range end
 
 
 def for_self_read(hardware: Hardware) -> Hardware:
-    """A chip of one programming cycle as an affine compensation reads it: uncompensated, averaged over noise."""
+    """Return a chip of one programming cycle as an affine compensation reads it: uncompensated, averaged over noise."""
     device = hardware.device.model_copy(update={"flicker": None})
     change = {"compensation": None, "refresh": None, "read_noise": None, "device": device}
     return hardware.model_copy(update=change)
 
 
 def at_programming_temperature(hardware: Hardware) -> Hardware:
-    """The chip at the temperature of programming."""
+    """Return the chip at the temperature of programming."""
     change: dict[str, object] = {}
     if hardware.temperature is not None:
         program_c = hardware.temperature.program_c
@@ -52,7 +52,7 @@ def at_programming_temperature(hardware: Hardware) -> Hardware:
 
 
 def calibration_vectors(count: int, tiles: TiledMatrix, ordinal: int) -> F32:
-    """Inputs (count, K) of one matrix, as its DACs get them: normal, 3σ at the end of a static range."""
+    """Return the inputs (count, K) of one matrix, as its DACs get them: normal, 3σ at the end of a static range."""
     rows = tiles.rows
     counter = np.zeros((-(-count // 4), rows, 4), np.uint32)
     counter[..., 0], counter[..., 1] = np.arange(rows), np.arange(counter.shape[0])[:, None]
@@ -69,7 +69,7 @@ def calibration_vectors(count: int, tiles: TiledMatrix, ordinal: int) -> F32:
 
 
 def _codes(x: F32, tiles: TiledMatrix, unit: F32) -> F64:
-    """(row tiles, vectors, N): what each row tile gives, in units of ``unit`` (row tiles, N) outputs."""
+    """Return (row tiles, vectors, N): what each row tile gives, in units of ``unit`` (row tiles, N) outputs."""
     quiet = replace(tiles, noise=None, transform=None, parts=())
     beta = dac_inputs(x, quiet)[1].astype(np.float64)
     codes_by_tile = []
@@ -80,7 +80,9 @@ def _codes(x: F32, tiles: TiledMatrix, unit: F32) -> F64:
 
 
 def affine_fit(x: F32, programmed: TiledMatrix, later: TiledMatrix, col_bounds: I64) -> tuple[F64, F64]:
-    """Gains and offsets in codes, both (row tiles, column tiles), from inputs x (vectors, K); gain 1 where all is 0."""
+    """Return the gains and offsets in codes, both (row tiles, column tiles), from inputs x (vectors, K);
+    gain 1 where all is 0.
+    """
     reference, now = (_codes(x, tiles, later.scale) for tiles in (programmed, later))
     gains, offsets = (np.empty((reference.shape[0], col_bounds.size - 1)) for _ in range(2))
     for c in range(col_bounds.size - 1):
@@ -116,7 +118,8 @@ def affine(
 def affine_tiles(
     hardware: Hardware, t_s: float, programming_cycle: int, ordinal: int, col_bounds: I64, read: ReadAs
 ) -> TiledMatrix:
-    """Tiles of a matrix under an affine compensation: read as they are, corrected by what two other states say.
+    """Return the tiles of a matrix under an affine compensation: read as they are, corrected by what two other states
+    say.
 
     t_s, programming_cycle: the time that is asked for; ordinal, col_bounds: of the matrix. The other states are the
     matrix when it was programmed last, and when the compensation in force was read out.

@@ -27,12 +27,14 @@ class TileMap:
 
     @property
     def column_tile(self) -> npt.NDArray[np.int64]:
-        """(N,) index of the column tile that each output lies in."""
+        """Return (N,) index of the column tile that each output lies in."""
         return np.repeat(np.arange(self.col_bounds.size - 1), np.diff(self.col_bounds))
 
 
 def tile_map(rows: int, cols: int, tile: Tile) -> TileMap:
-    """Cuts of a matrix of ``rows`` inputs and ``cols`` outputs. Raises BadInput where a tile would be too high."""
+    """Return the cuts of a matrix of ``rows`` inputs and ``cols`` outputs.
+    Raises BadInput where a tile would be too high.
+    """
     if tile.rows is None and rows > MAX_ROWS:
         raise BadInput(
             "tile.rows",
@@ -53,7 +55,9 @@ def tile_map(rows: int, cols: int, tile: Tile) -> TileMap:
 
 
 def cuts(length: int, limit: int | None, split: str = "filled") -> npt.NDArray[np.int64]:
-    """Bounds of the parts of ``length``, none above ``limit``: filled parts and a rest, or even parts (±1)."""
+    """Return the bounds of the parts of ``length``, none above ``limit``:
+    filled parts and a rest, or even parts (±1).
+    """
     if limit is None or limit >= length:
         return np.array([0, length], np.int64)
     parts = -(-length // limit)
@@ -93,7 +97,7 @@ def full_scales(w: F32, tmap: TileMap, weights: Weights) -> F32:
 
 
 def _grid_scales(w: F32, bounds: npt.NDArray[np.int64], weights: Weights) -> F32:
-    """(groups, N) levels · step of a quantised checkpoint."""
+    """Return (groups, N) levels · step of a quantised checkpoint."""
     step = np.empty((bounds.size - 1, w.shape[0]))
     run_blocks(lambda a, b: grid_steps(w, bounds, weights.max_code, a, b, step), w.shape[0], 64)
     if (step < 0).any():
@@ -109,7 +113,7 @@ def _grid_scales(w: F32, bounds: npt.NDArray[np.int64], weights: Weights) -> F32
 
 
 def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 | None]:
-    """The arrays that hold w (N, K), least significant first, and the weights' scales (row tiles, N).
+    """Return the arrays that hold w (N, K), least significant first, and the weights' scales (row tiles, N).
 
     Scales are None where each column's largest is its scale and the cells take the weights as they are.
     """
@@ -140,7 +144,7 @@ def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 
 
 
 def _copy_slices(slices: list[Targets], weights: Weights) -> list[Targets]:
-    """The slices of every copy; each copy counts for its share of the mean."""
+    """Return the slices of every copy; each copy counts for its share of the mean."""
     copies = weights.copies or 1
     return [
         part._replace(significance=part.significance / copies, slice=copy * len(slices) + part.slice)

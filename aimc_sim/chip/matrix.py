@@ -69,12 +69,12 @@ class CellMatrix:
 
     @cached_property
     def tile_map(self) -> TileMap:
-        """Where the matrix is cut into tiles."""
+        """Return where the matrix is cut into tiles."""
         return tile_map(self.w.shape[1], self.w.shape[0], self.hardware.tile)
 
     @cached_property
     def _mapped(self) -> tuple[list[CellArray | RepairedArray], F32 | None]:
-        """The arrays that hold the matrix, and its scales where they are not each array's own."""
+        """Return the arrays that hold the matrix, and its scales where they are not each array's own."""
         cycles, age_s = self.hardware.age(self.t_s)
         with np.errstate(invalid="ignore"):  # what is not finite is refused below
             targets, scales = mapping.arrays(self.w, self.tile_map, self.hardware.weights)
@@ -95,11 +95,12 @@ class CellMatrix:
 
     @property
     def arrays(self) -> list[CellArray | RepairedArray]:
-        """The arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
+        """Return the arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
         return self._mapped[0]
 
     def cells(self, columns: int | None = None) -> Cells:
-        """Conductances and effective weights of the first ``columns`` columns (None: all), by the readable formula.
+        """Return the conductances and effective weights of the first ``columns`` columns (None: all), by the readable
+        formula.
 
         ``programmed`` and ``now`` are (polarities, N, K) µS, the positive one first; ``effective`` is (N, K). Of the
         first array and of the first device a polarity, without wires.
@@ -107,7 +108,9 @@ class CellMatrix:
         return self.arrays[0].reference(columns)
 
     def effective_weights(self) -> F32:
-        """(N, K) float32: every weight as its cells hold it now, relative to the weight that full scale stands for."""
+        """Return (N, K) float32: every weight as its cells hold it now,
+        relative to the weight that full scale stands for.
+        """
         if len(self.arrays) > 1:
             return self._combine_arrays(self.arrays, compensated=False, with_total=False).effective
         array, whole = self.arrays[0], Whole(*self.w.shape, needs_total=False)
@@ -118,7 +121,7 @@ class CellMatrix:
     def _combine_arrays(
         self, arrays: Sequence[CellArray | RepairedArray], *, compensated: bool, with_total: bool
     ) -> Block:
-        """All columns of arrays added with their significance: effective in full-scale weights, total
+        """Return all columns of arrays added with their significance: effective in full-scale weights, total
         Σ significance²·(G⁺ + G⁻)/g_max, which read noise follows."""
         effective = np.zeros(self.w.shape, np.float64)
         noise = np.zeros((self.w.shape[0], self.w.shape[1] if with_total else 0), np.float64)
@@ -136,7 +139,7 @@ class CellMatrix:
         return Block(0, self.w.shape[0], effective.astype(np.float32), noise.astype(np.float32))
 
     def tiles(self) -> TiledMatrix:
-        """The matrix as `execute.tile_matmul` reads it."""
+        """Return the matrix as `execute.tile_matmul` reads it."""
         policy = self.hardware.compensation
         if policy is not None and policy.per == "affine":
             bounds = self.tile_map.col_bounds
@@ -151,12 +154,12 @@ class CellMatrix:
         return replace(self, hardware=hardware, t_s=t_s, programming_cycle=programming_cycle).tiles_as_read()
 
     def _name_outputs(self, tiles: TiledMatrix) -> TiledMatrix:
-        """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
+        """Return the tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
         noise = tiles.noise and tiles.noise._replace(first_column=self.first_output)
         return replace(tiles, noise=noise, parts=tuple(self._name_outputs(part) for part in tiles.parts))
 
     def tiles_as_read(self) -> TiledMatrix:
-        """The tiles without an affine compensation, which needs such tiles of three times."""
+        """Return the tiles without an affine compensation, which needs such tiles of three times."""
         weights = self.hardware.weights
         arrays, scales = self._mapped
         parts: list[TiledMatrix] = []

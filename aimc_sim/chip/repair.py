@@ -46,7 +46,7 @@ class Layout:
 
 
 def layout(plain: TileMap, spares: int) -> Layout:
-    """Where the columns of a matrix and ``spares`` more of every tile lie."""
+    """Return where the columns of a matrix and ``spares`` more of every tile lie."""
     bounds, tiles = plain.col_bounds, plain.col_bounds.size - 1
     total, names = int(bounds[-1]), []
     for c in range(tiles):
@@ -62,7 +62,7 @@ def layout(plain: TileMap, spares: int) -> Layout:
 def plan(
     w: F32, scale: F32, spec: Repair, places: Layout, plain: TileMap, tables: DeviceTables, sites: SiteKeys, dead: Bools
 ) -> I64:  # fmt: skip
-    """(row tiles, N): the physical column of each output in each row tile.
+    """Return (row tiles, N): the physical column of each output in each row tile.
 
     w: (N, K); scale: (row tiles, N) the weights at full scale; tables, sites: the cells and what they are called, with
     their faults; dead: (row tiles, lines) dead columns, by name.
@@ -92,7 +92,7 @@ def plan(
 
 
 def assign_columns(cost: F64) -> I64:
-    """(n,): the column of each output with the least Σ cost, cost (n, m ≥ n); output j at home in column j."""
+    """Return (n,): the column of each output with the least Σ cost, cost (n, m ≥ n); output j at home in column j."""
     from scipy.optimize import linear_sum_assignment
 
     away = cost + STAY * cost.max()
@@ -102,7 +102,9 @@ def assign_columns(cost: F64) -> I64:
 
 
 def move_worst_columns(cost: F64) -> I64:
-    """(n,): the same for outputs that may only stay at home or move to one of the m - n spares, the worst first."""
+    """Return (n,): the same for outputs that may only stay at home or move to one of the m - n spares,
+    the worst first.
+    """
     n = cost.shape[0]
     home = np.arange(n)
     place, free = home.copy(), list(range(n, cost.shape[1]))
@@ -119,13 +121,13 @@ def move_worst_columns(cost: F64) -> I64:
 def dead_lines(
     faults: Faults, mapped: MappedFaults | None, row_tiles: int, lines: int, ordinal: int, seed: int
 ) -> Bools:
-    """(row tiles, lines): columns that give nothing, drawn or named by the fault map."""
+    """Return (row tiles, lines): columns that give nothing, drawn or named by the fault map."""
     dead = dead_columns(faults, row_tiles, lines, ordinal, seed)
     return dead if mapped is None else dead | mapped.dead_columns()
 
 
 def to_physical(w: F32, site: I64, places: Layout) -> F32:
-    """The matrix (physical columns, K) that is programmed, 0 where a column is not used. w: (N, K)."""
+    """Return the matrix (physical columns, K) that is programmed, 0 where a column is not used. w: (N, K)."""
     out = np.zeros((places.names.size, w.shape[1]), np.float32)
     rows = places.tile_map.row_bounds
     for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
@@ -134,7 +136,7 @@ def to_physical(w: F32, site: I64, places: Layout) -> F32:
 
 
 def to_outputs(physical: F32, site: I64, places: Layout) -> F32:
-    """The inverse of `to_physical`: what the outputs' weights (N, K) are in the ``physical`` columns (M, K)."""
+    """Return the inverse of `to_physical`: what the outputs' weights (N, K) are in the ``physical`` columns (M, K)."""
     out = np.empty((site.shape[1], physical.shape[1]), np.float32)
     rows = places.tile_map.row_bounds
     for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
@@ -156,30 +158,30 @@ class RepairedArray:
 
     @property
     def targets(self) -> Targets:
-        """What the outputs are programmed to, in their order."""
+        """Return what the outputs are programmed to, in their order."""
         return self.array.targets
 
     @property
     def faults(self) -> MappedFaults | None:
-        """What the fault map says of this matrix."""
+        """Return what the fault map says of this matrix."""
         return self.array.faults
 
     @property
     def tables(self) -> DeviceTables:
-        """The device now."""
+        """Return the device now."""
         return self.array.tables
 
     @property
     def lines(self) -> I64:
-        """(row tiles, N) what the column of each output is called."""
+        """Return (row tiles, N) what the column of each output is called."""
         return self.places.names[self.site].astype(np.int64)
 
     def sites(self, device: int = 0) -> SiteKeys:
-        """What the draws of one device a polarity are named by, without repair."""
+        """Return what the draws of one device a polarity are named by, without repair."""
         return self.array.sites(device)
 
     def reference(self, columns: int | None = None) -> Cells:
-        """The first device's cells by the readable formula, without repair."""
+        """Return the first device's cells by the readable formula, without repair."""
         return self.array.reference(columns)
 
     def device_cells(self, *arguments: Any) -> tuple[F32, F32]:

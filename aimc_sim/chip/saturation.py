@@ -25,7 +25,7 @@ class Saturation:
     conversions_clipped: I64
 
     def __add__(self, other: Saturation) -> Saturation:
-        """Counts of both, of the same matrix."""
+        """Return counts of both, of the same matrix."""
         return Saturation(
             self.inputs + other.inputs,
             self.inputs_clipped + other.inputs_clipped,
@@ -35,30 +35,33 @@ class Saturation:
 
     @property
     def input_share(self) -> float:
-        """Share of inputs beyond ±β."""
+        """Return the share of inputs beyond ±β."""
         return float(self.inputs_clipped.sum() / max(self.inputs.sum(), 1))
 
     @property
     def conversion_share(self) -> float:
-        """Share of conversions beyond the ADC's largest code."""
+        """Return the share of conversions beyond the ADC's largest code."""
         return float(self.conversions_clipped.sum() / max(self.conversions.sum(), 1))
 
     @property
     def worst_tile(self) -> tuple[int, int]:
-        """Row and column of the tile with the largest share of saturated conversions; the first of several."""
+        """Return the row and column of the tile with the largest share of saturated conversions;
+        the first of several.
+        """
         share = self.conversions_clipped / np.maximum(self.conversions, 1)
         row, col = np.unravel_index(int(np.argmax(share)), share.shape)
         return int(row), int(col)
 
     @property
     def worst_share(self) -> float:
-        """Share of conversions that saturate in that tile."""
+        """Return the share of conversions that saturate in that tile."""
         at = self.worst_tile
         return float(self.conversions_clipped[at] / max(self.conversions[at], 1))
 
 
 def saturation(x: F32, tiles: TiledMatrix, col_bounds: I64 | None = None) -> Saturation:
-    """Counters of x (B, K) through tiles behind a DAC, without the noise of a product. Not for the fast path.
+    """Return the counters of x (B, K) through tiles behind a DAC, without the noise of a product. Not for the fast
+    path.
 
     col_bounds: (column tiles + 1,) where columns are cut into tiles; None: one tile holds all of them.
     An input clips beyond its range β (never with ranges per token), a conversion when its signal would round to a code
@@ -85,7 +88,7 @@ def saturation(x: F32, tiles: TiledMatrix, col_bounds: I64 | None = None) -> Sat
 
 
 def _find_beyond(signal: F32, tiles: TiledMatrix, t: int) -> Bools:
-    """(B, N): where a signal of row tile t, in codes, is beyond its converter's."""
+    """Return (B, N): where a signal of row tile t, in codes, is beyond its converter's."""
     if tiles.adc_curve is not None:
         signal = converters.non_ideal_adc_reference(signal, *(row[t] for row in tiles.adc_curve))
     return converters.saturates_reference(signal, tiles.adc_max_code, tiles.adc_unsigned)

@@ -46,7 +46,7 @@ class Kelvins(NamedTuple):
 
 
 def die_draws(seed: int) -> F64:
-    """(4,) standard normals of the die that ``seed`` names: temperature, supply, and two that nothing uses."""
+    """Return (4,) standard normals of the die that ``seed`` names: temperature, supply, and two that nothing uses."""
     counter = np.array([[0, 0, 0, site_word(Stream.DIE, 0, DIE_CONDITIONS)]], np.uint32)
     return np.asarray(normals(counter, key_of(seed))[0].astype(np.float64))
 
@@ -54,7 +54,7 @@ def die_draws(seed: int) -> F64:
 def kelvins(
     device: Device, temperature: Temperature | None, variation: Variation | None, seed: int
 ) -> Kelvins | None:
-    """The temperatures of one die; None where nothing differs from the device's data.
+    """Return the temperatures of one die; None where nothing differs from the device's data.
 
     Raises BadInput where the die is colder or warmer than the device's data reach.
     """
@@ -83,7 +83,7 @@ def _check(device: Device, thermal: Thermal, what: str, kelvin: float, seed: int
 
 
 def at_temperature(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: float) -> DeviceTables:
-    """The device's tables at an age, for cells at these temperatures; the same where all are the reference."""
+    """Return the device's tables at an age, for cells at these temperatures; the same where all are the reference."""
     if at is None or device.thermal is None:
         return tables
     thermal, g_max = device.thermal, device.g_max_us
@@ -102,7 +102,9 @@ def at_temperature(tables: DeviceTables, device: Device, at: Kelvins | None, age
 
 
 def relaxed_t0(t0_s: float, attempt_time_s: float, program_k: float, storage_k: float) -> float:
-    """The time at the storage temperature in which a cell relaxes as far as in t₀ at the temperature of programming."""
+    """Return the time at the storage temperature in which a cell relaxes as far as in t₀ at the temperature of
+    programming.
+    """
     if program_k == storage_k:
         return t0_s
     return math.exp(math.log(attempt_time_s) + math.log(t0_s / attempt_time_s) * program_k / storage_k)
@@ -111,7 +113,7 @@ def relaxed_t0(t0_s: float, attempt_time_s: float, program_k: float, storage_k: 
 def supply_factor(
     variation: Variation | None, row_tiles: int, col_tiles: int, ordinal: int, seed: int, copy: int = 0
 ) -> F64 | None:
-    """(row tiles, column tiles): V_read over its nominal value, 1 - droop - σ_die·z - σ_tile·z', never below 0.
+    """Return (row tiles, column tiles): V_read over its nominal value, 1 - droop - σ_die·z - σ_tile·z', never below 0.
 
     None: nominal everywhere. Tiles are named by matrix, copy and place, the die by the seed.
     """

@@ -63,7 +63,7 @@ class Verify(Spec):
         return self
 
     def ratio(self, iterations: int) -> float:
-        """σ(n)/σ. Raises ValueError outside the measured rounds."""
+        """Return σ(n)/σ. Raises ValueError outside the measured rounds."""
         n, r = self.iterations, self.sigma_ratio
         if not n[0] <= iterations <= n[-1]:
             raise ValueError(

@@ -54,7 +54,7 @@ class FaultMap:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the faults, whatever file and order they came in."""
+        """Return the hex digest of the faults, whatever file and order they came in."""
         digest = hashlib.sha256()
         for name in sorted(self.matrices):
             digest.update(f"{name} {len(self.matrices[name])} ".encode())
@@ -62,7 +62,8 @@ class FaultMap:
         return digest.hexdigest()
 
     def of(self, name: str, rows: int, columns: int, lines: int, slices: int = 1) -> I64:
-        """The faults of a matrix of ``rows`` inputs and ``columns`` outputs; ``lines``: its columns and spare columns.
+        """Return the faults of a matrix of ``rows`` inputs and ``columns`` outputs; ``lines``: its columns and spare
+        columns.
 
         Raises BadInput for a fault outside of it.
         """
@@ -79,7 +80,7 @@ class FaultMap:
         return faults
 
     def check_names(self, known: Mapping[str, object] | set[str]) -> None:
-        """Raises BadInput for a matrix that is not among the known names."""
+        """Raise BadInput for a matrix that is not among the known names."""
         for name in self.matrices:
             if name not in known:
                 raise BadInput(
@@ -91,7 +92,9 @@ class FaultMap:
 
 
 def load(path: str | Path) -> FaultMap:
-    """The fault map in a ``.csv``, ``.h5`` or ``.hdf5`` file. Raises BadInput, with the line, for what is wrong."""
+    """Return the fault map in a ``.csv``, ``.h5`` or ``.hdf5`` file.
+    Raises BadInput, with the line, for what is wrong.
+    """
     path = Path(path)
     with reading(path, "fault map"):
         stat = path.stat()
@@ -99,7 +102,7 @@ def load(path: str | Path) -> FaultMap:
 
 
 def recall(source: str, sha256: str) -> FaultMap:
-    """The map that a hardware names. Raises BadInput where the file says something else by now."""
+    """Return the map that a hardware names. Raises BadInput where the file says something else by now."""
     fault_map = load(source)
     if fault_map.sha256 != sha256:
         raise BadInput(
@@ -196,7 +199,7 @@ def _read_csv(path: Path) -> dict[str, tuple[I64, I64]]:
 
 
 def _fault(where: str, row: Mapping[str, str | None]) -> tuple[str, tuple[int, ...]]:
-    """Matrix and the five numbers of a line of CSV."""
+    """Return the matrix and the five numbers of a line of CSV."""
     text = {field: (row.get(field) or "").strip() for field in (*HEADER, "slice")}
     if not text["matrix"]:
         raise BadInput(f"{where}: matrix", got="", why="every fault lies in a matrix", do="write its name")

@@ -54,7 +54,7 @@ class Transform(Spec):
         return self
 
     def applies(self, name: str, role: str) -> bool:
-        """Whether it names the matrix ``name`` of that role."""
+        """Return whether it names the matrix ``name`` of that role."""
         named = any(fnmatchcase(name, pattern) for pattern in self.matrices)
         return named and (self.roles is None or role in self.roles)
 

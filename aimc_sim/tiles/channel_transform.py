@@ -62,7 +62,7 @@ class _Step(Spec):
     @cached_property
     @abstractmethod
     def plan(self) -> _Plan:
-        """What the kernel does to a row of weights, and to a row of inputs."""
+        """Return what the kernel does to a row of weights, and to a row of inputs."""
 
     def apply_weight(self, w: F32) -> F32:
         """w (N, K) float32 → (N, K) float32, new memory; every output by itself. Raises BadInput for other shapes."""
@@ -146,7 +146,7 @@ class ChannelTransform(_Step):
 
     @property
     def steps(self) -> tuple[_Step, ...]:
-        """The steps that are there, in the order in which they are applied."""
+        """Return the steps that are there, in the order in which they are applied."""
         return tuple(s for s in (self.rescale, self.rotate, self.permute) if s is not None)
 
     @cached_property
@@ -163,7 +163,7 @@ class ChannelTransform(_Step):
 
 
 def derive(spec: Transform, w: F32, sizes: ChannelSizes, row_bounds: I64) -> ChannelTransform:
-    """What ``spec`` comes to for one matrix: a pure function of its weights, its calibration and its row tiles.
+    """Return what ``spec`` comes to for one matrix: a pure function of its weights, its calibration and its row tiles.
 
     w: (N, K) float32. sizes: the matrix's moments. row_bounds: (row tiles + 1,), `mapping.TileMap.row_bounds`.
     Raises BadInput for sizes that do not fit, and for a spec without steps.
@@ -201,7 +201,7 @@ def rescale_of(x_size: npt.ArrayLike, w_size: npt.ArrayLike, lambda_: float) -> 
 
 
 def rotate_of(inputs: int, block: int | None = None, seed: int = 0) -> Rotate:
-    """The rotation of so many channels; block None: see `Transform.rotate_block`."""
+    """Return the rotation of so many channels; block None: see `Transform.rotate_block`."""
     if block is None:
         divides = inputs & -inputs
         block = divides if divides >= SMALLEST_BLOCK else 1 << (inputs.bit_length() - 1)
@@ -209,7 +209,7 @@ def rotate_of(inputs: int, block: int | None = None, seed: int = 0) -> Rotate:
 
 
 def signs(inputs: int, seed: int) -> F32:
-    """±1 (K,) float32: bit k & 31 of word (k >> 5) & 3 of Philox call k >> 7, set for −1."""
+    """Return ±1 (K,) float32: bit k & 31 of word (k >> 5) & 3 of Philox call k >> 7, set for −1."""
     calls = -(-inputs // 128)
     counter = np.zeros((calls, 4), np.uint32)
     counter[:, 0], counter[:, 3] = np.arange(calls), site_word(Stream.ROTATION, 0)
@@ -219,14 +219,14 @@ def signs(inputs: int, seed: int) -> F32:
 
 
 def sizes_after(rotate: Rotate, size: F64) -> F64:
-    """Sizes (K,) of rotated channels: root mean squares over their blocks, as for uncorrelated channels."""
+    """Return the sizes (K,) of rotated channels: root mean squares over their blocks, as for uncorrelated channels."""
     blocks = rotate.plan.blocks
     lengths = np.diff(blocks)
     return np.asarray(np.sqrt(np.repeat(np.add.reduceat(size**2, blocks[:-1]) / lengths, lengths)))
 
 
 def permute_of(size: npt.ArrayLike, row_bounds: I64, how: Literal["group", "spread"]) -> Permute:
-    """Which channel lies in which row tile, by channel sizes (K,); within a tile they keep the model's order.
+    """Return which channel lies in which row tile, by channel sizes (K,); within a tile they keep the model's order.
 
     group: the least Σ over row tiles of (largest size)², which is what the DACs' rounding is proportional to where each
     tile has a range: channels by falling size, the highest tiles first, so that few tiles have a large one. spread:

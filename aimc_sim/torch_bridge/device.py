@@ -14,7 +14,7 @@ from aimc_sim.tiles.matrix import NOISE_PLANES, TiledMatrix
 
 
 def check_for_device(tiles: TiledMatrix) -> None:
-    """Raises BadInput for what the GPU kernels do not compute."""
+    """Raise BadInput for what the GPU kernels do not compute."""
     for present, why, do in (
         (tiles.weights is not None, "the GPU kernels multiply integers", "give the DAC at most 8 bits"),
         (tiles.transform is not None, "the GPU kernels know no transforms yet", "run this hardware on the CPU"),
@@ -38,7 +38,7 @@ def check_for_device(tiles: TiledMatrix) -> None:
 
 
 def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
-    """`kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
+    """Return `kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
     check_for_device(tiles)
     from aimc_sim.kernels.triton.tile_product import DeviceTiles  # late: needs Triton
 

@@ -52,7 +52,7 @@ class HalfLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def outputs(self, first: int, last: int) -> HalfOutputs:
-        """A layer of outputs first … last-1."""
+        """Return a layer of outputs first … last-1."""
         return HalfOutputs(self, first, last)
 
     def extra_repr(self) -> str:
@@ -74,7 +74,7 @@ class HalfOutputs(nn.Module):
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """That of these outputs."""
+        """Return the bias of these outputs."""
         whole = self._whole[0].bias
         return None if whole is None else whole[self.first : self.last]
 
@@ -90,12 +90,12 @@ class HalfOutputs(nn.Module):
 
 
 def _block(rows: int) -> int:
-    """Outputs that one thread computes at a time."""
+    """Return the outputs that one thread computes at a time."""
     return max(COLUMN_UNIT, min(BLOCK_OUTPUTS, BLOCK_WEIGHTS // rows // COLUMN_UNIT * COLUMN_UNIT))
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """x (B, K) float32 times weight (N, K) of half precision → (B, N). Blocks do not depend on the threads."""
+    """Compute x (B, K) float32 times weight (N, K) of half precision → (B, N). Blocks do not depend on the threads."""
     cols, rows = weight.shape
     out = np.empty((x.shape[0], cols), np.float32)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def stored_tensor(stored: Tensor) -> torch.Tensor:
-    """A stored tensor in its own dtype, on the memory of the file."""
+    """Return a stored tensor in its own dtype, on the memory of the file."""
     values = torch.from_numpy(stored.bits)
     return values.view(torch.bfloat16) if stored.dtype == "bfloat16" else values
 

@@ -35,7 +35,7 @@ class RowNames:
         return model.register_forward_pre_hook(self._learn, with_kwargs=True)
 
     def of(self, batch: tuple[int, ...]) -> I64:
-        """(rows,) ids for an input of shape (batch, length, features) or (batch·length, features).
+        """Return (rows,) ids for an input of shape (batch, length, features) or (batch·length, features).
 
         A shorter length means the last positions, as when only the last logits are wanted.
         """

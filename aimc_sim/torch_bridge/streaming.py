@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
-    """The list of a model's decoder layers, and its name with a dot: ``model.layers.``."""
+    """Return the list of a model's decoder layers, and its name with a dot: ``model.layers.``."""
     prefix = model.base_model_prefix
     for name, module in model.base_model.named_children():
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
@@ -115,7 +115,7 @@ class StreamedModel:
             self._runs, self._given, self._out = -1, None, None
 
     def prefix_of(self, index: int) -> str:
-        """What the names of matrices in decoder layer ``index`` begin with."""
+        """Return what the names of matrices in decoder layer ``index`` begin with."""
         return f"{self._prefix}{index}."
 
     @property
@@ -152,7 +152,9 @@ class StreamedModel:
         return out
 
     def pieces(self, multiple: int) -> tuple[tuple[int, int], ...]:
-        """Outputs (first, last) of the head that can be there at a time, cut at multiples of ``multiple``."""
+        """Return the outputs (first, last) of the head that can be there at a time,
+        cut at multiples of ``multiple``.
+        """
         name, cols = self._head_info.name, self._head_info.cols
         if isinstance(self._head, TileLinear):
             assert self._state is not None

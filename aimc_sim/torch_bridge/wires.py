@@ -32,7 +32,7 @@ def effective_conductance(
     r_driver_ohm: float = 0.0, r_sense_ohm: float = 0.0, device: str | torch.device | None = None,
     at_once: int | None = None,
 ) -> F64:  # fmt: skip
-    """G_eff (…, rows, cols) float64 µS of equal arrays g_us (…, rows, cols) µS, computed in torch.
+    """Compute G_eff (…, rows, cols) float64 µS of equal arrays g_us (…, rows, cols) µS, computed in torch.
 
     Arguments as for `aimc_sim.wires.effective_conductance`, which it agrees with to about 1e-13 of an array's largest.
     device: of torch; None: the first GPU, or the CPU without one. at_once: arrays per batch; None: what 2 GB hold.
@@ -61,7 +61,7 @@ def effective_conductance(
 
 
 def reduce_arrays(g_us: torch.Tensor, network: Network) -> torch.Tensor:
-    """G_eff µS of g_us (arrays, rows, cols) float64 µS ≥ 0, on the tensor's device. The elimination itself."""
+    """Compute G_eff µS of g_us (arrays, rows, cols) float64 µS ≥ 0, on the tensor's device. The elimination itself."""
     g, net = _turn(g_us, network)
     back = [axis for axis, flipped in ((1, net.sense == "top"), (2, net.drive == "right")) if flipped]
     out = _eliminate(g.flip(back), net).flip(back)
@@ -82,7 +82,9 @@ def _turn(g: torch.Tensor, network: Network) -> tuple[torch.Tensor, Network]:
 
 
 def _eliminate(g: torch.Tensor, net: Network) -> torch.Tensor:
-    """G_eff of g (arrays, rows, cols), driven at the left or at both ends, sensed at the bottom or at both ends."""
+    """Compute G_eff of g (arrays, rows, cols), driven at the left or at both ends,
+    sensed at the bottom or at both ends.
+    """
     import torch
 
     arrays, rows, cols = g.shape
@@ -118,7 +120,7 @@ def _eliminate(g: torch.Tensor, net: Network) -> torch.Tensor:
 
 
 def _word_line(net: Network, cols: int, **options: Any) -> torch.Tensor:
-    """R (cols, cols) megohms: by how much a current out of column k lowers the word line at column j."""
+    """Return R (cols, cols) megohms: by how much a current out of column k lowers the word line at column j."""
     import torch
 
     r, end = net.row_ohm * 1e-6, net.driver_ohm * 1e-6

@@ -27,7 +27,8 @@ _TABLES = ("device", "device.programming", "device.drift", "device.flicker")
 
 
 def embedded_hardware(data: bytes) -> Hardware:
-    """The hardware of documents/hardware.toml: tables in full as ``Hardware.to_toml`` writes them, and nothing else.
+    """Return the hardware of documents/hardware.toml: tables in full as ``Hardware.to_toml`` writes them, and nothing
+    else.
 
     A hardware file of the user may name a device or a file of measurements; one inside a weight file may not.
     """

@@ -42,7 +42,9 @@ class Layout(NamedTuple):
     seal_offset: int | None  # None while the file is being written
 
     def seal(self, data: npt.NDArray[np.uint8]) -> bytes:
-        """sha256 over all bytes that no dataset owns: metadata, manifest, padding. data: the whole file, uint8."""
+        """Return sha256 over all bytes that no dataset owns: metadata, manifest, padding.
+        data: the whole file, uint8.
+        """
         spans = [(self.offsets[path], entry.nbytes) for path, entry in self.manifest.datasets.items()]
         if self.seal_offset is not None:
             spans.append((self.seal_offset, 32))
@@ -54,7 +56,7 @@ class Layout(NamedTuple):
         return digest.digest()
 
     def seal_matches(self, data: npt.NDArray[np.uint8]) -> bool:
-        """Whether the stored seal is the one that the bytes give."""
+        """Return whether the stored seal is the one that the bytes give."""
         if self.seal_offset is None:
             return True
         return data[self.seal_offset : self.seal_offset + 32].tobytes() == self.seal(data)
@@ -224,7 +226,7 @@ class _Reader:
         return {h5a.open(thing, index=index).name for index in range(h5a.get_num_attrs(thing))}
 
     def _attribute(self, thing: Any, name: bytes) -> str | int:
-        """A scalar integer or short fixed-length string; no other kind is ever read."""
+        """Return a scalar integer or short fixed-length string; no other kind is ever read."""
         h5t = self._h5.h5t
         if not self._h5.h5a.exists(thing, name):
             raise self._bad(_text(name), "the attribute is missing")
@@ -297,7 +299,7 @@ def _text(name: bytes) -> str:
 
 
 def parse_manifest(document: Any) -> Manifest:
-    """A Manifest from parsed JSON; ValueError, TypeError or KeyError where it is not one."""
+    """Return a Manifest from parsed JSON; ValueError, TypeError or KeyError where it is not one."""
     if document["format"] != FORMAT or document["schema"] != SCHEMA:
         raise ValueError("format or schema differs from the file's attributes")
     matrices = tuple(MatrixInfo(**item) for item in document["matrices"])

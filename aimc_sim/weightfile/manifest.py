@@ -120,7 +120,7 @@ class Entry(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Size of the raw data in bytes."""
+        """Return the size of the raw data in bytes."""
         size = np.dtype(NUMPY_DTYPE[self.dtype]).itemsize
         for extent in self.shape:
             size *= extent
@@ -136,11 +136,11 @@ class Manifest(NamedTuple):
     adapters: tuple[AdapterInfo, ...] = ()
 
     def to_json(self) -> bytes:
-        """Canonical bytes: keys sorted, no spaces, ASCII."""
+        """Return canonical bytes: keys sorted, no spaces, ASCII."""
         return _canonical(self._document(frozenset()))
 
     def content_id(self) -> str:
-        """Hex sha256 of everything that the file says about the model; free of times and paths."""
+        """Return the hex sha256 of everything that the file says about the model; free of times and paths."""
         return hashlib.sha256(_canonical(self._document(NOT_IN_ID))).hexdigest()
 
     def _document(self, without: frozenset[str]) -> dict[str, object]:
@@ -165,7 +165,7 @@ def _canonical(document: object) -> bytes:
 
 
 def to_float32(bits: Bits, dtype: str) -> Floats:
-    """Stored bits as float32, exactly: no copy where they already are."""
+    """Return the stored bits as float32, exactly: no copy where they already are."""
     if dtype == "bfloat16":
         wide = bits.astype(np.uint32)
         wide <<= np.uint32(16)  # in place: a large head takes a gigabyte
@@ -174,7 +174,7 @@ def to_float32(bits: Bits, dtype: str) -> Floats:
 
 
 def parse_adapters(document: Any) -> tuple[AdapterInfo, ...]:
-    """The adapters of a parsed manifest; ValueError or TypeError where its entry is malformed."""
+    """Return the adapters of a parsed manifest; ValueError or TypeError where its entry is malformed."""
     if "adapters" not in document:
         return ()
     adapters = tuple(AdapterInfo(**item) for item in document["adapters"])

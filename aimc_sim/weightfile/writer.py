@@ -153,7 +153,7 @@ class WeightFileWriter:
         self._add(f"ranges/{name}", ranges, "float32")
 
     def preview(self) -> WeightFile:
-        """The unfinished file, open for reading: what was added so far can be used while more is added."""
+        """Return the unfinished file, open for reading: what was added so far can be used while more is added."""
         return WeightFile(self._temporary, _layout=Layout(self._manifest(), dict(self._offsets), None))
 
     def finish(self) -> WeightFile:
@@ -309,7 +309,7 @@ def _remove_unlocked(name: str) -> bool:
 
 
 def _claim(path: Path) -> tuple[int, str]:
-    """A new temporary file beside `path`, open and locked, so that ``remove_leftovers`` leaves it alone."""
+    """Return a new temporary file beside `path`, open and locked, so that ``remove_leftovers`` leaves it alone."""
     while True:
         fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
         with contextlib.suppress(OSError):  # a file system without locks removes nothing either

@@ -129,7 +129,7 @@ def dac(
 def to_grid(
     effective: torch.Tensor, bounds: npt.NDArray[np.int64]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Effective weights (N, K) float32 on the 16-bit grid of each column in each tile.
+    """Return the effective weights (N, K) float32 on the 16-bit grid of each column in each tile.
 
     Returns flat int8 planes high and low (N·K,), tile t at N·bounds[t] as (N, K_t), and the largest |weight|
     (tiles, N).

@@ -31,19 +31,19 @@ class ReadNoise(Protocol):
 
     @property
     def steps(self) -> npt.NDArray[np.int8]:
-        """(N·K,), flat like the planes."""
+        """Return the steps (N·K,), flat like the planes."""
 
     @property
     def scale(self) -> npt.NDArray[np.float32]:
-        """(tiles, N): variance = scale·Σ steps·q²."""
+        """Return (tiles, N): variance = scale·Σ steps·q²."""
 
     @property
     def key(self) -> npt.NDArray[np.uint32]:
-        """(2,)."""
+        """Return the key (2,)."""
 
     @property
     def site(self) -> np.uint32:
-        """Counter word 3."""
+        """Return counter word 3."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def product_kernel(
 
 
 def blocking(tokens: int, tile_rows: int, noise: bool) -> dict[str, int]:
-    """Block sizes, warps and stages: narrow blocks for few tokens, where reading the weights is what takes time.
+    """Return block sizes, warps and stages: narrow blocks for few tokens, where reading the weights is what takes time.
 
     With read noise, columns come in multiples of 64, as its draws do, and half as many tokens at once.
     """

@@ -125,7 +125,9 @@ def layer_from(
 def _chip_and_training(
     hardware: HardwareSource | Training, training: bool | Training
 ) -> tuple[Hardware, bool | Training]:
-    """The hardware and the settings of a conversion; a `Training` in the hardware's place asks for ideal hardware."""
+    """Return the hardware and the settings of a conversion; a `Training` in the hardware's place asks for ideal
+    hardware.
+    """
     if isinstance(hardware, Training):
         return Hardware.load("ideal"), hardware
     return Hardware.load(hardware), training
@@ -187,7 +189,7 @@ def learned_ranges(model: nn.Module) -> dict[str, MatrixRange]:
 
 
 def _matrices(model: nn.Module) -> list[tuple[str, str]]:
-    """(name, role) of every static matrix product, in the order of a weight file."""
+    """Return (name, role) of every static matrix product, in the order of a weight file."""
     config: Any = getattr(model, "config", None)
     if hasattr(config, "model_type") and hasattr(config, "to_dict"):
         known: Any = model
@@ -200,7 +202,7 @@ def _matrices(model: nn.Module) -> list[tuple[str, str]]:
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    """Whether it is transformers' Conv1D, without importing transformers."""
+    """Return whether it is transformers' Conv1D, without importing transformers."""
     return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"
 
 

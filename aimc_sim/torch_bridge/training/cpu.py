@@ -37,7 +37,9 @@ VALUES = 1 << 15
 def forward(
     x: Tensor, weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x (B, K), weight (N, K) → y (B, N) like x, saturation bits (tiles, B, bytes) uint8, how many (tiles,) int64."""
+    """Compute x (B, K), weight (N, K) → y (B, N) like x, saturation bits (tiles, B, bytes) uint8,
+    how many (tiles,) int64.
+    """
     tokens, count = x.shape[0], plan.tiles
     y = torch.empty((tokens, plan.cols), dtype=torch.float32)
     bits = torch.zeros((count, tokens, plan.mask_bytes), dtype=torch.uint8)
@@ -101,7 +103,7 @@ def backward(
     grad: Tensor, x: Tensor, weight: Tensor, input_range: Tensor | None, key: Tensor, bits: Tensor, saturated: Tensor,
     plan: Plan, need_x: bool, need_w: bool, need_range: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients to x (B, K), weight (N, K) and input_range (tiles,), like them; empty where not needed."""
+    """Compute gradients to x (B, K), weight (N, K) and input_range (tiles,), like them; empty where not needed."""
     g, xs = grad.detach().contiguous(), x.detach().contiguous()
     to_w, to_range = torch.empty(0, dtype=weight.dtype), torch.empty(0)
     through = need_x or (need_range and plan.range_kind == "static")
@@ -223,7 +225,7 @@ def _through_cells(
 def _to_inputs(
     to_x: Tensor, x: Tensor, inputs: F32, input_range: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor]:
-    """Gradients behind the clamp: to x, zero where it was clipped, and to the ranges (tiles,) float32."""
+    """Compute gradients behind the clamp: to x, zero where it was clipped, and to the ranges (tiles,) float32."""
     tokens, beta = x.shape[0], as_float(input_range.detach())
     g = as_float(to_x)
     pull = np.empty((plan.tiles, tokens), np.float64)
@@ -239,7 +241,7 @@ def _to_inputs(
 
 
 def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> F32:
-    """β (tiles, B): static, the largest |x| of a token, or 1 without a DAC."""
+    """Return β (tiles, B): static, the largest |x| of a token, or 1 without a DAC."""
     out = np.ones((plan.tiles, x.shape[0]), np.float32)
     if plan.range_kind == "static":
         assert input_range is not None
@@ -262,7 +264,9 @@ def _codes(
     inputs: F32, a: int, b: int, beta: F32, plan: Plan, scratch: local, *,
     values: bool = False, into: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Codes of the inputs a … b-1, or the values they stand for, (B, b-a) float32; the inputs where there is no DAC."""
+    """Return the codes of the inputs a … b-1, or the values they stand for, (B, b-a) float32;
+    the inputs where there is no DAC.
+    """
     if not plan.dac_max_code:
         return torch.from_numpy(inputs)[:, a:b]
     out = scratch_of(scratch, "codes", (inputs.shape[0], b - a)) if into is None else into
@@ -311,7 +315,7 @@ def _zero_saturated(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
 
 
 def _mask_saturated(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:
-    """(B, last-first): columns of g, zero where their conversion saturated."""
+    """Return (B, last-first): columns of g, zero where their conversion saturated."""
     # these columns alone become float32
     out = torch.empty((g.shape[0], last - first)).copy_(g[:, first:last])
     kernel.mask_saturated(out.numpy(), bits.numpy(), first, last)
@@ -329,12 +333,14 @@ def _blocks(total: int, size: int) -> list[tuple[int, int]]:
 
 
 def _rows_at_once(tokens: int) -> int:
-    """Rows whose codes exist at once, in whole units of the 64 that normals are drawn by."""
+    """Return the rows whose codes exist at once, in whole units of the 64 that normals are drawn by."""
     return max(FEWEST_ROWS, CODES // max(tokens, 1) // 64 * 64)
 
 
 def _groups(plan: Plan, tokens: int, dtype: torch.dtype) -> list[tuple[int, int]]:
-    """Rows whose codes exist at once in the forward: whole tiles, or pieces of an only one that is too large."""
+    """Return the rows whose codes exist at once in the forward:
+    whole tiles, or pieces of an only one that is too large.
+    """
     size, whole = _rows_at_once(tokens), plan.rows
     if plan.noise == "device":  # whose cells are made a whole column at a time
         return [(0, whole)]

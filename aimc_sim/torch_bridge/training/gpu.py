@@ -20,7 +20,9 @@ Tensor = torch.Tensor
 
 
 def compute_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[Tensor, Tensor]:
-    """(with noise, without), (N, K) float32 on the device of the weight, on their steps where they are quantised."""
+    """Return (with noise, without), (N, K) float32 on the device of the weight,
+    on their steps where they are quantised.
+    """
     base = weight.detach().float().contiguous()
     if plan.weight_max_code:
         base = formula.fake_quantise(base, plan.weight_max_code)
@@ -50,7 +52,7 @@ def compute_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tup
 def forward(
     x: Tensor, weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `cpu.forward`."""
+    """Compute the same as `cpu.forward`."""
     held, target = compute_weights(weight, key, plan, noisy=True)
     y, beyond = formula.forward(x.detach(), held, target, input_range, full_scale, plan)
     bits = (
@@ -65,7 +67,7 @@ def backward(
     grad: Tensor, x: Tensor, weight: Tensor, input_range: Tensor | None, key: Tensor, bits: Tensor, saturated: Tensor,
     plan: Plan, need_x: bool, need_w: bool, need_range: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `cpu.backward`."""
+    """Compute the same as `cpu.backward`."""
     through, _ = compute_weights(weight, key, plan, noisy=plan.noisy_backward)
     beyond = unpack(bits, plan.cols) if plan.mask_bytes else None
     to_x, to_w, slopes = formula.backward(grad, x.detach(), through, input_range, beyond, plan)
@@ -78,7 +80,7 @@ def backward(
 
 
 def pack(beyond: Tensor) -> Tensor:
-    """(…, N) bool → (…, ⌈N/8⌉) uint8, column j in bit j & 7 of byte j >> 3."""
+    """Pack (…, N) bool → (…, ⌈N/8⌉) uint8, column j in bit j & 7 of byte j >> 3."""
     n = beyond.shape[-1]
     padded = torch.nn.functional.pad(beyond.to(torch.uint8), (0, -n % 8)).reshape(*beyond.shape[:-1], -1, 8)
     powers = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8, device=beyond.device)

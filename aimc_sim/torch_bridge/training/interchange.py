@@ -28,7 +28,7 @@ WEIGHTS, SETTINGS = "model.safetensors", "rpu_config.json"
 
 
 def lightning_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a converted model as aihwkit-lightning's `convert_to_analog` of the same model names it.
+    """Return the state dict of a converted model as aihwkit-lightning's `convert_to_analog` of the same model names it.
 
     Weights, biases and digital tensors share memory with the model; ranges are float32 (row tiles,). It loads there
     strictly, with the settings of `lightning_settings`. Raises BadInput for layers that have no counterpart.
@@ -109,7 +109,7 @@ def load_lightning_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def lightning_settings(hardware: Hardware, training: Training) -> dict[str, Any]:
-    """The terms of an rpu_config, dotted, enums by their value: what aihwkit-lightning trains for the same chip.
+    """Return the terms of an rpu_config, dotted, enums by their value: what aihwkit-lightning trains for the same chip.
 
     Raises BadInput for what it does not train for: another rule than λ, noise of a device, one range per token over
     several tiles, or a weight noise that bounds follow.
@@ -188,7 +188,7 @@ def export_lightning(model: nn.Module, folder: str | Path) -> None:
 
 
 def _layers(model: nn.Module) -> dict[str, TrainingLinear]:
-    """Every analog layer by its path in the model."""
+    """Return every analog layer by its path in the model."""
     layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TrainingLinear)}
     if not layers:
         raise BadInput(

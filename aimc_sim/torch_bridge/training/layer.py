@@ -100,7 +100,7 @@ class TrainingLinear(nn.Module):
 
     @property
     def tiles(self) -> TiledMatrix | None:
-        """The tiles that are mounted; None: the layer computes with its weights."""
+        """Return the tiles that are mounted; None: the layer computes with its weights."""
         return self.socket.tiles
 
     def mount(self, tiles: TiledMatrix) -> None:
@@ -113,12 +113,12 @@ class TrainingLinear(nn.Module):
 
     @property
     def has_ranges(self) -> bool:
-        """Whether the DAC has a static range for every tile."""
+        """Return whether the DAC has a static range for every tile."""
         return self.hardware.dac is not None and isinstance(self.hardware.dac.range, StaticRange)
 
     @property
     def clips(self) -> bool:
-        """Whether the weights are to be clipped after every update."""
+        """Return whether the weights are to be clipped after every update."""
         return self.settings.clip_sigma is not None and self.in_features > 1
 
     def set_key(self, step: int, seed: int | None = None, events: int = 1, rank: int = 0) -> None:
@@ -140,7 +140,7 @@ class TrainingLinear(nn.Module):
 
     @property
     def step(self) -> int:
-        """The training step of the coming forward."""
+        """Return the training step of the coming forward."""
         return self._first_event // self._events
 
     def next_step(self) -> None:
@@ -164,7 +164,7 @@ class TrainingLinear(nn.Module):
             rows.clamp_(-limit, limit)
 
     def _own_rows(self) -> Tensor:
-        """The rows of the weight that this process holds; BadInput where it holds parts of rows."""
+        """Return the rows of the weight that this process holds; BadInput where it holds parts of rows."""
         weight = self.weight.data
         local: Any = getattr(weight, "to_local", None)
         if local is None:
@@ -204,7 +204,7 @@ class TrainingLinear(nn.Module):
         return self
 
     def _full_scale(self, ranges: MatrixRange | None) -> Tensor | None:
-        """(tiles, column tiles) of an ADC whose full scales are calibrated."""
+        """Return (tiles, column tiles) of an ADC whose full scales are calibrated."""
         adc = self.hardware.adc
         if adc is None or fixed_lambda(adc) is not None:
             return None
@@ -242,7 +242,9 @@ class TrainingLinear(nn.Module):
         return y
 
     def _ranges(self, input_range: InputRange, x: Tensor) -> Tensor:
-        """Static ranges (tiles,). Where there are none yet, a training forward begins them with what it sees."""
+        """Return the static ranges (tiles,). Where there are none yet,
+        a training forward begins them with what it sees.
+        """
         if not input_range.ready and self.training and not torch.compiler.is_compiling():
             self.observe(x)
         if not input_range.ready:
@@ -270,13 +272,13 @@ class TrainingLinear(nn.Module):
         input_range.observe(x, dac.range, self.plan, self.settings.range_forwards)
 
     def _fitted(self) -> Tensor | None:
-        """Full scales as the operator takes them: a column, or for the exact forward a column tile."""
+        """Return the full scales as the operator takes them: a column, or for the exact forward a column tile."""
         if self.full_scale is None or self.plan.exact:
             return self.full_scale
         return self.full_scale[:, self.column_tile]
 
     def _row_ids(self, x: Tensor) -> Tensor | None:
-        """(rows,) int64 names of the rows, sample and position, which read noise is drawn by."""
+        """Return (rows,) int64 names of the rows, sample and position, which read noise is drawn by."""
         if not self.plan.exact:
             return None
         samples, length = (x.shape[0], x.shape[1]) if x.ndim == 3 else (x.numel() // self.in_features, 1)
@@ -284,7 +286,7 @@ class TrainingLinear(nn.Module):
         return (sample[:, None] + (torch.arange(length, dtype=torch.int64) << 8)).reshape(-1)
 
     def learned_range(self) -> MatrixRange:
-        """The ranges as inference takes them."""
+        """Return the ranges as inference takes them."""
         beta = (
             None if self.input_range is None else whole(self.input_range.value).float().cpu().numpy().copy()
         )
@@ -297,11 +299,11 @@ class TrainingLinear(nn.Module):
 
 
 def quiet_of(training: Training) -> Training:
-    """The same without noise: what a layer computes in eval mode."""
+    """Return the same without noise: what a layer computes in eval mode."""
     return training.model_copy(update={"noise": None})
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A parameter's values; gathered where it is sharded."""
+    """Return a parameter's values; gathered where it is sharded."""
     gather: Any = getattr(tensor, "full_tensor", None)
     return tensor.detach() if gather is None else gather().detach()

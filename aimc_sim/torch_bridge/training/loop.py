@@ -23,7 +23,7 @@ class TrainingRun:
 
     @property
     def step(self) -> int:
-        """Optimizer steps done so far, those before this run included: what a checkpoint keeps."""
+        """Return the optimizer steps done so far, those before this run included: what a checkpoint keeps."""
         return self._layers[0].step
 
     def micro_step(self, number: int) -> None:

@@ -122,7 +122,7 @@ def digital(model: nn.Module) -> Iterator[None]:
 
 
 def _ranges_for(layer: TrainingLinear, chip: Hardware) -> MatrixRange:
-    """The layer's ranges on a chip that may cut it differently."""
+    """Return the layer's ranges on a chip that may cut it differently."""
     learned = layer.learned_range()
     static = chip.dac is not None and isinstance(chip.dac.range, StaticRange)
     beta = learned.input_range if static else None

@@ -52,54 +52,56 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """JSON of one line."""
+        """Return JSON of one line."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @property
     def rows(self) -> int:
-        """K, inputs."""
+        """Return K, inputs."""
         return self.bounds[-1]
 
     @property
     def tiles(self) -> int:
-        """Row tiles."""
+        """Return the number of row tiles."""
         return len(self.bounds) - 1
 
     @cached_property
     def row_tiles(self) -> tuple[tuple[int, int, int], ...]:
-        """(t, a, b) of every row tile: it covers inputs a … b-1."""
+        """Return (t, a, b) of every row tile: it covers inputs a … b-1."""
         return tuple((t, a, b) for t, (a, b) in enumerate(pairwise(self.bounds)))
 
     def tiles_within(self, a: int, b: int) -> list[tuple[int, int, int]]:
-        """The same of inputs a … b-1 alone: only row tiles that have some of them, cut to those."""
+        """Return the same of inputs a … b-1 alone: only row tiles that have some of them, cut to those."""
         parts = ((t, max(low, a), min(high, b)) for t, low, high in self.row_tiles)
         return [(t, low, high) for t, low, high in parts if low < high]
 
     @cached_property
     def ends(self) -> I64:
-        """The bounds as an array."""
+        """Return the bounds as an array."""
         return np.array(self.bounds, np.int64)
 
     @cached_property
     def spec(self) -> Hardware:
-        """The hardware, parsed once."""
+        """Return the hardware, parsed once."""
         return Hardware.parse(json.loads(self.hardware), "hardware of a training layer")
 
     @property
     def mask_bytes(self) -> int:
-        """Bytes of saturation bits a token and row tile."""
+        """Return the bytes of saturation bits a token and row tile."""
         return -(-self.cols // 8) if self.masked and self.adc_max_code else 0
 
 
 @lru_cache(maxsize=4096)
 def plan_of(text: str) -> Plan:
-    """The plan that a line describes."""
+    """Return the plan that a line describes."""
     table = json.loads(text)
     return Plan(**{**table, "bounds": tuple(table["bounds"])})
 
 
 def plan_for(rows: int, cols: int, hardware: Hardware, training: Training, name: str) -> Plan:
-    """How a matrix of ``rows`` inputs and ``cols`` outputs is trained. Raises BadInput for what is not simulated."""
+    """Return how a matrix of ``rows`` inputs and ``cols`` outputs is trained.
+    Raises BadInput for what is not simulated.
+    """
     exact = training.forward == "exact"
     if not exact:
         refuse_unmodelled(hardware, training)
@@ -136,14 +138,16 @@ def plan_for(rows: int, cols: int, hardware: Hardware, training: Training, name:
 
 
 def converts_once(dac: Dac) -> bool:
-    """Whether a product with an ideal ADC is one conversion of Σ code·weight, however the code reaches the rows."""
+    """Return whether a product with an ideal ADC is one conversion of Σ code·weight,
+    however the code reaches the rows.
+    """
     return dac.mode in ("amplitude", "pulse_width") or (
         dac.mode == "bit_serial" and dac.accumulate == "analog" and dac.coding == "signed"
     )
 
 
 def fixed_lambda(adc: Adc | None) -> LambdaRule | None:
-    """The rule of λ, where it says all; None where full scales are calibrated."""
+    """Return the rule of λ, where it says all; None where full scales are calibrated."""
     rule = None if adc is None else adc.full_scale
     return rule if isinstance(rule, LambdaRule) and rule.derive is None else None
 

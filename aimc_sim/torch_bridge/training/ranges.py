@@ -95,7 +95,7 @@ def _static(model: nn.Module) -> list[TrainingLinear]:
 
 
 def _wants_forwards(model: nn.Module) -> bool:
-    """Whether a static range would still be moved by a forward."""
+    """Return whether a static range would still be moved by a forward."""
     return any(
         bool((layer.input_range.forwards < layer.settings.range_forwards).any())
         for layer in _static(model)

@@ -24,12 +24,12 @@ Tensor = torch.Tensor
 
 
 def fake_quantise(weight: Tensor, max_code: int) -> Tensor:
-    """Weights (N, K) on 2·max_code + 1 steps of their channel."""
+    """Return the weights (N, K) on 2·max_code + 1 steps of their channel."""
     return converters.quantise(weight, weight.abs().amax(dim=1, keepdim=True), max_code)
 
 
 def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> list[Tensor]:
-    """β of every tile, for x in the dtype of the conversions: () static, (B, 1) dynamic, 1 without a DAC."""
+    """Return β of every tile, for x in the dtype of the conversions: () static, (B, 1) dynamic, 1 without a DAC."""
     if plan.range_kind == "static":
         assert input_range is not None
         return [beta.to(x.dtype) for beta in input_range.detach()]
@@ -48,7 +48,7 @@ def forward(
     full_scale: Tensor | None,
     plan: Plan,
 ) -> tuple[Tensor, Tensor]:
-    """y (B, N), and where conversions saturated (tiles, B, N) bool.
+    """Return y (B, N), and where conversions saturated (tiles, B, N) bool.
 
     noisy: (N, K) weights with their noise; target: without. full_scale: (tiles, N), or None for the rule of λ.
     """
@@ -74,7 +74,8 @@ def forward(
 def backward(
     grad: Tensor, x: Tensor, through: Tensor, input_range: Tensor | None, beyond: Tensor | None, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients to x (B, K), weight (N, K) and ranges (tiles,). through: (N, K) the weights that they go through.
+    """Compute gradients to x (B, K), weight (N, K) and ranges (tiles,). through: (N, K) the weights that they go
+    through.
 
     beyond: (tiles, B, N) where gradients stop, or None.
     """

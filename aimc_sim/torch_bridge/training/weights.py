@@ -82,7 +82,7 @@ class Weights:
         return self.plan.bound_from == "noisy" and self.plan.noise != "none"
 
     def _cells(self) -> Any:
-        """The matrix in the cells of the hardware's device, programmed in the cycle that the event names."""
+        """Return the matrix in the cells of the hardware's device, programmed in the cycle that the event names."""
         w = self.array
         if w is None or self.plan.weight_max_code:
             w = np.empty((self.plan.cols, self.plan.rows), np.float32)
@@ -131,7 +131,9 @@ class Weights:
             kernel.add_noise(*given, low, high, first, last, self.sigma[t], *self.words, out, low - a)
 
     def _effective(self, first: int, last: int) -> F32:
-        """(last-first, K): what the cells of these columns hold, relative to the largest of their column and tile."""
+        """Return (last-first, K): what the cells of these columns hold,
+        relative to the largest of their column and tile.
+        """
         cells, largest = self.cells, np.empty_like(self.peaks)
         effective, _ = cells.device_cells(
             cells.targets.w, cells.tables, cells.sites(), first, last, largest, False, None
@@ -139,7 +141,7 @@ class Weights:
         return np.asarray(effective)
 
     def rows(self, first: int, last: int, a: int, b: int, scratch: local) -> Tensor:
-        """(last-first, b-a) float32, in the thread's scratch or a view of the weights."""
+        """Return (last-first, b-a) float32, in the thread's scratch or a view of the weights."""
         plan = self.plan
         if plan.noise == "none" and not plan.weight_max_code and self.array is not None:
             return torch.from_numpy(self.array)[first:last, a:b]
@@ -151,7 +153,7 @@ class Weights:
         return out
 
     def converters(self, t: int, first: int, last: int) -> tuple[F32, F32]:
-        """(last-first,) codes per unit of a tile's sum of codes·weights, and outputs per code and unit of β."""
+        """Return (last-first,) codes per unit of a tile's sum of codes·weights, and outputs per code and unit of β."""
         if not self.plan.adc_max_code:
             ones = np.ones(last - first, np.float32)
             return ones, ones / np.float32(max(self.plan.dac_max_code, 1))
@@ -167,7 +169,7 @@ class Weights:
 
 
 def scratch_of(of_thread: local, name: str, shape: tuple[int, int]) -> Tensor:
-    """(rows, columns) float32 of this thread, at the start of memory that it keeps for the whole product."""
+    """Return (rows, columns) float32 of this thread, at the start of memory that it keeps for the whole product."""
     size, memory = shape[0] * shape[1], getattr(of_thread, name, None)
     if memory is None or memory.numel() < size:
         memory = torch.empty(size)
@@ -181,7 +183,7 @@ def as_float(x: Tensor) -> F32:
 
 
 def array_of(tensor: Tensor) -> F32:
-    """The memory of a contiguous float32 tensor, which lives as long as the array.
+    """Return the memory of a contiguous float32 tensor, which lives as long as the array.
 
     Not ``numpy()``: that fixes the size of the tensor's storage for good, and FSDP empties storages that it gathers.
     """
