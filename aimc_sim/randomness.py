@@ -31,7 +31,7 @@ MAX_ROW_TILES = 1 << 12  # bits of word 0 per product
 
 
 class Stream(IntEnum):
-    """What a random number is for. A number once given is never reused for another purpose."""
+    """A stream says what a random number is for. A number once given is never reused for another purpose."""
 
     PROGRAMMING = 1
     DRIFT = 2

@@ -24,7 +24,7 @@ else:
 
 
 class Spec(BaseModel):
-    """A frozen value. Unknown keys, wrong types and non-finite numbers are errors."""
+    """A spec is a frozen value. Unknown keys, wrong types and non-finite numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -60,7 +60,7 @@ class SpotCheck:
 
 @dataclass(frozen=True)
 class Network:
-    """Checked terminals and segments; flips bring any one-sided array to left drive and bottom sense."""
+    """A network has checked terminals and segments; flips bring any one-sided array to left drive and bottom sense."""
 
     row_ohm: float
     col_ohm: float

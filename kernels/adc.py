@@ -24,7 +24,7 @@ COLUMNS = 32
 
 
 class _Row:
-    """Vectors of 16 columns at an address, and the arithmetic on them."""
+    """A row gives vectors of 16 columns at an address, and the arithmetic on them."""
 
     def __init__(self, builder: Any, at: int) -> None:
         self.builder, self.at = builder, at

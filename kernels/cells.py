@@ -29,7 +29,9 @@ NO_NAMES = np.zeros(0, np.uint32)
 
 
 class DeviceTables(NamedTuple):
-    """A device at one time, as arrays: what the kernels know of it. Conductances in the device's own unit."""
+    """Device tables are a device at one time, as arrays: what the kernels know of it.
+    Conductances in the device's own unit.
+    """
 
     weight_domain: bool  # noise on the signed weight (no polarity planes, no clamp at zero)
     g_min: np.float32
@@ -57,7 +59,9 @@ class DeviceTables(NamedTuple):
 
 
 class SiteKeys(NamedTuple):
-    """Counter words of a matrix and the key, all uint32: words 3 per stream and plane, words 2 per stream."""
+    """Site keys are counter words of a matrix and the key, all uint32:
+    words 3 per stream and plane, words 2 per stream.
+    """
 
     programming: U32  # (2,) word 3 of the two polarity planes
     drift: U32  # (2,)
@@ -72,7 +76,9 @@ class SiteKeys(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Cells of a matrix at one time, readable: conductances (planes, N, K) and the weights they make (N, K)."""
+    """Cells are those of a matrix at one time, readable: conductances (planes, N, K) and the weights they make (N,
+    K).
+    """
 
     programmed: F32
     now: F32

@@ -60,7 +60,7 @@ def _lines(size: int) -> int:
 
 
 class _Lent:
-    """Buffers of one product: they grow to what the largest needs, and are then only reused."""
+    """A lender holds the buffers of one product: they grow to what the largest needs, and are then only reused."""
 
     def __init__(self) -> None:
         self._counters, self._bytes = np.zeros(COUNTERS, np.int64), np.empty(0, np.int8)
@@ -76,7 +76,7 @@ class _Lent:
 
 
 class _Plan(NamedTuple):
-    """How a product of so many tokens is shared out, and where its buffers lie in what it is lent."""
+    """A plan says how a product of so many tokens is shared out, and where its buffers lie in what it is lent."""
 
     job: Job
     size: int
@@ -103,7 +103,9 @@ def _widen(values: F32 | None, cols: int) -> F32 | None:
 
 
 class Noise(NamedTuple):
-    """What is fresh in every product: √(scale·Σ steps·q² + floor)·z in codes, drawn by row id, tile and column."""
+    """Noise is what is fresh in every product: √(scale·Σ steps·q² + floor)·z in codes, drawn by row id,
+    tile and column.
+    """
 
     key: U32  # (2,)
     site: int  # counter word 3
@@ -114,7 +116,9 @@ class Noise(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """How a code is read: so many times, in parts (`reads`), each converted; bits of a slice; m(q) of read noise."""
+    """Reads say how a code is read: so many times, in parts (`reads`), each converted; bits of a slice;
+    m(q) of read noise.
+    """
 
     times: int = 1
     slice_bits: int = 0
@@ -131,7 +135,9 @@ AT_ONCE = Reads()
 
 
 class AdcCurve(NamedTuple):
-    """What an ADC makes of a signal s in codes, column by column: s + offset, then s + s·(curve - bow·s²)."""
+    """An ADC curve is what an ADC makes of a signal s in codes, column by column:
+    s + offset, then s + s·(curve - bow·s²).
+    """
 
     offset: F32  # (tiles, N)
     curve: F32  # (tiles, N)
@@ -174,7 +180,7 @@ def _check(
 
 
 class TileProduct:
-    """The product with one matrix in panels: ``product(x, out)``.
+    """A tile product multiplies by one matrix in panels: ``product(x, out)``.
 
     bounds (tiles + 1,) int64: row tiles; panels: uint8, two planes (`panels.pack_grid`); inverse, scale (tiles, N)
     float32; dac_max_code, adc_max_code: largest codes (adc_max_code 0: no ADC); input_range (tiles,) float32 or None:
@@ -240,7 +246,9 @@ class TileProduct:
         )  # fmt: skip
 
     def __reduce__(self) -> Any:
-        """Refuses: it holds addresses, which mean nothing in a copy. Copy the arrays that it was made of."""
+        """Refuse to be pickled: it holds addresses, which mean nothing in a copy.
+        Copy the arrays that it was made of.
+        """
         raise TypeError("a TileProduct cannot be copied or pickled: make another from its arrays")
 
     def __call__(self, x: F32, out: F32, row_ids: I64 | None = None) -> None:

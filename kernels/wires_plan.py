@@ -27,7 +27,7 @@ Program = tuple[list[list[int]], list[list[int]], list[list[int]], int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """What `wires` follows. Every table is int64; a place counts numbers from the start of the store."""
+    """A plan is what `wires` follows. Every table is int64; a place counts numbers from the start of the store."""
 
     programs: I64  # (programs, 6): first and last pivot, first and last initial edge, slots, port pairs
     edge_start: I64  # (pivots + 1,) where in ``edges`` a pivot's begin

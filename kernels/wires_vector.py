@@ -24,7 +24,7 @@ _WORD = ir.IntType(64)
 
 
 class _Vectors:
-    """Vectors of the numbers of one contiguous array."""
+    """A vector view gives vectors of the numbers of one contiguous array."""
 
     def __init__(self, context: Any, builder: Any, array_type: Any, array: Any) -> None:
         self.builder = builder

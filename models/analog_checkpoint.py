@@ -51,7 +51,9 @@ _AGAIN = "download the checkpoint again"
 
 
 class _Empty:
-    """Stands for any class of the configuration: takes whatever it is given and does nothing with it."""
+    """An empty object stands for any class of the configuration:
+    takes whatever it is given and does nothing with it.
+    """
 
     def __init__(self, *_: Any, **__: Any) -> None:
         return
@@ -222,7 +224,7 @@ def _shards(folder: Path) -> tuple[Path, ...]:
 
 
 def _refuse_others(state: Mapping[str, torch.Tensor]) -> None:
-    """BadInput for what the weights alone do not say: scales of aihwkit's tiles, and learned clipping."""
+    """Raise BadInput for what the weights alone do not say: scales of aihwkit's tiles, and learned clipping."""
     for key in state:
         if ".analog_module." in key or "analog_tile_state" in key:
             raise BadInput(

@@ -11,7 +11,8 @@ from aimc_sim.errors import BadInput
 
 @dataclass(frozen=True)
 class MatrixShape:
-    """One static matrix, or ``count`` equal ones (the experts of a layer), of which ``active`` work for one token.
+    """A matrix shape is one static matrix, or ``count`` equal ones (the experts of a layer), of which ``active`` work
+    for one token.
 
     rows: K, inputs; cols: N, outputs; name: module path, for experts that of the first; stage: its place in the chain
     of its layer, equal stages run side by side; attention stands behind stage ``Layer.attention_after``.
@@ -34,7 +35,7 @@ class MatrixShape:
 
 @dataclass(frozen=True)
 class Layer:
-    """A decoder block.
+    """A layer is a decoder block.
 
     attention_macs: multiply-accumulates of its attention for one token and one position of the context;
     kv_elements: numbers that its cache keeps a position; window: positions that it looks back at most.
@@ -50,7 +51,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelShapes:
-    """A language model as its shapes: decoder blocks, then the head."""
+    """Model shapes describe a language model: decoder blocks, then the head."""
 
     name: str
     family: str

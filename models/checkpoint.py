@@ -32,7 +32,7 @@ _HUB_ANALOG = ["pytorch_model*.bin"]  # where there are no safetensors; its rpu_
 
 
 class Reader(Protocol):
-    """A checkpoint format: what is there, without reading it, and one tensor at a time."""
+    """A reader reads a checkpoint format: what is there, without reading it, and one tensor at a time."""
 
     @property
     def config(self) -> dict[str, Any]:

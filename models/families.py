@@ -52,7 +52,7 @@ CODE_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A module that multiplies its input by a static matrix, and so could live in a crossbar.
+    """A candidate is a module that multiplies its input by a static matrix, and so could live in a crossbar.
 
     rows: K, inputs; cols: N, outputs; layout: of its weight, "out_in" (N, K) or "in_out" (K, N).
     """

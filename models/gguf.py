@@ -23,7 +23,9 @@ TRANSPOSED = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_dow
 
 
 class GgufReader:
-    """One GGUF file. Raises BadInput when it is truncated, malformed or of an unknown architecture."""
+    """A GGUF reader reads one GGUF file. Raises BadInput when it is truncated,
+    malformed or of an unknown architecture.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -27,7 +27,7 @@ class GgufTensor(NamedTuple):
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Key-value metadata and the table of tensors."""
+    """A GGUF header holds key-value metadata and the table of tensors."""
 
     metadata: dict[str, Any]
     tensors: dict[str, GgufTensor]

@@ -25,7 +25,7 @@ _AGAIN = "download the checkpoint again"
 
 
 class Place(NamedTuple):
-    """Where a tensor lies in a safetensors file: the byte at which its data begins, and what it is."""
+    """A place says where a tensor lies in a safetensors file: the byte at which its data begins, and what it is."""
 
     file: Path
     offset: int
@@ -33,7 +33,9 @@ class Place(NamedTuple):
 
 
 class FolderReader:
-    """A folder as ``save_pretrained`` writes it. Raises BadInput when it is incomplete or damaged."""
+    """A folder reader reads a folder as ``save_pretrained`` writes it.
+    Raises BadInput when it is incomplete or damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

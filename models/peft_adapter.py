@@ -36,7 +36,7 @@ _DAMAGED = "train or save the adapter again, or leave it out with --base-alone"
 
 @dataclass(frozen=True)
 class LowRank:
-    """The adapter beside one matrix: A (r, K) and B (N, r) by their facts, and the scale."""
+    """A low-rank adapter lies beside one matrix: A (r, K) and B (N, r) by their facts, and the scale."""
 
     matrix: str
     a: TensorInfo

@@ -22,7 +22,7 @@ _EXPONENT = {
 
 
 class TensorInfo(NamedTuple):
-    """Shape and dtype ("float32", "float16" or "bfloat16") of a tensor that was not read yet."""
+    """A tensor info holds shape and dtype ("float32", "float16" or "bfloat16") of a tensor that was not read yet."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -34,7 +34,7 @@ class TensorInfo(NamedTuple):
 
 
 class SourceTensor(NamedTuple):
-    """A parameter by its Hugging Face name. bits: float32, float16, or uint16 that hold bfloat16."""
+    """A source tensor is a parameter by its Hugging Face name. bits: float32, float16, or uint16 that hold bfloat16."""
 
     name: str
     bits: npt.NDArray[Any]

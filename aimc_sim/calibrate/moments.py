@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class _Sums:
-    """Running sums over tokens of one matrix's input, per channel; float64, so that their order hardly matters."""
+    """These are running sums over tokens of one matrix's input, per channel;
+    float64, so that their order hardly matters.
+    """
 
     def __init__(self, width: int) -> None:
         self.count = 0

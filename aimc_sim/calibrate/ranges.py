@@ -94,7 +94,7 @@ def derived_lambdas(hardware: Hardware, ranges: Ranges) -> dict[str, float]:
 
 
 class RangeFinder:
-    """Turns what each matrix sees in one pass over the text into its `ranges`, and forgets it.
+    """A range finder turns what each matrix sees in one pass over the text into its `ranges`, and forgets it.
 
     streams: layers that the pass is done with leave memory, which needs a mapping of its own.
     """
@@ -206,7 +206,7 @@ class RangeFinder:
 
 
 class RangesInPass:
-    """The ranges of one hardware, matrix by matrix in a pass over the text that somebody else makes.
+    """This object finds the ranges of one hardware, matrix by matrix in a pass over the text that somebody else makes.
 
     They come from the cache where it has them; else each is found when its matrix comes up, and `keep` caches all.
     """
@@ -231,7 +231,7 @@ class RangesInPass:
         return self._known
 
     def keep(self) -> None:
-        """Cache what was found."""
+        """Cache the ranges of the pass."""
         if self._finder is not None:
             cache.store(self._file, self._hardware, self._finder.ranges)
 

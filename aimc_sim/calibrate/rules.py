@@ -39,7 +39,8 @@ HISTOGRAM_SHIFT = 12  # float32 bits below the bins of a percentile: 0.05 %
 
 @dataclass(frozen=True)
 class Conversions:
-    """What the ADCs of one row tile see. current: (reads, B, N). weight (N,) and gain (reads, B): its digital factors.
+    """Conversions hold what the ADCs of one row tile see. current: (reads, B, N). weight (N,) and gain (reads, B): its
+    digital factors.
 
     part: which of the columns that hold a weight. Codes run from ``lowest`` to ``highest``, which is full scale.
     """

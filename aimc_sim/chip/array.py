@@ -42,7 +42,7 @@ AT_ONCE = 1 << 24  # cells whose conductances are held at once
 
 @dataclass(frozen=True)
 class CellArray:
-    """Cells of the chip that ``seed`` names, column by column as ``targets`` are programmed.
+    """A cell array holds cells of the chip that ``seed`` names, column by column as ``targets`` are programmed.
 
     cycle: how often the chip has been programmed before; session: the draw of the frozen 1/f noise.
     """
@@ -151,7 +151,7 @@ class CellArray:
         return int(max(1, BLOCK_WEIGHTS // self.targets.w.shape[1] // panels.HALF)) * panels.HALF
 
     def _in_one_pass(self, sink: Sink, readouts: Readouts) -> None:
-        """Readouts are summed while the cells are at hand."""
+        """Return whether readouts are summed while the cells are at hand."""
         wanted, read_out_s = self.hardware.compensation, self.hardware.compensated_at(self.age_s)
         earlier = None if wanted is None or read_out_s == self.age_s else self.tables_at(read_out_s)
         w, sites, largest, sums = self.targets.w, self.sites(), readouts.full_scale, readouts[1:]

@@ -18,7 +18,7 @@ from aimc_sim.chip.mapping import TileMap
 
 @dataclass(frozen=True)
 class Block:
-    """Columns first … last-1 of an array; of two devices a polarity, their mean."""
+    """A block holds columns first … last-1 of an array; of two devices a polarity, their mean."""
 
     first: int
     last: int
@@ -27,7 +27,7 @@ class Block:
 
 
 class Sink(Protocol):
-    """Takes the blocks of an array, each once, in any order, and may write to their memory."""
+    """A sink takes the blocks of an array, each once, in any order, and may write to their memory."""
 
     @property
     def needs_total(self) -> bool:
@@ -38,7 +38,7 @@ class Sink(Protocol):
 
 
 class Readouts(NamedTuple):
-    """What an array says of its columns, all (row tiles, N)."""
+    """Readouts are what an array says of its columns, all (row tiles, N)."""
 
     full_scale: F32  # the weight that g_max stands for
     before: I64  # Σ|readout| at programming, in `cells.READOUT_UNIT`; 0 where nothing asks for it
@@ -57,14 +57,14 @@ class Readouts(NamedTuple):
 
 
 class Scales(NamedTuple):
-    """Factors of an array's columns, both (row tiles, N) float32."""
+    """Scales are factors of an array's columns, both (row tiles, N) float32."""
 
     full_scale: F32  # the weight that g_max stands for
     alpha: F32  # drift compensation
 
 
 class Whole:
-    """A sink that holds an array as one matrix."""
+    """This sink holds an array as one matrix."""
 
     def __init__(self, outputs: int, inputs: int, *, needs_total: bool) -> None:
         self.needs_total = needs_total
@@ -78,7 +78,7 @@ class Whole:
 
 
 class Each:
-    """A sink that hands every block to several, none of which may write to it."""
+    """This sink hands every block to several, none of which may write to it."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks

@@ -23,7 +23,7 @@ from aimc_sim.tiles.matrix import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix
 
 
 class ConvertedColumns:
-    """A sink of cells that makes tiles of them: `keep` takes an array's blocks, `finish` returns the tiles.
+    """This sink makes tiles of the cells that it takes: `keep` takes an array's blocks, `finish` returns the tiles.
 
     part: which of the columns that hold a weight these are (slices; the two columns of a pair that is subtracted
     digitally; copies). polarity: 1 or -1 for one column of such a pair, 0 for both before one conversion. copy, lines,
@@ -130,7 +130,9 @@ class ConvertedColumns:
         self, current_per_unit: npt.NDArray[np.floating], gain: F64, lsb: F64, *,
         packed: U8 | None = None, weights: F32 | None = None,
     ) -> TiledMatrix:  # fmt: skip
-        """Tiles behind converters; current_per_unit (tiles, N): full-scale currents per unit of the tile's sum."""
+        """Make the tiles behind converters; current_per_unit (tiles, N):
+        full-scale currents per unit of the tile's sum.
+        """
         dac, adc = self.hardware.dac, self.hardware.adc
         assert dac is not None
         beta = None

@@ -27,7 +27,7 @@ S_PEAK = 3 * math.sqrt(3) / 2  # of x - x³ on [0, 1], inverted
 
 
 class Die(NamedTuple):
-    """One chip as a whole."""
+    """A die is one chip as a whole."""
 
     gain: float = 1.0
     adc_gain: float = 1.0

@@ -15,7 +15,9 @@ from aimc_sim.hardware.fault_map import COLUMN, DEAD_COLUMN, DEAD_ROW, HIGH, POL
 
 @dataclass(frozen=True)
 class MappedFaults:
-    """What the map says of one matrix. faults: (n, 5), see `hardware.fault_map`; lines: columns and spare columns."""
+    """Mapped faults are what the map says of one matrix. faults: (n, 5), see `hardware.fault_map`;
+    lines: columns and spare columns.
+    """
 
     faults: I64
     tile_map: TileMap

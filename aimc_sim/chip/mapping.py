@@ -20,7 +20,7 @@ from aimc_sim.randomness import MAX_ROW_TILES
 
 @dataclass(frozen=True)
 class TileMap:
-    """Cuts of a K × N matrix: row tile t covers inputs row_bounds[t] … row_bounds[t+1]-1, columns likewise."""
+    """A tile map cuts a K × N matrix: row tile t covers inputs row_bounds[t] … row_bounds[t+1]-1, columns likewise."""
 
     row_bounds: npt.NDArray[np.int64]  # (row tiles + 1,)
     col_bounds: npt.NDArray[np.int64]  # (column tiles + 1,)
@@ -67,7 +67,7 @@ def cuts(length: int, limit: int | None, split: str = "filled") -> npt.NDArray[n
 
 
 class Targets(NamedTuple):
-    """What the cells of one array (slice) are programmed to."""
+    """Targets are what the cells of one array (slice) are programmed to."""
 
     w: F32  # (N, K) weights, or digits over the largest one
     # (row tiles, N) the value of ``w`` that g_max stands for; None: the largest of each column

@@ -43,7 +43,7 @@ def offset_drives(hardware: Hardware) -> float:
 
 
 class Periphery:
-    """Everything around the cells of one matrix on the chip that ``seed`` names.
+    """The periphery is everything around the cells of one matrix on the chip that ``seed`` names.
 
     part: which of the columns that hold a weight; each has converters of its own. copy: which set of tiles they lie in;
     parts of one copy lie behind the same rows. lines: (row tiles, N) what the columns of repaired tiles are called.

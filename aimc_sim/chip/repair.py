@@ -37,8 +37,9 @@ STAY = 1e-9  # of the largest cost: among equals a column stays where it is
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of an array with spares. names: (N + spares,) what they are called; home: (N,) where output j lies
-    without repair."""
+    """A layout places the columns of an array with spares. names: (N + spares,) what they are called; home: (N,) where
+    output j lies without repair.
+    """
 
     tile_map: TileMap
     names: U32
@@ -146,7 +147,7 @@ def to_outputs(physical: F32, site: I64, places: Layout) -> F32:
 
 @dataclass(frozen=True)
 class RepairedArray:
-    """An array whose outputs are written to other columns of their tiles, and put back in order digitally.
+    """A repaired array has its outputs written to other columns of their tiles, and put back in order digitally.
 
     array: as it would be without repair. places: where columns and spares lie. site: (row tiles, N) the physical column
     of each output.

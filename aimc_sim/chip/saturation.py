@@ -15,8 +15,9 @@ from aimc_sim.tiles.matrix import TiledMatrix
 
 @dataclass(frozen=True)
 class Saturation:
-    """Counts int64: inputs per row tile (row tiles,), conversions per tile (row tiles, column tiles), and of both those
-    beyond their converter's range. All reads of an input and all columns that hold a weight count as conversions.
+    """Saturation holds counts, int64: inputs per row tile (row tiles,), conversions per tile (row tiles, column tiles),
+    and of both those beyond their converter's range. All reads of an input and all columns that hold a weight count as
+    conversions.
     """
 
     inputs: I64

@@ -38,7 +38,7 @@ TILE_SUPPLY, DIE_CONDITIONS = 1, 2  # planes of the stream DIE; plane 0 is `draw
 
 
 class Kelvins(NamedTuple):
-    """Temperatures of a die's cells in K."""
+    """Kelvins are temperatures of a die's cells in K."""
 
     program: float
     storage: float

@@ -47,7 +47,9 @@ _LARGEST = 2**31
 
 @dataclass(frozen=True)
 class FaultMap:
-    """Faults of each matrix, (faults, 5) int64 with the columns of ``FIELDS``, sorted, -1 where a field is empty."""
+    """A fault map holds the faults of each matrix, (faults, 5) int64 with the columns of ``FIELDS``, sorted,
+    -1 where a field is empty.
+    """
 
     path: str
     matrices: Mapping[str, I64]

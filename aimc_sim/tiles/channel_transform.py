@@ -38,7 +38,7 @@ BLOCK_VALUES = 1 << 16  # values that a thread transforms at once
 
 
 class ChannelSizes(Protocol):
-    """What calibration saw of a matrix's input channels, such as `aimc_sim.weightfile.Moments`."""
+    """Channel sizes are what calibration saw of a matrix's input channels, such as `aimc_sim.weightfile.Moments`."""
 
     @property
     def max_abs(self) -> F32: ...  # (K,) largest |x|
@@ -48,7 +48,7 @@ class ChannelSizes(Protocol):
 
 @dataclass(frozen=True, eq=False)  # eq=False: steps are compared by their fields, never by cached arrays
 class _Plan:
-    """What the kernel does to a row: gains, block bounds (empty: no rotation), order (empty: as it is)."""
+    """A plan is what the kernel does to a row: gains, block bounds (empty: no rotation), order (empty: as it is)."""
 
     to_weight: F32
     to_input: F32
@@ -57,7 +57,7 @@ class _Plan:
 
 
 class _Step(Spec):
-    """A change of the input channels. Frozen; `model_dump` is its JSON and `id` its name."""
+    """A step changes the input channels. Frozen; `model_dump` is its JSON and `id` its name."""
 
     @cached_property
     @abstractmethod
@@ -78,7 +78,7 @@ class _Step(Spec):
 
 
 class Rescale(_Step):
-    """x_k / s_k and w_k · s_k, for ``scale`` = s (K,)."""
+    """Rescaling makes x_k / s_k and w_k · s_k, for ``scale`` = s (K,)."""
 
     scale: tuple[Annotated[float, Field(ge=1e-18, le=1e18)], ...] = Field(min_length=1)
 

@@ -19,7 +19,8 @@ WEIGHT_PLANES, NOISE_PLANES = 2, 1
 
 @dataclass(frozen=True)
 class TiledMatrix:
-    """A K × N matrix as its tiles hold it at one time. Row tile t covers inputs bounds[t] … bounds[t+1]-1.
+    """A tiled matrix is a K × N matrix as its tiles hold it at one time. Row tile t covers inputs bounds[t] …
+    bounds[t+1]-1.
 
     Exact integer path: ``panels``, two bytes a weight, laid out by `kernels.panels`; `planes`: the same as matrices.
     Float path (no DAC, more than 8 input bits, or weight_grid = float32): ``weights`` (N, K) float32.

@@ -34,7 +34,7 @@ class LowRank(nn.Module):
 
 
 def attach(layer: nn.Module, adapter: LowRank) -> None:
-    """From now on the layer, of K inputs and N outputs, gives its own output plus the adapter's."""
+    """Let the layer, of K inputs and N outputs, give its own output plus the adapter's from now on."""
     layer.adapter = adapter
     layer.register_forward_hook(_add)
 

@@ -42,7 +42,7 @@ _LOOKUPS = frozenset({"embedding", "embedding_bag"})
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """One product: what runs it, how big it is, how often it ran in the example.
+    """A coverage row is one product: what runs it, how big it is, how often it ran in the example.
 
     name: module path. kind: one of KINDS. macs: multiply-accumulates per token. calls: in the whole forward.
     """
@@ -172,7 +172,7 @@ class _Memory:
 
 
 class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation below autograd; tracks which tensors are made of parameters alone."""
+    """An audit sees every operation below autograd; it tracks which tensors are made of parameters alone."""
 
     def __init__(self, model: Any, digital: frozenset[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

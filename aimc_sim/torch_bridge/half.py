@@ -25,7 +25,8 @@ COLUMN_UNIT = 64
 
 
 class HalfLinear(nn.Module):
-    """y = x·W + b with W (N, K), or (K, N) where ``transposed``, of any float dtype; x, b and y float32.
+    """This layer computes y = x·W + b with W (N, K), or (K, N) where ``transposed``, of any float dtype; x, b and y
+    float32.
 
     Its outputs can be computed piece by piece with the same bits (`outputs`), which a float32 head needs as well.
     ``bias`` is an empty parameter of the meta device until it is filled, as in the skeleton of a model.
@@ -60,7 +61,9 @@ class HalfLinear(nn.Module):
 
 
 class HalfOutputs(nn.Module):
-    """Outputs first … last-1 of a `HalfLinear` on the CPU, bit for bit: by the blocks that the whole layer has."""
+    """This layer gives outputs first … last-1 of a `HalfLinear` on the CPU, bit for bit:
+    by the blocks that the whole layer has.
+    """
 
     def __init__(self, whole: HalfLinear, first: int, last: int) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[
 
 
 class HalfEmbedding(nn.Module):
-    """An embedding whose rows (V, H), float16 or bfloat16, are widened when they are looked up; float32 out.
+    """This embedding has rows (V, H), float16 or bfloat16, are widened when they are looked up; float32 out.
 
     like: the layer that it replaces; what that does after the lookup (Gemma scales) is done in float32.
     """

@@ -22,7 +22,7 @@ from aimc_sim.torch_bridge.kv_cache import cached_length
 
 
 class RowNames:
-    """Row ids (batch, length) of the forward that is running, shared by a model's analog layers."""
+    """Row names are the row ids (batch, length) of the forward that is running, shared by a model's analog layers."""
 
     def __init__(self) -> None:
         self.ids: I64 | None = None

@@ -40,7 +40,7 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
 
 
 def release_layers(model: Any, weight_file: WeightFile) -> None:
-    """From now on each decoder layer gives the file's pages back when it has run.
+    """Let each decoder layer give the file's pages back when it has run, from now on.
 
     weight_file: the very object that the model was loaded from, and that nothing else uses.
     """
@@ -61,7 +61,8 @@ def forget(weight_file: WeightFile, prefix: str) -> None:
 
 
 class StreamedModel:
-    """A chip at one time, or the digital model where ``state`` is None, in a mapping of the file of its own.
+    """A streamed model runs a chip at one time, or the digital model where ``state`` is None, in a mapping of the file
+    of its own.
 
     For each layer: ``with streamed.layer(i)``, then ``advance`` for every batch; then for each of ``pieces``:
     ``with streamed.head(first, last)``, then ``logits`` for every batch.

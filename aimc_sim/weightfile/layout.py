@@ -35,7 +35,7 @@ _AGAIN = "copy or export the file again"
 
 
 class Layout(NamedTuple):
-    """A checked manifest, and where each dataset's raw data begins in the file."""
+    """A layout is a checked manifest, and where each dataset's raw data begins in the file."""
 
     manifest: Manifest
     offsets: dict[str, int]

@@ -53,7 +53,7 @@ class MatrixInfo:
 
 
 class Tensor(NamedTuple):
-    """Stored bits and what they mean: bfloat16 travels as uint16."""
+    """A tensor holds stored bits and what they mean: bfloat16 travels as uint16."""
 
     bits: Bits
     dtype: str
@@ -90,7 +90,9 @@ class Moments:
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """The adapter beside one matrix. a, b: its stored tensors, (r, K) and (N, r); scale: a plain number."""
+    """An adapter info describes the adapter beside one matrix.
+    a, b: its stored tensors, (r, K) and (N, r); scale: a plain number.
+    """
 
     matrix: str
     a: str
@@ -104,7 +106,7 @@ class AdapterInfo:
 
 
 class Adapter(NamedTuple):
-    """Bits of A (r, K) and B (N, r), and the scale."""
+    """An adapter holds the bits of A (r, K) and B (N, r), and the scale."""
 
     a: Tensor
     b: Tensor
@@ -112,7 +114,7 @@ class Adapter(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the manifest says about one dataset."""
+    """An entry is what the manifest says about one dataset."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -128,7 +130,7 @@ class Entry(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The table of contents, stored as canonical JSON."""
+    """A manifest is the table of contents, stored as canonical JSON."""
 
     matrices: tuple[MatrixInfo, ...]
     calibration_source: str | None

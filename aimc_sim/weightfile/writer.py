@@ -45,7 +45,7 @@ _CHUNK = 1 << 28  # bytes a write
 
 
 class WeightFileWriter:
-    """Context manager that creates one weight file.
+    """This context manager creates one weight file.
 
     Add tensors, documents, matrices and calibration in any order, then ``finish``. Leaving the block before
     ``finish`` (an exception, an interrupt) removes the temporary file; a killed process leaves it under a name

@@ -40,7 +40,7 @@ READOUT_UNIT = tl.constexpr(float(c.READOUT_UNIT))
 
 
 class EffectiveWeights(NamedTuple):
-    """Columns of a matrix in its cells, as tensors of one device."""
+    """Effective weights are columns of a matrix in its cells, as tensors of one device."""
 
     effective: torch.Tensor  # (N, K) float32, 1.0 = the full-scale weight of the column in the tile
     column_max: torch.Tensor  # (tiles, N) float32, max |w|

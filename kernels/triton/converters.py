@@ -22,7 +22,9 @@ MIN_RANGE = tl.constexpr(float(converters.MIN_RANGE))
 
 
 class Codes(NamedTuple):
-    """What the DAC gives: codes flat int8 (B·K,), tile t of token b at B·bounds[t] + b·K_t; β and Σq (B, tiles)."""
+    """Codes are what the DAC gives: codes flat int8 (B·K,), tile t of token b at B·bounds[t] + b·K_t;
+    β and Σq (B, tiles).
+    """
 
     codes: torch.Tensor
     beta: torch.Tensor  # float32

@@ -48,7 +48,8 @@ class ReadNoise(Protocol):
 
 @dataclass(frozen=True)
 class DeviceTiles:
-    """The integer path of a tiled matrix K × N as tensors of one device; fields as in `tiles.matrix.TiledMatrix`.
+    """Device tiles hold the integer path of a tiled matrix K × N as tensors of one device; fields as in
+    `tiles.matrix.TiledMatrix`.
 
     Make it with `of`, which checks it once, so that no product has to.
     """

@@ -207,7 +207,9 @@ def _is_conv1d(module: nn.Module) -> bool:
 
 
 def _refuse_shared(model: nn.Module, wanted: Mapping[str, int]) -> None:
-    """Weights in tiles are used by one layer alone; only a head may share the embedding's, and then gets its own."""
+    """Refuse shared weights: those in tiles are used by one layer alone;
+    only a head may share the embedding's, and then gets its own.
+    """
     users: dict[int, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         for leaf, parameter in module.named_parameters(recurse=False):

@@ -15,7 +15,8 @@ Tensor = torch.Tensor
 
 
 class InputRange(nn.Module):
-    """Static input ranges β of a layer: ``value`` (tiles,), float32 whatever dtype the model is given.
+    """An input range holds the static ranges β of a layer: ``value`` (tiles,), float32 whatever dtype the model is
+    given.
 
     A module of its own, so that FSDP can hold it apart from what is in half precision. ``forwards`` (tiles,) int64: how
     many forwards its first values have been averaged over; 0: there is none yet.

@@ -208,7 +208,9 @@ def _layers(model: nn.Module) -> dict[str, TrainingLinear]:
 
 
 def _check_cuts(layer: TrainingLinear) -> None:
-    """BadInput unless aihwkit-lightning cuts the layer's inputs into the same tiles: equal ones, the higher first."""
+    """Raise BadInput unless aihwkit-lightning cuts the layer's inputs into the same tiles:
+    equal ones, the higher first.
+    """
     parts, heights = layer.plan.tiles, [b - a for _, a, b in layer.plan.row_tiles]
     base, more = divmod(layer.in_features, parts)
     theirs = [base + (index < more) for index in range(parts)]

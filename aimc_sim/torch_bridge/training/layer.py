@@ -144,7 +144,7 @@ class TrainingLinear(nn.Module):
         return self._first_event // self._events
 
     def next_step(self) -> None:
-        """A step is over: the next one has noise of its own."""
+        """End a step: the next one has noise of its own."""
         self._first_event = (self._first_event + self._events) % EVENTS
         self.set_micro_step(0)
 

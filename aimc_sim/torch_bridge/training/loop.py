@@ -16,7 +16,7 @@ from aimc_sim.torch_bridge.training.updates import changed_by
 
 
 class TrainingRun:
-    """What `training` gives: which step it is, and the names of micro-steps."""
+    """A training run is what `training` gives: which step it is, and the names of micro-steps."""
 
     def __init__(self, layers: list[TrainingLinear], processes: int, micro_steps: int) -> None:
         self._layers, self._processes, self._micro_steps = layers, processes, micro_steps

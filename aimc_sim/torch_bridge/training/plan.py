@@ -28,7 +28,9 @@ MODELLED = frozenset("name description source device tile dac adc compensation r
 
 @dataclass(frozen=True)
 class Plan:
-    """A layer's forward and backward. Levels are the largest codes; 0 means that the effect is absent."""
+    """A plan describes a layer's forward and backward. Levels are the largest codes;
+    0 means that the effect is absent.
+    """
 
     bounds: tuple[int, ...]  # (tiles + 1,) where the row tiles begin and end
     cols: int
@@ -153,7 +155,7 @@ def fixed_lambda(adc: Adc | None) -> LambdaRule | None:
 
 
 def refuse_unmodelled(hardware: Hardware, training: Training) -> None:
-    """BadInput for an effect that only the whole simulator computes."""
+    """Raise BadInput for an effect that only the whole simulator computes."""
     dac, adc = hardware.dac, hardware.adc
     unmodelled = {
         name: getattr(hardware, name)

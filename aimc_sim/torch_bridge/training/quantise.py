@@ -152,7 +152,7 @@ def quantize_output(
 
 
 def _check(limit: Tensor, what: str) -> None:
-    """BadInput for what bounds nothing; where looking would not make a device wait."""
+    """Raise BadInput for what bounds nothing; where looking would not make a device wait."""
     if limit.device.type == "cpu" and not bool(((limit >= 0) & limit.isfinite()).all()):
         raise BadInput(
             what,

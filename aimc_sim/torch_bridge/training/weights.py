@@ -22,7 +22,9 @@ COLUMNS = 128  # columns that a thread takes at a time
 
 
 class Weights:
-    """The weights that a product multiplies by, made block by block: as they are, on their steps, with noise."""
+    """These are the weights that a product multiplies by, made block by block:
+    as they are, on their steps, with noise.
+    """
 
     def __init__(self, weight: Tensor, key: Tensor, plan: Plan, full_scale: Tensor | None = None) -> None:
         """full_scale: (tiles, N), or None for the rule of λ."""
@@ -40,7 +42,7 @@ class Weights:
         self.cells: Any = None
 
     def begin(self) -> None:
-        """Room for what `measure` finds, and the cells of a device."""
+        """Make room for what `measure` finds, and the cells of a device."""
         plan = self.plan
         shape = (plan.tiles, plan.cols)
         self.channel, self.peaks, self.sigma = (np.empty(s, np.float32) for s in (plan.cols, shape, shape))
@@ -52,7 +54,7 @@ class Weights:
             self.cells = self._cells()
 
     def prepare(self) -> None:
-        """Everything that blocks need, at once."""
+        """Prepare everything that blocks need, at once."""
         self.begin()
         run_blocks(self.measure, self.plan.cols, COLUMNS)
 
