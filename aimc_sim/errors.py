@@ -81,5 +81,5 @@ def options_as_arguments(function: Function) -> Function:
 
 
 def as_command(function: Function) -> Function:
-    """The same function for the command, where errors name options."""
+    """Return the same function for the command, where errors name options."""
     return cast(Function, inspect.unwrap(function))

@@ -44,7 +44,7 @@ def tile_matmul(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None) -> F32:
     if x.dtype.kind not in "fiub":
         raise BadInput("x", got=str(x.dtype), why="inputs are real numbers", do="convert them to float32")
     _check_shape(x.shape, tiles)
-    x = _transformed(x, tiles)
+    x = _transform(x, tiles)
     out = _columns(x, tiles, row_ids)
     for part in tiles.parts:
         out += _columns(x, part, row_ids)
@@ -84,7 +84,7 @@ def tile_matmul_tensor(x: torch.Tensor, tiles: TiledMatrix, row_ids: I64 | None 
     if tiles.noise is None:
         tiles.product.run(x.shape[0], x.data_ptr(), out.data_ptr())
     else:
-        names = _checked(row_ids, x.shape[0])
+        names = _check_row_ids(row_ids, x.shape[0])
         tiles.product.run(x.shape[0], x.data_ptr(), out.data_ptr(), names.ctypes.data)
     return out
 
@@ -98,24 +98,24 @@ def _check_shape(shape: tuple[int, ...], tiles: TiledMatrix) -> None:
 
 
 def _columns(x: F32, tiles: TiledMatrix, row_ids: I64 | None) -> F32:
-    """What the first columns give, without ``parts``, for inputs as the DACs get them."""
+    """Return what the first columns give, without ``parts``, for inputs as the DACs get them."""
     if tiles.weights is not None:
         return _float_path(x, tiles)
     if tiles.noise is not None:
-        row_ids = _checked(row_ids, x.shape[0])
+        row_ids = _check_row_ids(row_ids, x.shape[0])
     out = np.empty((x.shape[0], tiles.cols), np.float32)
     tiles.product(x, out, row_ids)
     return out
 
 
-def _transformed(x: F32, tiles: TiledMatrix) -> F32:
-    """Inputs as the DACs get them: float32, side by side, after the matrix's transform if it has one."""
+def _transform(x: F32, tiles: TiledMatrix) -> F32:
+    """Return the inputs as the DACs get them: float32, side by side, after the matrix's transform if it has one."""
     x = np.ascontiguousarray(x, dtype=np.float32)
     return x if tiles.transform is None else tiles.transform.apply_input(x)
 
 
-def _checked(row_ids: I64 | None, tokens: int) -> I64:
-    """Row ids as the kernel reads them, or BadInput."""
+def _check_row_ids(row_ids: I64 | None, tokens: int) -> I64:
+    """Check row ids and return them as the kernel reads them. Raises BadInput."""
     if row_ids is None or row_ids.shape != (tokens,):
         raise BadInput(
             "row_ids",
@@ -127,8 +127,8 @@ def _checked(row_ids: I64 | None, tokens: int) -> I64:
 
 
 def dac_inputs(x: F32, tiles: TiledMatrix) -> tuple[F32, F32]:
-    """x (B, K) as the DACs get it, after any transform, and their ranges β (B, tiles)."""
-    x = _transformed(x, tiles)
+    """Return x (B, K) as the DACs get it, after any transform, and their ranges β (B, tiles)."""
+    x = _transform(x, tiles)
     return x, _ranges_of(x, tiles)
 
 
@@ -141,10 +141,10 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
     """
     bounds, tokens = tiles.bounds, x.shape[0]
     if tiles.weights is None:
-        codes, beta = _codes_of(x, tiles)
+        codes, beta = _compute_codes(x, tiles)
         for t, planes in enumerate(tiles.planes()):
             q = codes[tokens * bounds[t] : tokens * bounds[t + 1]].reshape(tokens, -1)
-            driven = _driven(q, tiles)
+            driven = _drive_reads(q, tiles)
             q, weights = driven.reshape(-1, driven.shape[2]), tiles.reads.weights
             high, low = (int8_product(q, plane) for plane in planes)
             sums = q.sum(axis=1, dtype=np.int32)[:, None]
@@ -165,14 +165,16 @@ def tile_sums(x: F32, tiles: TiledMatrix) -> Iterator[tuple[F32, F32]]:
 def tile_outputs(x: F32, tiles: TiledMatrix) -> Iterator[F32]:
     """What each row tile of the first columns adds to the outputs, (B, N), without noise. x: as the DACs get it."""
     for t, (value, factor) in enumerate(tile_sums(x, tiles)):
-        out = _converted_back(value, factor, tiles, t).reshape(-1, x.shape[0], tiles.cols).sum(axis=0)
+        out = _convert_back(value, factor, tiles, t).reshape(-1, x.shape[0], tiles.cols).sum(axis=0)
         if tiles.constant is not None:
             out -= (tiles.constant[t] * tiles.scale[t]) * _ranges_of(x, tiles)[:, t : t + 1]
         yield out
 
 
-def _driven(codes: I8, tiles: TiledMatrix) -> I8:
-    """The reads (times, B, K_t) of codes (B, K_t) of one row tile, behind each the codes of its INL if DACs have it."""
+def _drive_reads(codes: I8, tiles: TiledMatrix) -> I8:
+    """Return the reads (times, B, K_t) of codes (B, K_t) of one row tile,
+    behind each the codes of its INL if DACs have it.
+    """
     count, bits, _, parts = tiles.reads
     rows = reads.parts_reference(codes, parts, bits, count, tiles.dac_max_code)
     if not tiles.dac_inl:
@@ -181,8 +183,8 @@ def _driven(codes: I8, tiles: TiledMatrix) -> I8:
     return np.concatenate([rows, inl], axis=2)
 
 
-def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
-    """The DAC: codes flat, tile by tile (B·K,), and β (B, tiles)."""
+def _compute_codes(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
+    """Compute what the DAC makes of x: codes flat, tile by tile (B·K,), and β (B, tiles)."""
     tokens, count = x.shape[0], tiles.bounds.size - 1
     codes, sums = np.empty(tokens * tiles.rows, np.int8), np.empty((tokens, count), np.int32)
     beta = np.empty((tokens, count), np.float32)
@@ -195,7 +197,7 @@ def _codes_of(x: F32, tiles: TiledMatrix) -> tuple[I8, F32]:
 
 
 def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
-    """β (B, tiles)."""
+    """Return β (B, tiles)."""
     if tiles.input_range is None:
         return converters.token_range_reference(x, tiles.bounds, tiles.range_per_tile)
     beta = np.repeat(tiles.input_range[None, :], x.shape[0], axis=0)
@@ -206,8 +208,8 @@ def _ranges_of(x: F32, tiles: TiledMatrix) -> F32:
     return beta
 
 
-def _converted_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate: Any = None) -> F32:
-    """What row tile t adds to the outputs: ADC (or none), LSB and column scale, input range.
+def _convert_back(value: F32, beta: F32, tiles: TiledMatrix, t: int, fluctuate: Any = None) -> F32:
+    """Return what row tile t adds to the outputs: ADC (or none), LSB and column scale, input range.
 
     value: (B, N) sums; fluctuate: what is done to the signal in codes before the ADC's own errors.
     """
@@ -231,7 +233,7 @@ def _float_path(x: F32, tiles: TiledMatrix) -> F32:
         return np.asarray(torch.mm(torch.from_numpy(x), torch.from_numpy(tiles.weights).t()).numpy())
     out = np.zeros((x.shape[0], tiles.cols), np.float32)
     for t, (value, beta) in enumerate(tile_sums(x, tiles)):
-        out += _converted_back(value, beta, tiles, t)
+        out += _convert_back(value, beta, tiles, t)
     return out
 
 
@@ -259,13 +261,13 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None
     planes = tiles.planes()
     for t in range(bounds.size - 1):
         q = converters.dac_reference(x[:, bounds[t] : bounds[t + 1]], beta[:, t : t + 1], tiles.dac_max_code)
-        driven = _driven(q.astype(np.int8), tiles)
+        driven = _drive_reads(q.astype(np.int8), tiles)
         for read, (part, weight) in enumerate(zip(driven, tiles.reads.weights, strict=True)):
             q64 = part.astype(np.int64)
             high, low = ((q64 @ plane.astype(np.int64).T).astype(np.int32) for plane in planes[t])
             value = converters.combine_reference(high, low, q64.sum(axis=1, keepdims=True).astype(np.int32))
             fluctuate = None if tiles.noise is None else _noise_reference(part, tiles, t, row_ids, read)
-            out += _converted_back(value, beta[:, t] * weight, tiles, t, fluctuate)
+            out += _convert_back(value, beta[:, t] * weight, tiles, t, fluctuate)
         if tiles.constant is not None:
             out -= (tiles.constant[t] * tiles.scale[t]) * beta[:, t : t + 1]
     return out
@@ -274,7 +276,7 @@ def tile_matmul_reference(x: F32, tiles: TiledMatrix, row_ids: I64 | None = None
 def _noise_reference(
     q: I8, tiles: TiledMatrix, t: int, row_ids: I64 | None, read: int
 ) -> Callable[[F32], F32]:
-    """What the noise of row tile t does to a signal (B, N), for codes q (B, K_t) of one read."""
+    """Return what the noise of row tile t does to a signal (B, N), for codes q (B, K_t) of one read."""
     noise, (_, bits, kind, _) = tiles.noise, tiles.reads
     assert noise is not None
     assert row_ids is not None

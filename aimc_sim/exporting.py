@@ -82,16 +82,16 @@ def hardware_for(
     checkpoint: str | Path | Checkpoint, hardware: HardwareSource | None
 ) -> tuple[Hardware, str]:
     """Choose the hardware of a weight file, and say where it comes from if training has to do with it."""
-    own = None if isinstance(checkpoint, Checkpoint) else Path(checkpoint) / "hardware.toml"
-    if own is None or not (own.is_file() and own.with_name("analog.json").is_file()):
+    trained_for = None if isinstance(checkpoint, Checkpoint) else Path(checkpoint) / "hardware.toml"
+    if trained_for is None or not (trained_for.is_file() and trained_for.with_name("analog.json").is_file()):
         return Hardware.load(hardware or FALLBACK), ""
-    trained, chosen = Hardware.load(own), Hardware.load(hardware or own)
+    trained, chosen = Hardware.load(trained_for), Hardware.load(hardware or trained_for)
     if hardware is None:
-        return chosen, f"hardware {chosen.name}, from {own}"
+        return chosen, f"hardware {chosen.name}, from {trained_for}"
     same = trained.id == chosen.id
     return (
         chosen,
-        "" if same else f"hardware {chosen.name}; the folder was trained for {trained.name} ({own})",
+        "" if same else f"hardware {chosen.name}; the folder was trained for {trained.name} ({trained_for})",
     )
 
 
@@ -141,7 +141,9 @@ def _bytes_of(opened: Checkpoint, adapters: tuple[LowRank, ...]) -> int:
 
 
 def matrix_table(opened: Checkpoint) -> tuple[MatrixInfo, ...]:
-    """The file's list of candidates: ordinals in module order, the head last, a tied head on the embedding's tensor."""
+    """Return the file's list of candidates: ordinals in module order, the head last,
+    a tied head on the embedding's tensor.
+    """
     table = []
     for ordinal, item in enumerate(opened.candidates):
         tensor = opened.tied.get(f"{item.name}.weight", f"{item.name}.weight")
@@ -178,7 +180,7 @@ def _calibrate(
     if token_ids is not None:
         ids, source = _given_ids(token_ids, model.config), "token ids given to export"
     elif text is not None:
-        ids, source = _tokenized(text, opened, tokens, length), "text given to export"
+        ids, source = _tokenize(text, opened, tokens, length), "text given to export"
     else:
         ids = sample_tokens(
             model, sequences=-(-tokens // length), length=length, seed=seed, progress=progress
@@ -211,8 +213,8 @@ def _given_ids(token_ids: npt.NDArray[Any], config: Any) -> npt.NDArray[np.int32
     return ids.astype(np.int32)
 
 
-def _tokenized(text: str, opened: Checkpoint, tokens: int, length: int) -> npt.NDArray[np.int32]:
-    """Whole rows of a text, each beginning with BOS where the model has one: (S, length) int32."""
+def _tokenize(text: str, opened: Checkpoint, tokens: int, length: int) -> npt.NDArray[np.int32]:
+    """Return whole rows of a text, each beginning with BOS where the model has one: (S, length) int32."""
     tokenizer = load_tokenizer(opened.tokenizer_files, opened.config)
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     words = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -31,7 +31,7 @@ MAX_ROW_TILES = 1 << 12  # bits of word 0 per product
 
 
 class Stream(IntEnum):
-    """What a random number is for. A number once given is never reused for another purpose."""
+    """A stream says what a random number is for. A number once given is never reused for another purpose."""
 
     PROGRAMMING = 1
     DRIFT = 2
@@ -47,7 +47,7 @@ class Stream(IntEnum):
 
 
 def key_of(seed: int) -> npt.NDArray[np.uint32]:
-    """The Philox key of a seed: (2,) uint32, low word first. Raises BadInput outside [0, 2^64)."""
+    """Return the Philox key of a seed: (2,) uint32, low word first. Raises BadInput outside [0, 2^64)."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 1 << 64:
         raise BadInput(
             "seed",
@@ -59,7 +59,7 @@ def key_of(seed: int) -> npt.NDArray[np.uint32]:
 
 
 def site_word(stream: Stream, ordinal: int, plane: int = 0) -> int:
-    """Counter word 3. Raises BadInput when a coordinate needs more bits than it has."""
+    """Return counter word 3. Raises BadInput when a coordinate needs more bits than it has."""
     for what, value, bits in (("matrix ordinal", ordinal, ORDINAL_BITS), ("device plane", plane, PLANE_BITS)):
         if not 0 <= value < 1 << bits:
             raise BadInput(
@@ -69,7 +69,7 @@ def site_word(stream: Stream, ordinal: int, plane: int = 0) -> int:
 
 
 def event_word(event: int, what: str = "session") -> int:
-    """Counter word 2 of a cell: a programming cycle or a session, 32 bits."""
+    """Return counter word 2 of a cell: a programming cycle or a session, 32 bits."""
     if isinstance(event, bool) or not isinstance(event, (int, np.integer)) or not 0 <= int(event) < 1 << 32:
         raise BadInput(
             what, got=event, why="the counter has 32 bits for it", do=f"choose 0 to {(1 << 32) - 1}"
@@ -78,7 +78,9 @@ def event_word(event: int, what: str = "session") -> int:
 
 
 def row_ids(sequence: npt.ArrayLike, position: npt.ArrayLike, draw: int = 0) -> npt.NDArray[np.int64]:
-    """Names of rows, int64, broadcast: sequence · 2³² + position · 2⁸ + draw. Raises BadInput outside their bits."""
+    """Return the names of rows, int64, broadcast: sequence · 2³² + position · 2⁸ + draw.
+    Raises BadInput outside their bits.
+    """
     parts = []
     for what, value, bits in (("sequence id", sequence, 31), ("position", position, 24), ("draw", draw, 8)):
         array = np.asarray(value, dtype=np.int64)
@@ -96,7 +98,7 @@ def row_ids(sequence: npt.ArrayLike, position: npt.ArrayLike, draw: int = 0) -> 
 def cell_counters(
     rows: npt.ArrayLike, column: int, stream: Stream, ordinal: int, plane: int = 0, event: int = 0
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.intp]]:
-    """Counters (n, 4) uint32 and lanes (n,) of the cells at ``rows`` of one matrix column."""
+    """Return the counters (n, 4) uint32 and lanes (n,) of the cells at ``rows`` of one matrix column."""
     r = np.asarray(rows, dtype=np.int64)
     counter = np.empty((r.size, 4), np.uint32)
     counter[:, 0] = (r >> 6) << 4 | (r & 15)

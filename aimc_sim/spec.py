@@ -24,18 +24,20 @@ else:
 
 
 class Spec(BaseModel):
-    """A frozen value. Unknown keys, wrong types and non-finite numbers are errors."""
+    """A spec is a frozen value. Unknown keys, wrong types and non-finite numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @property
     def id(self) -> str:
-        """16 hex digits that name what the spec decides: see `identity.content_id`."""
+        """Return 16 hex digits that name what the spec decides: see `identity.content_id`."""
         return content_id(self)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:
-        """The spec in a mapping such as a TOML table. Raises BadInput naming the field, its value and the remedy."""
+        """Return the spec in a mapping such as a TOML table. Raises BadInput naming the field,
+        its value and the remedy.
+        """
         try:
             return cls.model_validate_json(json.dumps(data, default=_refuse))
         except ValidationError as error:
@@ -47,7 +49,7 @@ class Spec(BaseModel):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises BadInput when it is missing, unreadable or not TOML."""
+    """Return the tables of a TOML file. Raises BadInput when it is missing, unreadable or not TOML."""
     with reading(path, "file", kind="valid TOML", mend="mend that line"):
         return tomllib.loads(path.read_text(encoding="utf-8"))
 
@@ -132,7 +134,7 @@ def _refuse(value: object) -> object:
 
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Field names of the model that a validation path ends in, for suggestions."""
+    """Return the field names of the model that a validation path ends in, for suggestions."""
     current = model
     for step in path:
         field = current.model_fields.get(step)
@@ -143,7 +145,7 @@ def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The first model in a field's type, if any."""
+    """Return the first model in a field's type, if any."""
     parts = [field.annotation, *getattr(field.annotation, "__args__", ())]
     return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
 
@@ -153,11 +155,11 @@ _ORDER = {"extra_forbidden": 0, "missing": 2}
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadInput:
     # what is written wrongly explains what is missing, so it comes first
-    found = sorted(error.errors(include_url=False), key=lambda one: _ORDER.get(one["type"], 1))
-    first = found[0]
+    faults = sorted(error.errors(include_url=False), key=lambda one: _ORDER.get(one["type"], 1))
+    first = faults[0]
     path = tuple(first["loc"])
     name = ".".join(str(step) for step in path) or "value"
-    others = [".".join(str(step) for step in one["loc"]) or "the whole" for one in found[1:]]
+    others = [".".join(str(step) for step in one["loc"]) or "the whole" for one in faults[1:]]
     more = f" (also wrong: {', '.join(others[:3])}{', …' if len(others) > 3 else ''})" if others else ""
     if first["type"] == "extra_forbidden":
         return BadInput(
@@ -186,7 +188,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> BadI
 
 
 def _short(value: Any) -> Any:
-    """The value, or what a table that fills lines consists of."""
+    """Return the value, or what a table that fills lines consists of."""
     if isinstance(value, Mapping) and len(repr(value)) > _LONG:
         return {
             key: inner if len(repr(inner)) <= _LONG // 4 else "…" for key, inner in value.items() if inner
@@ -207,7 +209,7 @@ _TYPES = {
 
 
 def _remedy(error: Any, model: type[BaseModel], path: tuple[Any, ...]) -> str:
-    """What to write instead: the allowed range, the allowed words, or the type."""
+    """Return what to write instead: the allowed range, the allowed words, or the type."""
     kind, context = str(error["type"]), error.get("ctx", {})
     if "expected" in context:
         return f"use {context['expected']}"
@@ -229,21 +231,23 @@ def _remedy(error: Any, model: type[BaseModel], path: tuple[Any, ...]) -> str:
 
 
 def _limits_at(model: type[BaseModel], path: tuple[Any, ...]) -> dict[str, Any]:
-    """Both ends of the range of the field that a validation path ends in, as far as the field itself says them."""
-    found: dict[str, Any] = {}
+    """Return both ends of the range of the field that a validation path ends in,
+    as far as the field itself says them.
+    """
+    limits: dict[str, Any] = {}
     current: type[BaseModel] | None = model
     for step in path:
         field = current.model_fields.get(step) if current is not None else None
         if field is None:
             return {}
-        found = {
+        limits = {
             key: getattr(limit, key)
             for limit in field.metadata
             for key in ("ge", "gt", "le", "lt")
             if getattr(limit, key, None) is not None
         }
         current = _model_of(field)
-    return found
+    return limits
 
 
 def _range_in_words(limits: Mapping[str, Any]) -> str:
@@ -260,7 +264,7 @@ def _range_in_words(limits: Mapping[str, Any]) -> str:
 
 
 def write_toml(table: Mapping[str, Any]) -> str:
-    """TOML of a table: values first, then the tables below; an absent optional is left out."""
+    """Return TOML of a table: values first, then the tables below; an absent optional is left out."""
     lines: list[str] = []
     _write_table(table, "", lines)
     return "\n".join(lines).strip() + "\n"

@@ -56,7 +56,9 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_durations(text: str) -> tuple[float, ...]:
-    """Seconds in a comma-separated list of durations, each of them once. Raises BadInput, also for an empty place."""
+    """Return the seconds in a comma-separated list of durations, each of them once.
+    Raises BadInput, also for an empty place.
+    """
     tokens = [token.strip() for token in text.split(",")]
     example = "list times like 1m,1h,1d,1y"
     if not any(tokens):
@@ -71,7 +73,7 @@ def parse_durations(text: str) -> tuple[float, ...]:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact-looking name of a duration: 86400.0 → ``1d``."""
+    """Return the shortest exact-looking name of a duration: 86400.0 → ``1d``."""
     if seconds == 0:
         return "0s"
     for unit in ("y", "mo", "d", "h", "m", "s", "ms", "us", "ns"):
@@ -85,6 +87,6 @@ def format_duration(seconds: float) -> str:
 
 
 def exact_duration(seconds: float) -> str:
-    """A duration that parses back to the same number."""
+    """Return a duration that parses back to the same number."""
     named = format_duration(seconds)
     return named if parse_duration(named) == seconds else f"{seconds!r}s"

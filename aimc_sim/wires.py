@@ -54,13 +54,13 @@ class SpotCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether every entry checked lies within the bound."""
+        """Return whether every entry checked lies within the bound."""
         return self.worst <= self.bound
 
 
 @dataclass(frozen=True)
 class Network:
-    """Checked terminals and segments; flips bring any one-sided array to left drive and bottom sense."""
+    """A network has checked terminals and segments; flips bring any one-sided array to left drive and bottom sense."""
 
     row_ohm: float
     col_ohm: float
@@ -93,14 +93,16 @@ class Network:
         return cells[..., rows, cols]
 
     def segments(self, rows: int, cols: int) -> tuple[F64, F64]:
-        """Megohms of a word line's segments (cols + 1,) and of a bit line's (rows + 1,), terminals included."""
+        """Return the megohms of a word line's segments (cols + 1,) and of a bit line's (rows + 1,),
+        terminals included.
+        """
         row, col = np.full(cols + 1, float(self.row_ohm)), np.full(rows + 1, float(self.col_ohm))
         row[[0, -1]] += self.driver_ohm
         col[[0, -1]] += self.sense_ohm
         return row * 1e-6, col * 1e-6
 
     def reduce(self, cells: npt.NDArray[Any], dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
-        """G_eff (…, rows, cols) µS of checked cells, in the precision of dtype."""
+        """Compute G_eff (…, rows, cols) µS of checked cells, in the precision of dtype."""
         rows, cols = cells.shape[-2:]
         if self.ideal:
             return cells.astype(dtype)
@@ -341,7 +343,7 @@ def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
 
 
 def _numbers(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
-    """Finite real numbers, float32 as they are, everything else as float64."""
+    """Return finite real numbers, float32 as they are, everything else as float64."""
     try:
         array = np.asarray(value)
         if array.dtype != np.float32:

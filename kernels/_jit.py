@@ -35,7 +35,7 @@ PRUNE_AFTER_S = 30 * 86_400.0
 
 @lru_cache(maxsize=1)
 def _target() -> frozenset[str]:
-    """LLVM features that Numba compiles for, whatever its settings say of the host's."""
+    """Return LLVM features that Numba compiles for, whatever its settings say of the host's."""
     from numba.core.registry import cpu_target
 
     features: str = cpu_target.target_context.codegen().magic_tuple()[2]
@@ -43,12 +43,12 @@ def _target() -> frozenset[str]:
 
 
 def target_has(feature: str) -> bool:
-    """Whether Numba compiles for processors with this LLVM feature."""
+    """Return whether Numba compiles for processors with this LLVM feature."""
     return f"+{feature}" in _target()
 
 
 def cache_key(folder: Path = KERNELS) -> str:
-    """Hex sha256 of every kernel source below folder (names and bytes) and of the compiler's versions."""
+    """Return the hex sha256 of every kernel source below folder (names and bytes) and of the compiler's versions."""
     digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
     for source in sorted(folder.rglob("*.py")):
         name, text = source.relative_to(folder).as_posix().encode(), source.read_bytes()
@@ -58,7 +58,7 @@ def cache_key(folder: Path = KERNELS) -> str:
 
 
 def cache_root() -> Path:
-    """The folder that holds one cache folder per key: $XDG_CACHE_HOME or ~/.cache, then aimc-sim/numba.
+    """Return the folder that holds one cache folder per key: $XDG_CACHE_HOME or ~/.cache, then aimc-sim/numba.
 
     A relative XDG_CACHE_HOME is ignored, as its specification asks. Other caches lie beside this folder.
     """
@@ -69,7 +69,7 @@ def cache_root() -> Path:
 
 @lru_cache(maxsize=1)
 def cache_folder() -> Path | None:
-    """This installation's cache folder, made on first use; None where it cannot be written."""
+    """Return this installation's cache folder, made on first use; None where it cannot be written."""
     root = cache_root()
     folder = root / cache_key()[:32]
     try:
@@ -98,7 +98,7 @@ def njit(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def njit(*, parallel: bool = ..., **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = False, **options: Any) -> Any:
-    """numba.njit with error_model="numpy", nogil and our cache; never fast-math. Compiles on the first call.
+    """Return numba.njit with error_model="numpy", nogil and our cache; never fast-math. Compiles on the first call.
 
     Results must not depend on the compiler's taste, so `fastmath` is refused, and so is `cache`, which is ours.
     """
@@ -112,15 +112,17 @@ def njit(function: Callable[..., Any] | None = None, /, *, parallel: bool = Fals
             dispatcher = numba.njit(cache=folder is not None, **options)(function)
         cache = getattr(dispatcher, "_cache", None)  # absent under NUMBA_DISABLE_JIT
         if folder is not None and cache is not None:
-            cache.load_overload = _mending(cache.load_overload, cache.flush, folder)
-            cache.save_overload = _guarded(cache.save_overload, folder / "lock")
+            cache.load_overload = _mend_on_load(cache.load_overload, cache.flush, folder)
+            cache.save_overload = _guard_saving(cache.save_overload, folder / "lock")
         return dispatcher
 
     return decorate if function is None else decorate(function)
 
 
 def cfunc(signature: Any, function: Callable[..., Any]) -> Any:
-    """numba.cfunc with the same choices: compiled (or read from our cache) at once, callable from C without the GIL."""
+    """Return numba.cfunc with the same choices: compiled (or read from our cache) at once,
+    callable from C without the GIL.
+    """
     options: dict[str, Any] = {"nopython": True, "error_model": "numpy"}
     folder = cache_folder()
     with _numba_cache_at(folder):
@@ -148,19 +150,19 @@ def _numba_cache_at(folder: Path | None) -> Iterator[Path | None]:
         settings.CACHE_DIR = before
 
 
-def _mending(load: Callable[..., Any], flush: Callable[[], None], folder: Path) -> Callable[..., Any]:
+def _mend_on_load(load: Callable[..., Any], flush: Callable[[], None], folder: Path) -> Callable[..., Any]:
     """A damaged entry (a power cut leaves empty files) is forgotten and compiled again."""
 
     def load_overload(*args: Any) -> Any:
-        found = None
+        compiled = None
         try:
-            found = load(*args)
+            compiled = load(*args)
         except Exception:  # junk unpickles into almost any error
             with contextlib.suppress(OSError):
                 flush()
-        if found is None:
+        if compiled is None:
             announce(folder)
-        return found
+        return compiled
 
     return load_overload
 
@@ -174,7 +176,7 @@ def announce(folder: Path) -> None:
         )
 
 
-def _guarded(save: Callable[..., None], lock: Path) -> Callable[..., None]:
+def _guard_saving(save: Callable[..., None], lock: Path) -> Callable[..., None]:
     """Numba's index is read, changed and written without a lock: two processes could name one file twice.
 
     A cache that cannot be written (disk full, folder gone, a damaged index) costs a compilation, never a result.

@@ -24,7 +24,7 @@ COLUMNS = 32
 
 
 class _Row:
-    """Vectors of 16 columns at an address, and the arithmetic on them."""
+    """A row gives vectors of 16 columns at an address, and the arithmetic on them."""
 
     def __init__(self, builder: Any, at: int) -> None:
         self.builder, self.at = builder, at
@@ -57,7 +57,7 @@ class _Row:
 
 
 def _spread(builder: Any, scalar: Any, kind: Any) -> Any:
-    """A scalar in all 16 lanes."""
+    """Return a scalar in all 16 lanes."""
     undefined = ir.Constant(kind, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(_INTS, [0] * _LANES))
@@ -67,8 +67,9 @@ def _constant(value: float) -> Any:
     return ir.Constant(_FLOATS, [value] * _LANES)
 
 
-def _searched(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits: Any, base: Any) -> Any:
-    """Codes of a successive approximation: from the largest capacitor on, what still lies below the signal stays.
+def _search(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits: Any, base: Any) -> Any:
+    """Return the codes of a successive approximation: from the largest capacitor on, what still lies below the signal
+    stays.
 
     A threshold that is met exactly is passed by every bit but the last, which rounds halves to even.
     """
@@ -79,12 +80,12 @@ def _searched(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits
     one, last = ir.Constant(_I64, 1), b.sub(bits, ir.Constant(_I64, 1))
 
     def compare(bit: Any, operator: str) -> None:
-        held, found = b.load(level), b.load(code)
-        trial = b.fadd(held, row.load(b.add(capacitors, b.mul(bit, stride))))
+        level_so_far, bits_so_far = b.load(level), b.load(code)
+        trial = b.fadd(level_so_far, row.load(b.add(capacitors, b.mul(bit, stride))))
         worth = _spread(b, b.sitofp(b.shl(one, bit), _FLOAT), _FLOATS)
         passed = b.fcmp_ordered(operator, signal, trial)
-        b.store(b.select(passed, trial, held), level)
-        b.store(b.select(passed, b.fadd(found, worth), found), code)
+        b.store(b.select(passed, trial, level_so_far), level)
+        b.store(b.select(passed, b.fadd(bits_so_far, worth), bits_so_far), code)
 
     with cgutils.for_range(b, last) as loop:
         compare(b.sub(last, loop.index), ">=")
@@ -93,8 +94,8 @@ def _searched(b: Any, row: _Row, signal: Any, capacitors: Any, stride: Any, bits
 
 
 def _adc(noisy: bool, non_ideal: bool, searching: bool = False) -> Any:
-    """The intrinsic (high, low, shift, gain, inverse, scale, lowest, max_code, y, vh, vl, spread, z, floor, offset,
-    curve, bow, capacitors, stride, bits, base).
+    """Return the intrinsic (high, low, shift, gain, inverse, scale, lowest, max_code, y, vh, vl, spread, z, floor,
+    offset, curve, bow, capacitors, stride, bits, base).
 
     Addresses of 32 values each, but shift int32 (128·Σq, by which the high bytes were stored too large), gain float32
     (β), lowest and max_code float32 (the codes' ends, -n or 0, and n; n = 0: no ADC, the signal itself) and floor
@@ -142,7 +143,7 @@ def _adc(noisy: bool, non_ideal: bool, searching: bool = False) -> Any:
                 slope = b.fsub(row.load(curve), b.fmul(row.load(bow), b.fmul(signal, signal)))
                 signal = b.fadd(signal, b.fmul(signal, slope))
             if searching:
-                code = row.clamp(_searched(b, row, signal, capacitors, stride, bits, base), least, n)
+                code = row.clamp(_search(b, row, signal, capacitors, stride, bits, base), least, n)
             else:
                 code = b.select(converts, row.clamp(row.call("rint", signal), least, n), signal)
             row.store(b.fadd(row.load(y), b.fmul(b.fmul(code, row.load(scale)), gain)), y)

@@ -35,7 +35,7 @@ _ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18  # Linux: a process asks onc
 
 @lru_cache(maxsize=1)
 def permitted() -> bool:
-    """Whether this process may use the unit: the processor has it, and Linux grants its state."""
+    """Return whether this process may use the unit: the processor has it, and Linux grants its state."""
     if not HAS_AMX or not sys.platform.startswith("linux"):
         return False
     try:
@@ -45,7 +45,7 @@ def permitted() -> bool:
 
 
 def configuration() -> npt.NDArray[np.uint8]:
-    """(64,) palette 1, every register 16 rows of 64 bytes."""
+    """Return (64,) palette 1, every register 16 rows of 64 bytes."""
     palette = np.zeros(PALETTE_BYTES, np.uint8)
     palette[0] = 1
     palette[16 : 16 + 2 * _REGISTERS].view(np.uint16)[:] = REGISTER_ROW
@@ -84,7 +84,7 @@ def restore(typingctx: Any, palette: Any) -> Any:
 
 
 def sums_of(blocks: int, offsets: Sequence[int], planes: int) -> Any:
-    """An intrinsic (weights, codes, stride, steps, out) like `multiply_add`'s, for ``blocks`` × 16 tokens.
+    """Return an intrinsic (weights, codes, stride, steps, out) like `multiply_add`'s, for ``blocks`` × 16 tokens.
 
     steps: of 64 rows; a tile's last may reach beyond its end, where the codes are zero. offsets: the
     registers of a quad that are taken, in bytes.
@@ -121,15 +121,15 @@ def sums_of(blocks: int, offsets: Sequence[int], planes: int) -> Any:
             skip = builder.mul(stride, whole(a * TOKENS))
             load(accumulators + a, builder.add(codes_here, skip), stride)
         for j, offset in enumerate(offsets):
-            held = accumulators + blocks + j % spare
-            load(held, builder.add(weights_here, whole(offset)), whole(quad))
+            free_register = accumulators + blocks + j % spare
+            load(free_register, builder.add(weights_here, whole(offset)), whole(quad))
             for a in range(blocks):
                 _call(
                     builder,
                     "tdpbsud",
                     register(a * len(offsets) + j),
                     register(accumulators + a),
-                    register(held),
+                    register(free_register),
                 )
         following = builder.add(step, whole(1))
         step.add_incoming(whole(0), before)

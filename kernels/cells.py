@@ -29,7 +29,9 @@ NO_NAMES = np.zeros(0, np.uint32)
 
 
 class DeviceTables(NamedTuple):
-    """A device at one time, as arrays: what the kernels know of it. Conductances in the device's own unit."""
+    """Device tables are a device at one time, as arrays: what the kernels know of it.
+    Conductances in the device's own unit.
+    """
 
     weight_domain: bool  # noise on the signed weight (no polarity planes, no clamp at zero)
     g_min: np.float32
@@ -57,7 +59,9 @@ class DeviceTables(NamedTuple):
 
 
 class SiteKeys(NamedTuple):
-    """Counter words of a matrix and the key, all uint32: words 3 per stream and plane, words 2 per stream."""
+    """Site keys are counter words of a matrix and the key, all uint32:
+    words 3 per stream and plane, words 2 per stream.
+    """
 
     programming: U32  # (2,) word 3 of the two polarity planes
     drift: U32  # (2,)
@@ -72,7 +76,9 @@ class SiteKeys(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Cells of a matrix at one time, readable: conductances (planes, N, K) and the weights they make (N, K)."""
+    """Cells are those of a matrix at one time, readable: conductances (planes, N, K) and the weights they make (N,
+    K).
+    """
 
     programmed: F32
     now: F32
@@ -91,7 +97,7 @@ def _law(d: DeviceTables, which: int, g: F32) -> F32:
 def _of_cells(
     draw: Callable[..., Any], word3: np.uint32, word2: np.uint32, sites: SiteKeys, n: int, k: int
 ) -> Any:  # fmt: skip
-    """(n, k): what draw(counter (m, 4), key) (m, 4) gives to every cell of one plane."""
+    """Return (n, k): what draw(counter (m, 4), key) (m, 4) gives to every cell of one plane."""
     names = sites.names[:n] if sites.names.size else np.arange(n)
     rows = np.arange(k, dtype=np.uint32)
     groups = (k + 63) // 64 * 16
@@ -103,7 +109,9 @@ def _of_cells(
 
 
 def programmed_reference(target: F32, d: DeviceTables, z: F32) -> F32:
-    """Conductance after programming: max(target + shift + σ(target)·z, 0); weight domain: no clamp, a dead zone."""
+    """Return the conductance after programming: max(target + shift + σ(target)·z, 0);
+    weight domain: no clamp, a dead zone.
+    """
     size = np.abs(target)
     noisy = (target + _law(d, SHIFT, size)) + _law(d, SIGMA, size) * z
     if d.weight_domain:
@@ -127,14 +135,14 @@ def drifted_reference(g: F32, target: F32, d: DeviceTables, z: F32, z_programmin
 
 
 def thermal_factor_reference(g: F32, target: F32, d: DeviceTables) -> F32:
-    """G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
+    """Return G·exp(E_a(target)/k·(1/T_program - 1/T_read)): thermally activated conduction (Arrhenius)."""
     return (
         g if d.thermal_per_ev == ZERO else g * exp_reference(d.thermal_per_ev * _law(d, ACTIVATION, target))
     )
 
 
 def flickered_reference(g: F32, programmed: F32, d: DeviceTables, z: F32) -> F32:
-    """G + G·Q(programmed)·√ln(…)·z, clipped at zero; absolute laws leave the factor G out."""
+    """Return G + G·Q(programmed)·√ln(…)·z, clipped at zero; absolute laws leave the factor G out."""
     if d.flicker == NO_FLICKER:
         return g
     sigma = _law(d, AMPLITUDE, np.abs(programmed)) * d.root_log_time
@@ -149,7 +157,7 @@ def column_max_reference(w: F32, bounds: I64) -> F32:
 def effective_weights_reference(
     w: F32, bounds: I64, d: DeviceTables, sites: SiteKeys, full_scale: F32 | None = None
 ) -> Cells:
-    """Cells of w (N, K) whose row tiles end at bounds (tiles + 1,).
+    """Return cells of w (N, K) whose row tiles end at bounds (tiles + 1,).
 
     full_scale: (tiles, N) the weight that g_max stands for, at least the largest of its column; None: the largest.
     """

@@ -22,7 +22,9 @@ C256, I128 = np.float32(256), np.int32(128)
 
 
 def token_range_reference(x: F32, bounds: I64, per_tile: bool) -> F32:
-    """β (B, tiles): max |x| of each token over a tile's rows, or over the whole input; NaN where that is not finite."""
+    """Return β (B, tiles): max |x| of each token over a tile's rows, or over the whole input;
+    NaN where that is not finite.
+    """
     peaks = np.stack(
         [np.abs(x[:, a:b]).max(axis=1) for a, b in zip(bounds[:-1], bounds[1:], strict=True)], axis=1
     )
@@ -31,23 +33,27 @@ def token_range_reference(x: F32, bounds: I64, per_tile: bool) -> F32:
 
 
 def codes_per_unit_reference(n: float, limit: Any) -> Any:
-    """n/limit of ranges of any shape and float dtype, in that; 0 where a range is (next to) 0, so that codes are 0."""
+    """Return n/limit of ranges of any shape and float dtype, in that;
+    0 where a range is (next to) 0, so that codes are 0.
+    """
     return np.divide(limit.dtype.type(n), limit, out=np.zeros_like(limit), where=limit > MIN_RANGE)
 
 
 def dac_reference(x: F32, beta: F32, max_code: int) -> F32:
-    """Codes of x (B, K) under β (B, 1), as float32: clamp(rint(x·(n/β)), ±n); all zero where β is (next to) 0."""
+    """Return the codes of x (B, K) under β (B, 1), as float32: clamp(rint(x·(n/β)), ±n);
+    all zero where β is (next to) 0.
+    """
     return quantise_reference(x * codes_per_unit_reference(max_code, beta), max_code)
 
 
 def non_ideal_adc_reference(signal: F32, offset: F32, curve: F32, bow: F32) -> F32:
-    """What a non-ideal ADC makes of a signal in codes: s = signal + offset, then s + s·(curve - bow·s²)."""
+    """Return what a non-ideal ADC makes of a signal in codes: s = signal + offset, then s + s·(curve - bow·s²)."""
     moved = signal + offset
     return np.asarray(moved + moved * (curve - bow * (moved * moved)))
 
 
 def quantise_reference(signal: F32, max_code: int, unsigned: bool = False) -> F32:
-    """clamp(rint(signal), ±n or 0 … n), as float32; without an ADC (max_code 0) the signal itself."""
+    """Return clamp(rint(signal), ±n or 0 … n), as float32; without an ADC (max_code 0) the signal itself."""
     if not max_code:
         return signal
     lowest = np.float32(0 if unsigned else -max_code)
@@ -55,13 +61,13 @@ def quantise_reference(signal: F32, max_code: int, unsigned: bool = False) -> F3
 
 
 def saturates_reference(signal: F32, max_code: int, unsigned: bool = False) -> Bools:
-    """Where a signal rounds to a code beyond ±n or 0 … n."""
+    """Return where a signal rounds to a code beyond ±n or 0 … n."""
     code = np.rint(signal)
     return np.asarray((code > max_code) | (code < (0 if unsigned else -max_code)))
 
 
 def sar_reference(signal: F32, capacitors: F32, max_code: int, unsigned: bool = False) -> F32:
-    """Codes of a successive approximation for signals (B, N) in codes, as float32, clamped to ±n or 0 … n.
+    """Return the codes of a successive approximation for signals (B, N) in codes, as float32, clamped to ±n or 0 … n.
 
     capacitors: (bits, N) float32 in codes, smallest first, 2^k where they match. Code u has the level Σ of its bits'
     capacitors, half a code below which lies its threshold; a signed converter begins at u = -2^(bits-1). A threshold
@@ -77,7 +83,7 @@ def sar_reference(signal: F32, capacitors: F32, max_code: int, unsigned: bool = 
 
 
 def combine_reference(high: I32, low: I32, code_sum: I32) -> F32:
-    """fl(fl(H)·256 + fl(L + 128·Σq)): the sum Σ q·W in float32, of signed planes W = 256·high + low + 128."""
+    """Return fl(fl(H)·256 + fl(L + 128·Σq)): the sum Σ q·W in float32, of signed planes W = 256·high + low + 128."""
     total: F32 = high.astype(np.float32) * C256 + (low + I128 * code_sum).astype(np.float32)
     return total
 
@@ -113,12 +119,12 @@ def _quantise(x: Any, scale: Any, n: Any, out: Any) -> Any:
 @njit
 def dac(
     x: Any, bounds: Any, starts: Any, max_code: Any, dynamic: Any, per_tile: Any, first: Any, last: Any,
-    codes: Any, held: Any, reads: Any, beta: Any, sums: Any,
+    codes: Any, tokens_held: Any, reads: Any, beta: Any, sums: Any,
 ) -> None:  # fmt: skip
     """Tokens first … last-1 of x (B, K): codes, β (B, tiles) read (static) or written (dynamic), Σq (B·reads, tiles).
 
-    codes: flat; token b has the row b·reads of ``held``, where those of tile t are starts[t+1] - starts[t] wide, zeros
-    at their end, and the rows of a tile lie together from held·starts[t] on.
+    codes: flat; token b has the row b·reads of ``tokens_held``, where those of tile t are starts[t+1] - starts[t] wide,
+    zeros at their end, and the rows of a tile lie together from tokens_held·starts[t] on.
     """
     n = np.float32(max_code)
     for b in range(first, last):
@@ -132,7 +138,7 @@ def dac(
                 beta[b, t] = np.float32(np.nan)
             scale = codes_per_unit(n, beta[b, t])
             width = starts[t + 1] - starts[t]
-            at = held * starts[t] + b * reads * width
+            at = tokens_held * starts[t] + b * reads * width
             out = codes[at : at + width]
             sums[b * reads, t] = _quantise(row, scale, n, out[: row.size])
             out[row.size :] = 0

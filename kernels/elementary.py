@@ -48,7 +48,7 @@ def _bits(x: F32) -> I32:
 
 
 def log_poly_reference(t: F32, k: F32) -> F32:
-    """k·ln2 + log(1+t)."""
+    """Return k·ln2 + log(1+t)."""
     p = np.full_like(t, L7)
     for c in (L6, L5, L4, L3, L2, L1, L0):
         p = p * t + c
@@ -58,7 +58,7 @@ def log_poly_reference(t: F32, k: F32) -> F32:
 
 
 def log_reference(x: F32) -> F32:
-    """Natural logarithm of positive normal float32."""
+    """Return the natural logarithm of positive normal float32."""
     shifted = _bits(x) + np.int32(0x3F800000 - SQRT_HALF_BITS)
     k = ((shifted >> 23) - np.int32(127)).astype(np.float32)
     mantissa = ((shifted & np.int32(0x7FFFFF)) + np.int32(SQRT_HALF_BITS)).view(np.float32)
@@ -66,7 +66,7 @@ def log_reference(x: F32) -> F32:
 
 
 def log_uniform_reference(word: U32) -> F32:
-    """ln((w + ½)/2³²) of uint32 words, with log1p of the complement above ½, where u is near 1."""
+    """Return ln((w + ½)/2³²) of uint32 words, with log1p of the complement above ½, where u is near 1."""
     high = word >= np.uint32(1 << 31)
     m = np.where(high, ~word, word)
     v = (TWO * m.astype(np.float32) + ONE) * TWO_M33
@@ -77,7 +77,7 @@ def log_uniform_reference(word: U32) -> F32:
 
 
 def exp_reference(x: F32) -> F32:
-    """e^x of float32, x clamped to [-86, 88] so that the result is a normal number."""
+    """Return e^x of float32, x clamped to [-86, 88] so that the result is a normal number."""
     x = np.minimum(np.maximum(x, EXP_LOW), EXP_HIGH)
     k = np.rint(x * LOG2_E)
     t = (x - k * LN2_HI) - k * LN2_LO
@@ -89,7 +89,7 @@ def exp_reference(x: F32) -> F32:
 
 
 def sincos_turn_reference(word: U32) -> tuple[F32, F32]:
-    """sin and cos of 2π(w + ½)/2³², quadrant by integer arithmetic."""
+    """Return sin and cos of 2π(w + ½)/2³², quadrant by integer arithmetic."""
     quadrant = (word + np.uint32(1 << 29)) >> np.uint32(30)
     offset = (word - (quadrant << np.uint32(30))).view(np.int32)
     t = (TWO * offset.astype(np.float32) + ONE) * TURN_M33

@@ -22,7 +22,7 @@ RATIO = np.float32(0.9)  # 0.9^23 = 0.089 of the largest current
 def conversion_errors_reference(
     current: F32, weight: F32, gain: F32, full_scale: float, lowest: int, highest: int
 ) -> F64:
-    """gain·weight·(lsb·code - I) (reads, B, n) of currents (reads, B, n), weight (n,), gain (reads, B)."""
+    """Return gain·weight·(lsb·code - I) (reads, B, n) of currents (reads, B, n), weight (n,), gain (reads, B)."""
     lsb = np.float32(full_scale) / np.float32(highest)
     code = quantise_reference(current * (np.float32(1) / lsb), highest, unsigned=lowest == 0)
     return np.asarray((code * lsb - current) * weight * gain[..., None], np.float64)
@@ -81,7 +81,7 @@ def best_full_scale(current: Any, weight: Any, gain: Any, lowest: Any, highest: 
 
 @njit
 def _add_errors(current: Any, weight: Any, gain: Any, full_scale: Any, low: Any, n: Any, total: Any) -> None:
-    """Adds gain·weight·(lsb·code - I) of one token and read to total (n,)."""
+    """Add gain·weight·(lsb·code - I) of one token and read to total (n,)."""
     lsb = np.float32(full_scale) / n
     inverse = np.float32(1) / lsb
     for j in range(current.size):
@@ -93,7 +93,7 @@ def _add_errors(current: Any, weight: Any, gain: Any, full_scale: Any, low: Any,
 def output_errors(
     current: Any, weight: Any, gain: Any, full_scale: Any, lowest: Any, highest: Any, total: Any
 ) -> None:
-    """Adds to total (B, n) float32 what converting current (reads, B, n) changes; weight (n,), gain (reads, B)."""
+    """Add to total (B, n) float32 what converting current (reads, B, n) changes; weight (n,), gain (reads, B)."""
     low, n = np.float32(lowest), np.float32(highest)
     for r in range(current.shape[0]):
         for b in range(current.shape[1]):

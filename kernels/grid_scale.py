@@ -14,7 +14,8 @@ SLACK = 2.0**-10
 
 
 def grid_step_reference(w: F32, levels: int) -> float:
-    """The largest step of which all weights (K,) are multiples of at most ``levels``, float64; 0: of zeros; -1: none.
+    """Return the largest step of which all weights (K,) are multiples of at most ``levels``, float64; 0: of zeros; -1:
+    none.
 
     A multiple may be off by bfloat16's rounding of its value. The largest weight is then some code m times the step.
     """

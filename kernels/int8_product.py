@@ -34,7 +34,7 @@ def int8_product(codes: I8, weights: I8, out: I32 | None = None) -> I32:
 
 @lru_cache(maxsize=1)
 def engine() -> str:
-    """``onednn`` where torch's int8 product passes the known-answer test, else ``float32``."""
+    """Return ``onednn`` where torch's int8 product passes the known-answer test, else ``float32``."""
     try:
         return "onednn" if _passes(_onednn) else "float32"
     except (ImportError, RuntimeError, AttributeError):
@@ -62,7 +62,7 @@ def _float32(codes: I8, weights: I8, out: I32) -> None:
 
 
 def _passes(product: object) -> bool:
-    """Whether a product gives the exact integers on extreme operands, random ones, and awkward shapes."""
+    """Return whether a product gives the exact integers on extreme operands, random ones, and awkward shapes."""
     assert callable(product)
     for b, k, n in ((1, 64, 16), (5, 257, 33), (32, 1024, 64), (3, 4099, 17)):
         size = (b + n) * k

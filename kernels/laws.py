@@ -23,7 +23,7 @@ X_FLOOR = np.float32(1e-7)
 
 
 def law_reference(table: F32, x: F32) -> F32:
-    """The law's value at x, element by element: the readable reference of `evaluate_law`."""
+    """Return the law's value at x, element by element: the readable reference of `evaluate_law`."""
     x = np.asarray(x, np.float32)
     ln_x = log_reference(np.maximum(x, X_FLOOR))
     value = np.zeros_like(x)

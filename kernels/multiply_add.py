@@ -37,7 +37,9 @@ def _vnni(builder: Any, total: Any, weights: Any, codes: Any) -> Any:
 
 
 def _plain(builder: Any, total: Any, weights: Any, codes: Any) -> Any:
-    """The same in two steps: bytes 0 and 2 of each lane as pairs of 16-bit numbers, then bytes 1 and 3."""
+    """Return the sum of `_vnni` in two steps: bytes 0 and 2 of each lane as pairs of 16-bit numbers,
+    then bytes 1 and 3.
+    """
     wide = ir.VectorType(_I32, 32)
     eight = ir.Constant(_SHORTS, [8] * 32)
     w, q = builder.bitcast(weights, _SHORTS), builder.bitcast(codes, _SHORTS)
@@ -56,8 +58,8 @@ def _plain(builder: Any, total: Any, weights: Any, codes: Any) -> Any:
 def _sums(
     multiply_add: Callable[[Any, Any, Any, Any], Any], tokens: int, offsets: Sequence[int], quad: int
 ) -> Any:
-    """An intrinsic (weights, codes, stride, quads, out): Σ over ``quads`` of the registers at ``offsets`` of a quad
-    times the codes of ``tokens`` rows, ``stride`` bytes apart; out [plane][token of BLOCK][column of 32] int32.
+    """Return an intrinsic (weights, codes, stride, quads, out): Σ over ``quads`` of the registers at ``offsets`` of a
+    quad times the codes of ``tokens`` rows, ``stride`` bytes apart; out [plane][token of BLOCK][column of 32] int32.
     """
 
     def typed(
@@ -80,10 +82,10 @@ def _sums(
         builder.position_at_end(loop)
         step = builder.phi(_I64)
         totals = [builder.phi(_LANES) for _ in range(tokens * len(offsets))]
-        here = builder.add(w, builder.mul(step, whole(quad)))
+        quad_start = builder.add(w, builder.mul(step, whole(quad)))
         registers = []
         for offset in offsets:
-            register = builder.load(at(builder.add(here, whole(offset)), _LANES))
+            register = builder.load(at(builder.add(quad_start, whole(offset)), _LANES))
             register.align = 4
             registers.append(register)
         added = []
@@ -115,7 +117,7 @@ def _sums(
 
 
 def sums_of(tokens: int, planes: int) -> tuple[Any, Any]:
-    """(plain, VNNI) intrinsics for that many tokens and byte planes; without VNNI the second is the first."""
+    """Return (plain, VNNI) intrinsics for that many tokens and byte planes; without VNNI the second is the first."""
     offsets, quad = range(0, planes * 128, REGISTER), planes * 128
     plain = _sums(_plain, tokens, offsets, quad)
     return plain, _sums(_vnni, tokens, offsets, quad) if HAS_VNNI else plain

@@ -24,7 +24,7 @@ GROUPS = CHUNK // 4
 
 
 def normals_of_words(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
-    """Standard normals (n, 4) float32 of Philox words (n, 4) uint32: the readable reference."""
+    """Return the standard normals (n, 4) float32 of Philox words (n, 4) uint32: the readable reference."""
     z = np.empty(words.shape, np.float32)
     for pair in (0, 2):
         radius = np.sqrt(MINUS_TWO * log_uniform_reference(np.ascontiguousarray(words[:, pair])))

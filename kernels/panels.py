@@ -32,17 +32,19 @@ ZERO = np.float32(0)
 
 
 def quad_starts(bounds: I64) -> I64:
-    """(tiles + 1,) the first quad of each row tile."""
+    """Return (tiles + 1,) the first quad of each row tile."""
     return np.concatenate([[0], np.cumsum(-(-np.diff(bounds) // QUAD))]).astype(np.int64)
 
 
 def panel_count(cols: int) -> int:
-    """Panels that hold ``cols`` columns."""
+    """Return the panels that hold ``cols`` columns."""
     return -(-cols // PANEL)
 
 
 def empty_panels(cols: int, bounds: I64, planes: int) -> U8:
-    """Panels of zeros for a matrix of ``cols`` columns in row tiles ``bounds``; flat, aligned to a cache line."""
+    """Return panels of zeros for a matrix of ``cols`` columns in row tiles ``bounds``;
+    flat, aligned to a cache line.
+    """
     size = panel_count(cols) * int(quad_starts(bounds)[-1]) * planes * PLANE_BYTES + SLACK
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
@@ -50,7 +52,9 @@ def empty_panels(cols: int, bounds: I64, planes: int) -> U8:
 
 
 def row_major(panels: U8, cols: int, bounds: I64, planes: int) -> list[U8]:
-    """For each row tile its planes (planes, N, K_t) uint8: a copy in the order in which one thinks of a matrix."""
+    """Return for each row tile its planes (planes, N, K_t) uint8:
+    a copy in the order in which one thinks of a matrix.
+    """
     quads = quad_starts(bounds)
     count = panel_count(cols)
     shape = (count, int(quads[-1]), planes, PANEL // HALF, HALF, QUAD)
@@ -61,7 +65,9 @@ def row_major(panels: U8, cols: int, bounds: I64, planes: int) -> list[U8]:
 
 
 def signed_planes(panels: U8, cols: int, bounds: I64) -> list[tuple[I8, I8]]:
-    """For each row tile (high, low) int8 (N, K_t) with W = 256·high + low + 128: for products of signed bytes."""
+    """Return for each row tile (high, low) int8 (N, K_t) with W = 256·high + low + 128:
+    for products of signed bytes.
+    """
     flip = np.uint8(128)
     return [
         ((high ^ flip).view(np.int8), (low ^ flip).view(np.int8))
@@ -70,14 +76,14 @@ def signed_planes(panels: U8, cols: int, bounds: I64) -> list[tuple[I8, I8]]:
 
 
 def grid_reference(effective: F32) -> tuple[I16, F32]:
-    """Effective weights (N, K) of one tile on the 16-bit grid: W int16 and the largest |weight| (N,)."""
+    """Return the effective weights (N, K) of one tile on the 16-bit grid: W int16 and the largest |weight| (N,)."""
     peak = np.abs(effective).max(axis=1)
     scale = np.divide(np.float32(GRID), peak, out=np.zeros_like(peak), where=peak > 0)
     return np.rint(effective * scale[:, None]).astype(np.int16), peak
 
 
 def from_grid(grid: I16, peak: F32) -> F32:
-    """Effective weights (N, K) that grid values (N, K) of one tile stand for."""
+    """Return the effective weights (N, K) that grid values (N, K) of one tile stand for."""
     weights: F32 = grid.astype(np.float32) * (peak / np.float32(GRID))[:, None]
     return weights
 

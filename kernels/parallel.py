@@ -29,7 +29,9 @@ _REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def num_threads() -> int:
-    """Threads that kernels use: what `set_num_threads` asked for, else torch's number, else the processors."""
+    """Return the threads that kernels use: what `set_num_threads` asked for, else torch's number,
+    else the processors.
+    """
     if _requested is not None:
         return _requested
     torch = sys.modules.get("torch")
@@ -39,7 +41,7 @@ def num_threads() -> int:
 
 
 def processors() -> int:
-    """Processors that this process may use."""
+    """Return the processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
@@ -149,7 +151,7 @@ def _run_in_team(
 
 @lru_cache(maxsize=2)
 def _openmp(torch: Any) -> Any:
-    """GNU's OpenMP as torch has loaded it, or None."""
+    """Return GNU's OpenMP as torch has loaded it, or None."""
     if torch is None or not sys.platform.startswith("linux"):
         return None
     try:

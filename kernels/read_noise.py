@@ -25,7 +25,7 @@ GROUPS = COLUMNS // 4
 
 
 def product_normals(row_ids: I64, columns: int, tile: int, site: int, key: U32) -> F32:
-    """z (B, columns) of one row tile: the readable reference of the draw."""
+    """Return z (B, columns) of one row tile: the readable reference of the draw."""
     j = np.arange(columns, dtype=np.int64)
     group, lane = (j >> 6) << 4 | (j & 15), (j >> 4) & 3
     events = row_ids.astype(np.int64).view(np.uint64)
@@ -40,13 +40,13 @@ def product_normals(row_ids: I64, columns: int, tile: int, site: int, key: U32) 
 
 
 def noisy_reference(signal: F32, variance: tuple[I32, ...], spread: F32, floor: float, z: F32) -> F32:
-    """signal (B, N) in codes + √(V·spread + floor)·z, V the integer variance in its two parts."""
+    """Return signal (B, N) in codes + √(V·spread + floor)·z, V the integer variance in its two parts."""
     total = variance[0].astype(np.float32) * C128 + variance[1].astype(np.float32)
     return np.asarray(signal + np.sqrt(total * spread + np.float32(floor)) * z)
 
 
 def to_steps_reference(total: F32) -> tuple[U8, F32]:
-    """(G⁺ + G⁻)/g_max (N, K) of one tile on the grid: steps uint8 and the largest of each column (N,)."""
+    """Return (G⁺ + G⁻)/g_max (N, K) of one tile on the grid: steps uint8 and the largest of each column (N,)."""
     peak = total.max(axis=1)
     scale = np.divide(np.float32(STEPS), peak, out=np.zeros_like(peak), where=peak > 0)
     return np.rint(total * scale[:, None]).astype(np.uint8), peak

@@ -26,19 +26,19 @@ LARGEST = 127  # code
 
 
 def slice_count(max_code: int, bits: int) -> int:
-    """Reads of ``bits`` magnitude bits that a code of ±max_code needs."""
+    """Return the reads of ``bits`` magnitude bits that a code of ±max_code needs."""
     return -(-int(max_code).bit_length() // bits)
 
 
 def part_weights(parts: int, bits: int, count: int) -> F32:
-    """(count,) by what the conversion of each part is multiplied in the digital sum."""
+    """Return (count,) by what the conversion of each part is multiplied in the digital sum."""
     if parts == POLARITY:
         return np.array([1, -1], np.float32)
     return np.exp2(bits * np.arange(count)).astype(np.float32)
 
 
 def parts_reference(codes: I8, parts: int, bits: int, count: int, max_code: int) -> I8:
-    """Parts (count, …) of codes (…) within ±max_code; a single part is the code itself."""
+    """Return the parts (count, …) of codes (…) within ±max_code; a single part is the code itself."""
     if count == 1 and parts != OFFSET:
         return codes[None]
     if parts == POLARITY:
@@ -50,14 +50,14 @@ def parts_reference(codes: I8, parts: int, bits: int, count: int, max_code: int)
 
 
 def slices_reference(codes: I8, bits: int, count: int) -> I8:
-    """Slices (count, …) of codes (…): Σ 2^(bits·k)·slice_k is the code."""
+    """Return the slices (count, …) of codes (…): Σ 2^(bits·k)·slice_k is the code."""
     size, sign = np.abs(codes.astype(np.int16)), np.sign(codes)
     parts = [(size >> (bits * k)) & ((1 << bits) - 1) for k in range(count)]
     return np.stack([(part * sign).astype(np.int8) for part in parts])
 
 
 def noise_weights_reference(codes: I8, kind: int, max_code: int, bits: int) -> tuple[I8, I8]:
-    """(high, low) int8 with m(q) = 128·high + low, for codes within ±127."""
+    """Return (high, low) int8 with m(q) = 128·high + low, for codes within ±127."""
     q = np.abs(codes.astype(np.int32))
     if kind == LINEAR:
         m = q * max_code
@@ -71,7 +71,8 @@ def noise_weights_reference(codes: I8, kind: int, max_code: int, bits: int) -> t
 
 
 def inl_table(max_code: int) -> I8:
-    """(255,) int8 for codes -127 … 127: the shape of a DAC's nonlinearity, 127·(x - x³)/max with x = code/max_code.
+    """Return (255,) int8 for codes -127 … 127: the shape of a DAC's nonlinearity, 127·(x - x³)/max with x =
+    code/max_code.
 
     Zero at 0 and at full scale, 127 at its peak; whole numbers, so that what it adds to a product is exact.
     """

@@ -50,24 +50,24 @@ CONVERT_AT_ONCE = 1 << 14  # inputs that one thread converts at a time
 
 
 def code_starts(bounds: I64) -> I64:
-    """(tiles + 1,) where the codes of each row tile start, per token held."""
+    """Return (tiles + 1,) where the codes of each row tile start, per token held."""
     return np.concatenate([[0], np.cumsum(-(-np.diff(bounds) // CODE_ROWS) * CODE_ROWS)]).astype(np.int64)
 
 
 def _lines(size: int) -> int:
-    """Bytes, filled up to whole cache lines."""
+    """Return a number of bytes, filled up to whole cache lines."""
     return -(-size // 64) * 64
 
 
 class _Lent:
-    """Buffers of one product: they grow to what the largest needs, and are then only reused."""
+    """A lender holds the buffers of one product: they grow to what the largest needs, and are then only reused."""
 
     def __init__(self) -> None:
         self._counters, self._bytes = np.zeros(COUNTERS, np.int64), np.empty(0, np.int8)
         self.counters, self._start, self.size = self._counters.ctypes.data, 0, -1
 
     def take(self, size: int) -> int:
-        """The address of ``size`` bytes, on a cache line, and counters at zero."""
+        """Return the address of ``size`` bytes, on a cache line, and counters at zero."""
         if self.size < size:
             self._bytes = np.empty(size + 64, np.int8)
             self._start, self.size = _lines(self._bytes.ctypes.data), size
@@ -76,7 +76,7 @@ class _Lent:
 
 
 class _Plan(NamedTuple):
-    """How a product of so many tokens is shared out, and where its buffers lie in what it is lent."""
+    """A plan says how a product of so many tokens is shared out, and where its buffers lie in what it is lent."""
 
     job: Job
     size: int
@@ -95,15 +95,17 @@ PLANS = 64  # numbers of tokens for which a matrix remembers its plan
 _spare: list[_Lent] = []
 
 
-def _widened(values: F32 | None, cols: int) -> F32 | None:
-    """(tiles, N) filled up with zeros to whole panels."""
+def _widen(values: F32 | None, cols: int) -> F32 | None:
+    """Return values (tiles, N) filled up with zeros to whole panels."""
     if values is None or values.shape[1] == cols:
         return values
     return np.pad(values, ((0, 0), (0, cols - values.shape[1])))
 
 
 class Noise(NamedTuple):
-    """What is fresh in every product: √(scale·Σ steps·q² + floor)·z in codes, drawn by row id, tile and column."""
+    """Noise is what is fresh in every product: √(scale·Σ steps·q² + floor)·z in codes, drawn by row id,
+    tile and column.
+    """
 
     key: U32  # (2,)
     site: int  # counter word 3
@@ -114,7 +116,9 @@ class Noise(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """How a code is read: so many times, in parts (`reads`), each converted; bits of a slice; m(q) of read noise."""
+    """Reads say how a code is read: so many times, in parts (`reads`), each converted; bits of a slice;
+    m(q) of read noise.
+    """
 
     times: int = 1
     slice_bits: int = 0
@@ -123,7 +127,7 @@ class Reads(NamedTuple):
 
     @property
     def weights(self) -> F32:
-        """(times,) by what the conversion of each part is multiplied."""
+        """Return (times,) by what the conversion of each part is multiplied."""
         return part_weights(self.parts, self.slice_bits, self.times)
 
 
@@ -131,7 +135,9 @@ AT_ONCE = Reads()
 
 
 class AdcCurve(NamedTuple):
-    """What an ADC makes of a signal s in codes, column by column: s + offset, then s + s·(curve - bow·s²)."""
+    """An ADC curve is what an ADC makes of a signal s in codes, column by column:
+    s + offset, then s + s·(curve - bow·s²).
+    """
 
     offset: F32  # (tiles, N)
     curve: F32  # (tiles, N)
@@ -174,7 +180,7 @@ def _check(
 
 
 class TileProduct:
-    """The product with one matrix in panels: ``product(x, out)``.
+    """A tile product multiplies by one matrix in panels: ``product(x, out)``.
 
     bounds (tiles + 1,) int64: row tiles; panels: uint8, two planes (`panels.pack_grid`); inverse, scale (tiles, N)
     float32; dac_max_code, adc_max_code: largest codes (adc_max_code 0: no ADC); input_range (tiles,) float32 or None:
@@ -223,7 +229,7 @@ class TileProduct:
         if capacitors is not None:
             per_column["capacitors"] = capacitors.reshape(-1, cols)
         whole = panel_count(cols) * PANEL
-        arrays |= {name: _widened(values, whole) for name, values in per_column.items()}
+        arrays |= {name: _widen(values, whole) for name, values in per_column.items()}
         self._kept = {name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}
         addresses = {name: a.ctypes.data for name, a in self._kept.items()}
         self.pairs = -(-panel_count(cols) // PAIR)
@@ -240,7 +246,9 @@ class TileProduct:
         )  # fmt: skip
 
     def __reduce__(self) -> Any:
-        """Refuses: it holds addresses, which mean nothing in a copy. Copy the arrays that it was made of."""
+        """Refuse to be pickled: it holds addresses, which mean nothing in a copy.
+        Copy the arrays that it was made of.
+        """
         raise TypeError("a TileProduct cannot be copied or pickled: make another from its arrays")
 
     def __call__(self, x: F32, out: F32, row_ids: I64 | None = None) -> None:
@@ -263,7 +271,7 @@ class TileProduct:
 
     def _run(self, lent: _Lent, tokens: int, x: int, out: int, row_ids: int) -> None:
         threads = num_threads() if tokens * self.rows * self.cols >= WORTH_A_THREAD else 1
-        plan = self._plans.get((tokens, threads)) or self._planned(tokens, threads)
+        plan = self._plans.get((tokens, threads)) or self._make_plan(tokens, threads)
         job, at = Job.from_buffer_copy(plan.job), lent.take(plan.size)
         job.codes, job.squares, job.beta = at, at + plan.squares, at + plan.beta
         job.sums, job.scratch, job.counters = at + plan.sums, at + plan.scratch, lent.counters
@@ -273,7 +281,7 @@ class TileProduct:
         run_region(convert, address, plan.converting)
         run_region(multiply, address, threads)
 
-    def _planned(self, tokens: int, threads: int) -> _Plan:
+    def _make_plan(self, tokens: int, threads: int) -> _Plan:
         job = Job.from_buffer_copy(self._job)
         rows = tokens * self.reads
         job.tokens, job.held = tokens, -(-rows // BLOCK) * BLOCK
@@ -299,24 +307,24 @@ class TileProduct:
 
 
 def name() -> str:
-    """The engine in words: ``amx``, ``avx512-vnni`` or ``plain``."""
+    """Return the engine in words: ``amx``, ``avx512-vnni`` or ``plain``."""
     return NAMES[number()]
 
 
 @lru_cache(maxsize=1)
 def number() -> int:
-    """The fastest engine that this machine has and that passes the known-answer test."""
+    """Return the fastest engine that this machine has and that passes the known-answer test."""
     return next(engine for engine in available() if engine == PLAIN or passes(engine))
 
 
 def available() -> list[int]:
-    """Engines of this machine, the fastest first."""
+    """Return the engines of this machine, the fastest first."""
     vnni = [VNNI] if multiply_add.HAS_VNNI else []
     return ([AMX] if amx.permitted() and vnni else []) + vnni + [PLAIN]
 
 
 def passes(engine: int) -> bool:
-    """Whether an engine gives the exact integers on extreme operands, random ones, and awkward shapes."""
+    """Return whether an engine gives the exact integers on extreme operands, random ones, and awkward shapes."""
     for rows, k in ((1, 3), (3, 64), (4, 257), (16, 516), (32, 1100)):
         counter = np.zeros((64 * k, 4), np.uint32)
         counter[:, 0] = np.arange(counter.shape[0])
@@ -339,12 +347,12 @@ def _exact(engine: int, codes: I8, grid: I16) -> bool:
     pack_grid(grid, bounds, quads, 0, panels)
     low = (grid & 255).astype(np.uint8)
     pack_plane(low, bounds, quads, 0, plane)
-    held = np.zeros((BLOCK, width), np.int8)
-    held[:rows, :k] = codes
+    padded = np.zeros((BLOCK, width), np.int8)
+    padded[:rows, :k] = codes
     out, one = np.empty((2, BLOCK, PANEL), np.int32), np.empty((BLOCK, PANEL), np.int32)
     palette = amx.configuration()
     _products(
-        engine, palette.ctypes.data, panels.ctypes.data, plane.ctypes.data, held.ctypes.data, width,
+        engine, palette.ctypes.data, panels.ctypes.data, plane.ctypes.data, padded.ctypes.data, width,
         int(quads[-1]), rows, out.ctypes.data, one.ctypes.data,
     )  # fmt: skip
     wide = codes.astype(np.int64)

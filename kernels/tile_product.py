@@ -52,7 +52,7 @@ _amx_32_one = amx.sums_of(2, (0, 64), 1)
 
 
 class Job(ctypes.Structure):
-    """What a region works on: addresses and numbers, all 64 bits wide."""
+    """A job is what a region works on: addresses and numbers, all 64 bits wide."""
 
     _fields_ = [
         (name, ctypes.c_int64)
@@ -70,7 +70,9 @@ class Job(ctypes.Structure):
 
 
 class Scratch(NamedTuple):
-    """What one thread holds: of one block of tokens and one panel, but ``y`` of all its tokens and a pair of panels."""
+    """Scratch is what one thread holds: of one block of tokens and one panel,
+    but ``y`` of all its tokens and a pair of panels.
+    """
 
     sums: Any  # int32 [plane][token of BLOCK][32]
     variance: Any  # int32 [token of BLOCK][part][32]
@@ -153,7 +155,7 @@ def plane_sums(engine: Any, w: Any, q: Any, stride: Any, quads: Any, rows: Any, 
 
 @njit
 def _convert(job: Any, first: Any, last: Any) -> None:
-    """DAC of tokens first … last-1; their slices, where bits are read one after the other; m(q) for read noise."""
+    """Convert tokens first … last-1; their slices, where bits are read one after the other; m(q) for read noise."""
     tiles, reads = job.tiles, job.reads
     x = _array(job.x, (job.tokens, job.rows), np.float32)
     bounds, starts = _array(job.bounds, tiles + 1, np.int64), _array(job.starts, tiles + 1, np.int64)
@@ -185,7 +187,9 @@ def _convert(job: Any, first: Any, last: Any) -> None:
 
 @njit
 def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
-    """Tokens first … last-1 through one pair of panels: sums, ADC, digital sum over row tiles and reads in order."""
+    """Take tokens first … last-1 through one pair of panels:
+    sums, ADC, digital sum over row tiles and reads in order.
+    """
     tiles, cols, reads = job.tiles, job.cols, job.reads
     quads = _array(job.quads, tiles + 1, np.int64)
     starts = _array(job.starts, tiles + 1, np.int64)
@@ -225,7 +229,7 @@ def _multiply(job: Any, pair: Any, first: Any, last: Any, scratch: Any) -> None:
 
 @njit
 def _take_off(job: Any, pair: Any, t: Any, first: Any, last: Any, y: Any) -> None:
-    """What the constant of offset codes added to the outputs of row tile t, off again."""
+    """Take off what the constant of offset codes added to the outputs of row tile t."""
     beta = _array(job.beta, (job.tokens, job.tiles), np.float32)
     panels = min(PAIR, job.panel_count - pair * PAIR)
     at = 4 * PANEL * (t * job.panel_count + pair * PAIR)
@@ -238,7 +242,9 @@ def _take_off(job: Any, pair: Any, t: Any, first: Any, last: Any, y: Any) -> Non
 
 @njit
 def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, scratch: Any) -> None:
-    """ADC of one panel's columns for ``count`` rows, sums in ``scratch``, added to their tokens' rows at ``y``."""
+    """Convert one panel's columns by the ADC for ``count`` rows, sums in ``scratch``,
+    added to their tokens' rows at ``y``.
+    """
     tiles, reads = job.tiles, job.reads
     beta = _array(job.beta, job.tokens * tiles, np.float32)
     code_sums = _array(job.sums, job.tokens * reads * tiles, np.int32)
@@ -285,7 +291,7 @@ def _convert_back(job: Any, panel: Any, t: Any, first: Any, count: Any, y: Any, 
 
 @njit
 def _gather(z: Any, panel: Any, token: Any, row: Any) -> None:
-    """The 32 normals of a panel's columns for one token of a block, as `read_noise.draw` leaves them."""
+    """Gather the 32 normals of a panel's columns for one token of a block, as `read_noise.draw` leaves them."""
     lane, to = 2 * (panel % PAIR), row.ctypes.data
     for half in range(2):
         copy_16(to + half * 4 * GROUPS, z.ctypes.data + 4 * ((lane + half) * z.shape[1] + token * GROUPS))
@@ -293,7 +299,7 @@ def _gather(z: Any, panel: Any, token: Any, row: Any) -> None:
 
 @njit
 def _convert_all(job: Any) -> None:
-    """What every thread does first: the next block of tokens, until all are codes."""
+    """Do what every thread does first: take the next block of tokens, until all are codes."""
     whole_registers()
     blocks = (job.tokens + job.dac_block - 1) // job.dac_block
     while True:
@@ -306,7 +312,9 @@ def _convert_all(job: Any) -> None:
 
 @njit
 def _multiply_all(job: Any) -> None:
-    """What every thread does then: the next pairs of panels and block of tokens, until all outputs are there."""
+    """Do what every thread does then: take the next pairs of panels and block of tokens,
+    until all outputs are there.
+    """
     whole_registers()
     at = job.scratch + fetch_add(job.counters + 8 * ENTERED, 1) * job.scratch_size
     sums, planes = at, at + 4 * WEIGHT_PLANES * _SUMS
@@ -352,6 +360,6 @@ def _multiply_entry(p: Any) -> None:
 
 @lru_cache(maxsize=1)
 def regions() -> tuple[Any, Any]:
-    """The compiled regions, DAC and the rest: C functions of the address of a `Job`."""
+    """Return the compiled regions, DAC and the rest: C functions of the address of a `Job`."""
     kind = types.void(types.CPointer(RECORD))
     return cfunc(kind, _convert_entry), cfunc(kind, _multiply_entry)

@@ -35,7 +35,7 @@ ZERO, ONE, INFINITY = np.float32(0), np.float32(1), np.float32(np.inf)
 
 
 def normals_of_cells(n: int, k: int, event: int, site: int, key: npt.NDArray[np.uint32]) -> F32:
-    """(n, k) float32: the normal of every cell, named by column, row and the counter words 2 and 3."""
+    """Return (n, k) float32: the normal of every cell, named by column, row and the counter words 2 and 3."""
     rows, groups = np.arange(k), (k + 63) // 64 * 16
     counter = np.empty((n, groups, 4), np.uint32)
     counter[:, :, 0], counter[:, :, 1] = np.arange(groups), np.arange(n)[:, None]
@@ -47,7 +47,7 @@ def normals_of_cells(n: int, k: int, event: int, site: int, key: npt.NDArray[np.
 def noisy_weights_reference(
     w: F32, bounds: npt.NDArray[np.int64], gamma: float, event: int, site: int, key: npt.NDArray[np.uint32]
 ) -> F32:
-    """w + (γ·max|column|)·z, (N, K), the maximum over the column's rows in each row tile.
+    """Return w + (γ·max|column|)·z, (N, K), the maximum over the column's rows in each row tile.
 
     bounds: (tiles + 1,); event: counter word 2; site: counter word 3; key: (2,).
     """
@@ -57,12 +57,14 @@ def noisy_weights_reference(
 
 
 def fake_quantise_reference(w: F32, max_code: int) -> F32:
-    """Weights on 2·max_code + 1 steps a channel: rint(w·(n/max))·(max/n), n = max_code; a channel of zeros stays."""
+    """Return the weights on 2·max_code + 1 steps a channel: rint(w·(n/max))·(max/n), n = max_code;
+    a channel of zeros stays.
+    """
     return on_steps_reference(w, np.abs(w).max(axis=1, keepdims=True), max_code)
 
 
 def on_steps_reference(w: F32, peak: F32, max_code: int) -> F32:
-    """rint(w·(n/peak))·(peak/n), n = max_code, for weights within ±peak."""
+    """Return rint(w·(n/peak))·(peak/n), n = max_code, for weights within ±peak."""
     codes = quantise_reference(w * codes_per_unit_reference(max_code, peak), max_code)
     return np.asarray(codes * (peak / np.float32(max_code)))
 
@@ -70,7 +72,7 @@ def on_steps_reference(w: F32, peak: F32, max_code: int) -> F32:
 def range_gradient_reference(
     g: F64, x: F64, beta: float, decay: float, unclipped: float
 ) -> tuple[F64, float]:
-    """Gradients of clamp(x, ±β) for g = ∂L/∂(clamped x): to x, and the published one to β.
+    """Return gradients of clamp(x, ±β) for g = ∂L/∂(clamped x): to x, and the published one to β.
 
     To x: g where -β ≤ x ≤ β, else 0. To β: β·(Σ_{x≥β} min(g, 0) - Σ_{x≤-β} max(g, 0)), and decay·β more where a
     larger share than ``unclipped`` of x lies inside ±β.
@@ -278,15 +280,15 @@ def mask_saturated(g: Any, bits: Any, first: Any, last: Any) -> None:
 
 
 @njit
-def swap_saturated(g: Any, bits: Any, held: Any) -> None:
-    """g (B, N), where the bit of the column is set, changes places with held (n,), in order; twice is not at all."""
+def swap_saturated(g: Any, bits: Any, others: Any) -> None:
+    """g (B, N), where the bit of the column is set, changes places with others (n,), in order; twice is not at all."""
     at = 0
     for token in range(bits.shape[0]):
         for byte in range(bits.shape[1]):
             if bits[token, byte] != 0:  # few are
                 for j in range(8 * byte, min(8 * byte + 8, g.shape[1])):
                     if bits[token, byte] >> np.uint8(j & 7) & np.uint8(1):
-                        held[at], g[token, j] = g[token, j], held[at]
+                        others[at], g[token, j] = g[token, j], others[at]
                         at += 1
 
 

@@ -73,7 +73,7 @@ def _two_stages(source: Any, target: Any) -> None:
 
 
 @njit
-def _scaled(row: Any, gain: Any, out: Any) -> None:
+def _scale(row: Any, gain: Any, out: Any) -> None:
     whole_registers()
     for k in range(row.size):
         out[k] = row[k] * gain[k]
@@ -105,7 +105,7 @@ def transform_rows(x: Any, gain: Any, blocks: Any, order: Any, first: Any, last:
     """Rows first … last-1 of `transform_rows_reference` into the same rows of ``out`` (B, K) float32."""
     rows, other = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
     for r in range(first, last):
-        _scaled(x[r], gain, rows)
+        _scale(x[r], gain, rows)
         for n in range(blocks.size - 1):
             _hadamard(rows[blocks[n] : blocks[n + 1]], other[blocks[n] : blocks[n + 1]])
         if order.size:

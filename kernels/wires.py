@@ -38,7 +38,7 @@ TILES_PER_BLOCK = 8  # of one thread before it takes the next: they share scratc
 def effective_conductance_reference(
     g: F64, row_ohm: F64, col_ohm: F64, both_driven: bool, both_sensed: bool
 ) -> F64:
-    """G_eff (rows, cols) by nodal analysis with a dense solve: the readable formula, for small arrays.
+    """Compute G_eff (rows, cols) by nodal analysis with a dense solve: the readable formula, for small arrays.
 
     g: (rows, cols) siemens. row_ohm: (cols + 1,) resistance of the segment left of each column, the last one right of
     the last. col_ohm: (rows + 1,) above each row, the last one below the last. All above 0 here. Returns siemens.
@@ -68,7 +68,7 @@ def effective_conductance_reference(
 def effective_conductances(
     g: Floats, row_ohm: F64, col_ohm: F64, both_driven: bool, both_sensed: bool
 ) -> Floats:
-    """G_eff of many arrays (tiles, rows, cols), computed in g's precision: float32 or float64.
+    """Compute G_eff of many arrays (tiles, rows, cols), computed in g's precision: float32 or float64.
 
     Resistances as in `effective_conductance_reference`, 0 included. Threads share the tiles; each is computed alone.
     """
@@ -92,7 +92,7 @@ def effective_conductances(
 
 
 def scratch(rows: int, cols: int, both_driven: bool, both_sensed: bool) -> int:
-    """Numbers that a thread needs beside the arrays themselves."""
+    """Return the numbers that a thread needs beside the arrays themselves."""
     steps = plan(rows, cols, both_driven, both_sensed)
     return steps.store + int(_pitch(steps.front)) * (steps.front + TILE_ROWS)
 
@@ -216,15 +216,15 @@ def _merge_all(merges: Any, terminals: Any, store: Any, front: Any) -> None:
         rows = shared + terminals[0] + terminals[1] if final else nodes
         _eliminate_front(flat, f, pitch, nodes, shared, rows, rows if final else shared)
         for i in range(shared, nodes):
-            kept, row = store[place : place + nodes - i - 1], f[i, i + 1 : nodes]
-            for t in range(kept.size):
-                kept[t] = row[t]
-            place += kept.size
+            factors, row = store[place : place + nodes - i - 1], f[i, i + 1 : nodes]
+            for t in range(factors.size):
+                factors[t] = row[t]
+            place += factors.size
 
 
 @njit
 def _add_block(f: Any, store: Any, place: Any, starts: Any, ports: Any, onto: Any) -> None:
-    """Adds the edges of a block to the front f; ports of kind x are its nodes onto[x], onto[x] + 1, …"""
+    """Add the edges of a block to the front f; ports of kind x are its nodes onto[x], onto[x] + 1, …"""
     count = ports.sum()
     for x in range(4):
         for a in range(starts[x], starts[x] + ports[x]):

@@ -30,7 +30,7 @@ def currents(
     tolerance: float,
     steps: int,
 ) -> tuple[F64, I64]:
-    """Sensed currents (vectors, cols) for volts (vectors, rows) on the word lines of g (rows, cols).
+    """Return the sensed currents (vectors, cols) for volts (vectors, rows) on the word lines of g (rows, cols).
 
     Resistances as in `wires.effective_conductance_reference`; 0 is allowed, except for a far end that is a terminal.
     tolerance: of the residual in the norm of T_bit⁻¹, relative to that of b. Also returns the steps that each vector

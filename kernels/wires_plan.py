@@ -27,7 +27,7 @@ Program = tuple[list[list[int]], list[list[int]], list[list[int]], int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """What `wires` follows. Every table is int64; a place counts numbers from the start of the store."""
+    """A plan is what `wires` follows. Every table is int64; a place counts numbers from the start of the store."""
 
     programs: I64  # (programs, 6): first and last pivot, first and last initial edge, slots, port pairs
     edge_start: I64  # (pivots + 1,) where in ``edges`` a pivot's begin
@@ -46,7 +46,7 @@ class Plan:
 
 
 def pairs_of(nodes: int) -> int:
-    """Edges of a complete graph."""
+    """Return the edges of a complete graph."""
     return nodes * (nodes - 1) // 2
 
 
@@ -112,7 +112,7 @@ def _cuts(length: int) -> list[int]:
 
 @lru_cache(maxsize=64)
 def _program(rows: int, cols: int, right: int, top: int) -> Program:
-    """Star-mesh transforms that leave the ports of a leaf, least connected node first.
+    """Return star-mesh transforms that leave the ports of a leaf, least connected node first.
 
     Slots of a pivot's edges, slots of its pairs, initial edges, number of slots, of port pairs (they come first).
     """

@@ -24,7 +24,7 @@ _WORD = ir.IntType(64)
 
 
 class _Vectors:
-    """Vectors of the numbers of one contiguous array."""
+    """A vector view gives vectors of the numbers of one contiguous array."""
 
     def __init__(self, context: Any, builder: Any, array_type: Any, array: Any) -> None:
         self.builder = builder
@@ -48,7 +48,7 @@ class _Vectors:
         self.builder.store(value, self._at(offset)).align = self.size
 
     def spread(self, offset: Any) -> Any:
-        """One number in every place of a vector."""
+        """Return one number in every place of a vector."""
         number = self.builder.load(self.builder.gep(self.base, [offset]))
         nothing = ir.Constant(self.type, ir.Undefined)
         first = self.builder.insert_element(nothing, number, ir.IntType(32)(0))

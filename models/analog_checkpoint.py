@@ -51,7 +51,9 @@ _AGAIN = "download the checkpoint again"
 
 
 class _Empty:
-    """Stands for any class of the configuration: takes whatever it is given and does nothing with it."""
+    """An empty object stands for any class of the configuration:
+    takes whatever it is given and does nothing with it.
+    """
 
     def __init__(self, *_: Any, **__: Any) -> None:
         return
@@ -85,7 +87,7 @@ class AnalogReader:
             self.config = {**self.config, "tie_word_embeddings": False}
 
     def infos(self, model: PreTrainedModel) -> dict[str, TensorInfo]:
-        """Weights, biases and digital tensors, in file order."""
+        """Return weights, biases and digital tensors, in file order."""
         return {
             name: TensorInfo(tuple(value.shape), _dtype(name, value))
             for name, value in self._tensors.items()
@@ -93,7 +95,7 @@ class AnalogReader:
         }
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The bits of one tensor."""
+        """Return the bits of one tensor."""
         import torch
 
         value = self._tensors[name].detach().contiguous()
@@ -105,29 +107,29 @@ class AnalogReader:
         return bits.copy()  # read rather than mapped, as from every checkpoint
 
     def ranges(self) -> dict[str, F32]:
-        """Learned input ranges by matrix name, (row tiles,) float32."""
+        """Return the learned input ranges by matrix name, (row tiles,) float32."""
         return dict(self._ranges)
 
     def tokenizer_files(self) -> dict[str, bytes]:
-        """The tokenizer's files, byte for byte."""
+        """Return the tokenizer's files, byte for byte."""
         paths = (self._folder / name for name in TOKENIZER_FILES)
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def is_analog_folder(folder: Path) -> bool:
-    """Whether the only weights in a folder are ``pytorch_model*.bin``."""
+    """Return whether the only weights in a folder are ``pytorch_model*.bin``."""
     safe = (folder / SAFE_INDEX).is_file() or (folder / SAFE_SINGLE).is_file()
     return not safe and any(folder.glob("pytorch_model*.bin"))
 
 
 def ranges_in(state: Mapping[str, torch.Tensor]) -> dict[str, F32]:
-    """Learned input ranges of a state dict with aihwkit-lightning's names: matrix → β (row tiles,) float32.
+    """Return the learned input ranges of a state dict with aihwkit-lightning's names: matrix → β (row tiles,) float32.
 
     Raises BadInput for a range that is not a list of finite numbers above 0.
     """
     import torch
 
-    found: dict[str, F32] = {}
+    betas: dict[str, F32] = {}
     for key, value in state.items():
         name, _, leaf = key.rpartition(".")
         if leaf != RANGE:
@@ -147,12 +149,14 @@ def ranges_in(state: Mapping[str, torch.Tensor]) -> dict[str, F32]:
                 why="an input range must be finite and above 0",
                 do="repair the checkpoint; training has probably diverged",
             )
-        found[name] = beta
-    return found
+        betas[name] = beta
+    return betas
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file that ``torch.save`` wrote, mapped where possible. No code in it runs; else BadInput."""
+    """Return the tensors of a file that ``torch.save`` wrote, mapped where possible.
+    No code in it runs; else BadInput.
+    """
     import torch
 
     try:
@@ -169,7 +173,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
             "checkpoint",
             got=str(path),
             why="it is a pickle that is damaged or holds more than tensors, which could run code "
-            f"({_found(error)})",
+            f"({_summarise_refusal(error)})",
             do=f"{_AGAIN}, or {_SAFE}",
         ) from None
     if not isinstance(state, dict) or not all(
@@ -181,20 +185,22 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _empty_class(name: str) -> type:
-    """A class under the name of one of the configuration's, which a state dict's metadata may hold."""
+    """Return a class under the name of one of the configuration's, which a state dict's metadata may hold."""
     module, _, leaf = name.rpartition(".")
     return type(leaf, (_Empty,), {"__module__": module})
 
 
-def _found(error: Exception) -> str:
-    """What the loader refused, in a line without its advice to trust the file."""
+def _summarise_refusal(error: Exception) -> str:
+    """Return what the loader refused, in a line without its advice to trust the file."""
     text = str(error).strip()
     named = re.search(r"GLOBAL (\S+)", text)
     return named[1] if named else text.partition("\n")[0].partition(". ")[0]
 
 
 def _shards(folder: Path) -> tuple[Path, ...]:
-    """The files with weights: those of the index; without one, a complete series of shards, or the single file."""
+    """Return the files with weights: those of the index; without one, a complete series of shards,
+    or the single file.
+    """
     if (folder / INDEX).is_file():
         weight_map = read_json(folder / INDEX, required=True).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
@@ -203,12 +209,12 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     elif (folder / SINGLE).is_file():
         names = [SINGLE]
     else:
-        found = [
+        numbers = [
             match for path in folder.glob("pytorch_model-*.bin") if (match := _SHARD.fullmatch(path.name))
         ]
-        if not found:
+        if not numbers:
             raise BadInput("checkpoint", got=str(folder), why=f"there is no {SINGLE} in it", do=_AGAIN)
-        count = max(int(match[2]) for match in found)
+        count = max(int(match[2]) for match in numbers)
         names = [f"pytorch_model-{part + 1:05}-of-{count:05}.bin" for part in range(count)]
     for name in names:
         check_shard_name(name, folder / INDEX)
@@ -218,7 +224,7 @@ def _shards(folder: Path) -> tuple[Path, ...]:
 
 
 def _refuse_others(state: Mapping[str, torch.Tensor]) -> None:
-    """BadInput for what the weights alone do not say: scales of aihwkit's tiles, and learned clipping."""
+    """Raise BadInput for what the weights alone do not say: scales of aihwkit's tiles, and learned clipping."""
     for key in state:
         if ".analog_module." in key or "analog_tile_state" in key:
             raise BadInput(
@@ -237,12 +243,12 @@ def _refuse_others(state: Mapping[str, torch.Tensor]) -> None:
 
 
 def _dtype(name: str, value: torch.Tensor) -> str:
-    found = _DTYPES.get(str(value.dtype))
-    if found is None:
+    dtype = _DTYPES.get(str(value.dtype))
+    if dtype is None:
         raise BadInput(
             f"dtype of {name}",
             got=str(value.dtype),
             why="it is stored in a format other than float32, float16 and bfloat16",
             do="convert the checkpoint to one of these",
         )
-    return found
+    return dtype

@@ -26,12 +26,13 @@ def _catalogue() -> dict[str, dict[str, Any]]:
 
 
 def catalogue_names() -> tuple[str, ...]:
-    """Names of the models whose shapes ship with aimc-sim."""
+    """Return the names of the models whose shapes ship with aimc-sim."""
     return tuple(_catalogue())
 
 
 def catalogue_entry(name: str) -> dict[str, Any]:
-    """{"config", "source", "parameters" in billions} of a model. Case, and an owner before the name, do not matter.
+    """Return {"config", "source", "parameters" in billions} of a model. Case, and an owner before the name, do not
+    matter.
 
     Raises BadInput with the nearest names.
     """
@@ -50,7 +51,7 @@ def catalogue_entry(name: str) -> dict[str, Any]:
 
 
 def model_shapes(config: dict[str, Any], name: str = "") -> ModelShapes:
-    """Every matrix of the model that a configuration (as Hugging Face's config.json) describes, layer by layer.
+    """Return every matrix of the model that a configuration (as Hugging Face's config.json) describes, layer by layer.
 
     A model of several parts is represented by its text part. Raises BadInput for an unknown model_type (naming the
     known ones) and for a field that is missing or no positive whole number.
@@ -71,13 +72,13 @@ def model_shapes(config: dict[str, Any], name: str = "") -> ModelShapes:
 
 
 def named_shapes(name: str) -> ModelShapes:
-    """Shapes of a model of the catalogue."""
+    """Return shapes of a model of the catalogue."""
     entry = catalogue_entry(name)
     return model_shapes(entry["config"], entry["name"])
 
 
 def config_shapes(path: str | Path) -> ModelShapes:
-    """Shapes of the model that a config.json, or a folder with one, describes."""
+    """Return shapes of the model that a config.json, or a folder with one, describes."""
     path = Path(path)
     file = path / "config.json" if path.is_dir() else path
     try:

@@ -11,7 +11,8 @@ from aimc_sim.errors import BadInput
 
 @dataclass(frozen=True)
 class MatrixShape:
-    """One static matrix, or ``count`` equal ones (the experts of a layer), of which ``active`` work for one token.
+    """A matrix shape is one static matrix, or ``count`` equal ones (the experts of a layer), of which ``active`` work
+    for one token.
 
     rows: K, inputs; cols: N, outputs; name: module path, for experts that of the first; stage: its place in the chain
     of its layer, equal stages run side by side; attention stands behind stage ``Layer.attention_after``.
@@ -28,13 +29,13 @@ class MatrixShape:
 
     @property
     def weights(self) -> int:
-        """Weights of all copies."""
+        """Return the weights of all copies."""
         return self.rows * self.cols * self.count
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A decoder block.
+    """A layer is a decoder block.
 
     attention_macs: multiply-accumulates of its attention for one token and one position of the context;
     kv_elements: numbers that its cache keeps a position; window: positions that it looks back at most.
@@ -50,7 +51,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelShapes:
-    """A language model as its shapes: decoder blocks, then the head."""
+    """Model shapes describe a language model: decoder blocks, then the head."""
 
     name: str
     family: str
@@ -61,13 +62,15 @@ class ModelShapes:
     tied: bool  # the head's weights are the embedding's
 
     def matrices(self, head: bool = True) -> tuple[MatrixShape, ...]:
-        """Every matrix in module order, the head last."""
+        """Return every matrix in module order, the head last."""
         inner = tuple(matrix for layer in self.layers for matrix in layer.matrices)
         return (*inner, self.head) if head else inner
 
     @property
     def parameters(self) -> int:
-        """Weights of all matrices and of the embedding, counted once where the head shares it; no norms, no biases."""
+        """Return the weights of all matrices and of the embedding, counted once where the head shares it;
+        no norms, no biases.
+        """
         static = sum(matrix.weights for matrix in self.matrices(head=False))
         routers = sum(layer.router_macs for layer in self.layers)
         return static + routers + self.head.weights * (1 if self.tied else 2)
@@ -96,7 +99,7 @@ class _Config:
 
     @property
     def heads(self) -> tuple[int, int, int]:
-        """Query heads, key and value heads, elements of one."""
+        """Return query heads, key and value heads, elements of one."""
         heads = self("num_attention_heads")
         width = self("head_dim", default=max(self("hidden_size") // heads, 1))
         return heads, self("num_key_value_heads", default=heads), width
@@ -109,16 +112,16 @@ def _model(c: _Config, name: str, layers: Iterable[Layer], tied: bool, hidden: i
 
 
 def _split_attention(c: _Config, at: str) -> tuple[list[MatrixShape], int, int]:
-    """q, k, v, o; MACs a position; elements that the cache keeps a position."""
+    """Return q, k, v, o; MACs a position; elements that the cache keeps a position."""
     hidden, (heads, kv_heads, width) = c("hidden_size"), c.heads
     q, kv = heads * width, kv_heads * width
-    found = [
+    matrices = [
         MatrixShape(f"{at}.self_attn.q_proj", "q", hidden, q, 0),
         MatrixShape(f"{at}.self_attn.k_proj", "k", hidden, kv, 0),
         MatrixShape(f"{at}.self_attn.v_proj", "v", hidden, kv, 0),
         MatrixShape(f"{at}.self_attn.o_proj", "o", q, hidden, 1),
     ]
-    return found, 2 * q, 2 * kv
+    return matrices, 2 * q, 2 * kv
 
 
 def _gated(
@@ -132,7 +135,7 @@ def _gated(
 
 
 def _window(c: _Config, layer: int) -> int | None:
-    """Positions that a layer sees; None: all."""
+    """Return positions that a layer sees; None: all."""
     window, kinds = c.table.get("sliding_window"), c.table.get("layer_types")
     if not isinstance(window, int) or not c.flag("use_sliding_window", True):
         return None

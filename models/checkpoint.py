@@ -32,28 +32,28 @@ _HUB_ANALOG = ["pytorch_model*.bin"]  # where there are no safetensors; its rpu_
 
 
 class Reader(Protocol):
-    """A checkpoint format: what is there, without reading it, and one tensor at a time."""
+    """A reader reads a checkpoint format: what is there, without reading it, and one tensor at a time."""
 
     @property
     def config(self) -> dict[str, Any]:
-        """As config.json."""
+        """Return as config.json."""
 
     @property
     def generation_config(self) -> dict[str, Any]:
-        """As generation_config.json; empty where there is none."""
+        """Return as generation_config.json; empty where there is none."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that weights come from."""
+        """Return the files that weights come from."""
 
     def infos(self, model: PreTrainedModel) -> dict[str, TensorInfo]:
-        """Every tensor by its Hugging Face parameter name, in the order in which reading is cheapest."""
+        """Return every tensor by its Hugging Face parameter name, in the order in which reading is cheapest."""
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The bits of one tensor."""
+        """Return the bits of one tensor."""
 
     def tokenizer_files(self) -> dict[str, bytes]:
-        """The tokenizer's files by name, as Hugging Face saves them."""
+        """Return the tokenizer's files by name, as Hugging Face saves them."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Checkpoint:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors together."""
+        """Return the bytes of all tensors together."""
         return sum(info.nbytes for info in self.infos.values())
 
     @cached_property
     def tokenizer_files(self) -> dict[str, bytes]:
-        """The tokenizer's files by name; empty where the checkpoint has none."""
+        """Return the tokenizer's files by name; empty where the checkpoint has none."""
         return self._reader.tokenizer_files()
 
     @cached_property
@@ -94,10 +94,12 @@ class Checkpoint:
 
     @cached_property
     def ranges(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Learned input ranges by matrix name, (1,) or (row tiles,), of a checkpoint trained for a chip; else empty."""
+        """Return the learned input ranges by matrix name, (1,) or (row tiles,), of a checkpoint trained for a chip;
+        else empty.
+        """
         stated: dict[str, list[float]] = getattr(self._reader, "ranges", dict)()
         known = {candidate.name for candidate in self.candidates}
-        found = {}
+        ranges = {}
         for name, values in stated.items():
             array = np.asarray(values, dtype=np.float32)
             if name not in known or array.ndim != 1 or not array.size or not (array > 0).all():
@@ -108,23 +110,23 @@ class Checkpoint:
                     do="remove analog.json, or train again",
                 )
             check_finite(f"ranges of {name}", array, "float32")
-            found[name] = array
-        return found
+            ranges[name] = array
+        return ranges
 
     @property
     def adapter(self) -> Path | None:
-        """Folder of the low-rank adapter that belongs to these weights; None where there is none."""
+        """Return folder of the low-rank adapter that belongs to these weights; None where there is none."""
         found: Path | None = getattr(self._reader, "adapter", lambda: None)()
         return found
 
     @cached_property
     def adapters(self) -> tuple[LowRank, ...]:
-        """What that folder holds, matrix by matrix, in their order. BadInput where it cannot be represented."""
+        """Return what that folder holds, matrix by matrix, in their order. BadInput where it cannot be represented."""
         return () if self.adapter is None else read_adapter(self.adapter, self.candidates)
 
     @property
     def adapter_source(self) -> list[dict[str, Any]]:
-        """Provenance of the adapter, as ``source`` has it of the weights; empty where there is none."""
+        """Return provenance of the adapter, as ``source`` has it of the weights; empty where there is none."""
         return [] if self.adapter is None else [_describe(path) for path in adapter_files(self.adapter)]
 
     def tensors(self) -> Iterator[SourceTensor]:
@@ -172,7 +174,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _tied_names(model: PreTrainedModel) -> dict[str, str]:
-    """{head parameter: embedding parameter}; by the configuration, since empty parameters are not yet tied."""
+    """Return {head parameter: embedding parameter}; by the configuration, since empty parameters are not yet tied."""
     if not model.config.tie_word_embeddings:
         return {}
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()

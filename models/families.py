@@ -52,7 +52,7 @@ CODE_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A module that multiplies its input by a static matrix, and so could live in a crossbar.
+    """A candidate is a module that multiplies its input by a static matrix, and so could live in a crossbar.
 
     rows: K, inputs; cols: N, outputs; layout: of its weight, "out_in" (N, K) or "in_out" (K, N).
     """
@@ -66,7 +66,7 @@ class Candidate:
 
 
 def model_type(config: dict[str, Any]) -> str:
-    """The supported model_type of a configuration. Raises BadInput naming the supported ones."""
+    """Return the supported model_type of a configuration. Raises BadInput naming the supported ones."""
     kind = config.get("model_type")
     if kind not in FAMILIES:
         raise BadInput(
@@ -79,7 +79,7 @@ def model_type(config: dict[str, Any]) -> str:
 
 
 def without_code(value: Any) -> Any:
-    """A configuration without the keys that could make transformers fetch or choose code, at any depth."""
+    """Return a configuration without the keys that could make transformers fetch or choose code, at any depth."""
     if isinstance(value, dict):
         return {
             key: without_code(inner)
@@ -90,7 +90,7 @@ def without_code(value: Any) -> Any:
 
 
 def skeleton(config: dict[str, Any], **options: Any) -> PreTrainedModel:
-    """The transformers model of a configuration with its parameters on the meta device, in eval mode.
+    """Return the transformers model of a configuration with its parameters on the meta device, in eval mode.
 
     Buffers are real: a plain meta device would lose rotary tables and Gemma's embedding scale.
     options: passed to AutoModelForCausalLM.from_config; attn_implementation is "sdpa" unless given. What the
@@ -126,7 +126,9 @@ def skeleton(config: dict[str, Any], **options: Any) -> PreTrainedModel:
 
 
 def generation_defaults(table: dict[str, Any]) -> GenerationConfig:
-    """A generation_config.json as transformers' object, without anything that chooses code. BadInput if it is none."""
+    """Return a generation_config.json as transformers' object, without anything that chooses code.
+    BadInput if it is none.
+    """
     from transformers import GenerationConfig
 
     plain = {
@@ -145,7 +147,7 @@ def generation_defaults(table: dict[str, Any]) -> GenerationConfig:
 
 
 def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:
-    """Every matrix product with static weights, in module order, the head last. The place is the ordinal.
+    """Return every matrix product with static weights, in module order, the head last. The place is the ordinal.
 
     Raises BadInput for a module whose role is unknown, because nothing may be bypassed in silence.
     """
@@ -153,7 +155,7 @@ def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:
     from transformers.pytorch_utils import Conv1D
 
     roles = FAMILIES[model_type(model.config.to_dict())]
-    found = []
+    modules = []
     for name, module in model.named_modules():
         if isinstance(module, Linear):
             layout, (cols, rows) = "out_in", module.weight.shape
@@ -170,5 +172,5 @@ def candidates(model: PreTrainedModel) -> tuple[Candidate, ...]:
                 why="this family should not have such a matrix product",
                 do="report the model; aimc-sim would otherwise not know what it simulates",
             )
-        found.append(Candidate(name, int(rows), int(cols), layout, module.bias is not None, role))
-    return tuple(sorted(found, key=lambda item: item.name == HEAD))
+        modules.append(Candidate(name, int(rows), int(cols), layout, module.bias is not None, role))
+    return tuple(sorted(modules, key=lambda item: item.name == HEAD))

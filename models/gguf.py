@@ -23,7 +23,9 @@ TRANSPOSED = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_dow
 
 
 class GgufReader:
-    """One GGUF file. Raises BadInput when it is truncated, malformed or of an unknown architecture."""
+    """A GGUF reader reads one GGUF file. Raises BadInput when it is truncated,
+    malformed or of an unknown architecture.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -40,7 +42,9 @@ class GgufReader:
         self._names: dict[str, str] = {}
 
     def infos(self, model: PreTrainedModel) -> dict[str, TensorInfo]:
-        """Every tensor under its Hugging Face name, in file order; rotary tables are part of the configuration."""
+        """Return every tensor under its Hugging Face name, in file order;
+        rotary tables are part of the configuration.
+        """
         to_hf = self._name_map(model)
         infos: dict[str, TensorInfo] = {}
         for name, tensor in sorted(self._header.tensors.items(), key=lambda item: item[1].offset):
@@ -62,7 +66,7 @@ class GgufReader:
         return infos
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The bits of one tensor: float16 and bfloat16 as stored, everything else as float32."""
+        """Return the bits of one tensor: float16 and bfloat16 as stored, everything else as float32."""
         source = self._names[name]
         values = self._raw(source) if self._is_kept(source) else self._dequantized(source)
         if self._architecture == "llama" and (".attn_q." in source or ".attn_k." in source):
@@ -73,7 +77,7 @@ class GgufReader:
         return np.ascontiguousarray(values.T) if self._is_transposed(source) else np.ascontiguousarray(values)
 
     def tokenizer_files(self) -> dict[str, bytes]:
-        """tokenizer.json and tokenizer_config.json, converted from the vocabulary in the file."""
+        """Return tokenizer.json and tokenizer_config.json, converted from the vocabulary in the file."""
         length = self.config.get("max_position_embeddings") or self.config["n_positions"]
         return gguf_tokenizer_files(self._path, self._header.metadata, length)
 

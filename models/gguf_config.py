@@ -26,7 +26,7 @@ Key = Callable[..., Any]
 
 
 def config_from(header: GgufHeader, rope_table: Callable[[str], list[float]]) -> dict[str, Any]:
-    """The Hugging Face configuration of a GGUF file. rope_table: reads a tensor of rotary factors by name.
+    """Return the Hugging Face configuration of a GGUF file. rope_table: reads a tensor of rotary factors by name.
 
     Raises BadInput for an unknown architecture, a missing key, or a rotary scaling that cannot be expressed.
     """
@@ -154,7 +154,7 @@ def _rope_scaling(
 
 
 def _llama3_scaling(table: list[float], head_dim: int, theta: float) -> dict[str, Any]:
-    """The parameters that produce a table of frequency divisors; refused when the known rule does not."""
+    """Return the parameters that produce a table of frequency divisors; refused when the known rule does not."""
     factor = max(table)
     low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
     turns = [
@@ -173,5 +173,7 @@ def _llama3_scaling(table: list[float], head_dim: int, theta: float) -> dict[str
 
 
 def _shortest(value: float) -> float:
-    """A float32 read from the file, as the decimal that somebody once wrote: 1e-05, not 9.999999747378752e-06."""
+    """Return a float32 read from the file, as the decimal that somebody once wrote:
+    1e-05, not 9.999999747378752e-06.
+    """
     return float(str(np.float32(value)))

@@ -27,7 +27,7 @@ class GgufTensor(NamedTuple):
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Key-value metadata and the table of tensors."""
+    """A GGUF header holds key-value metadata and the table of tensors."""
 
     metadata: dict[str, Any]
     tensors: dict[str, GgufTensor]
@@ -113,7 +113,7 @@ class _Cursor:
         return struct.unpack("<" + code, self._take(struct.calcsize(code)))[0]
 
     def _bounded(self, count: int, least: int) -> int:
-        """A count of things of at least so many bytes each, which must fit in the rest of the file."""
+        """Return a count of things of at least so many bytes each, which must fit in the rest of the file."""
         if count * least > len(self._data) - self._at:
             raise ValueError(f"{count} items announced at byte {self._at}, more than the file can hold")
         return count

@@ -25,7 +25,7 @@ _AGAIN = "download the checkpoint again"
 
 
 class Place(NamedTuple):
-    """Where a tensor lies in a safetensors file: the byte at which its data begins, and what it is."""
+    """A place says where a tensor lies in a safetensors file: the byte at which its data begins, and what it is."""
 
     file: Path
     offset: int
@@ -33,7 +33,9 @@ class Place(NamedTuple):
 
 
 class FolderReader:
-    """A folder as ``save_pretrained`` writes it. Raises BadInput when it is incomplete or damaged."""
+    """A folder reader reads a folder as ``save_pretrained`` writes it.
+    Raises BadInput when it is incomplete or damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,15 +45,15 @@ class FolderReader:
         self.files, self._places = _locate(folder)
 
     def infos(self, model: PreTrainedModel) -> dict[str, TensorInfo]:
-        """Every stored tensor, in file order."""
+        """Return every stored tensor, in file order."""
         return {name: place.info for name, place in self._places.items()}
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The bits of one tensor, read rather than mapped, so that memory holds one at a time."""
+        """Return the bits of one tensor, read rather than mapped, so that memory holds one at a time."""
         return read_bits(self._places[name])
 
     def ranges(self) -> dict[str, list[float]]:
-        """Learned input ranges by matrix name, as training for a chip wrote them; empty elsewhere."""
+        """Return the learned input ranges by matrix name, as training for a chip wrote them; empty elsewhere."""
         stated = read_json(self._folder / ANALOG, required=False).get("ranges", {})
         numbers = isinstance(stated, dict) and all(
             isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
@@ -66,18 +68,18 @@ class FolderReader:
         return dict(stated)
 
     def adapter(self) -> Path | None:
-        """Where the low-rank adapter lies that was trained beside these weights; None where there is none."""
+        """Return where the low-rank adapter lies that was trained beside these weights; None where there is none."""
         folder = self._folder / ADAPTER
         return folder if (self._folder / ANALOG).is_file() and folder.is_dir() else None
 
     def tokenizer_files(self) -> dict[str, bytes]:
-        """The tokenizer's files, byte for byte."""
+        """Return the tokenizer's files, byte for byte."""
         paths = (self._folder / name for name in TOKENIZER_FILES)
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def read_bits(place: Place) -> npt.NDArray[Any]:
-    """The bits of one tensor; bfloat16 as uint16."""
+    """Return the bits of one tensor; bfloat16 as uint16."""
     code = next(code for label, code in DTYPES.values() if label == place.info.dtype)
     count = int(np.prod(place.info.shape, dtype=np.int64))
     return np.fromfile(place.file, dtype=code, count=count, offset=place.offset).reshape(place.info.shape)
@@ -123,7 +125,7 @@ def _locate(folder: Path) -> tuple[tuple[Path, ...], dict[str, Place]]:
 
 
 def read_header(path: Path) -> dict[str, Place]:
-    """Where each tensor lies. The library checks the header against the file's size; we read only its facts."""
+    """Return where each tensor lies. The library checks the header against the file's size; we read only its facts."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -158,7 +160,7 @@ def read_header(path: Path) -> dict[str, Place]:
 
 
 def check_shard_name(name: str, index: Path) -> None:
-    """Raises BadInput where an index names a shard outside the checkpoint's folder."""
+    """Raise BadInput where an index names a shard outside the checkpoint's folder."""
     if Path(name).name != name:
         raise BadInput(str(index), got=name, why="a shard must lie in the checkpoint's own folder", do=_AGAIN)
 

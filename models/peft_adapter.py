@@ -36,7 +36,7 @@ _DAMAGED = "train or save the adapter again, or leave it out with --base-alone"
 
 @dataclass(frozen=True)
 class LowRank:
-    """The adapter beside one matrix: A (r, K) and B (N, r) by their facts, and the scale."""
+    """A low-rank adapter lies beside one matrix: A (r, K) and B (N, r) by their facts, and the scale."""
 
     matrix: str
     a: TensorInfo
@@ -46,7 +46,7 @@ class LowRank:
 
     @property
     def nbytes(self) -> int:
-        """Size of A and B in bytes."""
+        """Return the size of A and B in bytes."""
         return self.a.nbytes + self.b.nbytes
 
     def tensors(self, a: str, b: str) -> Iterator[SourceTensor]:
@@ -58,12 +58,12 @@ class LowRank:
 
 
 def adapter_files(folder: Path) -> tuple[Path, Path]:
-    """Settings and weights of an adapter's folder."""
+    """Return settings and weights of an adapter's folder."""
     return folder / CONFIG, folder / WEIGHTS
 
 
 def read_adapter(folder: Path, candidates: Sequence[Candidate]) -> tuple[LowRank, ...]:
-    """The adapters in a folder, in the order of the matrices that they lie beside; no weight is read yet.
+    """Return the adapters in a folder, in the order of the matrices that they lie beside; no weight is read yet.
 
     Raises BadInput for settings that a weight file cannot represent, and for tensors that fit no matrix.
     """
@@ -103,7 +103,7 @@ def read_adapter(folder: Path, candidates: Sequence[Candidate]) -> tuple[LowRank
 
 
 def _settings(config: dict[str, Any], folder: Path) -> tuple[float, int]:
-    """(lora_alpha, r), everything else checked."""
+    """Return (lora_alpha, r), everything else checked."""
     kind, initial = config.get("peft_type"), config.get("init_lora_weights", True)
     patterns: Any = config.get("rank_pattern") or {}
     for key, right, why in (

@@ -22,19 +22,19 @@ _EXPONENT = {
 
 
 class TensorInfo(NamedTuple):
-    """Shape and dtype ("float32", "float16" or "bfloat16") of a tensor that was not read yet."""
+    """A tensor info holds shape and dtype ("float32", "float16" or "bfloat16") of a tensor that was not read yet."""
 
     shape: tuple[int, ...]
     dtype: str
 
     @property
     def nbytes(self) -> int:
-        """Size of the tensor in bytes."""
+        """Return the size of the tensor in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * (4 if self.dtype == "float32" else 2)
 
 
 class SourceTensor(NamedTuple):
-    """A parameter by its Hugging Face name. bits: float32, float16, or uint16 that hold bfloat16."""
+    """A source tensor is a parameter by its Hugging Face name. bits: float32, float16, or uint16 that hold bfloat16."""
 
     name: str
     bits: npt.NDArray[Any]

@@ -45,7 +45,7 @@ def name_of(weight_file: WeightFile, hardware: Hardware) -> str:
 
 
 def load(weight_file: WeightFile, hardware: Hardware) -> Ranges | None:
-    """The cached ranges of this weight file for this hardware; None where there are none that fit."""
+    """Return the cached ranges of this weight file for this hardware; None where there are none that fit."""
     known = read(cache_folder() / name_of(weight_file, hardware))
     return known if known is not None and fits(known, weight_file, hardware) else None
 
@@ -56,22 +56,25 @@ def store(weight_file: WeightFile, hardware: Hardware, ranges: Ranges) -> None:
 
 
 def read(path: Path) -> dict[str, MatrixRange] | None:
-    """Cached ranges; None where there are none or they cannot be read."""
+    """Return cached ranges; None where there are none or they cannot be read."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found: dict[str, dict[str, F32]] = {}
+            kinds_by_matrix: dict[str, dict[str, F32]] = {}
             for key in file.files:
                 kind, _, name = key.partition(":")
-                found.setdefault(name, {})[kind] = file[key]
+                kinds_by_matrix.setdefault(name, {})[kind] = file[key]
     except Exception:  # a damaged archive raises almost anything; it only costs another calibration
         return None
     return {
-        name: MatrixRange(parts.get("input_range"), parts.get("full_scale")) for name, parts in found.items()
+        name: MatrixRange(parts.get("input_range"), parts.get("full_scale"))
+        for name, parts in kinds_by_matrix.items()
     }
 
 
 def fits(ranges: Ranges, weight_file: WeightFile, hardware: Hardware) -> bool:
-    """Whether cached ranges are what this calibration would give: every matrix, its shape, finite and positive."""
+    """Return whether cached ranges are what this calibration would give:
+    every matrix, its shape, finite and positive.
+    """
     matrices = analog_matrices(weight_file, hardware)
     if {matrix.name for matrix in matrices} != set(ranges):
         return False
@@ -86,13 +89,13 @@ def fits(ranges: Ranges, weight_file: WeightFile, hardware: Hardware) -> bool:
         ):
             if (value is not None) != wanted:
                 return False
-            if value is not None and not _sound(value, shape):
+            if value is not None and not _is_sound(value, shape):
                 return False
     return True
 
 
-def _sound(value: F32, shape: tuple[int, ...]) -> bool:
-    """Of this shape, or of several parts of it; finite and positive."""
+def _is_sound(value: F32, shape: tuple[int, ...]) -> bool:
+    """Return whether a range has this shape, or is several parts of it, and is finite and positive."""
     return value.shape[-len(shape) :] == shape and bool((np.isfinite(value) & (value > 0)).all())
 
 

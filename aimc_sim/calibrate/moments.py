@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class _Sums:
-    """Running sums over tokens of one matrix's input, per channel; float64, so that their order hardly matters."""
+    """These are running sums over tokens of one matrix's input, per channel;
+    float64, so that their order hardly matters.
+    """
 
     def __init__(self, width: int) -> None:
         self.count = 0
@@ -49,7 +51,7 @@ def collect_moments(
     batch: int = 2,
     progress: Progress | None = None,
 ) -> dict[str, Moments]:
-    """Moments of the inputs of the named modules over all tokens: each (K,) float32.
+    """Return the moments of the inputs of the named modules over all tokens: each (K,) float32.
 
     token_ids: (S, L) int32, run through the model ``batch`` sequences at a time without a cache.
     """

@@ -49,7 +49,7 @@ def derive_ranges(
     >>> sorted(derive_ranges(weights, Hardware.load("hermes-256"))) == sorted(m.name for m in weights.matrices)
     True
     """
-    own = _mapped_anew(weight_file)
+    own = _map_again(weight_file)
     ranges = RangeFinder(own, hardware, progress, streams=own is not weight_file).run()
     gc.collect()  # a model is full of cycles, and keeps the whole file mapped
     return ranges
@@ -75,7 +75,7 @@ def ranges_for(weight_file: WeightFile, hardware: Hardware, progress: Progress |
 
 
 def needs_text(hardware: Hardware) -> bool:
-    """Whether any range depends on the calibration text, and not on the weights alone."""
+    """Return whether any range depends on the calibration text, and not on the weights alone."""
     static = hardware.dac is not None and isinstance(hardware.dac.range, StaticRange)
     adc = hardware.adc
     return static or (
@@ -84,7 +84,7 @@ def needs_text(hardware: Hardware) -> bool:
 
 
 def derived_lambdas(hardware: Hardware, ranges: Ranges) -> dict[str, float]:
-    """λ of every matrix where the hardware asks for one that is derived anew; empty where it does not."""
+    """Return λ of every matrix where the hardware asks for one that is derived anew; empty where it does not."""
     rule = None if hardware.adc is None else hardware.adc.full_scale
     if not isinstance(rule, LambdaRule) or rule.derive is None:
         return {}
@@ -94,7 +94,7 @@ def derived_lambdas(hardware: Hardware, ranges: Ranges) -> dict[str, float]:
 
 
 class RangeFinder:
-    """Turns what each matrix sees in one pass over the text into its `ranges`, and forgets it.
+    """A range finder turns what each matrix sees in one pass over the text into its `ranges`, and forgets it.
 
     streams: layers that the pass is done with leave memory, which needs a mapping of its own.
     """
@@ -109,7 +109,7 @@ class RangeFinder:
         self._errors: dict[str, F64] = {}  # of products at each λ, for the one of the whole model
 
     def run(self) -> dict[str, MatrixRange]:
-        """All ranges, in the order of the model."""
+        """Find all ranges, in the order of the model."""
         if needs_text(self._hardware):
             if self._progress:  # while the model loads
                 self._progress("calibrating converter ranges", 0, len(self._matrices))
@@ -169,7 +169,7 @@ class RangeFinder:
                 why="its input range was learned in training, for inputs as they were",
                 do="leave the matrix out of [[transform]], or export a checkpoint without learned ranges",
             )
-        return _learned(learned, tmap)
+        return _take_learned(learned, tmap)
 
     def _full_scale(
         self, matrix: MatrixInfo, tmap: TileMap, transform: ChannelTransform | None, x: F32, beta: F32 | None
@@ -198,7 +198,7 @@ class RangeFinder:
         return full_scales(x, pieces, tmap, rule, unit, hardware.read_max_code)
 
     def _columns(self, matrix: MatrixInfo, first: int, last: int, transform: ChannelTransform | None) -> F32:
-        """Outputs first … last-1 of a matrix as its cells hold them, (n, K) float32."""
+        """Return the outputs first … last-1 of a matrix as its cells hold them, (n, K) float32."""
         stored = self._file.tensor(matrix.tensor).bits  # pages that the model has just read
         bits = stored[first:last] if matrix.layout == "out_in" else stored[:, first:last].T
         w = np.ascontiguousarray(to_float32(bits, matrix.dtype))
@@ -206,7 +206,7 @@ class RangeFinder:
 
 
 class RangesInPass:
-    """The ranges of one hardware, matrix by matrix in a pass over the text that somebody else makes.
+    """This object finds the ranges of one hardware, matrix by matrix in a pass over the text that somebody else makes.
 
     They come from the cache where it has them; else each is found when its matrix comes up, and `keep` caches all.
     """
@@ -225,19 +225,21 @@ class RangesInPass:
         self._known = known
 
     def of(self, name: str, x: F32) -> Ranges:
-        """Ranges, with this matrix's where it needs them. x: its inputs on the whole text (tokens, K)."""
+        """Return the ranges, with this matrix's where it needs them. x: its inputs on the whole text (tokens, K)."""
         if self._finder is not None:
             self._finder.see(name, x)
         return self._known
 
     def keep(self) -> None:
-        """Cache what was found."""
+        """Cache the ranges of the pass."""
         if self._finder is not None:
             cache.store(self._file, self._hardware, self._finder.ranges)
 
 
 def _exact_cells(hardware: Hardware) -> Hardware:
-    """The same tiles around exact cells; currents in units of the ADC's code, so that no full scale is asked for."""
+    """Return the same tiles around exact cells; currents in units of the ADC's code,
+    so that no full scale is asked for.
+    """
     cells = hardware.with_ideal_cells()
     if hardware.adc is None:
         return cells
@@ -252,11 +254,11 @@ def _exact_cells(hardware: Hardware) -> Hardware:
 
 
 def _sample(x: F32) -> F32:
-    """At most FIT_TOKENS rows of x, spread evenly."""
+    """Return at most FIT_TOKENS rows of x, spread evenly."""
     return np.ascontiguousarray(x[spread(FIT_TOKENS, len(x))]) if len(x) else x
 
 
-def _mapped_anew(weight_file: WeightFile) -> WeightFile:
+def _map_again(weight_file: WeightFile) -> WeightFile:
     """The same file in a mapping of its own: the pages that one pass reads leave memory with it, and nobody's changes
     to a digital model's weights reach the ranges."""
     try:
@@ -267,7 +269,7 @@ def _mapped_anew(weight_file: WeightFile) -> WeightFile:
 
 
 def _column_groups(bounds: I64, limit: int) -> list[tuple[int, int]]:
-    """Column tiles first … last-1, group by group, each of at most ``limit`` outputs or one tile."""
+    """Return column tiles first … last-1, group by group, each of at most ``limit`` outputs or one tile."""
     groups, first = [], 0
     for last in range(1, bounds.size):
         if last + 1 == bounds.size or bounds[last + 1] - bounds[first] > limit:
@@ -276,7 +278,7 @@ def _column_groups(bounds: I64, limit: int) -> list[tuple[int, int]]:
     return groups
 
 
-def _learned(ranges: F32, tmap: TileMap) -> F32:
+def _take_learned(ranges: F32, tmap: TileMap) -> F32:
     count = tmap.row_bounds.size - 1
     if ranges.shape not in ((1,), (count,)):
         raise BadInput(

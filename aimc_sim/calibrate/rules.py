@@ -39,7 +39,8 @@ HISTOGRAM_SHIFT = 12  # float32 bits below the bins of a percentile: 0.05 %
 
 @dataclass(frozen=True)
 class Conversions:
-    """What the ADCs of one row tile see. current: (reads, B, N). weight (N,) and gain (reads, B): its digital factors.
+    """Conversions hold what the ADCs of one row tile see. current: (reads, B, N). weight (N,) and gain (reads, B): its
+    digital factors.
 
     part: which of the columns that hold a weight. Codes run from ``lowest`` to ``highest``, which is full scale.
     """
@@ -53,7 +54,7 @@ class Conversions:
     highest: int
 
     def columns(self, a: int, b: int) -> tuple[F32, F32]:
-        """(current, weight) of columns a … b-1, one row a read and token."""
+        """Return (current, weight) of columns a … b-1, one row a read and token."""
         return self.current[:, :, a:b].reshape(-1, b - a), self.weight[a:b]
 
 
@@ -74,7 +75,7 @@ def static_range(
     x: F32, tmap: TileMap, rule: StaticRange, levels: int = 127,
     columns: Callable[[], Iterator[F32]] = lambda: iter(()),
 ) -> F32:  # fmt: skip
-    """β (row tiles,) of inputs x (tokens, K) by the rule, over the whole input or tile by tile.
+    """Return β (row tiles,) of inputs x (tokens, K) by the rule, over the whole input or tile by tile.
 
     levels: the DAC's largest code. columns: gives the matrix in pieces (n, K), for the error of its products.
     """
@@ -84,10 +85,10 @@ def static_range(
         [(0, int(bounds[-1]))] if whole else list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
     )
     if rule.method == "least_output_error":
-        found = _least_output_ranges(x, ends, levels, columns)
+        betas = _least_output_ranges(x, ends, levels, columns)
     else:
-        found = [_range_of(x[:, a:b], rule, levels) for a, b in ends]
-    return np.broadcast_to(np.array(found, np.float32), bounds.size - 1).astype(np.float32)
+        betas = [_range_of(x[:, a:b], rule, levels) for a, b in ends]
+    return np.broadcast_to(np.array(betas, np.float32), bounds.size - 1).astype(np.float32)
 
 
 def _range_of(part: F32, rule: StaticRange, levels: int) -> float:
@@ -108,22 +109,24 @@ def _range_of(part: F32, rule: StaticRange, levels: int) -> float:
 def _least_output_ranges(
     x: F32, ends: list[tuple[int, int]], levels: int, columns: Callable[[], Iterator[F32]]
 ) -> list[float]:
-    """β of each group of rows a … b-1 with the least ‖(x - DAC(x))·W‖² over tokens, the rest of the rows left out."""
+    """Return β of each group of rows a … b-1 with the least ‖(x - DAC(x))·W‖² over tokens,
+    the rest of the rows left out.
+    """
     import torch  # late: torch takes seconds to load
 
     # late: it needs torch
-    from aimc_sim.torch_bridge.converters import quantised
+    from aimc_sim.torch_bridge.converters import quantise
 
     outputs = sum(len(w) for w in columns())
     steps = 1 + int(np.ceil((INPUT_STEPS - 1) * np.log(0.9) / np.log(INPUT_RATIO)))
-    found = []
+    betas = []
     for a, b in ends:
         part = torch.from_numpy(np.ascontiguousarray(x[:, a:b]))
         peak = float(part.abs().max())
         candidates = [peak * INPUT_RATIO**k for k in range(steps if peak else 0)]
 
         def lost(beta: float) -> torch.Tensor:
-            return part - quantised(part, torch.tensor(beta), levels)  # noqa: B023
+            return part - quantise(part, torch.tensor(beta), levels)  # noqa: B023
 
         errors = np.zeros(len(candidates))
         if b - a <= min(outputs, GRAM_ROWS):  # ‖e·W‖² = Σ e·(W·Wᵀ)·e
@@ -138,41 +141,44 @@ def _least_output_ranges(
                 errors += [
                     float((lost(beta) @ rows).square().sum(dtype=torch.float64)) for beta in candidates
                 ]
-        found.append(candidates[int(np.argmin(errors))] if peak else 1.0)
-    return found
+        betas.append(candidates[int(np.argmin(errors))] if peak else 1.0)
+    return betas
 
 
 def full_scales(x: F32, pieces: Pieces, tmap: TileMap, rule: FullScale, unit: int, top: int) -> F32:
-    """Full scales (row tiles, column tiles), or (parts, …, …) where several columns hold a weight, by the rule.
+    """Return the full scales (row tiles, column tiles), or (parts, …, …) where several columns hold a weight, by the
+    rule.
 
     x (B, K): inputs as the DACs get them; not read for the worst case. unit: λ of the tiles; top: largest input code.
     """
     if isinstance(rule, WorstCase):
-        found = _assembled(pieces, tmap, lambda tiles, ends: _largest_sums(tiles, ends, unit, top))
+        scales = _assemble(pieces, tmap, lambda tiles, ends: _largest_sums(tiles, ends, unit, top))
     elif isinstance(rule, LambdaRule) or rule.per == "matrix":
         return _of_matrix(x, pieces, tmap, rule, unit)
     else:
-        found = _assembled(pieces, tmap, lambda tiles, ends: _of_tiles(x, tiles, ends, rule, unit))
-    found = np.where(found > 0, found, np.float32(1))  # where no current flows
+        scales = _assemble(pieces, tmap, lambda tiles, ends: _of_tiles(x, tiles, ends, rule, unit))
+    scales = np.where(scales > 0, scales, np.float32(1))  # where no current flows
     if rule.per == "matrix":
-        found[:] = found.max()
-    return found[0] if len(found) == 1 else found
+        scales[:] = scales.max()
+    return scales[0] if len(scales) == 1 else scales
 
 
 def lambda_errors(x: F32, pieces: Pieces, tmap: TileMap, inherited: float, unit: int) -> F64:
-    """Relative square error (LAMBDAS.size,) of the products of inputs x at each λ of the grid around the inherited."""
+    """Return the relative square error (LAMBDAS.size,) of the products of inputs x at each λ of the grid around the
+    inherited.
+    """
     return _common_errors(x, pieces, tmap, (inherited * LAMBDAS).astype(np.float32), unit)
 
 
 def shape_of(pieces: Pieces, tmap: TileMap) -> tuple[int, ...]:
-    """The shape of this matrix's full scales."""
+    """Return the shape of this matrix's full scales."""
     _, _, tiles = next(pieces())
     shape = (tmap.row_bounds.size - 1, tmap.col_bounds.size - 1)
     return (1 + len(tiles.parts), *shape) if tiles.parts else shape
 
 
-def _assembled(pieces: Pieces, tmap: TileMap, fit: Callable[[TiledMatrix, I64], F32]) -> F32:
-    """fit(tiles, column bounds) → (parts, row tiles, column tiles) of every piece, side by side."""
+def _assemble(pieces: Pieces, tmap: TileMap, fit: Callable[[TiledMatrix, I64], F32]) -> F32:
+    """Put fit(tiles, column bounds) → (parts, row tiles, column tiles) of every piece side by side."""
     return np.concatenate(
         [fit(tiles, tmap.col_bounds[a : b + 1] - tmap.col_bounds[a]) for a, b, tiles in pieces()], axis=2
     )
@@ -183,83 +189,90 @@ def _empty(tiles: TiledMatrix, ends: I64) -> F32:
 
 
 def _largest_sums(tiles: TiledMatrix, ends: I64, unit: int, top: int) -> F32:
-    """Σ|weight| of each column as its tile holds it, times the largest input of a read: the largest of each tile."""
+    """Return Σ|weight| of each column as its tile holds it, times the largest input of a read:
+    the largest of each tile.
+    """
     out = _empty(tiles, ends)
     for number, part in enumerate((tiles, *tiles.parts)):
         lsb = unit / part.adc_max_code
         for t in range(part.bounds.size - 1):
             if part.weights is None:
                 high, low = part.planes()[t]
-                held = (
+                weight_sums = (
                     np.abs(256 * high.astype(np.int32) + low + 128)
                     .sum(axis=1, dtype=np.int64)
                     .astype(np.float64)
                 )
             else:
                 rows = slice(part.bounds[t], part.bounds[t + 1])
-                held = np.abs(part.weights[:, rows]).sum(axis=1, dtype=np.float64)
-            largest = held * top * np.abs(part.inverse[t]) * lsb
+                weight_sums = np.abs(part.weights[:, rows]).sum(axis=1, dtype=np.float64)
+            largest = weight_sums * top * np.abs(part.inverse[t]) * lsb
             out[number, t] = np.maximum.reduceat(largest, ends[:-1])
     return out
 
 
 def _of_tiles(x: F32, tiles: TiledMatrix, ends: I64, rule: FittedScale, unit: int) -> F32:
-    """Full scales (parts, row tiles, column tiles) of one piece."""
+    """Return the full scales (parts, row tiles, column tiles) of one piece."""
     out = _empty(tiles, ends)
-    held: list[Conversions] = []
-    for found in conversions(x, tiles, unit):
+    by_conversion: list[Conversions] = []
+    for seen_by_adcs in conversions(x, tiles, unit):
         if isinstance(rule, LeastOutputError):
-            held.append(found)
+            by_conversion.append(seen_by_adcs)
             continue
 
-        def part(first: int, last: int, found: Conversions = found) -> None:
+        def part(first: int, last: int, seen_by_adcs: Conversions = seen_by_adcs) -> None:
             for c in range(first, last):
-                current, weight = found.columns(int(ends[c]), int(ends[c + 1]))
+                current, weight = seen_by_adcs.columns(int(ends[c]), int(ends[c + 1]))
                 if isinstance(rule, PercentileScale):
                     value = np.percentile(np.abs(current), rule.percentile)
                 else:
                     value = kernel.best_full_scale(
-                        current, weight, found.gain.ravel(), found.lowest, found.highest, kernel.STEPS
+                        current,
+                        weight,
+                        seen_by_adcs.gain.ravel(),
+                        seen_by_adcs.lowest,
+                        seen_by_adcs.highest,
+                        kernel.STEPS,
                     )
-                out[found.part, found.row_tile, c] = value
+                out[seen_by_adcs.part, seen_by_adcs.row_tile, c] = value
 
         run_blocks(part, ends.size - 1, 1)
-    if held:
-        run_blocks(lambda first, last: _descend(held, ends, first, last, out), ends.size - 1, 1)
+    if by_conversion:
+        run_blocks(lambda first, last: _descend(by_conversion, ends, first, last, out), ends.size - 1, 1)
     return out
 
 
-def _descend(held: list[Conversions], ends: I64, first: int, last: int, out: F32) -> None:
+def _descend(by_conversion: list[Conversions], ends: I64, first: int, last: int, out: F32) -> None:
     """Least output error of column tiles first … last-1: tile after tile, each beside what the others lose."""
     for c in range(first, last):
         a, b = int(ends[c]), int(ends[c + 1])
         lost, scales, peaks = [], [], []
-        for each in held:
+        for each in by_conversion:
             current, weight = each.columns(a, b)
             peaks.append(kernel.peak_current(current))
             gain = each.gain.ravel()
             scales.append(
                 kernel.best_full_scale(current, weight, gain, each.lowest, each.highest, kernel.STEPS)
             )
-            lost.append(_lost(each, a, b, scales[-1]))
+            lost.append(_measure_loss(each, a, b, scales[-1]))
         total = np.sum(lost, axis=0, dtype=np.float32)
         for _ in range(SWEEPS):
             before = list(scales)
-            for k, each in enumerate(held):
+            for k, each in enumerate(by_conversion):
                 rest = total - lost[k]
                 scales[k] = kernel.best_beside(
                     np.ascontiguousarray(each.current[:, :, a:b]), each.weight[a:b], each.gain, rest, peaks[k],
                     each.lowest, each.highest, kernel.STEPS)  # fmt: skip
-                lost[k] = _lost(each, a, b, scales[k])
+                lost[k] = _measure_loss(each, a, b, scales[k])
                 total = rest + lost[k]
             if scales == before:
                 break
-        for each, value in zip(held, scales, strict=True):
+        for each, value in zip(by_conversion, scales, strict=True):
             out[each.part, each.row_tile, c] = value
 
 
-def _lost(each: Conversions, a: int, b: int, scale: float) -> F32:
-    """(B, n) what converting columns a … b-1 at this full scale changes of the outputs."""
+def _measure_loss(each: Conversions, a: int, b: int, scale: float) -> F32:
+    """Return (B, n) what converting columns a … b-1 at this full scale changes of the outputs."""
     total = np.zeros((each.current.shape[1], b - a), np.float32)
     current = np.ascontiguousarray(each.current[:, :, a:b])
     kernel.output_errors(current, each.weight[a:b], each.gain, scale, each.lowest, each.highest, total)
@@ -267,7 +280,7 @@ def _lost(each: Conversions, a: int, b: int, scale: float) -> F32:
 
 
 def _of_matrix(x: F32, pieces: Pieces, tmap: TileMap, rule: FullScale, unit: int) -> F32:
-    """One full scale for every tile of the matrix, in the shape of `full_scales`."""
+    """Return one full scale for every tile of the matrix, in the shape of `full_scales`."""
     shape = shape_of(pieces, tmap)
     if isinstance(rule, LambdaRule):
         candidates = (rule.lambda_ * LAMBDAS).astype(np.float32)
@@ -310,12 +323,14 @@ def _add_square_errors(each: Conversions, candidates: F32, errors: F64) -> None:
 
 
 def _common_errors(x: F32, pieces: Pieces, tmap: TileMap, candidates: F32, unit: int) -> F64:
-    """Square error (candidates,) of the products when every tile has the same full scale, over their square."""
+    """Return the square error (candidates,) of the products when every tile has the same full scale,
+    over their square.
+    """
     errors, square = np.zeros(candidates.size), 0.0
     for _, _, tiles in pieces():
-        held = list(conversions(x, tiles, unit))
+        by_conversion = list(conversions(x, tiles, unit))
         exact = np.zeros((len(x), tiles.cols), np.float64)
-        for each in held:
+        for each in by_conversion:
             exact += np.einsum("rbn,rb->bn", each.current, each.gain, dtype=np.float64) * each.weight
         for each_part in (tiles, *tiles.parts):
             if each_part.constant is not None:  # of offset-coded inputs, taken off after conversion
@@ -323,10 +338,10 @@ def _common_errors(x: F32, pieces: Pieces, tmap: TileMap, candidates: F32, unit:
                 exact -= beta @ (each_part.constant * each_part.scale)
         square += float(np.square(exact).sum())
 
-        def part(first: int, last: int, held: list[Conversions] = held) -> None:
+        def part(first: int, last: int, by_conversion: list[Conversions] = by_conversion) -> None:
             for k in range(first, last):
-                total = np.zeros((len(x), held[0].weight.size), np.float32)
-                for each in held:
+                total = np.zeros((len(x), by_conversion[0].weight.size), np.float32)
+                for each in by_conversion:
                     kernel.output_errors(
                         each.current, each.weight, each.gain, candidates[k], each.lowest, each.highest, total
                     )
@@ -337,7 +352,9 @@ def _common_errors(x: F32, pieces: Pieces, tmap: TileMap, candidates: F32, unit:
 
 
 def _percentile(x: F32, pieces: Pieces, percent: float, unit: int) -> float:
-    """Percentile of |current| over all tiles, from a histogram of their leading bits: to 0.05 %, never too small."""
+    """Return the percentile of |current| over all tiles, from a histogram of their leading bits:
+    to 0.05 %, never too small.
+    """
     counts = np.zeros(1 << (31 - HISTOGRAM_SHIFT), np.int64)
     for _, _, tiles in pieces():
         for each in conversions(x, tiles, unit):

@@ -42,7 +42,7 @@ AT_ONCE = 1 << 24  # cells whose conductances are held at once
 
 @dataclass(frozen=True)
 class CellArray:
-    """Cells of the chip that ``seed`` names, column by column as ``targets`` are programmed.
+    """A cell array holds cells of the chip that ``seed`` names, column by column as ``targets`` are programmed.
 
     cycle: how often the chip has been programmed before; session: the draw of the frozen 1/f noise.
     """
@@ -61,11 +61,11 @@ class CellArray:
 
     @cached_property
     def tables(self) -> DeviceTables:
-        """The device now."""
+        """Return the device now."""
         return self.tables_at(self.age_s)
 
     def tables_at(self, age_s: float) -> DeviceTables:
-        """The device at an age of this chip's cells."""
+        """Return the device at an age of this chip's cells."""
         tables, faults = self.hardware.device.tables(age_s), self.hardware.faults
         die = die_of(self.hardware.variation, self.seed)
         scale = tables.y_scale.copy()
@@ -81,11 +81,11 @@ class CellArray:
 
     @property
     def lines(self) -> I64 | None:
-        """(row tiles, N) what the column of each output is called; None: by the output's index."""
+        """Return (row tiles, N) what the column of each output is called; None: by the output's index."""
         return None
 
     def sites(self, device: int = 0) -> SiteKeys:
-        """What the draws of one device a polarity are named by."""
+        """Return what the draws of one device a polarity are named by."""
         first = POLARITIES * (self.hardware.weights.devices * self.targets.slice + device)
 
         def words(stream: Stream) -> npt.NDArray[np.uint32]:
@@ -109,7 +109,7 @@ class CellArray:
         )
 
     def reference(self, columns: int | None = None) -> Cells:
-        """The first device's cells by the readable formula, of the first ``columns`` columns (None: all)."""
+        """Return the first device's cells by the readable formula, of the first ``columns`` columns (None: all)."""
         full = self.targets.full_scale
         return effective_weights_reference(
             np.ascontiguousarray(self.targets.w[:columns]), self.tile_map.row_bounds, self.tables, self.sites(),
@@ -147,11 +147,11 @@ class CellArray:
 
     @property
     def _unit(self) -> int:
-        """Columns that one thread programs at a time."""
+        """Return the columns that one thread programs at a time."""
         return int(max(1, BLOCK_WEIGHTS // self.targets.w.shape[1] // panels.HALF)) * panels.HALF
 
     def _in_one_pass(self, sink: Sink, readouts: Readouts) -> None:
-        """Readouts are summed while the cells are at hand."""
+        """Return whether readouts are summed while the cells are at hand."""
         wanted, read_out_s = self.hardware.compensation, self.hardware.compensated_at(self.age_s)
         earlier = None if wanted is None or read_out_s == self.age_s else self.tables_at(read_out_s)
         w, sites, largest, sums = self.targets.w, self.sites(), readouts.full_scale, readouts[1:]
@@ -209,7 +209,7 @@ class CellArray:
             first_tile = last_tile
 
     def _state(self, first_tile: int, last_tile: int, tables: DeviceTables, largest: F32) -> tuple[F32, F32]:
-        """(effective, total) of column tiles first_tile … last_tile-1, all devices, through the wires."""
+        """Return (effective, total) of column tiles first_tile … last_tile-1, all devices, through the wires."""
         bounds = self.tile_map.col_bounds
         first, last = int(bounds[first_tile]), int(bounds[last_tile])
         shape = (last - first, int(self.tile_map.row_bounds[-1]))
@@ -228,7 +228,7 @@ class CellArray:
 
     @cached_property
     def _shares(self) -> tuple[F32, F32]:
-        """What each of two devices a polarity is programmed to, relative to its own g_max."""
+        """Return what each of two devices a polarity is programmed to, relative to its own g_max."""
         w = self.targets.w
         if self.hardware.weights.share == "equal":
             return w, w
@@ -236,7 +236,7 @@ class CellArray:
         return one, 2 * w - one
 
     def _devices(self, first: int, last: int, tables: DeviceTables, largest: F32) -> tuple[F32, F32]:
-        """(effective, total) of columns first … last-1, the mean of the devices side by side."""
+        """Return (effective, total) of columns first … last-1, the mean of the devices side by side."""
         if self.hardware.weights.devices == 1:
             return self.device_cells(self.targets.w, tables, self.sites(), first, last, largest, True, None)
         one, other = (
@@ -255,10 +255,10 @@ class CellArray:
         span, g_max = np.float32(device.g_max_us - device.g_min_us), np.float32(device.g_max_us)
         half = np.float32(0.5)
         assert self.targets.offset is not None
-        held = np.full((last_tile, effective.shape[1]), -self.targets.offset, np.float32)
+        offset_targets = np.full((last_tile, effective.shape[1]), -self.targets.offset, np.float32)
         ones = np.ones((tmap.row_bounds.size - 1, last_tile), np.float32)
         difference, both = self.device_cells(
-            held, tables, self.sites(), first_tile, last_tile, ones, True, None
+            offset_targets, tables, self.sites(), first_tile, last_tile, ones, True, None
         )
         offset = (both * (g_max / span) - difference) * half  # G/span
         columns = tmap.column_tile[tmap.col_bounds[first_tile] : tmap.col_bounds[last_tile]] - first_tile
@@ -268,7 +268,7 @@ class CellArray:
 
 
 def check_finite(scales: F32, name: str) -> None:
-    """Raises BadInput where a column's largest weight (row tiles, N) is no number."""
+    """Raise BadInput where a column's largest weight (row tiles, N) is no number."""
     if not np.isfinite(scales).all():
         column = int(np.flatnonzero(~np.isfinite(scales).all(axis=0))[0])
         raise BadInput(

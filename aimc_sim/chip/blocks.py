@@ -18,7 +18,7 @@ from aimc_sim.chip.mapping import TileMap
 
 @dataclass(frozen=True)
 class Block:
-    """Columns first … last-1 of an array; of two devices a polarity, their mean."""
+    """A block holds columns first … last-1 of an array; of two devices a polarity, their mean."""
 
     first: int
     last: int
@@ -27,25 +27,27 @@ class Block:
 
 
 class Sink(Protocol):
-    """Takes the blocks of an array, each once, in any order, and may write to their memory."""
+    """A sink takes the blocks of an array, each once, in any order, and may write to their memory."""
 
     @property
     def needs_total(self) -> bool:
-        """Whether blocks must bring `Block.total`."""
+        """Return whether blocks must bring `Block.total`."""
 
     def keep(self, block: Block) -> None:
         """Take one block."""
 
 
 class Readouts(NamedTuple):
-    """What an array says of its columns, all (row tiles, N)."""
+    """Readouts are what an array says of its columns, all (row tiles, N)."""
 
     full_scale: F32  # the weight that g_max stands for
     before: I64  # Σ|readout| at programming, in `cells.READOUT_UNIT`; 0 where nothing asks for it
     after: I64  # … and when the compensation was last read out
 
     def factors(self, tile_map: TileMap, per_tile: bool) -> F32:
-        """α (row tiles, N): Σ|readout| at programming over that later, a tile or a column; 1 where nothing is read."""
+        """Return α (row tiles, N): Σ|readout| at programming over that later, a tile or a column;
+        1 where nothing is read.
+        """
         before, after, alpha = self.before, self.after, np.ones(self.before.shape, np.float32)
         if per_tile:
             starts, tile = tile_map.col_bounds[:-1], tile_map.column_tile
@@ -55,14 +57,14 @@ class Readouts(NamedTuple):
 
 
 class Scales(NamedTuple):
-    """Factors of an array's columns, both (row tiles, N) float32."""
+    """Scales are factors of an array's columns, both (row tiles, N) float32."""
 
     full_scale: F32  # the weight that g_max stands for
     alpha: F32  # drift compensation
 
 
 class Whole:
-    """A sink that holds an array as one matrix."""
+    """This sink holds an array as one matrix."""
 
     def __init__(self, outputs: int, inputs: int, *, needs_total: bool) -> None:
         self.needs_total = needs_total
@@ -76,14 +78,14 @@ class Whole:
 
 
 class Each:
-    """A sink that hands every block to several, none of which may write to it."""
+    """This sink hands every block to several, none of which may write to it."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
 
     @property
     def needs_total(self) -> bool:
-        """Whether one of them needs it."""
+        """Return whether one of them needs it."""
         return any(sink.needs_total for sink in self._sinks)
 
     def keep(self, block: Block) -> None:

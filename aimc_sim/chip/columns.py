@@ -23,7 +23,7 @@ from aimc_sim.tiles.matrix import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix
 
 
 class ConvertedColumns:
-    """A sink of cells that makes tiles of them: `keep` takes an array's blocks, `finish` returns the tiles.
+    """This sink makes tiles of the cells that it takes: `keep` takes an array's blocks, `finish` returns the tiles.
 
     part: which of the columns that hold a weight these are (slices; the two columns of a pair that is subtracted
     digitally; copies). polarity: 1 or -1 for one column of such a pair, 0 for both before one conversion. copy, lines,
@@ -85,7 +85,9 @@ class ConvertedColumns:
             self._weights[first:last] = effective
 
     def finish(self, gain: F64) -> TiledMatrix:
-        """The tiles. gain (row tiles, N): the weight that a full-scale cell stands for, drift compensation included."""
+        """Return the tiles. gain (row tiles, N): the weight that a full-scale cell stands for,
+        drift compensation included.
+        """
         gain = gain * -1 if self.polarity < 0 else gain
         if not self._integers:
             tiles, lsb = self._float_tiles(gain)
@@ -95,7 +97,7 @@ class ConvertedColumns:
             return tiles
         lsb = self._lsb(self._peak)
         per_unit = self._peak / (panels.GRID * self.hardware.read_max_code)
-        tiles = self._converted(per_unit, gain, lsb, packed=self._packed)
+        tiles = self._convert(per_unit, gain, lsb, packed=self._packed)
         if self._noise is not None:
             tiles = replace(tiles, noise=self._read_noise(self._noise.sigma, lsb))
         return self._around.with_converter_errors(tiles, self._offset_current, lsb)
@@ -117,23 +119,25 @@ class ConvertedColumns:
             ends = zip(bounds[:-1], bounds[1:], strict=True)
             peak = np.stack([np.abs(weights[:, a:b]).max(axis=1) for a, b in ends])
             lsb = self._lsb(peak)
-            return self._converted(np.full(gain.shape, 1.0 / dac.max_code), gain, lsb, weights=weights), lsb
+            return self._convert(np.full(gain.shape, 1.0 / dac.max_code), gain, lsb, weights=weights), lsb
         # no converters: fold the scales in
         for t, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
             weights[:, a:b] *= gain[t].astype(np.float32)[:, None]
         ones = np.ones((1, gain.shape[1]), np.float32)
         return TiledMatrix(bounds[[0, -1]], ones, ones, weights=weights), np.ones((1, 1))
 
-    def _converted(
+    def _convert(
         self, current_per_unit: npt.NDArray[np.floating], gain: F64, lsb: F64, *,
         packed: U8 | None = None, weights: F32 | None = None,
     ) -> TiledMatrix:  # fmt: skip
-        """Tiles behind converters; current_per_unit (tiles, N): full-scale currents per unit of the tile's sum."""
+        """Make the tiles behind converters; current_per_unit (tiles, N):
+        full-scale currents per unit of the tile's sum.
+        """
         dac, adc = self.hardware.dac, self.hardware.adc
         assert dac is not None
         beta = None
         if isinstance(dac.range, StaticRange):
-            beta = self._needed(self.ranges.input_range, "static input range")
+            beta = self._need(self.ranges.input_range, "static input range")
         return TiledMatrix(
             self.tile_map.row_bounds,
             inverse=(current_per_unit.astype(np.float64) / lsb).astype(np.float32),
@@ -154,14 +158,14 @@ class ConvertedColumns:
 
     @property
     def _max_code(self) -> int:
-        """Largest code of the ADC; 0 without one."""
+        """Return the largest code of the ADC; 0 without one."""
         adc = self.hardware.adc
         if adc is None:
             return 0
         return 2 * adc.max_code + 1 if self._unsigned else adc.max_code
 
     def _lsb(self, peak: F32) -> F64:
-        """(tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC.
+        """Return (tiles, N) or (tiles, 1): an ADC code in full-scale currents; 1 without an ADC.
 
         peak: (tiles, N) the largest |effective weight| of each column in its tile.
         """
@@ -169,7 +173,7 @@ class ConvertedColumns:
         if adc is None:
             return np.ones((rows, 1))
         if not isinstance(adc.full_scale, LambdaRule) or adc.full_scale.calibrated:
-            fitted = self._needed(self.ranges.full_scale, "ADC full scale").astype(np.float64)
+            fitted = self._need(self.ranges.full_scale, "ADC full scale").astype(np.float64)
             own = fitted if fitted.ndim == 2 else fitted[self.part]
             return np.asarray(own[:, self.tile_map.column_tile] / self._max_code)
         if adc.full_scale.bound_from == "target":
@@ -177,7 +181,7 @@ class ConvertedColumns:
         full = adc.full_scale.lambda_ * np.where(peak > 0, peak.astype(np.float64), 1.0)
         return np.asarray(full / self._max_code)
 
-    def _needed(self, value: F32 | None, what: str) -> F32:
+    def _need(self, value: F32 | None, what: str) -> F32:
         if value is None:
             raise BadInput(
                 f"ranges of {self.name}",

@@ -34,14 +34,14 @@ RANGE_SIGMA = np.float32(3)  # σ of a calibration vector at which its range end
 
 
 def for_self_read(hardware: Hardware) -> Hardware:
-    """A chip of one programming cycle as an affine compensation reads it: uncompensated, averaged over noise."""
+    """Return a chip of one programming cycle as an affine compensation reads it: uncompensated, averaged over noise."""
     device = hardware.device.model_copy(update={"flicker": None})
     change = {"compensation": None, "refresh": None, "read_noise": None, "device": device}
     return hardware.model_copy(update=change)
 
 
 def at_programming_temperature(hardware: Hardware) -> Hardware:
-    """The chip at the temperature of programming."""
+    """Return the chip at the temperature of programming."""
     change: dict[str, object] = {}
     if hardware.temperature is not None:
         program_c = hardware.temperature.program_c
@@ -52,7 +52,7 @@ def at_programming_temperature(hardware: Hardware) -> Hardware:
 
 
 def calibration_vectors(count: int, tiles: TiledMatrix, ordinal: int) -> F32:
-    """Inputs (count, K) of one matrix, as its DACs get them: normal, 3σ at the end of a static range."""
+    """Return the inputs (count, K) of one matrix, as its DACs get them: normal, 3σ at the end of a static range."""
     rows = tiles.rows
     counter = np.zeros((-(-count // 4), rows, 4), np.uint32)
     counter[..., 0], counter[..., 1] = np.arange(rows), np.arange(counter.shape[0])[:, None]
@@ -69,25 +69,27 @@ def calibration_vectors(count: int, tiles: TiledMatrix, ordinal: int) -> F32:
 
 
 def _codes(x: F32, tiles: TiledMatrix, unit: F32) -> F64:
-    """(row tiles, vectors, N): what each row tile gives, in units of ``unit`` (row tiles, N) outputs."""
+    """Return (row tiles, vectors, N): what each row tile gives, in units of ``unit`` (row tiles, N) outputs."""
     quiet = replace(tiles, noise=None, transform=None, parts=())
     beta = dac_inputs(x, quiet)[1].astype(np.float64)
-    found = []
+    codes_by_tile = []
     for t, values in enumerate(tile_outputs(x, quiet)):
         per_code = beta[:, t : t + 1] * np.where(unit[t] == 0, 1, unit[t])
-        found.append(np.where(unit[t] == 0, 0.0, values / np.where(per_code == 0, 1, per_code)))
-    return np.stack(found)
+        codes_by_tile.append(np.where(unit[t] == 0, 0.0, values / np.where(per_code == 0, 1, per_code)))
+    return np.stack(codes_by_tile)
 
 
 def affine_fit(x: F32, programmed: TiledMatrix, later: TiledMatrix, col_bounds: I64) -> tuple[F64, F64]:
-    """Gains and offsets in codes, both (row tiles, column tiles), from inputs x (vectors, K); gain 1 where all is 0."""
+    """Return the gains and offsets in codes, both (row tiles, column tiles), from inputs x (vectors, K);
+    gain 1 where all is 0.
+    """
     reference, now = (_codes(x, tiles, later.scale) for tiles in (programmed, later))
     gains, offsets = (np.empty((reference.shape[0], col_bounds.size - 1)) for _ in range(2))
     for c in range(col_bounds.size - 1):
-        own = slice(int(col_bounds[c]), int(col_bounds[c + 1]))
+        tile_columns = slice(int(col_bounds[c]), int(col_bounds[c + 1]))
         for t in range(reference.shape[0]):
-            alive = later.scale[t, own] != 0
-            y, r = now[t][:, own][:, alive], reference[t][:, own][:, alive]
+            alive = later.scale[t, tile_columns] != 0
+            y, r = now[t][:, tile_columns][:, alive], reference[t][:, tile_columns][:, alive]
             if np.array_equal(y, r):  # nothing has changed, and nothing is changed
                 gains[t, c], offsets[t, c] = 1.0, 0.0
                 continue
@@ -105,9 +107,9 @@ def affine(
     All three are the same matrix, at the time that is asked for, at the last readout and at programming.
     """
     return replace(
-        _corrected(x, programmed, later, now, col_bounds),
+        _correct(x, programmed, later, now, col_bounds),
         parts=tuple(
-            _corrected(x, *parts, col_bounds)
+            _correct(x, *parts, col_bounds)
             for parts in zip(programmed.parts, later.parts, now.parts, strict=True)
         ),
     )
@@ -116,7 +118,8 @@ def affine(
 def affine_tiles(
     hardware: Hardware, t_s: float, programming_cycle: int, ordinal: int, col_bounds: I64, read: ReadAs
 ) -> TiledMatrix:
-    """Tiles of a matrix under an affine compensation: read as they are, corrected by what two other states say.
+    """Return the tiles of a matrix under an affine compensation: read as they are, corrected by what two other states
+    say.
 
     t_s, programming_cycle: the time that is asked for; ordinal, col_bounds: of the matrix. The other states are the
     matrix when it was programmed last, and when the compensation in force was read out.
@@ -132,7 +135,7 @@ def affine_tiles(
     return affine(x, programmed, later, now, col_bounds)
 
 
-def _corrected(
+def _correct(
     x: F32, programmed: TiledMatrix, later: TiledMatrix, now: TiledMatrix, col_bounds: I64
 ) -> TiledMatrix:
     gain, offset = affine_fit(x, programmed, later, col_bounds)

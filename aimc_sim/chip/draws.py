@@ -27,7 +27,7 @@ S_PEAK = 3 * math.sqrt(3) / 2  # of x - x³ on [0, 1], inverted
 
 
 class Die(NamedTuple):
-    """One chip as a whole."""
+    """A die is one chip as a whole."""
 
     gain: float = 1.0
     adc_gain: float = 1.0
@@ -36,7 +36,7 @@ class Die(NamedTuple):
 
 
 def die_of(variation: Variation | None, seed: int) -> Die:
-    """The die that ``seed`` names."""
+    """Return the die that ``seed`` names."""
     if variation is None:
         return Die()
     counter = np.array([[0, 0, 0, site_word(Stream.DIE, 0)]], np.uint32)
@@ -50,7 +50,9 @@ def die_of(variation: Variation | None, seed: int) -> Die:
 
 
 def _counters(first: int, second: int, ordinal: int, plane: int, start: Lines = 0, group: int = 0) -> U32:
-    """(first·second, 4): every pair of a tile's index along one axis and a line, from ``start`` on, along the other."""
+    """Return (first·second, 4): every pair of a tile's index along one axis and a line, from ``start`` on,
+    along the other.
+    """
     counter = np.zeros((first, second, 4), np.uint32)
     counter[..., 0] = np.arange(first)[:, None]
     counter[..., 1] = np.arange(start, start + second) if isinstance(start, int) else start
@@ -61,7 +63,7 @@ def _counters(first: int, second: int, ordinal: int, plane: int, start: Lines = 
 def _lines(
     first: int, second: int, ordinal: int, plane: int, seed: int, start: Lines = 0, group: int = 0
 ) -> F64:
-    """(first, second, 4) standard normals."""
+    """Return (first, second, 4) standard normals."""
     z = normals(_counters(first, second, ordinal, plane, start, group), key_of(seed))
     return z.reshape(first, second, 4).astype(np.float64)
 
@@ -76,7 +78,7 @@ def _share(
     start: Lines = 0,
     group: int = 0,
 ) -> Bools:
-    """(first, second): true for a share ``rate`` of the lines."""
+    """Return (first, second): true for a share ``rate`` of the lines."""
     words = philox4x32(_counters(first, second, ordinal, plane, start, group), key_of(seed))[:, 0]
     return (words < rate * 2.0**32).reshape(first, second)
 
@@ -84,7 +86,7 @@ def _share(
 def tile_gain(
     variation: Variation | None, row_tiles: int, col_tiles: int, ordinal: int, seed: int, copy: int = 0
 ) -> F64:
-    """(row tiles, column tiles): the factor on each tile's currents, its die's included."""
+    """Return (row tiles, column tiles): the factor on each tile's currents, its die's included."""
     gain = np.full((row_tiles, col_tiles), die_of(variation, seed).gain)
     if variation is None or not variation.tile_gain_sigma:
         return gain
@@ -92,8 +94,10 @@ def tile_gain(
     return gain * (1 + variation.tile_gain_sigma * z)
 
 
-def trimmed(error: F64, sigma: float, bits: int | None) -> F64:
-    """What a trim of ``bits`` bits leaves of normal errors of deviation ``sigma``; None: they are what it left."""
+def trim(error: F64, sigma: float, bits: int | None) -> F64:
+    """Return what a trim of ``bits`` bits leaves of normal errors of deviation ``sigma``;
+    None: they are what it left.
+    """
     if bits is None or not sigma:
         return error
     step, half = TRIM_SPAN * sigma / 2**bits, 2 ** (bits - 1)
@@ -104,7 +108,7 @@ def adc_lines(
     adc: Adc, max_code: int, row_tiles: int, column_tile: I64, ordinal: int, seed: int, part: int = 0,
     lines: Lines | None = None,
 ) -> tuple[F64, AdcCurve]:  # fmt: skip
-    """Gains (row tiles, columns) of the ADCs of one part, and their offset and curve.
+    """Return the gains (row tiles, columns) of the ADCs of one part, and their offset and curve.
 
     max_code: largest code. column_tile (columns,): which tile each column is in; those of a tile share a ramp.
     """
@@ -117,15 +121,15 @@ def adc_lines(
     amplitude = errors.inl_sigma_lsb * shared[..., 2] * S_PEAK / max_code  # per code: A·(x - x³) with x = s/n
     curve = amplitude.astype(np.float32)
     bow = (amplitude / max_code**2).astype(np.float32)
-    gain = trimmed(errors.gain_sigma * shared[..., 0], errors.gain_sigma, errors.trim_bits)
-    offset = trimmed(errors.offset_sigma_lsb * z[..., 1], errors.offset_sigma_lsb, errors.trim_bits)
+    gain = trim(errors.gain_sigma * shared[..., 0], errors.gain_sigma, errors.trim_bits)
+    offset = trim(errors.offset_sigma_lsb * z[..., 1], errors.offset_sigma_lsb, errors.trim_bits)
     return 1 + gain, AdcCurve(offset.astype(np.float32), curve, bow)
 
 
 def sar_capacitors(
     sigma: float, bits: int, row_tiles: int, columns: int, ordinal: int, seed: int, start: Lines = 0
 ) -> F32:
-    """Capacitors (row tiles, bits, columns) of SAR ADCs from line ``start`` on, in codes, smallest first.
+    """Return the capacitors (row tiles, bits, columns) of SAR ADCs from line ``start`` on, in codes, smallest first.
 
     Capacitor k is 2^k units, a last one of a unit ends the array, and all together are 2^bits codes: the full scale.
     """
@@ -142,7 +146,9 @@ def sar_capacitors(
 def dac_lines(
     errors: DacErrors, col_tiles: int, rows: int, ordinal: int, seed: int, copy: int = 0
 ) -> tuple[F32, F32, F32]:
-    """Gains, offsets in codes, and peaks of the curves in codes of the DACs, all (column tiles, rows) float32."""
+    """Return the gains, offsets in codes, and peaks of the curves in codes of the DACs, all (column tiles,
+    rows) float32.
+    """
     z = _lines(col_tiles, rows, ordinal, DAC, seed, group=copy)
     gain, offset = 1 + errors.gain_sigma * z[..., 0], errors.offset_sigma_lsb * z[..., 1]
     peak = errors.inl_sigma_lsb * z[..., 2]
@@ -152,10 +158,10 @@ def dac_lines(
 def dead_columns(
     faults: Faults, row_tiles: int, columns: int, ordinal: int, seed: int, start: Lines = 0
 ) -> Bools:
-    """(row tiles, columns): true where the ADC of a column, from line ``start`` on, gives nothing."""
+    """Return (row tiles, columns): true where the ADC of a column, from line ``start`` on, gives nothing."""
     return _share(faults.dead_column_rate, row_tiles, columns, ordinal, DEAD_COLUMN, seed, start)
 
 
 def dead_rows(faults: Faults, col_tiles: int, rows: int, ordinal: int, seed: int, copy: int = 0) -> Bools:
-    """(column tiles, rows): true where a row passes no input."""
+    """Return (column tiles, rows): true where a row passes no input."""
     return _share(faults.dead_row_rate, col_tiles, rows, ordinal, DEAD_ROW, seed, group=copy)

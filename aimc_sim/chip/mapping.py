@@ -20,19 +20,21 @@ from aimc_sim.randomness import MAX_ROW_TILES
 
 @dataclass(frozen=True)
 class TileMap:
-    """Cuts of a K × N matrix: row tile t covers inputs row_bounds[t] … row_bounds[t+1]-1, columns likewise."""
+    """A tile map cuts a K × N matrix: row tile t covers inputs row_bounds[t] … row_bounds[t+1]-1, columns likewise."""
 
     row_bounds: npt.NDArray[np.int64]  # (row tiles + 1,)
     col_bounds: npt.NDArray[np.int64]  # (column tiles + 1,)
 
     @property
     def column_tile(self) -> npt.NDArray[np.int64]:
-        """(N,) index of the column tile that each output lies in."""
+        """Return (N,) index of the column tile that each output lies in."""
         return np.repeat(np.arange(self.col_bounds.size - 1), np.diff(self.col_bounds))
 
 
 def tile_map(rows: int, cols: int, tile: Tile) -> TileMap:
-    """Cuts of a matrix of ``rows`` inputs and ``cols`` outputs. Raises BadInput where a tile would be too high."""
+    """Return the cuts of a matrix of ``rows`` inputs and ``cols`` outputs.
+    Raises BadInput where a tile would be too high.
+    """
     if tile.rows is None and rows > MAX_ROWS:
         raise BadInput(
             "tile.rows",
@@ -53,7 +55,9 @@ def tile_map(rows: int, cols: int, tile: Tile) -> TileMap:
 
 
 def cuts(length: int, limit: int | None, split: str = "filled") -> npt.NDArray[np.int64]:
-    """Bounds of the parts of ``length``, none above ``limit``: filled parts and a rest, or even parts (±1)."""
+    """Return the bounds of the parts of ``length``, none above ``limit``:
+    filled parts and a rest, or even parts (±1).
+    """
     if limit is None or limit >= length:
         return np.array([0, length], np.int64)
     parts = -(-length // limit)
@@ -63,7 +67,7 @@ def cuts(length: int, limit: int | None, split: str = "filled") -> npt.NDArray[n
 
 
 class Targets(NamedTuple):
-    """What the cells of one array (slice) are programmed to."""
+    """Targets are what the cells of one array (slice) are programmed to."""
 
     w: F32  # (N, K) weights, or digits over the largest one
     # (row tiles, N) the value of ``w`` that g_max stands for; None: the largest of each column
@@ -93,7 +97,7 @@ def full_scales(w: F32, tmap: TileMap, weights: Weights) -> F32:
 
 
 def _grid_scales(w: F32, bounds: npt.NDArray[np.int64], weights: Weights) -> F32:
-    """(groups, N) levels · step of a quantised checkpoint."""
+    """Return (groups, N) levels · step of a quantised checkpoint."""
     step = np.empty((bounds.size - 1, w.shape[0]))
     run_blocks(lambda a, b: grid_steps(w, bounds, weights.max_code, a, b, step), w.shape[0], 64)
     if (step < 0).any():
@@ -109,7 +113,7 @@ def _grid_scales(w: F32, bounds: npt.NDArray[np.int64], weights: Weights) -> F32
 
 
 def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 | None]:
-    """The arrays that hold w (N, K), least significant first, and the weights' scales (row tiles, N).
+    """Return the arrays that hold w (N, K), least significant first, and the weights' scales (row tiles, N).
 
     Scales are None where each column's largest is its scale and the cells take the weights as they are.
     """
@@ -123,24 +127,24 @@ def arrays(w: F32, tmap: TileMap, weights: Weights) -> tuple[list[Targets], F32 
     ones = np.ones_like(scales)
     offset = weights.pair == "offset_column"
     if weights.bits is None:
-        held = (r + np.float32(1)) * np.float32(0.5) if offset else r
-        return _copied(
-            [Targets(held, ones, 0.5 if offset else None, significance(weights, 0))], weights
+        relative = (r + np.float32(1)) * np.float32(0.5) if offset else r
+        return _copy_slices(
+            [Targets(relative, ones, 0.5 if offset else None, significance(weights, 0))], weights
         ), scales
     code = codes(r, weights.max_code) + (weights.max_code if offset else 0)
-    found = []
+    targets = []
     for k in range(weights.slices):
         largest = weights.largest_digit(k)
-        held = (digit(code, weights, k) / largest).astype(np.float32)
+        relative = (digit(code, weights, k) / largest).astype(np.float32)
         shift = digit(np.array([weights.max_code], np.int32), weights, k)[0] / largest if offset else None
-        found.append(
-            Targets(held, ones, None if shift is None else float(shift), significance(weights, k), k)
+        targets.append(
+            Targets(relative, ones, None if shift is None else float(shift), significance(weights, k), k)
         )
-    return _copied(found, weights), scales
+    return _copy_slices(targets, weights), scales
 
 
-def _copied(slices: list[Targets], weights: Weights) -> list[Targets]:
-    """The slices of every copy; each copy counts for its share of the mean."""
+def _copy_slices(slices: list[Targets], weights: Weights) -> list[Targets]:
+    """Return the slices of every copy; each copy counts for its share of the mean."""
     copies = weights.copies or 1
     return [
         part._replace(significance=part.significance / copies, slice=copy * len(slices) + part.slice)

@@ -17,7 +17,7 @@ from aimc_sim.chip.columns import ConvertedColumns
 from aimc_sim.chip.fault_sites import mapped_faults
 from aimc_sim.chip.mapping import TileMap, tile_map
 from aimc_sim.chip.ranges import NO_RANGES, MatrixRange
-from aimc_sim.chip.repair import RepairedArray, repaired
+from aimc_sim.chip.repair import RepairedArray, repair_array
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware
 from aimc_sim.kernels.cells import Cells
@@ -69,12 +69,12 @@ class CellMatrix:
 
     @cached_property
     def tile_map(self) -> TileMap:
-        """Where the matrix is cut into tiles."""
+        """Return where the matrix is cut into tiles."""
         return tile_map(self.w.shape[1], self.w.shape[0], self.hardware.tile)
 
     @cached_property
     def _mapped(self) -> tuple[list[CellArray | RepairedArray], F32 | None]:
-        """The arrays that hold the matrix, and its scales where they are not each array's own."""
+        """Return the arrays that hold the matrix, and its scales where they are not each array's own."""
         cycles, age_s = self.hardware.age(self.t_s)
         with np.errstate(invalid="ignore"):  # what is not finite is refused below
             targets, scales = mapping.arrays(self.w, self.tile_map, self.hardware.weights)
@@ -91,15 +91,16 @@ class CellMatrix:
             )
             for array in targets
         ]  # fmt: skip
-        return [repaired(array) for array in plain], scales
+        return [repair_array(array) for array in plain], scales
 
     @property
     def arrays(self) -> list[CellArray | RepairedArray]:
-        """The arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
+        """Return the arrays that hold the matrix: one, or one a slice, least significant first; so for every copy."""
         return self._mapped[0]
 
     def cells(self, columns: int | None = None) -> Cells:
-        """Conductances and effective weights of the first ``columns`` columns (None: all), by the readable formula.
+        """Return the conductances and effective weights of the first ``columns`` columns (None: all), by the readable
+        formula.
 
         ``programmed`` and ``now`` are (polarities, N, K) µS, the positive one first; ``effective`` is (N, K). Of the
         first array and of the first device a polarity, without wires.
@@ -107,20 +108,22 @@ class CellMatrix:
         return self.arrays[0].reference(columns)
 
     def effective_weights(self) -> F32:
-        """(N, K) float32: every weight as its cells hold it now, relative to the weight that full scale stands for."""
+        """Return (N, K) float32: every weight as its cells hold it now,
+        relative to the weight that full scale stands for.
+        """
         if len(self.arrays) > 1:
-            return self._combined(self.arrays, compensated=False, with_total=False).effective
+            return self._combine_arrays(self.arrays, compensated=False, with_total=False).effective
         array, whole = self.arrays[0], Whole(*self.w.shape, needs_total=False)
         array.program_into(whole)
         whole.effective *= np.float32(array.targets.significance)
         return whole.effective
 
-    def _combined(
+    def _combine_arrays(
         self, arrays: Sequence[CellArray | RepairedArray], *, compensated: bool, with_total: bool
     ) -> Block:
-        """All columns of arrays added with their significance: effective in full-scale weights, total
+        """Return all columns of arrays added with their significance: effective in full-scale weights, total
         Σ significance²·(G⁺ + G⁻)/g_max, which read noise follows."""
-        held = np.zeros(self.w.shape, np.float64)
+        effective = np.zeros(self.w.shape, np.float64)
         noise = np.zeros((self.w.shape[0], self.w.shape[1] if with_total else 0), np.float64)
         heights = np.diff(self.tile_map.row_bounds)
         for array in arrays:
@@ -130,13 +133,13 @@ class CellMatrix:
                 np.float64
             )
             by_row = np.repeat(factor, heights, axis=0).T
-            held += whole.effective * by_row
+            effective += whole.effective * by_row
             if with_total:
                 noise += whole.total * by_row**2
-        return Block(0, self.w.shape[0], held.astype(np.float32), noise.astype(np.float32))
+        return Block(0, self.w.shape[0], effective.astype(np.float32), noise.astype(np.float32))
 
     def tiles(self) -> TiledMatrix:
-        """The matrix as `execute.tile_matmul` reads it."""
+        """Return the matrix as `execute.tile_matmul` reads it."""
         policy = self.hardware.compensation
         if policy is not None and policy.per == "affine":
             bounds = self.tile_map.col_bounds
@@ -145,18 +148,18 @@ class CellMatrix:
             )
         else:
             tiles = self.tiles_as_read()
-        return self._named(tiles) if self.first_output else tiles
+        return self._name_outputs(tiles) if self.first_output else tiles
 
     def _read_as(self, hardware: Hardware, t_s: float, programming_cycle: int) -> TiledMatrix:
         return replace(self, hardware=hardware, t_s=t_s, programming_cycle=programming_cycle).tiles_as_read()
 
-    def _named(self, tiles: TiledMatrix) -> TiledMatrix:
-        """Tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
+    def _name_outputs(self, tiles: TiledMatrix) -> TiledMatrix:
+        """Return the tiles of some outputs, whose read noise has the names that it has in the whole matrix."""
         noise = tiles.noise and tiles.noise._replace(first_column=self.first_output)
-        return replace(tiles, noise=noise, parts=tuple(self._named(part) for part in tiles.parts))
+        return replace(tiles, noise=noise, parts=tuple(self._name_outputs(part) for part in tiles.parts))
 
     def tiles_as_read(self) -> TiledMatrix:
-        """The tiles without an affine compensation, which needs such tiles of three times."""
+        """Return the tiles without an affine compensation, which needs such tiles of three times."""
         weights = self.hardware.weights
         arrays, scales = self._mapped
         parts: list[TiledMatrix] = []
@@ -165,21 +168,21 @@ class CellMatrix:
             for copy in range(weights.copies or 1):
                 columns, first = self._columns(copy, copy), copy * weights.slices
                 slices = arrays[first : first + weights.slices]
-                columns.keep(self._combined(slices, compensated=True, with_total=columns.needs_total))
+                columns.keep(self._combine_arrays(slices, compensated=True, with_total=columns.needs_total))
                 parts.append(columns.finish(scales.astype(np.float64)))
-            return self._added(parts)
+            return self._add_parts(parts)
         apart = self.hardware.adc is not None and weights.subtract == "digital"
         for array in arrays:
             signs, slice_ = SIGNS if apart else WHOLE, array.targets.slice
             copy = slice_ // weights.slices
-            kept = [self._columns(len(parts) + i, copy, sign, slice_) for i, sign in enumerate(signs)]
-            full_scale, alpha = array.program_into(Each(kept) if apart else kept[0])
+            sinks = [self._columns(len(parts) + i, copy, sign, slice_) for i, sign in enumerate(signs)]
+            full_scale, alpha = array.program_into(Each(sinks) if apart else sinks[0])
             factor = alpha.astype(np.float64) * array.targets.significance
             gain = np.asarray((full_scale if scales is None else scales) * factor, np.float64)
-            parts += [columns.finish(gain) for columns in kept]
-        return self._added(parts)
+            parts += [columns.finish(gain) for columns in sinks]
+        return self._add_parts(parts)
 
-    def _added(self, parts: list[TiledMatrix]) -> TiledMatrix:
+    def _add_parts(self, parts: list[TiledMatrix]) -> TiledMatrix:
         first, *others = parts
         return replace(first, transform=self.transform, parts=tuple(others))
 

@@ -31,7 +31,9 @@ from aimc_sim.tiles.matrix import TiledMatrix
 
 
 def offset_drives(hardware: Hardware) -> float:
-    """How often a DAC's offset counts in one conversion: with the factors of all the reads that are added before it."""
+    """Return how often a DAC's offset counts in one conversion:
+    with the factors of all the reads that are added before it.
+    """
     dac = hardware.dac
     if dac is None or dac.reads == 1 or hardware.reads.times > 1:
         return 1.0
@@ -41,7 +43,7 @@ def offset_drives(hardware: Hardware) -> float:
 
 
 class Periphery:
-    """Everything around the cells of one matrix on the chip that ``seed`` names.
+    """The periphery is everything around the cells of one matrix on the chip that ``seed`` names.
 
     part: which of the columns that hold a weight; each has converters of its own. copy: which set of tiles they lie in;
     parts of one copy lie behind the same rows. lines: (row tiles, N) what the columns of repaired tiles are called.
@@ -67,7 +69,7 @@ class Periphery:
 
     @cached_property
     def _row_factor(self) -> F32 | None:
-        """(column tiles, rows): what a row's input is multiplied by; None: by 1."""
+        """Return (column tiles, rows): what a row's input is multiplied by; None: by 1."""
         factor = None if self._dac is None else self._dac[0]
         faults = self.hardware.faults
         if faults is None or not (faults.dead_row_rate or self._mapped):
@@ -79,7 +81,7 @@ class Periphery:
 
     @cached_property
     def _dead(self) -> Bools | None:
-        """(row tiles, columns): true where an output's ADC gives nothing; None: nowhere."""
+        """Return (row tiles, columns): true where an output's ADC gives nothing; None: nowhere."""
         faults = self.hardware.faults
         if faults is None or not (faults.dead_column_rate or self._mapped):
             return None
@@ -93,7 +95,7 @@ class Periphery:
 
     @cached_property
     def _supply(self) -> F32 | None:
-        """(column tiles, rows): V_read over its nominal value; None: 1."""
+        """Return (column tiles, rows): V_read over its nominal value; None: 1."""
         supply = supply_factor(
             self.hardware.variation, self._row_tiles, self._col_tiles, self.ordinal, self.seed, self._copy
         )
@@ -105,7 +107,7 @@ class Periphery:
 
     @cached_property
     def _gain(self) -> F32 | None:
-        """(column tiles, rows) factor on conductances; None: 1."""
+        """Return (column tiles, rows) factor on conductances; None: 1."""
         if self.hardware.variation is None:
             return None
         gain = tile_gain(
@@ -130,7 +132,9 @@ class Periphery:
                 total *= self._supply[tile] ** 2
 
     def dac_offset_current(self, first: int, last: int, effective: F32) -> F64 | None:
-        """(tiles, n): what the DACs' offsets add to columns first … last-1, in codes × weights; None: nothing."""
+        """Return (tiles, n): what the DACs' offsets add to columns first … last-1, in codes × weights;
+        None: nothing.
+        """
         if self._dac is None:
             return None
         shifted = effective.astype(np.float64) * self._dac[1][self.tile_map.column_tile[first:last]]
@@ -145,19 +149,19 @@ class Periphery:
             weights[self._dead[t], a:b] = 0
 
     def with_converter_errors(self, tiles: TiledMatrix, current: F64, lsb: F64) -> TiledMatrix:
-        """The tiles with the errors of their converters. current (tiles, N): what the DACs' offsets add, in codes ×
-        weights; lsb (tiles, N or 1): an ADC code in full-scale currents.
+        """Return the tiles with the errors of their converters. current (tiles, N): what the DACs' offsets add, in
+        codes × weights; lsb (tiles, N or 1): an ADC code in full-scale currents.
         """
         adc, dac = self.hardware.adc, self.hardware.dac
         changes: dict[str, object] = {}
         gain = np.full(tiles.inverse.shape, die_of(self.hardware.variation, self.seed).adc_gain)
         curve = None
         if adc is not None and adc.errors is not None:
-            own, curve = adc_lines(
+            adc_gain, curve = adc_lines(
                 adc, tiles.adc_max_code, self._row_tiles, self.tile_map.column_tile, self.ordinal, self.seed,
                 self._part, self._first_line,
             )  # fmt: skip
-            gain = gain * own
+            gain = gain * adc_gain
             if adc.errors.unit_cap_sigma:
                 changes["capacitors"] = sar_capacitors(
                     adc.errors.unit_cap_sigma, adc.bits, self._row_tiles, self._columns, self.ordinal, self.seed,

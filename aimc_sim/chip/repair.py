@@ -37,8 +37,9 @@ STAY = 1e-9  # of the largest cost: among equals a column stays where it is
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of an array with spares. names: (N + spares,) what they are called; home: (N,) where output j lies
-    without repair."""
+    """A layout places the columns of an array with spares. names: (N + spares,) what they are called; home: (N,) where
+    output j lies without repair.
+    """
 
     tile_map: TileMap
     names: U32
@@ -46,7 +47,7 @@ class Layout:
 
 
 def layout(plain: TileMap, spares: int) -> Layout:
-    """Where the columns of a matrix and ``spares`` more of every tile lie."""
+    """Return where the columns of a matrix and ``spares`` more of every tile lie."""
     bounds, tiles = plain.col_bounds, plain.col_bounds.size - 1
     total, names = int(bounds[-1]), []
     for c in range(tiles):
@@ -62,7 +63,7 @@ def layout(plain: TileMap, spares: int) -> Layout:
 def plan(
     w: F32, scale: F32, spec: Repair, places: Layout, plain: TileMap, tables: DeviceTables, sites: SiteKeys, dead: Bools
 ) -> I64:  # fmt: skip
-    """(row tiles, N): the physical column of each output in each row tile.
+    """Return (row tiles, N): the physical column of each output in each row tile.
 
     w: (N, K); scale: (row tiles, N) the weights at full scale; tables, sites: the cells and what they are called, with
     their faults; dead: (row tiles, lines) dead columns, by name.
@@ -73,24 +74,26 @@ def plan(
         start, end = int(places.tile_map.col_bounds[c]), int(places.tile_map.col_bounds[c + 1])
         states = np.empty((2, end - start, w.shape[1]), np.int8)
         stuck_states(tables, sites, start, end, w.shape[1], states)
-        own = slice(int(cols[c]), int(cols[c + 1]))
+        tile_columns = slice(int(cols[c]), int(cols[c + 1]))
         for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
             lost = dead[t, places.names[start:end]]
             if not (states[:, :, a:b].any() or lost.any()):
                 continue
-            full = scale[t, own].astype(np.float64)[:, None]
-            ratio = np.divide(w[own, a:b], full, out=np.zeros((full.size, b - a)), where=full > 0)
+            full = scale[t, tile_columns].astype(np.float64)[:, None]
+            ratio = np.divide(w[tile_columns, a:b], full, out=np.zeros((full.size, b - a)), where=full > 0)
             cost = np.empty((full.size, end - start))
             moving_costs(
                 np.ascontiguousarray(ratio, np.float32), np.ascontiguousarray(states[:, :, a:b]), lost, cost
             )
             cost *= full**2
-            site[t, own] = start + (assigned(cost) if spec.remap == "assign" else worst_moved(cost))
+            site[t, tile_columns] = start + (
+                assign_columns(cost) if spec.remap == "assign" else move_worst_columns(cost)
+            )
     return site
 
 
-def assigned(cost: F64) -> I64:
-    """(n,): the column of each output with the least Σ cost, cost (n, m ≥ n); output j at home in column j."""
+def assign_columns(cost: F64) -> I64:
+    """Return (n,): the column of each output with the least Σ cost, cost (n, m ≥ n); output j at home in column j."""
     from scipy.optimize import linear_sum_assignment
 
     away = cost + STAY * cost.max()
@@ -99,8 +102,10 @@ def assigned(cost: F64) -> I64:
     return np.asarray(linear_sum_assignment(away)[1], np.int64)
 
 
-def worst_moved(cost: F64) -> I64:
-    """(n,): the same for outputs that may only stay at home or move to one of the m - n spares, the worst first."""
+def move_worst_columns(cost: F64) -> I64:
+    """Return (n,): the same for outputs that may only stay at home or move to one of the m - n spares,
+    the worst first.
+    """
     n = cost.shape[0]
     home = np.arange(n)
     place, free = home.copy(), list(range(n, cost.shape[1]))
@@ -117,13 +122,13 @@ def worst_moved(cost: F64) -> I64:
 def dead_lines(
     faults: Faults, mapped: MappedFaults | None, row_tiles: int, lines: int, ordinal: int, seed: int
 ) -> Bools:
-    """(row tiles, lines): columns that give nothing, drawn or named by the fault map."""
+    """Return (row tiles, lines): columns that give nothing, drawn or named by the fault map."""
     dead = dead_columns(faults, row_tiles, lines, ordinal, seed)
     return dead if mapped is None else dead | mapped.dead_columns()
 
 
 def to_physical(w: F32, site: I64, places: Layout) -> F32:
-    """The matrix (physical columns, K) that is programmed, 0 where a column is not used. w: (N, K)."""
+    """Return the matrix (physical columns, K) that is programmed, 0 where a column is not used. w: (N, K)."""
     out = np.zeros((places.names.size, w.shape[1]), np.float32)
     rows = places.tile_map.row_bounds
     for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
@@ -131,18 +136,18 @@ def to_physical(w: F32, site: I64, places: Layout) -> F32:
     return out
 
 
-def to_outputs(held: F32, site: I64, places: Layout) -> F32:
-    """The inverse of `to_physical`: what the outputs' weights (N, K) are in physical columns held (M, K)."""
-    out = np.empty((site.shape[1], held.shape[1]), np.float32)
+def to_outputs(physical: F32, site: I64, places: Layout) -> F32:
+    """Return the inverse of `to_physical`: what the outputs' weights (N, K) are in the ``physical`` columns (M, K)."""
+    out = np.empty((site.shape[1], physical.shape[1]), np.float32)
     rows = places.tile_map.row_bounds
     for t, (a, b) in enumerate(zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)):
-        out[:, a:b] = held[site[t], a:b]
+        out[:, a:b] = physical[site[t], a:b]
     return out
 
 
 @dataclass(frozen=True)
 class RepairedArray:
-    """An array whose outputs are written to other columns of their tiles, and put back in order digitally.
+    """A repaired array has its outputs written to other columns of their tiles, and put back in order digitally.
 
     array: as it would be without repair. places: where columns and spares lie. site: (row tiles, N) the physical column
     of each output.
@@ -154,30 +159,30 @@ class RepairedArray:
 
     @property
     def targets(self) -> Targets:
-        """What the outputs are programmed to, in their order."""
+        """Return what the outputs are programmed to, in their order."""
         return self.array.targets
 
     @property
     def faults(self) -> MappedFaults | None:
-        """What the fault map says of this matrix."""
+        """Return what the fault map says of this matrix."""
         return self.array.faults
 
     @property
     def tables(self) -> DeviceTables:
-        """The device now."""
+        """Return the device now."""
         return self.array.tables
 
     @property
     def lines(self) -> I64:
-        """(row tiles, N) what the column of each output is called."""
+        """Return (row tiles, N) what the column of each output is called."""
         return self.places.names[self.site].astype(np.int64)
 
     def sites(self, device: int = 0) -> SiteKeys:
-        """What the draws of one device a polarity are named by, without repair."""
+        """Return what the draws of one device a polarity are named by, without repair."""
         return self.array.sites(device)
 
     def reference(self, columns: int | None = None) -> Cells:
-        """The first device's cells by the readable formula, without repair."""
+        """Return the first device's cells by the readable formula, without repair."""
         return self.array.reference(columns)
 
     def device_cells(self, *arguments: Any) -> tuple[F32, F32]:
@@ -187,17 +192,19 @@ class RepairedArray:
     def program_into(self, sink: Sink) -> Scales:
         """Push the cells into a sink, in the order of the outputs; see `CellArray.program_into`."""
         array, site = self.array, self.site
-        own, scale = array.targets.full_scale, None
-        if own is not None:
+        full_scale, scale = array.targets.full_scale, None
+        if full_scale is not None:
             scale = np.ones((site.shape[0], self.places.names.size), np.float32)
-            np.put_along_axis(scale, site, own, axis=1)
+            np.put_along_axis(scale, site, full_scale, axis=1)
         w = to_physical(array.targets.w, site, self.places)
         targets = array.targets._replace(w=w, full_scale=scale)
         physical = replace(array, targets=targets, tile_map=self.places.tile_map, names=self.places.names)
-        held = Whole(*w.shape, needs_total=sink.needs_total)
-        readouts = physical.push(held)
-        total = to_outputs(held.total, site, self.places) if sink.needs_total else held.total[: site.shape[1]]
-        sink.keep(Block(0, site.shape[1], to_outputs(held.effective, site, self.places), total))
+        whole = Whole(*w.shape, needs_total=sink.needs_total)
+        readouts = physical.push(whole)
+        total = (
+            to_outputs(whole.total, site, self.places) if sink.needs_total else whole.total[: site.shape[1]]
+        )
+        sink.keep(Block(0, site.shape[1], to_outputs(whole.effective, site, self.places), total))
         back = Readouts(
             np.take_along_axis(readouts.full_scale, site, axis=1),
             np.take_along_axis(readouts.before, site, axis=1),
@@ -206,7 +213,7 @@ class RepairedArray:
         return array.scales_of(back, array.tile_map)
 
 
-def repaired(array: CellArray) -> CellArray | RepairedArray:
+def repair_array(array: CellArray) -> CellArray | RepairedArray:
     """Move an array's columns away from known faults, as its hardware asks for; the array itself where nothing does."""
     spec, faults = array.hardware.repair, array.hardware.faults
     if spec is None or faults is None:

@@ -16,7 +16,7 @@ from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.chip.ranges import MatrixRange, Ranges, ranges_id
 from aimc_sim.hardware import Hardware
-from aimc_sim.hardware.transform import chosen
+from aimc_sim.hardware.transform import choose_transform
 from aimc_sim.identity import canonical_json
 from aimc_sim.randomness import event_word, key_of
 from aimc_sim.tiles.channel_transform import ChannelTransform, derive
@@ -28,8 +28,8 @@ from aimc_sim.weightfile import MatrixInfo, WeightFile
 def channel_transform(
     weight_file: WeightFile, matrix: MatrixInfo, hardware: Hardware, w: npt.NDArray[np.float32]
 ) -> ChannelTransform | None:
-    """What the hardware does to the input channels of a matrix w (N, K) before mapping; None: nothing."""
-    spec = chosen(hardware.transform or (), matrix.name, matrix.role)
+    """Return what the hardware does to the input channels of a matrix w (N, K) before mapping; None: nothing."""
+    spec = choose_transform(hardware.transform or (), matrix.name, matrix.role)
     if spec is None:
         return None
     bounds = tile_map(matrix.rows, matrix.cols, hardware.tile).row_bounds
@@ -58,12 +58,12 @@ class Chip:
 
     @cached_property
     def ranges_id(self) -> str:
-        """Which converter ranges it uses; empty where the hardware needs none."""
+        """Return which converter ranges it uses; empty where the hardware needs none."""
         return ranges_id(self.ranges)
 
     @cached_property
     def id(self) -> str:
-        """What the chip is a function of, as one text: equal ids, equal chips."""
+        """Return what the chip is a function of, as one text: equal ids, equal chips."""
         return canonical_json(
             {
                 "weights": self.weight_file.id,
@@ -110,7 +110,9 @@ class ChipState:
     session: int = 0
 
     def matrix(self, name: str) -> CellMatrix:
-        """One matrix in its cells: conductances, effective weights, tiles. Raises BadInput for an unknown name."""
+        """Return one matrix in its cells: conductances, effective weights, tiles.
+        Raises BadInput for an unknown name.
+        """
         chip = self.chip
         info, w = chip.weight_file.matrix(name), chip.weight_file.weight(name)
         hardware = chip.hardware.of_matrix(name)
@@ -122,7 +124,7 @@ class ChipState:
             chip.ranges.get(name, MatrixRange()), name, transform)  # fmt: skip
 
     def tiles(self, name: str) -> TiledMatrix:
-        """The matrix as `execute.tile_matmul` reads it."""
+        """Return the matrix as `execute.tile_matmul` reads it."""
         tiles = self.matrix(name).tiles()
         self.chip.weight_file.release(name)  # tiles hold all of it: the file need not stay in memory as well
         return tiles
@@ -133,7 +135,7 @@ class ChipState:
         tile, or where the product's last bits depend on the columns beside."""
         info, hardware = self.chip.weight_file.matrix(name), self.chip.hardware.of_matrix(name)
         whole = ((0, info.cols),)
-        transformed = chosen(hardware.transform or (), name, info.role) is not None
+        transformed = choose_transform(hardware.transform or (), name, info.role) is not None
         if transformed or not outputs_stand_alone(hardware):
             return whole
         bounds = tile_map(info.rows, info.cols, hardware.tile).col_bounds
@@ -146,7 +148,9 @@ class ChipState:
         return tuple(zip(cuts[:-1], cuts[1:], strict=True))
 
     def piece(self, name: str, first: int, last: int) -> TiledMatrix:
-        """The tiles of outputs first … last-1, one of `pieces`: bit for bit what those of the whole matrix compute."""
+        """Return the tiles of outputs first … last-1, one of `pieces`:
+        bit for bit what those of the whole matrix compute.
+        """
         chip = self.chip
         info = chip.weight_file.matrix(name)
         if (first, last) == (0, info.cols):
@@ -166,7 +170,9 @@ class ChipState:
 
 
 def outputs_stand_alone(hardware: Hardware) -> bool:
-    """Whether columns of a matrix have nothing in common beyond their tile, and products in tiles are integers."""
+    """Return whether columns of a matrix have nothing in common beyond their tile,
+    and products in tiles are integers.
+    """
     shared = (hardware.faults, hardware.repair, hardware.variation, hardware.dac and hardware.dac.errors,
               hardware.adc and hardware.adc.errors)  # fmt: skip
     policy, untiled = hardware.compensation, hardware.tile.cols is None

@@ -38,7 +38,7 @@ TILE_SUPPLY, DIE_CONDITIONS = 1, 2  # planes of the stream DIE; plane 0 is `draw
 
 
 class Kelvins(NamedTuple):
-    """Temperatures of a die's cells in K."""
+    """Kelvins are temperatures of a die's cells in K."""
 
     program: float
     storage: float
@@ -46,7 +46,7 @@ class Kelvins(NamedTuple):
 
 
 def die_draws(seed: int) -> F64:
-    """(4,) standard normals of the die that ``seed`` names: temperature, supply, and two that nothing uses."""
+    """Return (4,) standard normals of the die that ``seed`` names: temperature, supply, and two that nothing uses."""
     counter = np.array([[0, 0, 0, site_word(Stream.DIE, 0, DIE_CONDITIONS)]], np.uint32)
     return np.asarray(normals(counter, key_of(seed))[0].astype(np.float64))
 
@@ -54,7 +54,7 @@ def die_draws(seed: int) -> F64:
 def kelvins(
     device: Device, temperature: Temperature | None, variation: Variation | None, seed: int
 ) -> Kelvins | None:
-    """The temperatures of one die; None where nothing differs from the device's data.
+    """Return the temperatures of one die; None where nothing differs from the device's data.
 
     Raises BadInput where the die is colder or warmer than the device's data reach.
     """
@@ -66,10 +66,10 @@ def kelvins(
     )
     off = sigma * float(die_draws(seed)[0]) if sigma else 0.0
     storage = wanted.read_c if wanted.storage_c is None else wanted.storage_c
-    found = Kelvins(wanted.program_c + KELVIN, storage + off + KELVIN, wanted.read_c + off + KELVIN)
-    for what, kelvin in zip(Kelvins._fields, found, strict=True):
+    temperatures = Kelvins(wanted.program_c + KELVIN, storage + off + KELVIN, wanted.read_c + off + KELVIN)
+    for what, kelvin in zip(Kelvins._fields, temperatures, strict=True):
         _check(device, device.thermal, what, kelvin, seed)
-    return found
+    return temperatures
 
 
 def _check(device: Device, thermal: Thermal, what: str, kelvin: float, seed: int) -> None:
@@ -83,7 +83,7 @@ def _check(device: Device, thermal: Thermal, what: str, kelvin: float, seed: int
 
 
 def at_temperature(tables: DeviceTables, device: Device, at: Kelvins | None, age_s: float) -> DeviceTables:
-    """The device's tables at an age, for cells at these temperatures; the same where all are the reference."""
+    """Return the device's tables at an age, for cells at these temperatures; the same where all are the reference."""
     if at is None or device.thermal is None:
         return tables
     thermal, g_max = device.thermal, device.g_max_us
@@ -102,7 +102,9 @@ def at_temperature(tables: DeviceTables, device: Device, at: Kelvins | None, age
 
 
 def relaxed_t0(t0_s: float, attempt_time_s: float, program_k: float, storage_k: float) -> float:
-    """The time at the storage temperature in which a cell relaxes as far as in t₀ at the temperature of programming."""
+    """Return the time at the storage temperature in which a cell relaxes as far as in t₀ at the temperature of
+    programming.
+    """
     if program_k == storage_k:
         return t0_s
     return math.exp(math.log(attempt_time_s) + math.log(t0_s / attempt_time_s) * program_k / storage_k)
@@ -111,7 +113,7 @@ def relaxed_t0(t0_s: float, attempt_time_s: float, program_k: float, storage_k: 
 def supply_factor(
     variation: Variation | None, row_tiles: int, col_tiles: int, ordinal: int, seed: int, copy: int = 0
 ) -> F64 | None:
-    """(row tiles, column tiles): V_read over its nominal value, 1 - droop - σ_die·z - σ_tile·z', never below 0.
+    """Return (row tiles, column tiles): V_read over its nominal value, 1 - droop - σ_die·z - σ_tile·z', never below 0.
 
     None: nominal everywhere. Tiles are named by matrix, copy and place, the die by the seed.
     """

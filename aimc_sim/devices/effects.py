@@ -82,13 +82,13 @@ class Programming(Spec):
 
     @property
     def factor(self) -> float:
-        """What σ of the laws is multiplied by."""
+        """Return what σ of the laws is multiplied by."""
         if self.iterations is None or self.verify is None:
             return self.scale
         return self.scale * self.verify.ratio(self.iterations)
 
     def at(self, t_s: float) -> tuple[Law, Law]:
-        """(σ, shift) at age t_s; before the first measured age, the first."""
+        """Return (σ, shift) at age t_s; before the first measured age, the first."""
         if self.sigma is not None:
             return self.sigma, self.shift or ZERO
         laws = self.by_age

@@ -41,12 +41,12 @@ class Piece(Spec):
 
     @property
     def end(self) -> float | None:
-        """Where the piece ends; None for the last."""
+        """Return where the piece ends; None for the last."""
         return self.below if self.up_to is None else self.up_to
 
     @property
     def last_x(self) -> np.float32:
-        """Largest float32 x of the piece."""
+        """Return the largest float32 x of the piece."""
         if self.end is None:
             return np.float32(np.inf)
         end = np.float32(self.end)
@@ -86,12 +86,12 @@ class Law(Spec):
 
     @classmethod
     def polynomial(cls, *coefficients: float, **fields: Any) -> Law:
-        """A law of one piece, coefficients ascending."""
+        """Return a law of one piece, coefficients ascending."""
         return cls(pieces=(Piece(coefficients=coefficients),), **fields)
 
     @classmethod
     def through(cls, x: npt.ArrayLike, y: npt.ArrayLike, **fields: Any) -> Law:
-        """The law that joins points (x rising, y) by straight lines, the outer ones carried on."""
+        """Return the law that joins points (x rising, y) by straight lines, the outer ones carried on."""
         xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
         if xs.size == 1:
             return cls.polynomial(float(ys[0]), **fields)
@@ -106,7 +106,7 @@ class Law(Spec):
         return cls(pieces=tuple(pieces), **fields)
 
     def table(self) -> npt.NDArray[np.float32]:
-        """The kernels' form: (pieces, 10) float32."""
+        """Return the kernels' form: (pieces, 10) float32."""
         table = np.zeros((len(self.pieces), kernel.WIDTH), np.float32)
         for row, piece in zip(table, self.pieces, strict=True):
             row[kernel.UPPER] = piece.last_x
@@ -117,28 +117,28 @@ class Law(Spec):
         return table
 
     def x_scale(self, g_max: float) -> np.float32:
-        """Law variable per unit of conductance."""
+        """Return the law variable per unit of conductance."""
         return np.float32(1.0 / g_max if self.of == "g_rel" else 1.0)
 
     def y_scale(self, g_max: float) -> np.float32:
-        """Conductance per unit of the law's value."""
+        """Return the conductance per unit of the law's value."""
         return np.float32(g_max / self.measured_g_max_us if self.scales and self.measured_g_max_us else 1.0)
 
     def holds_for(self, g_max: float) -> bool:
-        """Whether the source's data cover a device of this g_max."""
+        """Return whether the source's data cover a device of this g_max."""
         if self.measured_g_max_us is None or self.scales:
             return True
         return g_max <= self.measured_g_max_us if self.of == "g_us" else g_max == self.measured_g_max_us
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """What two laws must share to be interpolated: pieces, variable, scale, and no clamps."""
+        """Return what two laws must share to be interpolated: pieces, variable, scale, and no clamps."""
         cuts = tuple((p.up_to, p.below, p.basis) for p in self.pieces)
         clamps = any(p.minimum is not None or p.maximum is not None for p in self.pieces)
         return (self.of, self.measured_g_max_us, self.scales, cuts, clamps)
 
     def mixed(self, other: Law, fraction: float) -> Law:
-        """(1 - fraction)·self + fraction·other, for two laws of one `shape`."""
+        """Return (1 - fraction)·self + fraction·other, for two laws of one `shape`."""
         pieces = []
         for a, b in zip(self.pieces, other.pieces, strict=True):
             n = max(len(a.coefficients), len(b.coefficients))

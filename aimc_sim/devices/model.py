@@ -78,18 +78,18 @@ class Device(Spec):
         return self
 
     def _laws(self) -> list[tuple[str, Law]]:
-        found: list[tuple[str, Law | None]] = []
+        laws: list[tuple[str, Law | None]] = []
         if self.programming:
-            found += [("sigma", self.programming.sigma), ("shift", self.programming.shift)]
+            laws += [("sigma", self.programming.sigma), ("shift", self.programming.shift)]
             for aged in self.programming.by_age:
-                found += [("sigma", aged.sigma), ("shift", aged.shift)]
+                laws += [("sigma", aged.sigma), ("shift", aged.shift)]
         if isinstance(self.drift, PowerDrift):
-            found += [("drift.nu_mean", self.drift.nu_mean), ("drift.nu_std", self.drift.nu_std)]
+            laws += [("drift.nu_mean", self.drift.nu_mean), ("drift.nu_std", self.drift.nu_std)]
         if self.flicker:
-            found.append(("flicker.amplitude", self.flicker.amplitude))
+            laws.append(("flicker.amplitude", self.flicker.amplitude))
         if self.thermal:
-            found.append(("thermal.activation_ev", self.thermal.activation_ev))
-        return [(what, law) for what, law in found if law is not None]
+            laws.append(("thermal.activation_ev", self.thermal.activation_ev))
+        return [(what, law) for what, law in laws if law is not None]
 
     def _check_law(self, what: str, law: Law) -> None:
         """The law's data cover this g_max, and a standard deviation is never negative."""
@@ -110,7 +110,7 @@ class Device(Spec):
             )
 
     def check_time(self, t_s: float) -> None:
-        """Raises BadInput for a time before programming or beyond the range of the device's data."""
+        """Raise BadInput for a time before programming or beyond the range of the device's data."""
         if not math.isfinite(t_s) or t_s < 0:
             raise BadInput(
                 "time",
@@ -141,19 +141,21 @@ class Device(Spec):
             )
 
     def programming_sigma_us(self, g_target_us: npt.ArrayLike, t_s: float = 0.0) -> F32:
-        """σ of the programming error in µS at target conductances in µS, float32 of the same shape."""
+        """Return σ of the programming error in µS at target conductances in µS, float32 of the same shape."""
         self._need_domain("conductance", "programming_sigma")
         return self._evaluate(kernel.SIGMA, g_target_us, "g_target_us", t_s)
 
     def programming_sigma(self, w: npt.ArrayLike, t_s: float = 0.0) -> F32:
-        """σ of the programming error at weights w on the device's own scale, 0 … g_max; below the dead zone 0."""
+        """Return σ of the programming error at weights w on the device's own scale, 0 … g_max;
+        below the dead zone 0.
+        """
         self._need_domain("weight", "programming_sigma_us")
         sigma = self._evaluate(kernel.SIGMA, w, "w", t_s)
         dead = self.programming.dead_zone if self.programming else 0.0
         return np.where(np.asarray(w, np.float32) < np.float32(dead), np.float32(0), sigma)
 
     def drift_nu(self, g_target_us: npt.ArrayLike) -> tuple[F32, F32]:
-        """(mean, std) of the drift exponent at targets in µS. Raises BadInput where the law has no exponent."""
+        """Return (mean, std) of the drift exponent at targets in µS. Raises BadInput where the law has no exponent."""
         if not isinstance(self.drift, PowerDrift):
             raise BadInput(
                 f"drift exponent of {self.name!r}",
@@ -166,7 +168,9 @@ class Device(Spec):
         )
 
     def flicker_sigma_us(self, g_programmed_us: npt.ArrayLike, t_s: float) -> F32:
-        """σ in µS of the 1/f noise of an undrifted cell at programmed conductances in µS, t_s after programming."""
+        """Return σ in µS of the 1/f noise of an undrifted cell at programmed conductances in µS,
+        t_s after programming.
+        """
         g = np.asarray(g_programmed_us, np.float32)
         if not (np.isfinite(g) & (g >= 0)).all():
             raise BadInput(
@@ -188,7 +192,7 @@ class Device(Spec):
         return np.asarray(g * sigma if self.flicker.relative else sigma, np.float32)
 
     def tables(self, t_s: float) -> kernel.DeviceTables:
-        """What the kernels need to know of the device at time t_s."""
+        """Return what the kernels need to know of the device at time t_s."""
         self.check_time(t_s)
         sigma, shift = self.programming.at(0.0) if self.programming else (ZERO, ZERO)
         drift, mean, std = kernel.NO_DRIFT, ZERO, ZERO
@@ -261,14 +265,16 @@ class Device(Spec):
         return np.asarray(unit * law_reference(law.table(), values * law.x_scale(self.g_max_us)))
 
     def without_unused(self, heated: bool) -> Device:
-        """The same device without data that decide nothing: at one temperature, without a count of iterations."""
+        """Return the same device without data that decide nothing:
+        at one temperature, without a count of iterations.
+        """
         change: dict[str, Any] = {} if heated else {"thermal": None}
         if self.programming and self.programming.iterations is None:
             change["programming"] = self.programming.model_copy(update={"verify": None})
         return self.model_copy(update=change)
 
     def with_noise_scale(self, scale: float) -> Device:
-        """The same device with programming and 1/f noise multiplied by ``scale``."""
+        """Return the same device with programming and 1/f noise multiplied by ``scale``."""
         change: dict[str, Any] = {"name": f"{self.name}*{scale:g}"}
         if self.programming:
             change["programming"] = self.programming.model_copy(

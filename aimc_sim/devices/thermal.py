@@ -16,7 +16,8 @@ BOLTZMANN_EV = 8.617333262e-5  # eV/K, CODATA 2018
 
 
 class Thermal(Spec):
-    """Conduction and drift of a device at other temperatures; between t_min_c and t_max_c, which are the data's.
+    """Thermal data describe conduction and drift of a device at other temperatures; between t_min_c and t_max_c, which
+    are the data's.
 
     ``activation_ev``: E_a of the conductance at its target, in G(T) = G(T₀)·exp(-E_a/k·(1/T - 1/T₀)).
     ``attempt_time_s``: τ₀₀ of thermally activated relaxation with rates e^(-E/kT)/τ₀₀, which makes drift faster when
@@ -42,7 +43,8 @@ class Thermal(Spec):
 
 
 class Verify(Spec):
-    """σ of the programming error after n rounds of program-and-verify, over σ as the device's law gives it.
+    """Verify gives σ of the programming error after n rounds of program-and-verify, over σ as the device's law gives
+    it.
 
     Between the measured rounds the ratio is a power of n; beyond them it is refused.
     """
@@ -63,7 +65,7 @@ class Verify(Spec):
         return self
 
     def ratio(self, iterations: int) -> float:
-        """σ(n)/σ. Raises ValueError outside the measured rounds."""
+        """Return σ(n)/σ. Raises ValueError outside the measured rounds."""
         n, r = self.iterations, self.sigma_ratio
         if not n[0] <= iterations <= n[-1]:
             raise ValueError(

@@ -70,11 +70,11 @@ class Weights(Spec):
 
     @property
     def max_code(self) -> int:
-        """n, the largest code of a weight; 0: continuous."""
+        """Return n, the largest code of a weight; 0: continuous."""
         return 0 if self.bits is None else int(2 ** (self.bits - 1) - 1)
 
     def largest_digit(self, k: int) -> int:
-        """The digit that a cell of slice k at g_max stands for; 1 for continuous weights."""
+        """Return the digit that a cell of slice k at g_max stands for; 1 for continuous weights."""
         if self.bits is None:
             return 1
         highest = self.max_code if self.pair == "differential" else 2 * self.max_code
@@ -85,19 +85,19 @@ class Weights(Spec):
 
     @property
     def slices(self) -> int:
-        """Arrays that hold the digits of a code."""
+        """Return the arrays that hold the digits of a code."""
         if self.bits is None or self.cell_bits is None:
             return 1
         return -(-(self.bits - (self.pair == "differential")) // self.cell_bits)
 
     @property
     def arrays(self) -> int:
-        """Arrays that hold the matrix: slices of every copy."""
+        """Return the arrays that hold the matrix: slices of every copy."""
         return self.slices * (self.copies or 1)
 
     @property
     def plain(self) -> bool:
-        """Whether cells take the weights as they are: no codes, one device a polarity, pairs, once."""
+        """Return whether cells take the weights as they are: no codes, one device a polarity, pairs, once."""
         one = self.devices == 1 and self.copies is None
         return self.bits is None and one and self.pair == "differential"
 
@@ -117,7 +117,7 @@ def digit(code: I32, weights: Weights, k: int) -> I32:
 
 
 def significance(weights: Weights, k: int) -> float:
-    """What a full-scale cell of slice k is worth, in full-scale weights."""
+    """Return what a full-scale cell of slice k is worth, in full-scale weights."""
     if weights.bits is None:
         return 1.0 if weights.pair == "differential" else 2.0
     return (

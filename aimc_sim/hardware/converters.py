@@ -115,12 +115,14 @@ class Dac(Spec):
 
     @property
     def max_code(self) -> int:
-        """n, the largest code."""
+        """Return n, the largest code."""
         return int(2 ** (self.bits - 1) - 1)
 
     @property
     def reads(self) -> int:
-        """Reads of a product by one converter of a tile (four phases are two reads of each column of a pair)."""
+        """Return the reads of a product by one converter of a tile (four phases are two reads of each column of a
+        pair).
+        """
         if self.mode == "multi_phase":
             return min(self.phases, 2)
         if self.mode != "bit_serial":
@@ -157,7 +159,7 @@ class LambdaRule(Spec):
 
     @property
     def calibrated(self) -> bool:
-        """Whether full scales are found by calibration."""
+        """Return whether full scales are found by calibration."""
         return self.derive is not None
 
 
@@ -170,7 +172,7 @@ class FittedScale(Spec):
 
     @property
     def calibrated(self) -> bool:
-        """Whether full scales are found by calibration."""
+        """Return whether full scales are found by calibration."""
         return True
 
 
@@ -277,5 +279,5 @@ class Adc(Spec):
 
     @property
     def max_code(self) -> int:
-        """n, the largest code."""
+        """Return n, the largest code."""
         return int(2 ** (self.bits - 1) - 1)

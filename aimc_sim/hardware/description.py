@@ -42,7 +42,9 @@ class Hardware(Tables):
 
     @property
     def id(self) -> str:
-        """By content, as of every spec; what the device knows and nothing here asks for is left out."""
+        """Name the hardware by its content, as every spec; what the device knows and nothing here asks for is left
+        out.
+        """
         heated = self.temperature is not None or bool(
             self.variation and self.variation.die_temperature_sigma_c
         )
@@ -50,31 +52,35 @@ class Hardware(Tables):
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
-        """A preset's name, a TOML file, a mapping of its tables, or a Hardware. Raises BadInput for anything else."""
+        """Load a hardware: a preset's name, a TOML file, a mapping of its tables, or itself.
+        Raises BadInput for anything else.
+        """
         return load_named(cls, source, preset_names(), _preset, _from_tables)
 
     def to_toml(self) -> str:
-        """TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
+        """Return TOML that `load` reads back to an equal Hardware: everything resolved, nothing left to defaults."""
         return write_toml(canonical(self))
 
     def _with(self, **changes: Any) -> Hardware:
-        """A copy with other fields, checked like any other hardware."""
+        """Return a copy with other fields, checked like any other hardware."""
         return Hardware.parse({**self.model_dump(mode="json"), **changes}, str(changes["name"]))
 
     def with_ideal_cells(self) -> Hardware:
-        """The same tiles and converters around exact cells that never change: no faults, ideal wires, a nominal die."""
+        """Return the same tiles and converters around exact cells that never change:
+        no faults, ideal wires, a nominal die.
+        """
         ideal = devices.get("ideal").model_dump(mode="json")
         parts = "compensation refresh read_noise wires faults repair temperature variation"
         absent = dict.fromkeys(parts.split())
         return self._with(name=f"{self.name}, ideal cells", device=ideal, **absent)
 
     def with_device(self, device: str | Device) -> Hardware:
-        """The same tiles and converters with other cells."""
+        """Return the same tiles and converters with other cells."""
         chosen = devices.get(device) if isinstance(device, str) else device
         return self._with(name=f"{self.name}, {chosen.name}", device=chosen.model_dump(mode="json"))
 
     def with_noise_scale(self, scale: float) -> Hardware:
-        """The same hardware with programming, 1/f and read noise multiplied by ``scale``."""
+        """Return the same hardware with programming, 1/f and read noise multiplied by ``scale``."""
         read = None if self.read_noise is None else {"sigma": self.read_noise.sigma * scale}
         device = self.device.with_noise_scale(scale).model_dump(mode="json")
         return self._with(name=f"{self.name}, noise*{scale:g}", device=device, read_noise=read)
@@ -100,15 +106,15 @@ def _preset(name: str) -> Hardware:
 
 
 def _from_tables(data: dict[str, Any], where: str, path: Path) -> Hardware:
-    """Tables with defaults filled in; ``base = "hermes-256"`` starts from a preset and lays the rest over it."""
+    """Fill tables with defaults filled in; ``base = "hermes-256"`` starts from a preset and lays the rest over it."""
     if "base" in data:
         name = check_base(data.pop("base"), preset_names(), where)
         device = data.get("device")
-        own = isinstance(device, Mapping) and (
+        is_whole_device = isinstance(device, Mapping) and (
             "base" in device or "measurements" in device or "name" in device
         )
         preset = _preset(name).model_dump(mode="json")
-        if own or isinstance(device, str):
+        if is_whole_device or isinstance(device, str):
             preset.pop("device")
         for converter, key, tag in TAGGED:  # another rule brings its own fields, and none of the preset's
             table, known = data.get(converter), preset.get(converter)

@@ -47,14 +47,16 @@ _LARGEST = 2**31
 
 @dataclass(frozen=True)
 class FaultMap:
-    """Faults of each matrix, (faults, 5) int64 with the columns of ``FIELDS``, sorted, -1 where a field is empty."""
+    """A fault map holds the faults of each matrix, (faults, 5) int64 with the columns of ``FIELDS``, sorted,
+    -1 where a field is empty.
+    """
 
     path: str
     matrices: Mapping[str, I64]
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the faults, whatever file and order they came in."""
+        """Return the hex digest of the faults, whatever file and order they came in."""
         digest = hashlib.sha256()
         for name in sorted(self.matrices):
             digest.update(f"{name} {len(self.matrices[name])} ".encode())
@@ -62,7 +64,8 @@ class FaultMap:
         return digest.hexdigest()
 
     def of(self, name: str, rows: int, columns: int, lines: int, slices: int = 1) -> I64:
-        """The faults of a matrix of ``rows`` inputs and ``columns`` outputs; ``lines``: its columns and spare columns.
+        """Return the faults of a matrix of ``rows`` inputs and ``columns`` outputs; ``lines``: its columns and spare
+        columns.
 
         Raises BadInput for a fault outside of it.
         """
@@ -79,7 +82,7 @@ class FaultMap:
         return faults
 
     def check_names(self, known: Mapping[str, object] | set[str]) -> None:
-        """Raises BadInput for a matrix that is not among the known names."""
+        """Raise BadInput for a matrix that is not among the known names."""
         for name in self.matrices:
             if name not in known:
                 raise BadInput(
@@ -91,7 +94,9 @@ class FaultMap:
 
 
 def load(path: str | Path) -> FaultMap:
-    """The fault map in a ``.csv``, ``.h5`` or ``.hdf5`` file. Raises BadInput, with the line, for what is wrong."""
+    """Return the fault map in a ``.csv``, ``.h5`` or ``.hdf5`` file.
+    Raises BadInput, with the line, for what is wrong.
+    """
     path = Path(path)
     with reading(path, "fault map"):
         stat = path.stat()
@@ -99,16 +104,16 @@ def load(path: str | Path) -> FaultMap:
 
 
 def recall(source: str, sha256: str) -> FaultMap:
-    """The map that a hardware names. Raises BadInput where the file says something else by now."""
-    found = load(source)
-    if found.sha256 != sha256:
+    """Return the map that a hardware names. Raises BadInput where the file says something else by now."""
+    fault_map = load(source)
+    if fault_map.sha256 != sha256:
         raise BadInput(
             "fault map",
             got=source,
             why="its faults are not those that the hardware was described with",
             do="restore the file, or describe the hardware again: another map is another chip",
         )
-    return found
+    return fault_map
 
 
 @lru_cache(maxsize=8)
@@ -196,7 +201,7 @@ def _read_csv(path: Path) -> dict[str, tuple[I64, I64]]:
 
 
 def _fault(where: str, row: Mapping[str, str | None]) -> tuple[str, tuple[int, ...]]:
-    """Matrix and the five numbers of a line of CSV."""
+    """Return the matrix and the five numbers of a line of CSV."""
     text = {field: (row.get(field) or "").strip() for field in (*HEADER, "slice")}
     if not text["matrix"]:
         raise BadInput(f"{where}: matrix", got="", why="every fault lies in a matrix", do="write its name")
@@ -227,7 +232,7 @@ def _fault(where: str, row: Mapping[str, str | None]) -> tuple[str, tuple[int, .
 def _read_hdf5(path: Path) -> dict[str, tuple[I64, I64]]:
     import h5py
 
-    found = {}
+    tables = {}
     do = "see aimc_sim.hardware.fault_map"
     with (
         reading(path, "fault map", kind="one as HDF5", mend=do, errors=(OSError, ValueError)),
@@ -253,5 +258,5 @@ def _read_hdf5(path: Path) -> dict[str, tuple[I64, I64]]:
             if (table[:, STATE] > DEAD_ROW).any() or (table[:, POLARITY] > 1).any():
                 raise ValueError(f"{name} holds a state above 3 or a polarity above 1")
             if table.size:
-                found[name] = (table, np.arange(len(table)))
-    return found
+                tables[name] = (table, np.arange(len(table)))
+    return tables

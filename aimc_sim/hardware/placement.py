@@ -38,7 +38,7 @@ class Special(Spec):
         return self
 
     def names(self, name: str) -> bool:
-        """Whether a matrix is one of these."""
+        """Return whether a matrix is one of these."""
         return any(fnmatchcase(name, pattern) for pattern in self.matrices)
 
 
@@ -58,17 +58,17 @@ class Placement(Spec):
     special: tuple[Special, ...] | None = None
 
     def is_analog(self, name: str, role: str) -> bool:
-        """Whether a matrix lies in tiles."""
+        """Return whether a matrix lies in tiles."""
         if role == "head" and self.lm_head == "digital":
             return False
         return not any(fnmatchcase(name, pattern) for pattern in self.digital)
 
     def special_of(self, name: str) -> Special | None:
-        """How a matrix is held otherwise; None: as the hardware says."""
+        """Return how a matrix is held otherwise; None: as the hardware says."""
         return next((item for item in self.special or () if item.names(name)), None)
 
     def check(self, matrices: Sequence[tuple[str, str]]) -> None:
-        """Raises BadInput for a pattern that names none of a model's matrices, (name, role) each."""
+        """Raise BadInput for a pattern that names none of a model's matrices, (name, role) each."""
         like = f"use names such as {matrices[0][0]!r}, with * and ?" if matrices else "leave it out"
         for pattern in self.digital:
             if not any(fnmatchcase(name, pattern) for name, _ in matrices):

@@ -112,12 +112,12 @@ class Tables(Spec):
     placement: Placement = Placement()
 
     def of_matrix(self, name: str) -> Self:
-        """The hardware as one matrix sees it: with what ``placement.special`` says of it."""
+        """Return the hardware as one matrix sees it: with what ``placement.special`` says of it."""
         special = self.placement.special_of(name)
         return self if special is None else self.with_special(special)
 
     def with_special(self, special: Special) -> Self:
-        """The hardware as the matrices of one ``placement.special`` table see it.
+        """Return the hardware as the matrices of one ``placement.special`` table see it.
 
         Raises ValueError where the table changes a converter that this hardware does not have.
         """
@@ -134,35 +134,37 @@ class Tables(Spec):
         return self.model_copy(update=changes)
 
     def check_time(self, t_s: float) -> None:
-        """Raises BadInput for a time at which the cells are older than the device's data, or negative."""
+        """Raise BadInput for a time at which the cells are older than the device's data, or negative."""
         self.device.check_time(self.age(t_s)[1])
 
     def age(self, t_s: float) -> tuple[int, float]:
-        """How often the chip has been programmed again by t_s, and the seconds since the last time."""
+        """Return how often the chip has been programmed again by t_s, and the seconds since the last time."""
         if self.refresh is None or not 0 <= t_s < math.inf:
             return 0, t_s
         cycles = math.floor(t_s / self.refresh.every_s)
         return cycles, max(t_s - cycles * self.refresh.every_s, 0.0)
 
     def compensated_at(self, age_s: float) -> float:
-        """When the compensation in force at an age was read out, in seconds since programming."""
+        """Return when the compensation in force at an age was read out, in seconds since programming."""
         every = None if self.compensation is None else self.compensation.every_s
         read_out_s = age_s if every is None else min(math.floor(age_s / every) * every, age_s)
         return read_out_s if read_out_s >= self.device.t_min_s else 0.0
 
     @property
     def uses_integers(self) -> bool:
-        """Whether products are exact integer arithmetic (DAC codes of 8 bits or fewer, weights on the 16-bit grid)."""
+        """Return whether products are exact integer arithmetic (DAC codes of 8 bits or fewer,
+        weights on the 16-bit grid).
+        """
         return self.dac is not None and self.dac.bits <= 8 and self.tile.weight_grid == "int16"
 
     @property
     def one_signed_reads(self) -> bool:
-        """Whether no read drives rows with both signs, so that one column alone gives currents of one sign."""
+        """Return whether no read drives rows with both signs, so that one column alone gives currents of one sign."""
         return self.reads.parts in (OFFSET, POLARITY)
 
     @property
     def reads(self) -> Reads:
-        """How the product reads a code: parts that are converted one by one, and m(q) of read noise."""
+        """Return how the product reads a code: parts that are converted one by one, and m(q) of read noise."""
         dac, noise = self.dac, self.read_noise
         if dac is None or dac.mode == "amplitude":
             return Reads()
@@ -190,12 +192,12 @@ class Tables(Spec):
 
     @property
     def conversions_per_weight(self) -> int:
-        """ADC conversions of one output of a row tile: columns that hold a weight × reads of a code."""
+        """Return ADC conversions of one output of a row tile: columns that hold a weight × reads of a code."""
         return self.columns_per_weight * self.reads.times
 
     @property
     def read_max_code(self) -> int:
-        """Largest code of one read that is converted: its inputs are then at full scale."""
+        """Return the largest code of one read that is converted: its inputs are then at full scale."""
         assert self.dac is not None
         whole = self.reads.times == 1 or self.dac.mode != "bit_serial"
         return self.dac.max_code if whole else 2**self.dac.slice_bits - 1

@@ -54,14 +54,16 @@ class Transform(Spec):
         return self
 
     def applies(self, name: str, role: str) -> bool:
-        """Whether it names the matrix ``name`` of that role."""
+        """Return whether it names the matrix ``name`` of that role."""
         named = any(fnmatchcase(name, pattern) for pattern in self.matrices)
         return named and (self.roles is None or role in self.roles)
 
 
-def chosen(transforms: Sequence[Transform], name: str, role: str) -> Transform | None:
+def choose_transform(transforms: Sequence[Transform], name: str, role: str) -> Transform | None:
     """Choose the first of ``transforms`` that names the matrix; None where none does or where that one has no steps."""
-    found = next((transform for transform in transforms if transform.applies(name, role)), None)
-    if found is None or (found.rescale_lambda is None and found.rotate is None and found.permute is None):
+    first_named = next((transform for transform in transforms if transform.applies(name, role)), None)
+    if first_named is None or (
+        first_named.rescale_lambda is None and first_named.rotate is None and first_named.permute is None
+    ):
         return None
-    return found
+    return first_named

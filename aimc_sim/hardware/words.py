@@ -47,7 +47,7 @@ def summary(hardware: Hardware) -> str:
 
 
 def _weights(hardware: Hardware) -> dict[str, bool]:
-    """How cells hold weights, where it is not the default way."""
+    """Return how cells hold weights, where it is not the default way."""
     weights = hardware.weights
     return {
         f"{weights.bits}-bit weights": weights.bits is not None,

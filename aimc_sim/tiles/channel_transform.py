@@ -38,7 +38,7 @@ BLOCK_VALUES = 1 << 16  # values that a thread transforms at once
 
 
 class ChannelSizes(Protocol):
-    """What calibration saw of a matrix's input channels, such as `aimc_sim.weightfile.Moments`."""
+    """Channel sizes are what calibration saw of a matrix's input channels, such as `aimc_sim.weightfile.Moments`."""
 
     @property
     def max_abs(self) -> F32: ...  # (K,) largest |x|
@@ -48,7 +48,7 @@ class ChannelSizes(Protocol):
 
 @dataclass(frozen=True, eq=False)  # eq=False: steps are compared by their fields, never by cached arrays
 class _Plan:
-    """What the kernel does to a row: gains, block bounds (empty: no rotation), order (empty: as it is)."""
+    """A plan is what the kernel does to a row: gains, block bounds (empty: no rotation), order (empty: as it is)."""
 
     to_weight: F32
     to_input: F32
@@ -57,16 +57,16 @@ class _Plan:
 
 
 class _Step(Spec):
-    """A change of the input channels. Frozen; `model_dump` is its JSON and `id` its name."""
+    """A step changes the input channels. Frozen; `model_dump` is its JSON and `id` its name."""
 
     @cached_property
     @abstractmethod
     def plan(self) -> _Plan:
-        """What the kernel does to a row of weights, and to a row of inputs."""
+        """Return what the kernel does to a row of weights, and to a row of inputs."""
 
     def apply_weight(self, w: F32) -> F32:
         """w (N, K) float32 → (N, K) float32, new memory; every output by itself. Raises BadInput for other shapes."""
-        return _applied(self.plan, self.plan.to_weight, w, "w")
+        return _apply_plan(self.plan, self.plan.to_weight, w, "w")
 
     def apply_input(self, x: F32) -> F32:
         """x (B, K), any dtype that converts to float32 → (B, K) float32, new memory; B may be 0.
@@ -74,11 +74,11 @@ class _Step(Spec):
         Each row's result depends on that row alone, the same bits for any split of B and any number of threads.
         Raises BadInput for other shapes.
         """
-        return _applied(self.plan, self.plan.to_input, x, "x")
+        return _apply_plan(self.plan, self.plan.to_input, x, "x")
 
 
 class Rescale(_Step):
-    """x_k / s_k and w_k · s_k, for ``scale`` = s (K,)."""
+    """Rescaling makes x_k / s_k and w_k · s_k, for ``scale`` = s (K,)."""
 
     scale: tuple[Annotated[float, Field(ge=1e-18, le=1e18)], ...] = Field(min_length=1)
 
@@ -146,7 +146,7 @@ class ChannelTransform(_Step):
 
     @property
     def steps(self) -> tuple[_Step, ...]:
-        """The steps that are there, in the order in which they are applied."""
+        """Return the steps that are there, in the order in which they are applied."""
         return tuple(s for s in (self.rescale, self.rotate, self.permute) if s is not None)
 
     @cached_property
@@ -163,7 +163,7 @@ class ChannelTransform(_Step):
 
 
 def derive(spec: Transform, w: F32, sizes: ChannelSizes, row_bounds: I64) -> ChannelTransform:
-    """What ``spec`` comes to for one matrix: a pure function of its weights, its calibration and its row tiles.
+    """Return what ``spec`` comes to for one matrix: a pure function of its weights, its calibration and its row tiles.
 
     w: (N, K) float32. sizes: the matrix's moments. row_bounds: (row tiles + 1,), `mapping.TileMap.row_bounds`.
     Raises BadInput for sizes that do not fit, and for a spec without steps.
@@ -195,13 +195,13 @@ def derive(spec: Transform, w: F32, sizes: ChannelSizes, row_bounds: I64) -> Cha
 
 def rescale_of(x_size: npt.ArrayLike, w_size: npt.ArrayLike, lambda_: float) -> Rescale:
     """s_k = x_k^L / w_k^(1-L) of channel sizes (K,) each, as NORA does; sizes are floored at FLOOR · the largest."""
-    x, w = (_floored(np.asarray(size, np.float64)) for size in (x_size, w_size))
+    x, w = (_floor_sizes(np.asarray(size, np.float64)) for size in (x_size, w_size))
     scale = x**lambda_ / w ** (1 - lambda_)
     return Rescale(scale=tuple(np.clip(scale, 1e-15, 1e15).astype(np.float32).tolist()))
 
 
 def rotate_of(inputs: int, block: int | None = None, seed: int = 0) -> Rotate:
-    """The rotation of so many channels; block None: see `Transform.rotate_block`."""
+    """Return the rotation of so many channels; block None: see `Transform.rotate_block`."""
     if block is None:
         divides = inputs & -inputs
         block = divides if divides >= SMALLEST_BLOCK else 1 << (inputs.bit_length() - 1)
@@ -209,7 +209,7 @@ def rotate_of(inputs: int, block: int | None = None, seed: int = 0) -> Rotate:
 
 
 def signs(inputs: int, seed: int) -> F32:
-    """±1 (K,) float32: bit k & 31 of word (k >> 5) & 3 of Philox call k >> 7, set for −1."""
+    """Return ±1 (K,) float32: bit k & 31 of word (k >> 5) & 3 of Philox call k >> 7, set for −1."""
     calls = -(-inputs // 128)
     counter = np.zeros((calls, 4), np.uint32)
     counter[:, 0], counter[:, 3] = np.arange(calls), site_word(Stream.ROTATION, 0)
@@ -219,14 +219,14 @@ def signs(inputs: int, seed: int) -> F32:
 
 
 def sizes_after(rotate: Rotate, size: F64) -> F64:
-    """Sizes (K,) of rotated channels: root mean squares over their blocks, as for uncorrelated channels."""
+    """Return the sizes (K,) of rotated channels: root mean squares over their blocks, as for uncorrelated channels."""
     blocks = rotate.plan.blocks
     lengths = np.diff(blocks)
     return np.asarray(np.sqrt(np.repeat(np.add.reduceat(size**2, blocks[:-1]) / lengths, lengths)))
 
 
 def permute_of(size: npt.ArrayLike, row_bounds: I64, how: Literal["group", "spread"]) -> Permute:
-    """Which channel lies in which row tile, by channel sizes (K,); within a tile they keep the model's order.
+    """Return which channel lies in which row tile, by channel sizes (K,); within a tile they keep the model's order.
 
     group: the least Σ over row tiles of (largest size)², which is what the DACs' rounding is proportional to where each
     tile has a range: channels by falling size, the highest tiles first, so that few tiles have a large one. spread:
@@ -250,7 +250,7 @@ def permute_of(size: npt.ArrayLike, row_bounds: I64, how: Literal["group", "spre
     return Permute(order=tuple(np.argsort(tile, kind="stable").tolist()))
 
 
-def _floored(size: F64) -> F64:
+def _floor_sizes(size: F64) -> F64:
     largest = float(size.max(initial=0))
     if not np.isfinite(largest):
         raise BadInput(
@@ -267,7 +267,7 @@ def _none() -> I64:
     return np.empty(0, np.int64)
 
 
-def _applied(plan: _Plan, gain: F32, rows: F32, what: str) -> F32:
+def _apply_plan(plan: _Plan, gain: F32, rows: F32, what: str) -> F32:
     inputs = gain.size
     if rows.ndim != 2 or rows.shape[1] != inputs:
         raise BadInput(

@@ -14,14 +14,14 @@ from aimc_sim.tiles.matrix import NOISE_PLANES, WEIGHT_PLANES, TiledMatrix
 
 
 def _grids(tiles: TiledMatrix) -> list[I16]:
-    """For each row tile its weights (N, K_t) on their grid."""
+    """Return for each row tile its weights (N, K_t) on their grid."""
     assert tiles.panels is not None
     planes = panels.row_major(tiles.panels, tiles.cols, tiles.bounds, WEIGHT_PLANES)
     return [((high.astype(np.int16) - 128) * 256 + low).astype(np.int16) for high, low in planes]
 
 
 def offset_constant(tiles: TiledMatrix) -> F64:
-    """(tiles, N) codes that 2^(bits-1) at every input gives: what offset binary adds to the sum of all reads.
+    """Return (tiles, N) codes that 2^(bits-1) at every input gives: what offset binary adds to the sum of all reads.
 
     Of the weights as the columns hold them now, exactly: a chip finds it by reading them out.
     """
@@ -30,7 +30,7 @@ def offset_constant(tiles: TiledMatrix) -> F64:
 
 
 def with_inl_rows(tiles: TiledMatrix, peaks: F32) -> TiledMatrix:
-    """Tiles whose DACs have curves: every row again, its weights times its curve's peak.
+    """Return the tiles whose DACs have curves: every row again, its weights times its curve's peak.
 
     peaks (N, K) float32: of the curve of the DAC that drives row k of column n's tile, in codes. The added weights,
     W·peak/127, are rounded to the grid of their column; read noise stays that of the codes.

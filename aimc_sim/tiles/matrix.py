@@ -19,7 +19,8 @@ WEIGHT_PLANES, NOISE_PLANES = 2, 1
 
 @dataclass(frozen=True)
 class TiledMatrix:
-    """A K × N matrix as its tiles hold it at one time. Row tile t covers inputs bounds[t] … bounds[t+1]-1.
+    """A tiled matrix is a K × N matrix as its tiles hold it at one time. Row tile t covers inputs bounds[t] …
+    bounds[t+1]-1.
 
     Exact integer path: ``panels``, two bytes a weight, laid out by `kernels.panels`; `planes`: the same as matrices.
     Float path (no DAC, more than 8 input bits, or weight_grid = float32): ``weights`` (N, K) float32.
@@ -46,27 +47,29 @@ class TiledMatrix:
 
     @property
     def rows(self) -> int:
-        """K, the number of inputs."""
+        """Return K, the number of inputs."""
         return int(self.bounds[-1])
 
     @property
     def cols(self) -> int:
-        """N, the number of outputs."""
+        """Return N, the number of outputs."""
         return int(self.scale.shape[1])
 
     @property
     def adc_lowest(self) -> int:
-        """Smallest output code."""
+        """Return the smallest output code."""
         return 0 if self.adc_unsigned else -self.adc_max_code
 
     @property
     def cell_bounds(self) -> I64:
-        """(tiles + 1,) where the rows of each tile lie in the panels: twice as many as inputs where DACs have INL."""
+        """Return (tiles + 1,) where the rows of each tile lie in the panels:
+        twice as many as inputs where DACs have INL.
+        """
         return 2 * self.bounds if self.dac_inl else self.bounds
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays that the product reads."""
+        """Return the bytes of the arrays that the product reads."""
         arrays = [self.panels, self.weights, self.inverse, self.scale]
         arrays += [] if self.noise is None else [self.noise.steps, self.noise.scale]
         arrays += [] if self.adc_curve is None else [*self.adc_curve]
@@ -75,12 +78,14 @@ class TiledMatrix:
 
     @property
     def is_direct(self) -> bool:
-        """Whether `product` gives the outputs by itself: no float path, no transform before it, no parts to add."""
+        """Return whether `product` gives the outputs by itself: no float path, no transform before it,
+        no parts to add.
+        """
         return self.panels is not None and self.transform is None and not self.parts
 
     @cached_property
     def product(self) -> TileProduct:
-        """The compiled product with these tiles. Only on the integer path."""
+        """Return the compiled product with these tiles. Only on the integer path."""
         assert self.panels is not None
         return TileProduct(
             self.bounds, self.panels, self.inverse, self.scale, dac_max_code=self.dac_max_code,
@@ -94,7 +99,8 @@ class TiledMatrix:
         return {name: value for name, value in self.__dict__.items() if name != "product"}
 
     def planes(self) -> list[tuple[I8, I8]]:
-        """(high, low) int8 (N, K_t) of each row tile, W = 256·high + low + 128: a copy, for readers of one weight.
+        """Return (high, low) int8 (N, K_t) of each row tile, W = 256·high + low + 128: a copy, for readers of one
+        weight.
 
         Where DACs have INL, K_t counts every row twice.
         """

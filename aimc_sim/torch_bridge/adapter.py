@@ -25,7 +25,7 @@ class LowRank(nn.Module):
         return found
 
     def outputs(self, first: int, last: int) -> LowRank:
-        """The adapter of outputs first … last-1, with the bits that they have in the whole."""
+        """Return the adapter of outputs first … last-1, with the bits that they have in the whole."""
         assert isinstance(self.up, HalfLinear)
         return LowRank(self.down, self.up.outputs(first, last), self.scale)
 
@@ -34,13 +34,13 @@ class LowRank(nn.Module):
 
 
 def attach(layer: nn.Module, adapter: LowRank) -> None:
-    """From now on the layer, of K inputs and N outputs, gives its own output plus the adapter's."""
+    """Let the layer, of K inputs and N outputs, give its own output plus the adapter's from now on."""
     layer.adapter = adapter
     layer.register_forward_hook(_add)
 
 
 def adapter_of(layer: nn.Module) -> LowRank | None:
-    """The adapter that was attached to a layer; None where there is none."""
+    """Return the adapter that was attached to a layer; None where there is none."""
     found = getattr(layer, "adapter", None)
     return found if isinstance(found, LowRank) else None
 

@@ -39,7 +39,7 @@ class AnalogLinear(ABC):
     @property
     @abstractmethod
     def tiles(self) -> TiledMatrix | None:
-        """The tiles that are mounted."""
+        """Return the tiles that are mounted."""
 
     @abstractmethod
     def mount(self, tiles: TiledMatrix) -> None:

@@ -42,7 +42,7 @@ _LOOKUPS = frozenset({"embedding", "embedding_bag"})
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """One product: what runs it, how big it is, how often it ran in the example.
+    """A coverage row is one product: what runs it, how big it is, how often it ran in the example.
 
     name: module path. kind: one of KINDS. macs: multiply-accumulates per token. calls: in the whole forward.
     """
@@ -55,7 +55,7 @@ class CoverageRow:
     calls: int = 0
 
     def plus(self, macs: float, calls: int = 1) -> CoverageRow:
-        """The row with more calls of the product."""
+        """Return the row with more calls of the product."""
         return replace(self, macs=self.macs + macs, calls=self.calls + calls)
 
 
@@ -68,32 +68,34 @@ class Coverage:
     unused: tuple[str, ...] = ()
 
     def macs(self, kind: str) -> float:
-        """Multiply-accumulates per token of one kind."""
+        """Return the multiply-accumulates per token of one kind."""
         return sum(row.macs for row in self.rows if row.kind == kind)
 
     @property
     def analog_share(self) -> float:
-        """Share of all multiply-accumulates that run in tiles, attention included, at the example's length."""
+        """Return the share of all multiply-accumulates that run in tiles, attention included,
+        at the example's length.
+        """
         total = sum(row.macs for row in self.rows)
         return self.macs(ANALOG) / total if total else 0.0
 
     @property
     def static_share(self) -> float:
-        """Share of the multiply-accumulates with static weights that run in tiles."""
+        """Return the share of the multiply-accumulates with static weights that run in tiles."""
         total = self.macs(ANALOG) + self.macs(DIGITAL)
         return self.macs(ANALOG) / total if total else 0.0
 
     def groups(self) -> tuple[CoverageRow, ...]:
-        """Rows with the layers of a model folded together: ``model.layers.*.mlp.up_proj``."""
-        found: dict[tuple[str, str, str, tuple[int, ...]], CoverageRow] = {}
+        """Return the rows with the layers of a model folded together: ``model.layers.*.mlp.up_proj``."""
+        by_kind: dict[tuple[str, str, str, tuple[int, ...]], CoverageRow] = {}
         for row in self.rows:
             name = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", row.name)
             key = (name, row.kind, row.op, row.shape)
-            found[key] = found.get(key, CoverageRow(*key)).plus(row.macs, row.calls)
-        return tuple(found.values())
+            by_kind[key] = by_kind.get(key, CoverageRow(*key)).plus(row.macs, row.calls)
+        return tuple(by_kind.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with one entry a group of rows."""
+        """Return plain values, ready for JSON, with one entry a group of rows."""
         return {
             "tokens": self.tokens,
             "analog_share": self.analog_share,
@@ -114,7 +116,7 @@ class Coverage:
         }
 
     def summary(self) -> str:
-        """One line: what share of the products is analog."""
+        """Say in one line: what share of the products is analog."""
         return (
             f"{100 * self.analog_share:.1f} % of multiply-accumulates are analog "
             f"({100 * self.static_share:.1f} % of those with static weights)"
@@ -170,7 +172,7 @@ class _Memory:
 
 
 class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation below autograd; tracks which tensors are made of parameters alone."""
+    """An audit sees every operation below autograd; it tracks which tensors are made of parameters alone."""
 
     def __init__(self, model: Any, digital: frozenset[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -255,7 +257,7 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _source(self, tensor: torch.Tensor) -> str | None:
-        """The parameter or buffer that a tensor is, views, or is computed from; None for activations."""
+        """Return the parameter or buffer that a tensor is, views, or is computed from; None for activations."""
         found = self._made_of.get(tensor)
         return str(found) if found is not None else self._memory.name_of(tensor)
 
@@ -281,7 +283,7 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _claim_digital(self, op: str, source: str, shape: tuple[int, ...], macs: int) -> None:
         running = [path for path, _ in self._modules]
-        parameter = self._as_named_here(source)
+        parameter = self._find_local_name(source)
         for name in (parameter, _module_of(parameter), *reversed(running)):
             if name and name in self.digital:
                 self._add(name, DIGITAL, op, shape, macs)
@@ -295,8 +297,10 @@ class _Audit(TorchDispatchMode):  # type: ignore[no-untyped-call]
             "the file's matrices; else this architecture is not supported yet",
         )
 
-    def _as_named_here(self, source: str) -> str:
-        """The name that the running module has for a parameter that it may share with another, as a tied head does."""
+    def _find_local_name(self, source: str) -> str:
+        """Return the name that the running module has for a parameter that it may share with another,
+        as a tied head does.
+        """
         path, module = self._modules[-1] if self._modules else ("", None)
         for name, parameter in () if module is None else module.named_parameters(prefix=path, recurse=False):
             if self._memory.name_of(parameter) == source:
@@ -311,7 +315,9 @@ def _module_of(parameter: str) -> str:
 
 
 def _factors(op: str) -> slice:
-    """The operands that are multiplied: not the bias that addmm and its kin add, nor the mask of an attention."""
+    """Return the operands that are multiplied: not the bias that addmm and its kin add,
+    nor the mask of an attention.
+    """
     name = op.strip("_")
     if "attention" in name:
         return slice(0, 3)
@@ -321,7 +327,9 @@ def _factors(op: str) -> slice:
 
 
 def _contraction(op: str, operands: list[torch.Tensor]) -> int:
-    """Length of the summed axis. Length 1 is an outer product (rotary frequencies × positions): nothing is summed."""
+    """Return the length of the summed axis. Length 1 is an outer product (rotary frequencies × positions):
+    nothing is summed.
+    """
     if "conv" in op:
         return operands[1].shape[1:].numel()
     left = operands[_factors(op)][0]
@@ -329,7 +337,9 @@ def _contraction(op: str, operands: list[torch.Tensor]) -> int:
 
 
 def _macs(op: str, operands: list[torch.Tensor], out: Any) -> int:
-    """Multiply-accumulates of one product, whatever its layout; attention without a discount for the causal mask."""
+    """Return the multiply-accumulates of one product, whatever its layout;
+    attention without a discount for the causal mask.
+    """
     result = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)), None)
     if result is None:
         return 0

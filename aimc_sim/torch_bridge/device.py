@@ -14,8 +14,8 @@ from aimc_sim.tiles.matrix import NOISE_PLANES, TiledMatrix
 
 
 def check_for_device(tiles: TiledMatrix) -> None:
-    """Raises BadInput for what the GPU kernels do not compute."""
-    for there, why, do in (
+    """Raise BadInput for what the GPU kernels do not compute."""
+    for present, why, do in (
         (tiles.weights is not None, "the GPU kernels multiply integers", "give the DAC at most 8 bits"),
         (tiles.transform is not None, "the GPU kernels know no transforms yet", "run this hardware on the CPU"),
         (tiles.reads != Reads(), "the GPU kernels read amplitudes only", "run this input mode on the CPU"),
@@ -33,12 +33,12 @@ def check_for_device(tiles: TiledMatrix) -> None:
             "leave adc.errors out, or run on the CPU",
         ),
     ):  # fmt: skip
-        if there:
+        if present:
             raise BadInput("tiles", why=why, do=do)
 
 
 def device_tiles(tiles: TiledMatrix, device: Any) -> Any:
-    """`kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
+    """Return `kernels.triton.DeviceTiles` on ``device`` of a matrix on the integer path. Needs Triton."""
     check_for_device(tiles)
     from aimc_sim.kernels.triton.tile_product import DeviceTiles  # late: needs Triton
 

@@ -25,7 +25,8 @@ COLUMN_UNIT = 64
 
 
 class HalfLinear(nn.Module):
-    """y = x·W + b with W (N, K), or (K, N) where ``transposed``, of any float dtype; x, b and y float32.
+    """This layer computes y = x·W + b with W (N, K), or (K, N) where ``transposed``, of any float dtype; x, b and y
+    float32.
 
     Its outputs can be computed piece by piece with the same bits (`outputs`), which a float32 head needs as well.
     ``bias`` is an empty parameter of the meta device until it is filled, as in the skeleton of a model.
@@ -52,7 +53,7 @@ class HalfLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def outputs(self, first: int, last: int) -> HalfOutputs:
-        """A layer of outputs first … last-1."""
+        """Return a layer of outputs first … last-1."""
         return HalfOutputs(self, first, last)
 
     def extra_repr(self) -> str:
@@ -60,7 +61,9 @@ class HalfLinear(nn.Module):
 
 
 class HalfOutputs(nn.Module):
-    """Outputs first … last-1 of a `HalfLinear` on the CPU, bit for bit: by the blocks that the whole layer has."""
+    """This layer gives outputs first … last-1 of a `HalfLinear` on the CPU, bit for bit:
+    by the blocks that the whole layer has.
+    """
 
     def __init__(self, whole: HalfLinear, first: int, last: int) -> None:
         super().__init__()
@@ -74,7 +77,7 @@ class HalfOutputs(nn.Module):
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """That of these outputs."""
+        """Return the bias of these outputs."""
         whole = self._whole[0].bias
         return None if whole is None else whole[self.first : self.last]
 
@@ -90,12 +93,12 @@ class HalfOutputs(nn.Module):
 
 
 def _block(rows: int) -> int:
-    """Outputs that one thread computes at a time."""
+    """Return the outputs that one thread computes at a time."""
     return max(COLUMN_UNIT, min(BLOCK_OUTPUTS, BLOCK_WEIGHTS // rows // COLUMN_UNIT * COLUMN_UNIT))
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """x (B, K) float32 times weight (N, K) of half precision → (B, N). Blocks do not depend on the threads."""
+    """Compute x (B, K) float32 times weight (N, K) of half precision → (B, N). Blocks do not depend on the threads."""
     cols, rows = weight.shape
     out = np.empty((x.shape[0], cols), np.float32)
 
@@ -109,7 +112,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[
 
 
 class HalfEmbedding(nn.Module):
-    """An embedding whose rows (V, H), float16 or bfloat16, are widened when they are looked up; float32 out.
+    """This embedding has rows (V, H), float16 or bfloat16, are widened when they are looked up; float32 out.
 
     like: the layer that it replaces; what that does after the lookup (Gemma scales) is done in float32.
     """

@@ -68,6 +68,6 @@ def spread(count: int, among: int) -> I64:
 
 
 def _rows(x: torch.Tensor) -> F32:
-    """(…, width) of any dtype and device → (tokens, width) float32."""
+    """Flatten (…, width) of any dtype and device → (tokens, width) float32."""
     rows: F32 = x.detach().reshape(-1, x.shape[-1]).float().cpu().numpy()
     return rows

@@ -21,7 +21,7 @@ def forward_cached(model: Any, ids: Any, cache: Any = None, **more: Any) -> tupl
 
 
 def cached_length(arguments: Mapping[str, Any]) -> int:
-    """Tokens in the cache that a forward was given by keyword."""
+    """Return the tokens in the cache that a forward was given by keyword."""
     given = next((arguments[name] for name in NAMES if arguments.get(name) is not None), None)
     return 0 if given is None else int(given.get_seq_length())
 

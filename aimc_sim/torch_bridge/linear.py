@@ -133,7 +133,7 @@ class TileLinear(nn.Module):
 
     @property
     def tiles(self) -> TiledMatrix | None:
-        """The tiles that are mounted."""
+        """Return the tiles that are mounted."""
         return self.socket.tiles
 
     def mount(self, tiles: TiledMatrix) -> None:

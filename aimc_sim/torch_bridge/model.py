@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def stored_tensor(stored: Tensor) -> torch.Tensor:
-    """A stored tensor in its own dtype, on the memory of the file."""
+    """Return a stored tensor in its own dtype, on the memory of the file."""
     values = torch.from_numpy(stored.bits)
     return values.view(torch.bfloat16) if stored.dtype == "bfloat16" else values
 
@@ -71,12 +71,12 @@ def mount(model: nn.Module, state: ChipState) -> None:
     ...         logits = model(torch.tensor([[1, 2, 3]])).logits
     """
     layers = {module.matrix_name: module for module in model.modules() if isinstance(module, TileLinear)}
-    held = {matrix.name for matrix in analog_matrices(state.chip.weight_file, state.chip.hardware)}
-    if held != set(layers):
-        odd = sorted(held ^ set(layers))[0]
+    in_tiles = {matrix.name for matrix in analog_matrices(state.chip.weight_file, state.chip.hardware)}
+    if in_tiles != set(layers):
+        odd = sorted(in_tiles ^ set(layers))[0]
         where = (
             "the chip, but is digital in the model"
-            if odd in held
+            if odd in in_tiles
             else "the model, but is digital on the chip"
         )
         raise BadInput(
@@ -139,12 +139,12 @@ def _put_layers(model: PreTrainedModel, weight_file: WeightFile, analog: tuple[M
 def _put_adapters(model: PreTrainedModel, weight_file: WeightFile) -> None:
     """Give every adapted matrix its adapter, whatever layer computes it."""
     for info in weight_file.adapters:
-        found = weight_file.adapter(info.matrix)
-        assert found is not None
+        adapter = weight_file.adapter(info.matrix)
+        assert adapter is not None
         down, up = (
-            HalfLinear(stored_tensor(stored), transposed=False, has_bias=False) for stored in found[:2]
+            HalfLinear(stored_tensor(stored), transposed=False, has_bias=False) for stored in adapter[:2]
         )
-        attach(model.get_submodule(info.matrix), LowRank(down, up, found.scale))
+        attach(model.get_submodule(info.matrix), LowRank(down, up, adapter.scale))
 
 
 def _put(model: PreTrainedModel, name: str, value: nn.Module | nn.Parameter) -> None:

@@ -22,7 +22,7 @@ from aimc_sim.torch_bridge.kv_cache import cached_length
 
 
 class RowNames:
-    """Row ids (batch, length) of the forward that is running, shared by a model's analog layers."""
+    """Row names are the row ids (batch, length) of the forward that is running, shared by a model's analog layers."""
 
     def __init__(self) -> None:
         self.ids: I64 | None = None
@@ -35,7 +35,7 @@ class RowNames:
         return model.register_forward_pre_hook(self._learn, with_kwargs=True)
 
     def of(self, batch: tuple[int, ...]) -> I64:
-        """(rows,) ids for an input of shape (batch, length, features) or (batch·length, features).
+        """Return (rows,) ids for an input of shape (batch, length, features) or (batch·length, features).
 
         A shorter length means the last positions, as when only the last logits are wanted.
         """

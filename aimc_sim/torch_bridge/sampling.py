@@ -24,7 +24,7 @@ BATCH = 32  # sequences generated together; bounds the logits held at once
 
 
 def first_token(model: PreTrainedModel) -> int:
-    """The id that text starts from: BOS, else the first EOS, else 0; ids outside the vocabulary do not count."""
+    """Return the id that text starts from: BOS, else the first EOS, else 0; ids outside the vocabulary do not count."""
     for role in ("bos_token_id", "eos_token_id"):
         for config in (model.generation_config, model.config):
             stated = getattr(config, role, None)
@@ -36,7 +36,7 @@ def first_token(model: PreTrainedModel) -> int:
 
 
 def uniforms(sequences: npt.NDArray[np.int64], position: int, seed: int) -> npt.NDArray[np.float64]:
-    """One uniform in (0, 1) with 53 bits per sequence, of (seed, sequence, position) alone.
+    """Return one uniform in (0, 1) with 53 bits per sequence, of (seed, sequence, position) alone.
 
     sequences: (n,) sequence numbers below 2^32 → (n,) float64.
     """
@@ -52,7 +52,9 @@ def uniforms(sequences: npt.NDArray[np.int64], position: int, seed: int) -> npt.
 def pick(
     logits: npt.NDArray[np.float32], uniform: npt.NDArray[np.float64], temperature: float, top_k: int | None
 ) -> npt.NDArray[np.int32]:
-    """Tokens by inverse CDF, in the order of their ids. logits: (n, vocabulary); uniform: (n,) → (n,) int32."""
+    """Return the tokens by inverse CDF, in the order of their ids.
+    logits: (n, vocabulary); uniform: (n,) → (n,) int32.
+    """
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     if top_k is not None and top_k < scaled.shape[1]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
-    """The list of a model's decoder layers, and its name with a dot: ``model.layers.``."""
+    """Return the list of a model's decoder layers, and its name with a dot: ``model.layers.``."""
     prefix = model.base_model_prefix
     for name, module in model.base_model.named_children():
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
@@ -40,16 +40,16 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
 
 
 def release_layers(model: Any, weight_file: WeightFile) -> None:
-    """From now on each decoder layer gives the file's pages back when it has run.
+    """Let each decoder layer give the file's pages back when it has run, from now on.
 
     weight_file: the very object that the model was loaded from, and that nothing else uses.
     """
     prefix, layers = decoder_layers(model)
     for index, layer in enumerate(layers):
-        layer.register_forward_hook(_forgetting(weight_file, f"{prefix}{index}."))
+        layer.register_forward_hook(_make_forgetting_hook(weight_file, f"{prefix}{index}."))
 
 
-def _forgetting(weight_file: WeightFile, prefix: str) -> Callable[..., None]:
+def _make_forgetting_hook(weight_file: WeightFile, prefix: str) -> Callable[..., None]:
     return lambda *_: forget(weight_file, prefix)
 
 
@@ -61,7 +61,8 @@ def forget(weight_file: WeightFile, prefix: str) -> None:
 
 
 class StreamedModel:
-    """A chip at one time, or the digital model where ``state`` is None, in a mapping of the file of its own.
+    """A streamed model runs a chip at one time, or the digital model where ``state`` is None, in a mapping of the file
+    of its own.
 
     For each layer: ``with streamed.layer(i)``, then ``advance`` for every batch; then for each of ``pieces``:
     ``with streamed.head(first, last)``, then ``logits`` for every batch.
@@ -91,9 +92,9 @@ class StreamedModel:
         self._given: torch.Tensor | None = None
         self._out: Any = None
         for index, layer in enumerate(layers):
-            layer.forward = self._aside(index, layer.forward)
+            layer.forward = self._let_stand_aside(index, layer.forward)
 
-    def _aside(self, index: int, forward: Any) -> Any:
+    def _let_stand_aside(self, index: int, forward: Any) -> Any:
         def stands_aside(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             if index == self._runs:
                 given = hidden_states if self._given is None else self._given
@@ -115,7 +116,7 @@ class StreamedModel:
             self._runs, self._given, self._out = -1, None, None
 
     def prefix_of(self, index: int) -> str:
-        """What the names of matrices in decoder layer ``index`` begin with."""
+        """Return what the names of matrices in decoder layer ``index`` begin with."""
         return f"{self._prefix}{index}."
 
     @property
@@ -152,7 +153,9 @@ class StreamedModel:
         return out
 
     def pieces(self, multiple: int) -> tuple[tuple[int, int], ...]:
-        """Outputs (first, last) of the head that can be there at a time, cut at multiples of ``multiple``."""
+        """Return the outputs (first, last) of the head that can be there at a time,
+        cut at multiples of ``multiple``.
+        """
         name, cols = self._head_info.name, self._head_info.cols
         if isinstance(self._head, TileLinear):
             assert self._state is not None

@@ -32,7 +32,7 @@ def effective_conductance(
     r_driver_ohm: float = 0.0, r_sense_ohm: float = 0.0, device: str | torch.device | None = None,
     at_once: int | None = None,
 ) -> F64:  # fmt: skip
-    """G_eff (…, rows, cols) float64 µS of equal arrays g_us (…, rows, cols) µS, computed in torch.
+    """Compute G_eff (…, rows, cols) float64 µS of equal arrays g_us (…, rows, cols) µS, computed in torch.
 
     Arguments as for `aimc_sim.wires.effective_conductance`, which it agrees with to about 1e-13 of an array's largest.
     device: of torch; None: the first GPU, or the CPU without one. at_once: arrays per batch; None: what 2 GB hold.
@@ -61,14 +61,14 @@ def effective_conductance(
 
 
 def reduce_arrays(g_us: torch.Tensor, network: Network) -> torch.Tensor:
-    """G_eff µS of g_us (arrays, rows, cols) float64 µS ≥ 0, on the tensor's device. The elimination itself."""
-    g, net = _turned(g_us, network)
+    """Compute G_eff µS of g_us (arrays, rows, cols) float64 µS ≥ 0, on the tensor's device. The elimination itself."""
+    g, net = _turn(g_us, network)
     back = [axis for axis, flipped in ((1, net.sense == "top"), (2, net.drive == "right")) if flipped]
     out = _eliminate(g.flip(back), net).flip(back)
     return out.transpose(1, 2).contiguous() if net is not network else out
 
 
-def _turned(g: torch.Tensor, network: Network) -> tuple[torch.Tensor, Network]:
+def _turn(g: torch.Tensor, network: Network) -> tuple[torch.Tensor, Network]:
     """The array with its short side along the rows that are eliminated: by reciprocity, drivers and senses change
     places with the transpose."""
     if g.shape[2] <= g.shape[1]:
@@ -82,7 +82,9 @@ def _turned(g: torch.Tensor, network: Network) -> tuple[torch.Tensor, Network]:
 
 
 def _eliminate(g: torch.Tensor, net: Network) -> torch.Tensor:
-    """G_eff of g (arrays, rows, cols), driven at the left or at both ends, sensed at the bottom or at both ends."""
+    """Compute G_eff of g (arrays, rows, cols), driven at the left or at both ends,
+    sensed at the bottom or at both ends.
+    """
     import torch
 
     arrays, rows, cols = g.shape
@@ -94,10 +96,10 @@ def _eliminate(g: torch.Tensor, net: Network) -> torch.Tensor:
     if both and not r:  # both ends of an ideal wire are one terminal
         both, first = False, first / 2
     s, y = torch.zeros((arrays, cols, rows), **options), torch.zeros((arrays, cols, cols), **options)
-    top, seen = torch.zeros_like(s), torch.zeros_like(y)  # current of the upper terminals: top·V + seen·v
+    top, lower = torch.zeros_like(s), torch.zeros_like(y)  # current of the upper terminals: top·V + lower·v
     if both:
         y += one / first
-        seen += one / first
+        lower += one / first
     for i in range(rows):
         cells = g[:, i, :, None]
         row = torch.linalg.solve(one + cells * word, cells * one)
@@ -106,19 +108,19 @@ def _eliminate(g: torch.Tensor, net: Network) -> torch.Tensor:
         segment = first if i == rows - 1 else r
         if not segment:
             continue
-        parts = [s[:, :, : i + 1], y, *([seen.transpose(1, 2)] if both else [])]
+        parts = [s[:, :, : i + 1], y, *([lower.transpose(1, 2)] if both else [])]
         moved = torch.linalg.solve(one + segment * y, torch.cat(parts, dim=2)).split(
             [p.shape[2] for p in parts], 2
         )
         s[:, :, : i + 1], y = moved[:2]
         if both:  # v = v below + r·J
-            top[:, :, : i + 1] += segment * (seen @ moved[0])
-            seen = moved[2].transpose(1, 2)
+            top[:, :, : i + 1] += segment * (lower @ moved[0])
+            lower = moved[2].transpose(1, 2)
     return (s + top).transpose(1, 2)
 
 
 def _word_line(net: Network, cols: int, **options: Any) -> torch.Tensor:
-    """R (cols, cols) megohms: by how much a current out of column k lowers the word line at column j."""
+    """Return R (cols, cols) megohms: by how much a current out of column k lowers the word line at column j."""
     import torch
 
     r, end = net.row_ohm * 1e-6, net.driver_ohm * 1e-6
@@ -137,10 +139,10 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     if wanted is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(wanted)
-        torch.empty(0, device=found)
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BadInput(
             "device", got=str(wanted), why=str(error).splitlines()[0], do='use "cpu", or leave it out'
         ) from None
-    return found
+    return device

@@ -27,7 +27,8 @@ _TABLES = ("device", "device.programming", "device.drift", "device.flicker")
 
 
 def embedded_hardware(data: bytes) -> Hardware:
-    """The hardware of documents/hardware.toml: tables in full as ``Hardware.to_toml`` writes them, and nothing else.
+    """Return the hardware of documents/hardware.toml: tables in full as ``Hardware.to_toml`` writes them, and nothing
+    else.
 
     A hardware file of the user may name a device or a file of measurements; one inside a weight file may not.
     """
@@ -46,14 +47,14 @@ def embedded_hardware(data: bytes) -> Hardware:
 def _refuse_references(tables: Mapping[str, Any], do: str) -> None:
     device = tables.get("device")
     within = device if isinstance(device, Mapping) else {}
-    found = next((key for key in ("measurements", "base") if key in within), None)
-    if found is None:
+    reference = next((key for key in ("measurements", "base") if key in within), None)
+    if reference is None:
         texts = {"device": device, **{f"device.{key}": within.get(key) for key in within}}
-        found = next((key for key in _TABLES if isinstance(texts.get(key), str)), None)
-    if found is not None:
+        reference = next((key for key in _TABLES if isinstance(texts.get(key), str)), None)
+    if reference is not None:
         raise BadInput(
-            f"documents/hardware.toml: {found.removeprefix('device.')}",
-            got=within.get(found.removeprefix("device."), device),
+            f"documents/hardware.toml: {reference.removeprefix('device.')}",
+            got=within.get(reference.removeprefix("device."), device),
             why="hardware inside a weight file is written out in full and refers to nothing outside",
             do=do,
         )

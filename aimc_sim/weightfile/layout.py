@@ -35,14 +35,16 @@ _AGAIN = "copy or export the file again"
 
 
 class Layout(NamedTuple):
-    """A checked manifest, and where each dataset's raw data begins in the file."""
+    """A layout is a checked manifest, and where each dataset's raw data begins in the file."""
 
     manifest: Manifest
     offsets: dict[str, int]
     seal_offset: int | None  # None while the file is being written
 
     def seal(self, data: npt.NDArray[np.uint8]) -> bytes:
-        """sha256 over all bytes that no dataset owns: metadata, manifest, padding. data: the whole file, uint8."""
+        """Return sha256 over all bytes that no dataset owns: metadata, manifest, padding.
+        data: the whole file, uint8.
+        """
         spans = [(self.offsets[path], entry.nbytes) for path, entry in self.manifest.datasets.items()]
         if self.seal_offset is not None:
             spans.append((self.seal_offset, 32))
@@ -54,7 +56,7 @@ class Layout(NamedTuple):
         return digest.digest()
 
     def seal_matches(self, data: npt.NDArray[np.uint8]) -> bool:
-        """Whether the stored seal is the one that the bytes give."""
+        """Return whether the stored seal is the one that the bytes give."""
         if self.seal_offset is None:
             return True
         return data[self.seal_offset : self.seal_offset + 32].tobytes() == self.seal(data)
@@ -110,19 +112,19 @@ class _Reader:
 
     def layout(self) -> Layout:
         self._check_header()
-        found = self._walk()
-        self._check_spans(found)
-        if "manifest" not in found or "seal" not in found:
+        datasets = self._walk()
+        self._check_spans(datasets)
+        if "manifest" not in datasets or "seal" not in datasets:
             raise self._bad("manifest", "the file has no manifest or no seal, so its export never finished")
-        manifest = self._read_manifest(found.pop("manifest"))
-        seal = found.pop("seal")
+        manifest = self._read_manifest(datasets.pop("manifest"))
+        seal = datasets.pop("seal")
         if (seal.dtype, seal.shape) != ("uint8", (32,)):
             raise self._bad("seal", f"it must be 32 uint8 values, not {seal.shape} {seal.dtype}")
-        self._compare(manifest, found)
+        self._compare(manifest, datasets)
         check_matrices(manifest)
         if manifest.content_id() != self._attribute(self._root, b"id"):
             raise self._bad("id", "it does not match the manifest")
-        return Layout(manifest, {name: item.offset for name, item in found.items()}, seal.offset)
+        return Layout(manifest, {name: item.offset for name, item in datasets.items()}, seal.offset)
 
     def _bad(self, what: str, why: str) -> BadInput:
         return BadInput(f"{what} in {self._path}", why=why, do=_AGAIN)
@@ -154,7 +156,7 @@ class _Reader:
     # -- objects ----------------------------------------------------------------------------------------------
 
     def _walk(self) -> dict[str, _Found]:
-        found: dict[str, _Found] = {}
+        datasets: dict[str, _Found] = {}
         pending = [("", self._root)]
         while pending:
             prefix, group = pending.pop()
@@ -174,10 +176,10 @@ class _Reader:
                         raise self._bad(full, "groups carry no attributes")
                     pending.append((full + "/", thing))
                 elif isinstance(thing, self._h5.h5d.DatasetID):
-                    found[full] = self._inspect(full, thing)
+                    datasets[full] = self._inspect(full, thing)
                 else:
                     raise self._bad(full, "it is neither a group nor a dataset")
-        return found
+        return datasets
 
     def _inspect(self, name: str, dataset: Any) -> _Found:
         h5d, h5s, h5t = self._h5.h5d, self._h5.h5s, self._h5.h5t
@@ -224,7 +226,7 @@ class _Reader:
         return {h5a.open(thing, index=index).name for index in range(h5a.get_num_attrs(thing))}
 
     def _attribute(self, thing: Any, name: bytes) -> str | int:
-        """A scalar integer or short fixed-length string; no other kind is ever read."""
+        """Return a scalar integer or short fixed-length string; no other kind is ever read."""
         h5t = self._h5.h5t
         if not self._h5.h5a.exists(thing, name):
             raise self._bad(_text(name), "the attribute is missing")
@@ -267,13 +269,13 @@ class _Reader:
         except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
             raise self._bad("manifest", f"it is not a valid table of contents ({error})") from None
 
-    def _compare(self, manifest: Manifest, found: dict[str, _Found]) -> None:
-        extra, missing = found.keys() - manifest.datasets.keys(), manifest.datasets.keys() - found.keys()
+    def _compare(self, manifest: Manifest, stored: dict[str, _Found]) -> None:
+        extra, missing = stored.keys() - manifest.datasets.keys(), manifest.datasets.keys() - stored.keys()
         if extra or missing:
             word = "is not in the manifest" if extra else "is in the manifest but not in the file"
             raise self._bad(sorted(extra or missing)[0], word)
         for name, entry in manifest.datasets.items():
-            item = found[name]
+            item = stored[name]
             if (entry.dtype, entry.shape) != (item.dtype, item.shape):
                 raise self._bad(
                     name,
@@ -297,7 +299,7 @@ def _text(name: bytes) -> str:
 
 
 def parse_manifest(document: Any) -> Manifest:
-    """A Manifest from parsed JSON; ValueError, TypeError or KeyError where it is not one."""
+    """Return a Manifest from parsed JSON; ValueError, TypeError or KeyError where it is not one."""
     if document["format"] != FORMAT or document["schema"] != SCHEMA:
         raise ValueError("format or schema differs from the file's attributes")
     matrices = tuple(MatrixInfo(**item) for item in document["matrices"])

@@ -53,7 +53,7 @@ class MatrixInfo:
 
 
 class Tensor(NamedTuple):
-    """Stored bits and what they mean: bfloat16 travels as uint16."""
+    """A tensor holds stored bits and what they mean: bfloat16 travels as uint16."""
 
     bits: Bits
     dtype: str
@@ -90,7 +90,9 @@ class Moments:
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """The adapter beside one matrix. a, b: its stored tensors, (r, K) and (N, r); scale: a plain number."""
+    """An adapter info describes the adapter beside one matrix.
+    a, b: its stored tensors, (r, K) and (N, r); scale: a plain number.
+    """
 
     matrix: str
     a: str
@@ -104,7 +106,7 @@ class AdapterInfo:
 
 
 class Adapter(NamedTuple):
-    """Bits of A (r, K) and B (N, r), and the scale."""
+    """An adapter holds the bits of A (r, K) and B (N, r), and the scale."""
 
     a: Tensor
     b: Tensor
@@ -112,7 +114,7 @@ class Adapter(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the manifest says about one dataset."""
+    """An entry is what the manifest says about one dataset."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -120,7 +122,7 @@ class Entry(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Size of the raw data in bytes."""
+        """Return the size of the raw data in bytes."""
         size = np.dtype(NUMPY_DTYPE[self.dtype]).itemsize
         for extent in self.shape:
             size *= extent
@@ -128,7 +130,7 @@ class Entry(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The table of contents, stored as canonical JSON."""
+    """A manifest is the table of contents, stored as canonical JSON."""
 
     matrices: tuple[MatrixInfo, ...]
     calibration_source: str | None
@@ -136,11 +138,11 @@ class Manifest(NamedTuple):
     adapters: tuple[AdapterInfo, ...] = ()
 
     def to_json(self) -> bytes:
-        """Canonical bytes: keys sorted, no spaces, ASCII."""
+        """Return canonical bytes: keys sorted, no spaces, ASCII."""
         return _canonical(self._document(frozenset()))
 
     def content_id(self) -> str:
-        """Hex sha256 of everything that the file says about the model; free of times and paths."""
+        """Return the hex sha256 of everything that the file says about the model; free of times and paths."""
         return hashlib.sha256(_canonical(self._document(NOT_IN_ID))).hexdigest()
 
     def _document(self, without: frozenset[str]) -> dict[str, object]:
@@ -165,7 +167,7 @@ def _canonical(document: object) -> bytes:
 
 
 def to_float32(bits: Bits, dtype: str) -> Floats:
-    """Stored bits as float32, exactly: no copy where they already are."""
+    """Return the stored bits as float32, exactly: no copy where they already are."""
     if dtype == "bfloat16":
         wide = bits.astype(np.uint32)
         wide <<= np.uint32(16)  # in place: a large head takes a gigabyte
@@ -174,18 +176,18 @@ def to_float32(bits: Bits, dtype: str) -> Floats:
 
 
 def parse_adapters(document: Any) -> tuple[AdapterInfo, ...]:
-    """The adapters of a parsed manifest; ValueError or TypeError where its entry is malformed."""
+    """Return the adapters of a parsed manifest; ValueError or TypeError where its entry is malformed."""
     if "adapters" not in document:
         return ()
-    found = tuple(AdapterInfo(**item) for item in document["adapters"])
-    if not found:
+    adapters = tuple(AdapterInfo(**item) for item in document["adapters"])
+    if not adapters:
         raise ValueError("a file without adapters has no list of them")
-    for item in found:
+    for item in adapters:
         if not all(isinstance(word, str) for word in (item.matrix, item.a, item.b)):
             raise TypeError(f"a name in the adapter of {item.matrix!r} is no text")
         if type(item.scale) is not float or not math.isfinite(item.scale):
             raise ValueError(f"the scale of the adapter of {item.matrix!r} is no finite number with a point")
-    return found
+    return adapters
 
 
 def check_adapters(manifest: Manifest) -> None:

@@ -76,28 +76,32 @@ class WeightFile:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The model's configuration, as Hugging Face's config.json, with as many layers as the file has."""
+        """Return the model's configuration, as Hugging Face's config.json, with as many layers as the file has."""
         config = self._json("config.json")
         check_config(config, self.matrices)
         return config
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
-        """Generation defaults, as generation_config.json; empty where the checkpoint has none."""
+        """Return the generation defaults, as generation_config.json; empty where the checkpoint has none."""
         return self._json("generation_config.json")
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """Where the weights came from: source files with sizes and sha256, and the versions that exported them."""
+        """Return where the weights came from: source files with sizes and sha256,
+        and the versions that exported them.
+        """
         return self._json("provenance.json")
 
     @cached_property
     def hardware(self) -> Hardware:
-        """The default hardware, from tables alone: a weight file cannot name a file to read."""
+        """Return the default hardware, from tables alone: a weight file cannot name a file to read."""
         return embedded_hardware(self._document("hardware.toml"))
 
     def tokenizer(self) -> dict[str, bytes]:
-        """The tokenizer's files by name (tokenizer.json, tokenizer_config.json, ...); empty without a tokenizer."""
+        """Return the tokenizer's files by name (tokenizer.json, tokenizer_config.json, ...);
+        empty without a tokenizer.
+        """
         prefix = "tokenizer/"
         return {
             path[len(prefix) :]: self._checked(path).tobytes()
@@ -108,7 +112,7 @@ class WeightFile:
     # -- weights ----------------------------------------------------------------------------------------------
 
     def matrix(self, name: str) -> MatrixInfo:
-        """The matrix at a module path. Raises BadInput, offering the nearest name."""
+        """Return the matrix at a module path. Raises BadInput, offering the nearest name."""
         if name not in self._by_name:
             raise BadInput(
                 "matrix",
@@ -119,14 +123,15 @@ class WeightFile:
         return self._by_name[name]
 
     def raw(self, name: str) -> Bits:
-        """Stored bits of a matrix in its source layout, read-only; bfloat16 as uint16."""
+        """Return the stored bits of a matrix in its source layout, read-only; bfloat16 as uint16."""
         path = f"tensors/{self.matrix(name).tensor}"
         entry, start = self._manifest.datasets[path], self._layout.offsets[path]
         count = entry.nbytes // np.dtype(NUMPY_DTYPE[entry.dtype]).itemsize
         return np.frombuffer(self._fixed, NUMPY_DTYPE[entry.dtype], count, start).reshape(entry.shape)
 
     def weight(self, name: str, outputs: slice = slice(None)) -> Floats:
-        """A matrix as (cols, rows) = (N, K) float32, C-contiguous, read-only; a view of the file where stored so.
+        """Return a matrix as (cols, rows) = (N, K) float32, C-contiguous, read-only; a view of the file where stored
+        so.
 
         outputs: only these of its N.
         """
@@ -144,13 +149,15 @@ class WeightFile:
 
     @cached_property
     def tensor_names(self) -> tuple[str, ...]:
-        """Every stored tensor, by its Hugging Face parameter name; a tied head appears once, as the embedding."""
+        """Return every stored tensor, by its Hugging Face parameter name;
+        a tied head appears once, as the embedding.
+        """
         prefix = "tensors/"
         return tuple(path[len(prefix) :] for path in self._manifest.datasets if path.startswith(prefix))
 
     @cached_property
     def digital_names(self) -> tuple[str, ...]:
-        """Tensors that never enter a crossbar: embeddings, norms, biases, adapters."""
+        """Return tensors that never enter a crossbar: embeddings, norms, biases, adapters."""
         analog = {f"{matrix.name}.weight" for matrix in self.matrices}
         return tuple(name for name in self.tensor_names if name not in analog)
 
@@ -168,11 +175,11 @@ class WeightFile:
 
     @cached_property
     def adapter_ranks(self) -> dict[str, int]:
-        """Rank of every low-rank adapter, by the name of its matrix; empty in a file without any."""
+        """Return the rank of every low-rank adapter, by the name of its matrix; empty in a file without any."""
         return {item.matrix: self._manifest.datasets[f"tensors/{item.a}"].shape[0] for item in self.adapters}
 
     def adapter(self, name: str) -> Adapter | None:
-        """The low-rank adapter beside a matrix, whole and finite; None where it has none."""
+        """Return the low-rank adapter beside a matrix, whole and finite; None where it has none."""
         matrix = self.matrix(name).name
         info = next((item for item in self.adapters if item.matrix == matrix), None)
         if info is None:
@@ -183,14 +190,14 @@ class WeightFile:
 
     @property
     def tied(self) -> bool:
-        """Whether the head reads the embedding's tensor."""
+        """Return whether the head reads the embedding's tensor."""
         return any(matrix.tensor != f"{matrix.name}.weight" for matrix in self.matrices)
 
     # -- calibration ------------------------------------------------------------------------------------------
 
     @cached_property
     def calibration(self) -> Calibration:
-        """What calibration saw. Raises BadInput where the export skipped it."""
+        """Return what calibration saw. Raises BadInput where the export skipped it."""
         path = "calibration/token_ids"
         if path not in self._manifest.datasets:
             raise BadInput(
@@ -203,7 +210,7 @@ class WeightFile:
         return Calibration(token_ids, self._manifest.calibration_source or "")
 
     def moments(self, name: str) -> Moments:
-        """Input statistics of a matrix on the calibration text."""
+        """Return the input statistics of a matrix on the calibration text."""
         path = f"calibration/moments/{self.matrix(name).name}"
         if path not in self._manifest.datasets:
             raise BadInput(
@@ -217,7 +224,9 @@ class WeightFile:
         return Moments(table[0], table[1], table[2])
 
     def ranges(self, name: str) -> Floats | None:
-        """Learned static input ranges of a matrix, (1,) or (row tiles,), all above 0; None where none were learned."""
+        """Return the learned static input ranges of a matrix, (1,) or (row tiles,), all above 0;
+        None where none were learned.
+        """
         path = f"ranges/{self.matrix(name).name}"
         if path not in self._manifest.datasets:
             return None
@@ -227,7 +236,7 @@ class WeightFile:
 
     @property
     def vocabulary(self) -> int | None:
-        """Tokens that the model knows: the outputs of its head; None in a file without one."""
+        """Return the tokens that the model knows: the outputs of its head; None in a file without one."""
         return next((matrix.cols for matrix in self.matrices if matrix.role == "head"), None)
 
     # -- integrity --------------------------------------------------------------------------------------------
@@ -261,7 +270,7 @@ class WeightFile:
         return self._bytes(path).view(NUMPY_DTYPE[entry.dtype]).reshape(entry.shape)
 
     def _checked(self, path: str) -> Bits:
-        """A small dataset, compared with its checksum because reading it costs nothing."""
+        """Return a small dataset, compared with its checksum because reading it costs nothing."""
         if hashlib.sha256(self._bytes(path).data).hexdigest() != self._manifest.datasets[path].sha256:
             raise BadInput(
                 path,
@@ -281,7 +290,7 @@ class WeightFile:
 
 
 def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object from untrusted bytes; BadInput for anything else."""
+    """Return a JSON object from untrusted bytes; BadInput for anything else."""
     with reading(what, "weight file", mend="export the file again"):
         value = json.loads(data)
     if not isinstance(value, dict):

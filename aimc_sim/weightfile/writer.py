@@ -45,7 +45,7 @@ _CHUNK = 1 << 28  # bytes a write
 
 
 class WeightFileWriter:
-    """Context manager that creates one weight file.
+    """This context manager creates one weight file.
 
     Add tensors, documents, matrices and calibration in any order, then ``finish``. Leaving the block before
     ``finish`` (an exception, an interrupt) removes the temporary file; a killed process leaves it under a name
@@ -153,7 +153,7 @@ class WeightFileWriter:
         self._add(f"ranges/{name}", ranges, "float32")
 
     def preview(self) -> WeightFile:
-        """The unfinished file, open for reading: what was added so far can be used while more is added."""
+        """Return the unfinished file, open for reading: what was added so far can be used while more is added."""
         return WeightFile(self._temporary, _layout=Layout(self._manifest(), dict(self._offsets), None))
 
     def finish(self) -> WeightFile:
@@ -286,11 +286,13 @@ def remove_leftovers(path: Path) -> list[Path]:
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.partial")  # mkstemp's names
     found = [entry for entry in os.scandir(path.absolute().parent) if ours.fullmatch(entry.name)]
     return [
-        Path(entry.path) for entry in found if entry.is_file(follow_symlinks=False) and _removed(entry.path)
+        Path(entry.path)
+        for entry in found
+        if entry.is_file(follow_symlinks=False) and _remove_unlocked(entry.path)
     ]
 
 
-def _removed(name: str) -> bool:
+def _remove_unlocked(name: str) -> bool:
     """Delete a temporary file unless it is locked, another user's or just gone."""
     try:
         fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW)
@@ -307,7 +309,7 @@ def _removed(name: str) -> bool:
 
 
 def _claim(path: Path) -> tuple[int, str]:
-    """A new temporary file beside `path`, open and locked, so that ``remove_leftovers`` leaves it alone."""
+    """Return a new temporary file beside `path`, open and locked, so that ``remove_leftovers`` leaves it alone."""
     while True:
         fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
         with contextlib.suppress(OSError):  # a file system without locks removes nothing either

@@ -28,7 +28,9 @@ __getattr__, __dir__, _ = lazy_names(__name__)
 
 
 def available(device: str = "cuda") -> bool:
-    """Whether the kernels run on this kind of device: ``cuda`` with a GPU, ``cpu`` in Triton's interpreter alone."""
+    """Return whether the kernels run on this kind of device:
+    ``cuda`` with a GPU, ``cpu`` in Triton's interpreter alone.
+    """
     if find_spec("triton") is None or find_spec("torch") is None:
         return False
     if device == "cpu":

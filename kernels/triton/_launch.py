@@ -16,7 +16,7 @@ ROWS_PER_UNIT = 64  # rows of sixteen calls: blocks of rows start at multiples o
 
 
 def require(tensor: torch.Tensor, what: str, dtype: torch.dtype, *shape: int | None) -> torch.Tensor:
-    """The tensor, contiguous. Raises ValueError for another dtype or shape; None stands for any length."""
+    """Return the tensor, contiguous. Raises ValueError for another dtype or shape; None stands for any length."""
     fits = tensor.ndim == len(shape) and all(
         size in (None, have) for size, have in zip(shape, tensor.shape, strict=True)
     )
@@ -27,7 +27,7 @@ def require(tensor: torch.Tensor, what: str, dtype: torch.dtype, *shape: int | N
 
 
 def same_device(*tensors: torch.Tensor | None) -> torch.device:
-    """The device of all tensors. Raises ValueError if they lie on several."""
+    """Return the device of all tensors. Raises ValueError if they lie on several."""
     devices = {tensor.device for tensor in tensors if tensor is not None}
     if len(devices) != 1:
         raise ValueError(f"the tensors lie on several devices: {', '.join(sorted(map(str, devices)))}")
@@ -35,7 +35,7 @@ def same_device(*tensors: torch.Tensor | None) -> torch.device:
 
 
 def row_bounds(bounds: npt.NDArray[np.int64], rows: int, device: torch.device) -> torch.Tensor:
-    """bounds (tiles + 1,) int64 on the device. Raises ValueError unless they rise from 0 to rows."""
+    """Return the bounds (tiles + 1,) int64 on the device. Raises ValueError unless they rise from 0 to rows."""
     ends = np.asarray(bounds, np.int64)
     if ends.ndim != 1 or ends.size < 2 or ends[0] != 0 or ends[-1] != rows or (np.diff(ends) <= 0).any():
         raise ValueError(f"row tiles must rise from 0 to {rows}, not {ends.tolist()}")
@@ -43,13 +43,13 @@ def row_bounds(bounds: npt.NDArray[np.int64], rows: int, device: torch.device) -
 
 
 def words(values: npt.ArrayLike, device: torch.device) -> torch.Tensor:
-    """uint32 words as int32 of the same bits, which every version of torch can hold and copy."""
+    """Return uint32 words as int32 of the same bits, which every version of torch can hold and copy."""
     bits = np.asarray(values, np.uint64).astype(np.uint32)
     return torch.from_numpy(np.ascontiguousarray(bits).view(np.int32)).to(device)
 
 
 def blocks(size: int, block: int) -> int:
-    """Blocks that cover size."""
+    """Return the blocks that cover size."""
     return -(-size // block)
 
 

@@ -40,7 +40,7 @@ READOUT_UNIT = tl.constexpr(float(c.READOUT_UNIT))
 
 
 class EffectiveWeights(NamedTuple):
-    """Columns of a matrix in its cells, as tensors of one device."""
+    """Effective weights are columns of a matrix in its cells, as tensors of one device."""
 
     effective: torch.Tensor  # (N, K) float32, 1.0 = the full-scale weight of the column in the tile
     column_max: torch.Tensor  # (tiles, N) float32, max |w|
@@ -182,7 +182,7 @@ def effective_kernel(
 
 
 def _device_array(d: DeviceTables) -> tuple[npt.NDArray[np.float32], list[int]]:
-    """The device as `effective_kernel` reads it, and (offset, pieces) of every table."""
+    """Return the device as `effective_kernel` reads it, and (offset, pieces) of every table."""
     tables = (d.sigma, d.shift, d.nu_mean, d.nu_std, d.amplitude)
     off = [
         d.y_scale[i] * laws.law_reference(table, np.atleast_1d(np.abs(d.g_min) * d.x_scale[i]))[0]
@@ -218,7 +218,7 @@ def effective_weights(
     with_readout: bool = True,
     with_total: bool = False,
 ) -> EffectiveWeights:
-    """Columns first … first+N-1 of a matrix, w (N, K) float32, in the cells of ``device``.
+    """Return the columns first … first+N-1 of a matrix, w (N, K) float32, in the cells of ``device``.
 
     bounds: (tiles + 1,) the ends of the row tiles, on the host. Raises ValueError for other shapes, dtypes or bounds.
     """
@@ -257,6 +257,6 @@ def effective_weights(
 
 
 def block_groups(bounds: npt.NDArray[np.int64]) -> int:
-    """Philox calls of a block of rows: 64 to 512 rows, no more than the tiles have."""
+    """Return the Philox calls of a block of rows: 64 to 512 rows, no more than the tiles have."""
     units = -(-int(np.diff(bounds).max()) // ROWS_PER_UNIT)
     return min(int(triton.next_power_of_2(units)), 8) * ROWS_PER_UNIT // LANES

@@ -22,7 +22,9 @@ MIN_RANGE = tl.constexpr(float(converters.MIN_RANGE))
 
 
 class Codes(NamedTuple):
-    """What the DAC gives: codes flat int8 (B·K,), tile t of token b at B·bounds[t] + b·K_t; β and Σq (B, tiles)."""
+    """Codes are what the DAC gives: codes flat int8 (B·K,), tile t of token b at B·bounds[t] + b·K_t;
+    β and Σq (B, tiles).
+    """
 
     codes: torch.Tensor
     beta: torch.Tensor  # float32
@@ -129,7 +131,7 @@ def dac(
 def to_grid(
     effective: torch.Tensor, bounds: npt.NDArray[np.int64]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Effective weights (N, K) float32 on the 16-bit grid of each column in each tile.
+    """Return the effective weights (N, K) float32 on the 16-bit grid of each column in each tile.
 
     Returns flat int8 planes high and low (N·K,), tile t at N·bounds[t] as (N, K_t), and the largest |weight|
     (tiles, N).

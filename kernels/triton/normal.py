@@ -80,7 +80,8 @@ def normals_kernel(
 
 
 def normals(counter: torch.Tensor, key: npt.NDArray[np.uint32]) -> torch.Tensor:
-    """Standard normals (n, 4) float32 of counters (n, 4) int32 that hold uint32 bits, under the key (2,) uint32.
+    """Return the standard normals (n, 4) float32 of counters (n, 4) int32 that hold uint32 bits, under the key (2,)
+    uint32.
 
     Raises ValueError for other shapes or dtypes.
     """

@@ -68,7 +68,8 @@ def words_kernel(
 
 
 def philox4x32(counter: torch.Tensor, key: npt.NDArray[np.uint32]) -> torch.Tensor:
-    """Words (n, 4) of counters (n, 4) under the key (2,) uint32; counters and words are int32 that hold uint32 bits.
+    """Return words (n, 4) of counters (n, 4) under the key (2,) uint32; counters and words are int32 that hold uint32
+    bits.
 
     Raises ValueError for other shapes or dtypes.
     """

@@ -31,24 +31,25 @@ class ReadNoise(Protocol):
 
     @property
     def steps(self) -> npt.NDArray[np.int8]:
-        """(N·K,), flat like the planes."""
+        """Return the steps (N·K,), flat like the planes."""
 
     @property
     def scale(self) -> npt.NDArray[np.float32]:
-        """(tiles, N): variance = scale·Σ steps·q²."""
+        """Return (tiles, N): variance = scale·Σ steps·q²."""
 
     @property
     def key(self) -> npt.NDArray[np.uint32]:
-        """(2,)."""
+        """Return the key (2,)."""
 
     @property
     def site(self) -> np.uint32:
-        """Counter word 3."""
+        """Return counter word 3."""
 
 
 @dataclass(frozen=True)
 class DeviceTiles:
-    """The integer path of a tiled matrix K × N as tensors of one device; fields as in `tiles.matrix.TiledMatrix`.
+    """Device tiles hold the integer path of a tiled matrix K × N as tensors of one device; fields as in
+    `tiles.matrix.TiledMatrix`.
 
     Make it with `of`, which checks it once, so that no product has to.
     """
@@ -95,9 +96,9 @@ class DeviceTiles:
         if not 0 <= adc_max_code < MAX_ADC_CODE:
             raise ValueError(f"the largest code of an ADC is {MAX_ADC_CODE - 1} or less, not {adc_max_code}")
         columns = int(scale.shape[-1])
-        held: tuple[torch.Tensor | None, ...] = (None, None, None)
+        noise_fields: tuple[torch.Tensor | None, ...] = (None, None, None)
         if noise is not None:
-            held = (
+            noise_fields = (
                 require(torch.as_tensor(noise.steps, device=on), "steps", torch.int8, columns * rows),
                 require(torch.as_tensor(noise.scale, device=on), "noise", torch.float32, tiles, columns),
                 words([*noise.key, noise.site], on),
@@ -116,7 +117,7 @@ class DeviceTiles:
             range_per_tile,
             rows,
             not (np.asarray(bounds) % ALIGNMENT).any(),
-            *held,
+            *noise_fields,
         )
 
 
@@ -178,7 +179,7 @@ def product_kernel(
 
 
 def blocking(tokens: int, tile_rows: int, noise: bool) -> dict[str, int]:
-    """Block sizes, warps and stages: narrow blocks for few tokens, where reading the weights is what takes time.
+    """Return block sizes, warps and stages: narrow blocks for few tokens, where reading the weights is what takes time.
 
     With read noise, columns come in multiples of 64, as its draws do, and half as many tokens at once.
     """

@@ -47,7 +47,7 @@ def noisy_weights(
     *,
     first: int = 0,
 ) -> torch.Tensor:
-    """w + (γ·max|column|)·z, (N, K) float32, the maximum over the column's rows in each row tile.
+    """Return w + (γ·max|column|)·z, (N, K) float32, the maximum over the column's rows in each row tile.
 
     bounds: (tiles + 1,) ends of the row tiles, [0, K] for whole columns; event: 32 bits that name the draw; site:
     counter word 3; key: (2,) uint32; first: index of w's first column in its matrix.

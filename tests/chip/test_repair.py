@@ -48,24 +48,26 @@ def test_the_assignment_costs_least(shape: tuple[int, int]) -> None:
         cost = (words % 97).astype(np.float64).reshape(n, m)
         home = np.arange(n)
         best = min(cost[home, list(p)].sum() for p in itertools.permutations(range(m), n))
-        place = repair.assigned(cost)
+        place = repair.assign_columns(cost)
         assert np.unique(place).size == n
         assert cost[home, place].sum() == best
-        worst = repair.worst_moved(cost)
+        worst = repair.move_worst_columns(cost)
         assert np.unique(worst).size == n
         assert ((worst == home) | (worst >= n)).all()
         assert best <= cost[home, worst].sum() <= cost[home, home].sum()
 
 
 def test_among_equals_everyone_stays_at_home() -> None:
-    assert repair.assigned(np.zeros((5, 7))).tolist() == [0, 1, 2, 3, 4]
+    assert repair.assign_columns(np.zeros((5, 7))).tolist() == [0, 1, 2, 3, 4]
     cost = np.zeros((4, 4))
     cost[2, 2] = 1.0
-    place = repair.assigned(cost)
+    place = repair.assign_columns(cost)
     assert place[2] != 2
     assert (place == np.arange(4)).sum() == 2
-    assert repair.worst_moved(np.array([[0.0, 0, 3], [0, 5, 1], [0, 0, 0]])[:2]).tolist() == [0, 2]
-    assert repair.worst_moved(np.array([[1.0, 1.0]])).tolist() == [0], "also where a move would cost as much"
+    assert repair.move_worst_columns(np.array([[0.0, 0, 3], [0, 5, 1], [0, 0, 0]])[:2]).tolist() == [0, 2]
+    assert repair.move_worst_columns(np.array([[1.0, 1.0]])).tolist() == [0], (
+        "also where a move would cost as much"
+    )
 
 
 @pytest.mark.parametrize("spec", [{"spare_columns": 3}, SPARES, {"remap": "assign"}])

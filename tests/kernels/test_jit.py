@@ -123,8 +123,8 @@ def test_a_full_disk_while_saving_costs_nothing(tmp_path: Path) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    _jit._guarded(full_disk, tmp_path / "lock")()
-    _jit._guarded(full_disk, tmp_path / "no such folder" / "lock")()
+    _jit._guard_saving(full_disk, tmp_path / "lock")()
+    _jit._guard_saving(full_disk, tmp_path / "no such folder" / "lock")()
 
 
 def test_folders_unused_for_a_month_are_pruned(tmp_path: Path) -> None:

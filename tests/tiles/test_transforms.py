@@ -16,7 +16,7 @@ from aimc_sim.chip.mapping import tile_map
 from aimc_sim.chip.matrix import CellMatrix
 from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, Tile
-from aimc_sim.hardware.transform import Transform, chosen
+from aimc_sim.hardware.transform import Transform, choose_transform
 from aimc_sim.kernels.normal import normals
 from aimc_sim.kernels.parallel import set_num_threads
 from aimc_sim.kernels.philox import philox4x32
@@ -301,10 +301,10 @@ def test_the_first_table_that_names_a_matrix_counts() -> None:
     heads = Transform(rescale_lambda=0.5, roles=("q", "k"))
     none = Transform(matrices=("model.layers.0.*",))
     tables = (none, down, heads)
-    assert chosen(tables, "model.layers.3.mlp.down_proj", "down") is down
-    assert chosen(tables, "model.layers.3.self_attn.q_proj", "q") is heads
-    assert chosen(tables, "model.layers.3.self_attn.v_proj", "v") is None
-    assert chosen(tables, "model.layers.0.mlp.down_proj", "down") is None
+    assert choose_transform(tables, "model.layers.3.mlp.down_proj", "down") is down
+    assert choose_transform(tables, "model.layers.3.self_attn.q_proj", "q") is heads
+    assert choose_transform(tables, "model.layers.3.self_attn.v_proj", "v") is None
+    assert choose_transform(tables, "model.layers.0.mlp.down_proj", "down") is None
 
 
 @pytest.mark.parametrize(

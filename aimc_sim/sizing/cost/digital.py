@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from aimc_sim.aliases import F64
-from aimc_sim.hardware.transform import chosen
+from aimc_sim.hardware.transform import choose_transform
 from aimc_sim.sizing.cost.designs import Designs
 from aimc_sim.sizing.cost.workload import Column, Group, Scenario
 
@@ -16,7 +16,7 @@ def transform_macs(designs: Designs, column: Column) -> float:
     """Multiply-accumulates of one transformed input, the mean over layers: scaling, and K·log2 K at most."""
     tables, macs = designs.hardware.transform or (), 0.0
     for name in column.names if tables and column.analog else ():
-        spec = chosen(tables, name, column.role)
+        spec = choose_transform(tables, name, column.role)
         if spec is not None:
             rotation = math.ceil(math.log2(column.rows)) if spec.rotate is not None and column.rows > 1 else 0
             macs += column.rows * (rotation + (spec.rescale_lambda is not None))

@@ -16,13 +16,13 @@ from aimc_sim.torch_bridge.training.updates import changed_by
 
 
 class Clipping:
-    """What `attach_clipping` returns: ``remove()`` ends it."""
+    """A clipping is what `attach_clipping` returns: ``remove()`` ends it."""
 
     def __init__(self, layers: Sequence[TrainingLinear]) -> None:
         self._layers = layers
 
     def remove(self) -> None:
-        """No longer clip these layers after updates."""
+        """Stop clipping these layers after updates."""
         for layer in self._layers:
             layer.clips_itself = False
 

@@ -42,10 +42,10 @@ def convert(
     torch.Size([2, 4])
     """
     chip, training = _chip_and_training(hardware, training)
-    found = _matrices(model)
-    chip.placement.check(found)
+    matrices = _matrices(model)
+    chip.placement.check(matrices)
     wanted = {
-        name: ordinal for ordinal, (name, role) in enumerate(found) if chip.placement.is_analog(name, role)
+        name: ordinal for ordinal, (name, role) in enumerate(matrices) if chip.placement.is_analog(name, role)
     }
     if not wanted:
         raise BadInput(
@@ -125,7 +125,9 @@ def layer_from(
 def _chip_and_training(
     hardware: HardwareSource | Training, training: bool | Training
 ) -> tuple[Hardware, bool | Training]:
-    """The hardware and the settings of a conversion; a `Training` in the hardware's place asks for ideal hardware."""
+    """Return the hardware and the settings of a conversion; a `Training` in the hardware's place asks for ideal
+    hardware.
+    """
     if isinstance(hardware, Training):
         return Hardware.load("ideal"), hardware
     return Hardware.load(hardware), training
@@ -142,7 +144,7 @@ def restore(model: nn.Module) -> dict[str, MatrixRange]:
     >>> model[0], ranges["0"].input_range.shape
     (Linear(in_features=16, out_features=4, bias=True), (1,))
     """
-    found = learned_ranges(model)
+    ranges = learned_ranges(model)
     for path, layer in list(model.named_modules()):
         if not isinstance(layer, TrainingLinear):
             continue
@@ -159,7 +161,7 @@ def restore(model: nn.Module) -> dict[str, MatrixRange]:
         plain.weight, plain.bias = weight, layer.bias  # type: ignore[assignment]
         plain.train(layer.training)
         model.set_submodule(path, plain)
-    return found
+    return ranges
 
 
 def analog_layers(model: nn.Module) -> dict[str, TrainingLinear]:
@@ -187,7 +189,7 @@ def learned_ranges(model: nn.Module) -> dict[str, MatrixRange]:
 
 
 def _matrices(model: nn.Module) -> list[tuple[str, str]]:
-    """(name, role) of every static matrix product, in the order of a weight file."""
+    """Return (name, role) of every static matrix product, in the order of a weight file."""
     config: Any = getattr(model, "config", None)
     if hasattr(config, "model_type") and hasattr(config, "to_dict"):
         known: Any = model
@@ -200,12 +202,14 @@ def _matrices(model: nn.Module) -> list[tuple[str, str]]:
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    """Whether it is transformers' Conv1D, without importing transformers."""
+    """Return whether it is transformers' Conv1D, without importing transformers."""
     return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"
 
 
 def _refuse_shared(model: nn.Module, wanted: Mapping[str, int]) -> None:
-    """Weights in tiles are used by one layer alone; only a head may share the embedding's, and then gets its own."""
+    """Refuse shared weights: those in tiles are used by one layer alone;
+    only a head may share the embedding's, and then gets its own.
+    """
     users: dict[int, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         for leaf, parameter in module.named_parameters(recurse=False):

@@ -37,7 +37,9 @@ VALUES = 1 << 15
 def forward(
     x: Tensor, weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x (B, K), weight (N, K) → y (B, N) like x, saturation bits (tiles, B, bytes) uint8, how many (tiles,) int64."""
+    """Compute x (B, K), weight (N, K) → y (B, N) like x, saturation bits (tiles, B, bytes) uint8,
+    how many (tiles,) int64.
+    """
     tokens, count = x.shape[0], plan.tiles
     y = torch.empty((tokens, plan.cols), dtype=torch.float32)
     bits = torch.zeros((count, tokens, plan.mask_bytes), dtype=torch.uint8)
@@ -47,16 +49,16 @@ def forward(
     source = Weights(weight, key, plan, full_scale)
     xs = x.detach().contiguous()
     inputs, beta = as_float(xs), ranges(xs, input_range, plan)
-    scratch, kept = local(), local()
+    scratch, codes_scratch = local(), local()
     y_array, bits_array, ends = y.numpy(), bits.numpy(), plan.bounds
     groups = _groups(plan, tokens, x.dtype)
     in_y = groups[0][1] < ends[1]  # a tile in pieces: its sums grow in y itself
     wide = _width(plan.cols)
-    found = np.zeros((count, -(-plan.cols // wide)), np.int64)
+    saturated_counts = np.zeros((count, -(-plan.cols // wide)), np.int64)
     piece = PIECE if x.dtype == torch.float32 else plan.rows  # sums of half precision are not put together
     source.begin()
     for a, b in groups:
-        part = _codes(inputs, a, b, beta, plan, kept).to(x.dtype)
+        part = _codes(inputs, a, b, beta, plan, codes_scratch).to(x.dtype)
 
         def block(first: int, last: int) -> None:
             with torch.inference_mode():  # threads have a mode of their own; nothing here is differentiated
@@ -70,12 +72,12 @@ def forward(
                     for i, j in _blocks(high - low, piece):
                         p, q = low + i, low + j
                         own = slice(p - a, q - a)  # noqa: B023
-                        held = source.rows(first, last, p, q, scratch) if cells is None else cells[:, own]
-                        _add_product(sums, part[:, own], held, p > ends[t])  # noqa: B023
+                        weights = source.rows(first, last, p, q, scratch) if cells is None else cells[:, own]
+                        _add_product(sums, part[:, own], weights, p > ends[t])  # noqa: B023
                     if in_y:
                         continue
                     inverse, scale = source.converters(t, first, last)
-                    found[t, first // wide] = kernel.adc(
+                    saturated_counts[t, first // wide] = kernel.adc(
                         sums.numpy(), inverse, scale, beta[t], plan.adc_max_code, 0, tokens, first, t > 0, y_array,
                         bits_array[t])  # fmt: skip
 
@@ -93,7 +95,7 @@ def forward(
         run_blocks(convert, tokens, size)
         saturated[0] = int(late.sum())
     else:
-        saturated.copy_(torch.from_numpy(found.sum(axis=1)))
+        saturated.copy_(torch.from_numpy(saturated_counts.sum(axis=1)))
     return y.to(x.dtype), bits, saturated
 
 
@@ -101,7 +103,7 @@ def backward(
     grad: Tensor, x: Tensor, weight: Tensor, input_range: Tensor | None, key: Tensor, bits: Tensor, saturated: Tensor,
     plan: Plan, need_x: bool, need_w: bool, need_range: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients to x (B, K), weight (N, K) and input_range (tiles,), like them; empty where not needed."""
+    """Compute gradients to x (B, K), weight (N, K) and input_range (tiles,), like them; empty where not needed."""
     g, xs = grad.detach().contiguous(), x.detach().contiguous()
     to_w, to_range = torch.empty(0, dtype=weight.dtype), torch.empty(0)
     through = need_x or (need_range and plan.range_kind == "static")
@@ -114,7 +116,7 @@ def backward(
         to_w = torch.empty(weight.shape, dtype=weight.dtype)
         for a, b, values in _values(inputs, beta, to_x if through else None, x.dtype, plan, any(lost)):
             t = int(np.searchsorted(plan.ends, a, side="right")) - 1
-            with _lifted(g, bits[t], lost[t]):
+            with _zero_saturated(g, bits[t], lost[t]):
                 _product(g, values, to_w[:, a:b])
     if through:
         _through_weights(g, weight, source, bits, lost, plan, to_x)
@@ -131,18 +133,18 @@ def _values(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Rows a … b-1 and the values that their inputs were quantised to, (B, b-a): all of them in ``room`` (B, K) where
     there is some, else part by part. by_tile: no part crosses a tile's end."""
-    kept, whole = local(), plan.rows
+    scratch, whole = local(), plan.rows
     ends = [(a, b) for _, a, b in plan.row_tiles] if by_tile else [(0, whole)]
     size = _rows_at_once(inputs.shape[0])
     if room is None or not plan.dac_max_code:
         for a, b in ((low + i, low + j) for low, high in ends for i, j in _blocks(high - low, size)):
-            yield a, b, _codes(inputs, a, b, beta, plan, kept, values=True).to(dtype)
+            yield a, b, _codes(inputs, a, b, beta, plan, scratch, values=True).to(dtype)
         return
     if dtype == torch.float32:
-        _codes(inputs, 0, whole, beta, plan, kept, values=True, into=room)
+        _codes(inputs, 0, whole, beta, plan, scratch, values=True, into=room)
     else:
         for a, b in _blocks(whole, size):
-            room[:, a:b] = _codes(inputs, a, b, beta, plan, kept, values=True)
+            room[:, a:b] = _codes(inputs, a, b, beta, plan, scratch, values=True)
     yield from ((a, b, room[:, a:b]) for a, b in ends)
 
 
@@ -174,13 +176,13 @@ def _through_weights(
                 if out.dtype != torch.float32:  # sums of half precision would round at every block
                     into = scratch_of(scratch, "sums", (g.shape[0], b - a))
                 for first, last in _blocks(plan.cols, COLUMNS):
-                    held = scratch_of(scratch, "rows", (last - first, b - a))
-                    source.fill(first, last, a, b, held.numpy(), noisy)
-                    part = _masked(g, bits[t], first, last) if lost[t] else g[:, first:last]
+                    weights = scratch_of(scratch, "rows", (last - first, b - a))
+                    source.fill(first, last, a, b, weights.numpy(), noisy)
+                    part = _mask_saturated(g, bits[t], first, last) if lost[t] else g[:, first:last]
                     if out.dtype == torch.float32:
-                        torch.addmm(into, part, held, beta=float(first > 0), out=into)
+                        torch.addmm(into, part, weights, beta=float(first > 0), out=into)
                     else:
-                        product = torch.mm(part, held.to(g.dtype))
+                        product = torch.mm(part, weights.to(g.dtype))
                         into.copy_(product) if first == 0 else into.add_(product)
                 if out.dtype != torch.float32:
                     out[:, a:b] = into
@@ -191,7 +193,7 @@ def _through_weights(
 def _through_clean(g: Tensor, weight: Tensor, bits: Tensor, lost: list[int], plan: Plan, out: Tensor) -> None:
     """The same through the weights as they are, a tile at a time."""
     for t, a, b in plan.row_tiles:
-        with _lifted(g, bits[t], lost[t]):
+        with _zero_saturated(g, bits[t], lost[t]):
             torch.mm(g, weight[:, a:b].to(g.dtype), out=out[:, a:b])
 
 
@@ -202,20 +204,20 @@ def _through_cells(
     scratch, whole = local(), plan.rows
     sums = torch.zeros(out.shape) if out.dtype != torch.float32 else out.zero_()
     for first, last in _blocks(plan.cols, COLUMNS // 2):
-        held = scratch_of(scratch, "rows", (last - first, whole))
-        array = held.numpy()
+        weights = scratch_of(scratch, "rows", (last - first, whole))
+        array = weights.numpy()
 
         def fill(start: int, stop: int) -> None:
             source.fill(first + start, first + stop, 0, whole, array[start:stop])  # noqa: B023
 
         run_blocks(fill, last - first, FILL)
-        held = held.to(g.dtype)
+        weights = weights.to(g.dtype)
         for t, a, b in plan.row_tiles:
-            part = _masked(g, bits[t], first, last) if lost[t] else g[:, first:last]
+            part = _mask_saturated(g, bits[t], first, last) if lost[t] else g[:, first:last]
             if sums is out:
-                out[:, a:b].addmm_(part, held[:, a:b])
+                out[:, a:b].addmm_(part, weights[:, a:b])
             else:
-                sums[:, a:b] += torch.mm(part, held[:, a:b])
+                sums[:, a:b] += torch.mm(part, weights[:, a:b])
     if sums is not out:
         out.copy_(sums)
 
@@ -223,7 +225,7 @@ def _through_cells(
 def _to_inputs(
     to_x: Tensor, x: Tensor, inputs: F32, input_range: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor]:
-    """Gradients behind the clamp: to x, zero where it was clipped, and to the ranges (tiles,) float32."""
+    """Compute gradients behind the clamp: to x, zero where it was clipped, and to the ranges (tiles,) float32."""
     tokens, beta = x.shape[0], as_float(input_range.detach())
     g = as_float(to_x)
     pull = np.empty((plan.tiles, tokens), np.float64)
@@ -239,7 +241,7 @@ def _to_inputs(
 
 
 def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> F32:
-    """β (tiles, B): static, the largest |x| of a token, or 1 without a DAC."""
+    """Return β (tiles, B): static, the largest |x| of a token, or 1 without a DAC."""
     out = np.ones((plan.tiles, x.shape[0]), np.float32)
     if plan.range_kind == "static":
         assert input_range is not None
@@ -259,12 +261,15 @@ def _tokens(width: int) -> int:
 
 
 def _codes(
-    inputs: F32, a: int, b: int, beta: F32, plan: Plan, kept: local, *, values: bool = False, into: Tensor | None = None
+    inputs: F32, a: int, b: int, beta: F32, plan: Plan, scratch: local, *,
+    values: bool = False, into: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Codes of the inputs a … b-1, or the values they stand for, (B, b-a) float32; the inputs where there is no DAC."""
+    """Return the codes of the inputs a … b-1, or the values they stand for, (B, b-a) float32;
+    the inputs where there is no DAC.
+    """
     if not plan.dac_max_code:
         return torch.from_numpy(inputs)[:, a:b]
-    out = scratch_of(kept, "codes", (inputs.shape[0], b - a)) if into is None else into
+    out = scratch_of(scratch, "codes", (inputs.shape[0], b - a)) if into is None else into
     array = out.numpy()
 
     def some(first: int, last: int) -> None:
@@ -275,12 +280,12 @@ def _codes(
     return out
 
 
-def _add_product(sums: Tensor, inner: Tensor, held: Tensor, more: bool) -> None:
+def _add_product(sums: Tensor, inner: Tensor, weights: Tensor, more: bool) -> None:
     """sums (B, n) float32 = (more: sums +) inner·heldᵀ, in the dtype of ``inner``; half precision comes all at once."""
     if inner.dtype == torch.float32:
-        torch.addmm(sums, inner, held.t(), beta=float(more), out=sums)
+        torch.addmm(sums, inner, weights.t(), beta=float(more), out=sums)
     else:
-        sums.copy_(torch.mm(inner, held.to(inner.dtype).t()))
+        sums.copy_(torch.mm(inner, weights.to(inner.dtype).t()))
 
 
 def _product(g: Tensor, values: Tensor, out: Tensor) -> None:
@@ -292,7 +297,7 @@ def _product(g: Tensor, values: Tensor, out: Tensor) -> None:
 
 
 @contextmanager
-def _lifted(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
+def _zero_saturated(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
     """Within, g (B, N) is zero where one of ``lost`` conversions saturated; then it is again what it was.
 
     In place of a copy, which would be as large as the layer's output.
@@ -301,16 +306,16 @@ def _lifted(g: Tensor, bits: Tensor, lost: int) -> Iterator[None]:
         yield
         return
     raw = g.view(torch.int16 if g.element_size() == 2 else torch.int32).numpy()  # to the last bit, NaN too
-    held = np.zeros(lost, raw.dtype)
-    kernel.swap_saturated(raw, bits.numpy(), held)
+    gradients = np.zeros(lost, raw.dtype)
+    kernel.swap_saturated(raw, bits.numpy(), gradients)
     try:
         yield
     finally:
-        kernel.swap_saturated(raw, bits.numpy(), held)
+        kernel.swap_saturated(raw, bits.numpy(), gradients)
 
 
-def _masked(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:
-    """(B, last-first): columns of g, zero where their conversion saturated."""
+def _mask_saturated(g: Tensor, bits: Tensor, first: int, last: int) -> Tensor:
+    """Return (B, last-first): columns of g, zero where their conversion saturated."""
     # these columns alone become float32
     out = torch.empty((g.shape[0], last - first)).copy_(g[:, first:last])
     kernel.mask_saturated(out.numpy(), bits.numpy(), first, last)
@@ -328,12 +333,14 @@ def _blocks(total: int, size: int) -> list[tuple[int, int]]:
 
 
 def _rows_at_once(tokens: int) -> int:
-    """Rows whose codes exist at once, in whole units of the 64 that normals are drawn by."""
+    """Return the rows whose codes exist at once, in whole units of the 64 that normals are drawn by."""
     return max(FEWEST_ROWS, CODES // max(tokens, 1) // 64 * 64)
 
 
 def _groups(plan: Plan, tokens: int, dtype: torch.dtype) -> list[tuple[int, int]]:
-    """Rows whose codes exist at once in the forward: whole tiles, or pieces of an only one that is too large."""
+    """Return the rows whose codes exist at once in the forward:
+    whole tiles, or pieces of an only one that is too large.
+    """
     size, whole = _rows_at_once(tokens), plan.rows
     if plan.noise == "device":  # whose cells are made a whole column at a time
         return [(0, whole)]

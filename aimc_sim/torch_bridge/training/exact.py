@@ -22,7 +22,7 @@ SEQUENCE_MASK = (1 << 31) - 1
 def matrix_of(
     weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor, plan: Plan
 ) -> CellMatrix:
-    """The weights in the cells of the chip that the key's seed names, programmed in the cycle of its event."""
+    """Return the weights in the cells of the chip that the key's seed names, programmed in the cycle of its event."""
     words = [int(word) for word in key.tolist()]
     hardware = plan.spec if plan.noise == "device" else plan.spec.with_ideal_cells()
     ranges = MatrixRange(
@@ -40,7 +40,7 @@ def forward(
     x: Tensor, weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor,
     row_ids: Tensor | None, plan: Plan,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `cpu.forward`, with full_scale (tiles, column tiles)."""
+    """Compute the same as `cpu.forward`, with full_scale (tiles, column tiles)."""
     tiles = matrix_of(weight, input_range, full_scale, key, plan).tiles()
     ids = None
     if row_ids is not None and tiles.noise is not None:
@@ -54,7 +54,8 @@ def forward(
 def names(
     row_ids: np.ndarray[tuple[int], np.dtype[np.int64]], event: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Row ids (sample, position, draw) with the event in the sequence's upper bits, so that every step draws afresh.
+    """Return the row ids (sample, position, draw) with the event in the sequence's upper bits, so that every step draws
+    afresh.
 
     Read noise repeats after 2¹⁹ events, when weights and inputs have long been others. Raises BadInput for more than
     4096 samples in a forward, which would share names with those of the next event.

@@ -19,8 +19,10 @@ from aimc_sim.torch_bridge.training.plan import EVENT, ORDINAL, SEED_HIGH, SEED_
 Tensor = torch.Tensor
 
 
-def held_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[Tensor, Tensor]:
-    """(with noise, without), (N, K) float32 on the device of the weight, on their steps where they are quantised."""
+def compute_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[Tensor, Tensor]:
+    """Return (with noise, without), (N, K) float32 on the device of the weight,
+    on their steps where they are quantised.
+    """
     base = weight.detach().float().contiguous()
     if plan.weight_max_code:
         base = formula.fake_quantise(base, plan.weight_max_code)
@@ -40,18 +42,18 @@ def held_weights(weight: Tensor, key: Tensor, plan: Plan, noisy: bool) -> tuple[
         return kernels.noisy_weights(base, plan.ends, plan.gamma, words[EVENT], site, seed), base
     # tables and sites: the same for every column
     cells = matrix_of(base[:1], None, None, key, plan).arrays[0]
-    found = kernels.effective_weights(base, plan.ends, cells.tables, cells.sites())
+    cell_weights = kernels.effective_weights(base, plan.ends, cells.tables, cells.sites())
     full = torch.repeat_interleave(
-        found.column_max.t(), torch.from_numpy(np.diff(plan.ends)).to(base.device), dim=1
+        cell_weights.column_max.t(), torch.from_numpy(np.diff(plan.ends)).to(base.device), dim=1
     )
-    return found.effective * full, base
+    return cell_weights.effective * full, base
 
 
 def forward(
     x: Tensor, weight: Tensor, input_range: Tensor | None, full_scale: Tensor | None, key: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `cpu.forward`."""
-    held, target = held_weights(weight, key, plan, noisy=True)
+    """Compute the same as `cpu.forward`."""
+    held, target = compute_weights(weight, key, plan, noisy=True)
     y, beyond = formula.forward(x.detach(), held, target, input_range, full_scale, plan)
     bits = (
         pack(beyond)
@@ -65,8 +67,8 @@ def backward(
     grad: Tensor, x: Tensor, weight: Tensor, input_range: Tensor | None, key: Tensor, bits: Tensor, saturated: Tensor,
     plan: Plan, need_x: bool, need_w: bool, need_range: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `cpu.backward`."""
-    through, _ = held_weights(weight, key, plan, noisy=plan.noisy_backward)
+    """Compute the same as `cpu.backward`."""
+    through, _ = compute_weights(weight, key, plan, noisy=plan.noisy_backward)
     beyond = unpack(bits, plan.cols) if plan.mask_bytes else None
     to_x, to_w, slopes = formula.backward(grad, x.detach(), through, input_range, beyond, plan)
     static = plan.range_kind == "static" and need_range
@@ -78,7 +80,7 @@ def backward(
 
 
 def pack(beyond: Tensor) -> Tensor:
-    """(…, N) bool → (…, ⌈N/8⌉) uint8, column j in bit j & 7 of byte j >> 3."""
+    """Pack (…, N) bool → (…, ⌈N/8⌉) uint8, column j in bit j & 7 of byte j >> 3."""
     n = beyond.shape[-1]
     padded = torch.nn.functional.pad(beyond.to(torch.uint8), (0, -n % 8)).reshape(*beyond.shape[:-1], -1, 8)
     powers = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8, device=beyond.device)

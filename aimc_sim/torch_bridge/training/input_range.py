@@ -15,7 +15,8 @@ Tensor = torch.Tensor
 
 
 class InputRange(nn.Module):
-    """Static input ranges β of a layer: ``value`` (tiles,), float32 whatever dtype the model is given.
+    """An input range holds the static ranges β of a layer: ``value`` (tiles,), float32 whatever dtype the model is
+    given.
 
     A module of its own, so that FSDP can hold it apart from what is in half precision. ``forwards`` (tiles,) int64: how
     many forwards its first values have been averaged over; 0: there is none yet.
@@ -66,7 +67,7 @@ class InputRange(nn.Module):
         self.value.abs_()
 
     def forward(self) -> Tensor:
-        """(tiles,) float32: a copy, which outlives a sharded parameter."""
+        """Return (tiles,) float32: a copy, which outlives a sharded parameter."""
         return self.value.clone()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InputRange:
@@ -86,7 +87,7 @@ def _settle(module: nn.Module, _: object) -> None:
 
 
 def range_of(x: Tensor, rule: StaticRange) -> Tensor:
-    """β () of one batch by the hardware's rule: κ·std(x), unbiased; the largest |x|; a percentile of |x|."""
+    """Return β () of one batch by the hardware's rule: κ·std(x), unbiased; the largest |x|; a percentile of |x|."""
     flat = x.reshape(-1)
     if rule.method == "std":
         return rule.kappa * (flat.std() if flat.numel() > 1 else flat.new_zeros(()))

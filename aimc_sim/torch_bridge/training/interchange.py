@@ -28,17 +28,17 @@ WEIGHTS, SETTINGS = "model.safetensors", "rpu_config.json"
 
 
 def lightning_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a converted model as aihwkit-lightning's `convert_to_analog` of the same model names it.
+    """Return the state dict of a converted model as aihwkit-lightning's `convert_to_analog` of the same model names it.
 
     Weights, biases and digital tensors share memory with the model; ranges are float32 (row tiles,). It loads there
     strictly, with the settings of `lightning_settings`. Raises BadInput for layers that have no counterpart.
     """
     layers = _layers(model)
-    own = {f"{name}." if name else "" for name in layers}
+    prefixes = {f"{name}." if name else "" for name in layers}
     state = {
         key: whole(value)
         for key, value in model.state_dict().items()
-        if not any(key in (f"{prefix}{RANGE}.value", f"{prefix}{RANGE}.forwards") for prefix in own)
+        if not any(key in (f"{prefix}{RANGE}.value", f"{prefix}{RANGE}.forwards") for prefix in prefixes)
     }
     for name, layer in layers.items():
         prefix = f"{name}." if name else ""
@@ -66,11 +66,11 @@ def load_lightning_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     layers = _layers(model)
     ranges = ranges_in(state)
-    own = model.state_dict()
+    tensors = model.state_dict()
     plain = {
         key: value for key, value in state.items() if key.rpartition(".")[2] not in {RANGE, *BOOKKEEPING}
     }
-    wanted = {key for key in own if not key.endswith((f"{RANGE}.value", f"{RANGE}.forwards"))}
+    wanted = {key for key in tensors if not key.endswith((f"{RANGE}.value", f"{RANGE}.forwards"))}
     for key in sorted(wanted ^ set(plain)):
         raise BadInput(
             "state dict",
@@ -79,11 +79,11 @@ def load_lightning_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             do="convert the model that the state dict was saved from",
         )
     for key, value in plain.items():
-        if value.shape != own[key].shape:
+        if value.shape != tensors[key].shape:
             raise BadInput(
                 key,
                 got=tuple(value.shape),
-                why=f"the model's has the shape {tuple(own[key].shape)}",
+                why=f"the model's has the shape {tuple(tensors[key].shape)}",
                 do="convert the model that the state dict was saved from",
             )
     static = {name for name, layer in layers.items() if layer.input_range is not None}
@@ -105,11 +105,11 @@ def load_lightning_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         layers[name].put_ranges(torch.from_numpy(beta))
     with torch.no_grad():
         for key, value in plain.items():
-            own[key].copy_(value)
+            tensors[key].copy_(value)
 
 
 def lightning_settings(hardware: Hardware, training: Training) -> dict[str, Any]:
-    """The terms of an rpu_config, dotted, enums by their value: what aihwkit-lightning trains for the same chip.
+    """Return the terms of an rpu_config, dotted, enums by their value: what aihwkit-lightning trains for the same chip.
 
     Raises BadInput for what it does not train for: another rule than λ, noise of a device, one range per token over
     several tiles, or a weight noise that bounds follow.
@@ -177,26 +177,26 @@ def export_lightning(model: nn.Module, folder: str | Path) -> None:
     where.mkdir(parents=True, exist_ok=True)
     digital = [name for name, module in model.named_modules() if type(module) is nn.Linear]
     document = {"rpu_config": settings, "exclude_modules": digital}
-    seen: set[int] = set()
+    memories: set[int] = set()
     apart = {}
     for key, value in state.items():  # safetensors holds no tensor twice
-        again = value.untyped_storage().data_ptr() in seen
-        seen.add(value.untyped_storage().data_ptr())
+        again = value.untyped_storage().data_ptr() in memories
+        memories.add(value.untyped_storage().data_ptr())
         apart[key] = value.clone() if again else value.contiguous()
     save_file(apart, where / WEIGHTS, metadata={"format": "pt"})
     write_whole(where / SETTINGS, json.dumps(document, indent=1) + "\n")
 
 
 def _layers(model: nn.Module) -> dict[str, TrainingLinear]:
-    """Every analog layer by its path in the model."""
-    found = {path: layer for path, layer in model.named_modules() if isinstance(layer, TrainingLinear)}
-    if not found:
+    """Return every analog layer by its path in the model."""
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, TrainingLinear)}
+    if not layers:
         raise BadInput(
             "model",
             why="it has no analog layers",
             do="convert(model, hardware, training) first, or restore it later",
         )
-    for name, layer in found.items():
+    for name, layer in layers.items():
         if layer.transposed:
             raise BadInput(
                 f"layer {name}",
@@ -204,11 +204,13 @@ def _layers(model: nn.Module) -> dict[str, TrainingLinear]:
                 why="aihwkit-lightning leaves it digital, and its range would have no place",
                 do="replace the Conv1D layers of the model by Linear before convert",
             )
-    return found
+    return layers
 
 
 def _check_cuts(layer: TrainingLinear) -> None:
-    """BadInput unless aihwkit-lightning cuts the layer's inputs into the same tiles: equal ones, the higher first."""
+    """Raise BadInput unless aihwkit-lightning cuts the layer's inputs into the same tiles:
+    equal ones, the higher first.
+    """
     parts, heights = layer.plan.tiles, [b - a for _, a, b in layer.plan.row_tiles]
     base, more = divmod(layer.in_features, parts)
     theirs = [base + (index < more) for index in range(parts)]

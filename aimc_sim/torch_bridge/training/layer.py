@@ -100,7 +100,7 @@ class TrainingLinear(nn.Module):
 
     @property
     def tiles(self) -> TiledMatrix | None:
-        """The tiles that are mounted; None: the layer computes with its weights."""
+        """Return the tiles that are mounted; None: the layer computes with its weights."""
         return self.socket.tiles
 
     def mount(self, tiles: TiledMatrix) -> None:
@@ -113,38 +113,38 @@ class TrainingLinear(nn.Module):
 
     @property
     def has_ranges(self) -> bool:
-        """Whether the DAC has a static range for every tile."""
+        """Return whether the DAC has a static range for every tile."""
         return self.hardware.dac is not None and isinstance(self.hardware.dac.range, StaticRange)
 
     @property
     def clips(self) -> bool:
-        """Whether the weights are to be clipped after every update."""
+        """Return whether the weights are to be clipped after every update."""
         return self.settings.clip_sigma is not None and self.in_features > 1
 
-    def set_key(self, step: int, seed: int | None = None, events: int = 1, own: int = 0) -> None:
+    def set_key(self, step: int, seed: int | None = None, events: int = 1, rank: int = 0) -> None:
         """Name the noise of the coming forwards: training step, chip (64 bits; None: as before).
 
-        events: how many names each step has, one a micro-step and process, and ``own`` the first of this process; the
-        name, of 32 bits, is step·events + own + what `set_micro_step` adds.
+        events: how many names each step has, one a micro-step and process, and ``rank`` the first of this process; the
+        name, of 32 bits, is step·events + rank + what `set_micro_step` adds.
         """
         if seed is not None:
             low, high = key_of(seed)
             self.state[SEED_LOW], self.state[SEED_HIGH] = int(low), int(high)
-        self._events, self._own = events, own
+        self._events, self._rank = events, rank
         self._first_event = int(event_word(step, "training step")) * events % EVENTS
         self.set_micro_step(0)
 
     def set_micro_step(self, offset: int) -> None:
         """Name the noise of the coming forwards of this step: ``offset`` names after the first of this process."""
-        self.state[EVENT] = (self._first_event + self._own + offset) % EVENTS
+        self.state[EVENT] = (self._first_event + self._rank + offset) % EVENTS
 
     @property
     def step(self) -> int:
-        """The training step of the coming forward."""
+        """Return the training step of the coming forward."""
         return self._first_event // self._events
 
     def next_step(self) -> None:
-        """A step is over: the next one has noise of its own."""
+        """End a step: the next one has noise of its own."""
         self._first_event = (self._first_event + self._events) % EVENTS
         self.set_micro_step(0)
 
@@ -164,7 +164,7 @@ class TrainingLinear(nn.Module):
             rows.clamp_(-limit, limit)
 
     def _own_rows(self) -> Tensor:
-        """The rows of the weight that this process holds; BadInput where it holds parts of rows."""
+        """Return the rows of the weight that this process holds; BadInput where it holds parts of rows."""
         weight = self.weight.data
         local: Any = getattr(weight, "to_local", None)
         if local is None:
@@ -204,7 +204,7 @@ class TrainingLinear(nn.Module):
         return self
 
     def _full_scale(self, ranges: MatrixRange | None) -> Tensor | None:
-        """(tiles, column tiles) of an ADC whose full scales are calibrated."""
+        """Return (tiles, column tiles) of an ADC whose full scales are calibrated."""
         adc = self.hardware.adc
         if adc is None or fixed_lambda(adc) is not None:
             return None
@@ -241,17 +241,19 @@ class TrainingLinear(nn.Module):
             y += self.bias.to(y.dtype)  # in place: nothing else holds y, and backward does not need it
         return y
 
-    def _ranges(self, held: InputRange, x: Tensor) -> Tensor:
-        """Static ranges (tiles,). Where there are none yet, a training forward begins them with what it sees."""
-        if not held.ready and self.training and not torch.compiler.is_compiling():
+    def _ranges(self, input_range: InputRange, x: Tensor) -> Tensor:
+        """Return the static ranges (tiles,). Where there are none yet,
+        a training forward begins them with what it sees.
+        """
+        if not input_range.ready and self.training and not torch.compiler.is_compiling():
             self.observe(x)
-        if not held.ready:
+        if not input_range.ready:
             raise BadInput(
                 f"input range of {self.matrix_name}",
                 why="it has no first value yet, and every input would be clipped to zero",
                 do="run initialise_ranges(model, batches) first, or a training forward that is not compiled",
             )
-        value: Tensor = held()
+        value: Tensor = input_range()
         return value
 
     def observe(self, x: Tensor) -> None:
@@ -260,23 +262,23 @@ class TrainingLinear(nn.Module):
         x: (…, in_features). Raises BadInput where the ranges are sharded already, and for a rule of the hardware that
         a single forward does not show.
         """
-        held, dac = self.input_range, self.hardware.dac
-        if held is None or dac is None or not isinstance(dac.range, StaticRange):
+        input_range, dac = self.input_range, self.hardware.dac
+        if input_range is None or dac is None or not isinstance(dac.range, StaticRange):
             return
-        if hasattr(held.value, "full_tensor"):
+        if hasattr(input_range.value, "full_tensor"):
             raise BadInput(
                 "model", why="its ranges are sharded already", do="initialise the ranges before shard(model)"
             )
-        held.observe(x, dac.range, self.plan, self.settings.range_forwards)
+        input_range.observe(x, dac.range, self.plan, self.settings.range_forwards)
 
     def _fitted(self) -> Tensor | None:
-        """Full scales as the operator takes them: a column, or for the exact forward a column tile."""
+        """Return the full scales as the operator takes them: a column, or for the exact forward a column tile."""
         if self.full_scale is None or self.plan.exact:
             return self.full_scale
         return self.full_scale[:, self.column_tile]
 
     def _row_ids(self, x: Tensor) -> Tensor | None:
-        """(rows,) int64 names of the rows, sample and position, which read noise is drawn by."""
+        """Return (rows,) int64 names of the rows, sample and position, which read noise is drawn by."""
         if not self.plan.exact:
             return None
         samples, length = (x.shape[0], x.shape[1]) if x.ndim == 3 else (x.numel() // self.in_features, 1)
@@ -284,7 +286,7 @@ class TrainingLinear(nn.Module):
         return (sample[:, None] + (torch.arange(length, dtype=torch.int64) << 8)).reshape(-1)
 
     def learned_range(self) -> MatrixRange:
-        """The ranges as inference takes them."""
+        """Return the ranges as inference takes them."""
         beta = (
             None if self.input_range is None else whole(self.input_range.value).float().cpu().numpy().copy()
         )
@@ -297,11 +299,11 @@ class TrainingLinear(nn.Module):
 
 
 def quiet_of(training: Training) -> Training:
-    """The same without noise: what a layer computes in eval mode."""
+    """Return the same without noise: what a layer computes in eval mode."""
     return training.model_copy(update={"noise": None})
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A parameter's values; gathered where it is sharded."""
+    """Return a parameter's values; gathered where it is sharded."""
     gather: Any = getattr(tensor, "full_tensor", None)
     return tensor.detach() if gather is None else gather().detach()

@@ -16,14 +16,14 @@ from aimc_sim.torch_bridge.training.updates import changed_by
 
 
 class TrainingRun:
-    """What `training` gives: which step it is, and the names of micro-steps."""
+    """A training run is what `training` gives: which step it is, and the names of micro-steps."""
 
     def __init__(self, layers: list[TrainingLinear], processes: int, micro_steps: int) -> None:
         self._layers, self._processes, self._micro_steps = layers, processes, micro_steps
 
     @property
     def step(self) -> int:
-        """Optimizer steps done so far, those before this run included: what a checkpoint keeps."""
+        """Return the optimizer steps done so far, those before this run included: what a checkpoint keeps."""
         return self._layers[0].step
 
     def micro_step(self, number: int) -> None:
@@ -94,7 +94,7 @@ def training(
     if batches is not None and not ranges_ready(model):
         initialise_ranges(model, batches)
     for layer in layers:
-        layer.set_key(step, seed, events=micro_steps * processes, own=rank)
+        layer.set_key(step, seed, events=micro_steps * processes, rank=rank)
     try:
         yield TrainingRun(layers, processes, micro_steps)
     finally:

@@ -122,10 +122,10 @@ def digital(model: nn.Module) -> Iterator[None]:
 
 
 def _ranges_for(layer: TrainingLinear, chip: Hardware) -> MatrixRange:
-    """The layer's ranges on a chip that may cut it differently."""
-    held = layer.learned_range()
+    """Return the layer's ranges on a chip that may cut it differently."""
+    learned = layer.learned_range()
     static = chip.dac is not None and isinstance(chip.dac.range, StaticRange)
-    beta = held.input_range if static else None
+    beta = learned.input_range if static else None
     if static and layer.input_range is not None and not layer.input_range.ready:
         beta = None
     if static and beta is None:
@@ -144,4 +144,4 @@ def _ranges_for(layer: TrainingLinear, chip: Hardware) -> MatrixRange:
                 do="evaluate with the tile shape of the training, or calibrate ranges for this one",
             )
         beta = np.full(tiles, beta[0], np.float32) if beta.size != tiles else beta
-    return MatrixRange(beta, held.full_scale)
+    return MatrixRange(beta, learned.full_scale)

@@ -27,7 +27,8 @@ def analog_linear(
     row_ids: Tensor | None,
     plan: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x (B, K), weight (N, K) → y (B, N), saturation bits (tiles, B, bytes) uint8, how many saturated (tiles,) int64.
+    """Compute x (B, K), weight (N, K) → y (B, N), saturation bits (tiles, B, bytes) uint8, how many saturated (tiles,)
+    int64.
 
     input_range: (tiles,) float32 static β. full_scale: (tiles, N) where no rule of λ gives it. key: int64 of the
     layout in `plan`. row_ids: (B,) int64, for the read noise of the exact forward. plan: `Plan.text`.
@@ -68,7 +69,7 @@ def analog_linear_backward(
     need_w: bool,
     need_range: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients to x, weight and input_range; empty (0,) where none is needed."""
+    """Compute gradients to x, weight and input_range; empty (0,) where none is needed."""
     chosen = plan_of(plan)
     run = cpu.backward if x.device.type == "cpu" else gpu.backward
     return run(grad, x, weight, input_range, key, bits, saturated, chosen, need_x, need_w, need_range)

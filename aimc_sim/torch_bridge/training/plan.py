@@ -28,7 +28,9 @@ MODELLED = frozenset("name description source device tile dac adc compensation r
 
 @dataclass(frozen=True)
 class Plan:
-    """A layer's forward and backward. Levels are the largest codes; 0 means that the effect is absent."""
+    """A plan describes a layer's forward and backward. Levels are the largest codes;
+    0 means that the effect is absent.
+    """
 
     bounds: tuple[int, ...]  # (tiles + 1,) where the row tiles begin and end
     cols: int
@@ -52,54 +54,56 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """JSON of one line."""
+        """Return JSON of one line."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @property
     def rows(self) -> int:
-        """K, inputs."""
+        """Return K, inputs."""
         return self.bounds[-1]
 
     @property
     def tiles(self) -> int:
-        """Row tiles."""
+        """Return the number of row tiles."""
         return len(self.bounds) - 1
 
     @cached_property
     def row_tiles(self) -> tuple[tuple[int, int, int], ...]:
-        """(t, a, b) of every row tile: it covers inputs a … b-1."""
+        """Return (t, a, b) of every row tile: it covers inputs a … b-1."""
         return tuple((t, a, b) for t, (a, b) in enumerate(pairwise(self.bounds)))
 
     def tiles_within(self, a: int, b: int) -> list[tuple[int, int, int]]:
-        """The same of inputs a … b-1 alone: only row tiles that have some of them, cut to those."""
+        """Return the same of inputs a … b-1 alone: only row tiles that have some of them, cut to those."""
         parts = ((t, max(low, a), min(high, b)) for t, low, high in self.row_tiles)
         return [(t, low, high) for t, low, high in parts if low < high]
 
     @cached_property
     def ends(self) -> I64:
-        """The bounds as an array."""
+        """Return the bounds as an array."""
         return np.array(self.bounds, np.int64)
 
     @cached_property
     def spec(self) -> Hardware:
-        """The hardware, parsed once."""
+        """Return the hardware, parsed once."""
         return Hardware.parse(json.loads(self.hardware), "hardware of a training layer")
 
     @property
     def mask_bytes(self) -> int:
-        """Bytes of saturation bits a token and row tile."""
+        """Return the bytes of saturation bits a token and row tile."""
         return -(-self.cols // 8) if self.masked and self.adc_max_code else 0
 
 
 @lru_cache(maxsize=4096)
 def plan_of(text: str) -> Plan:
-    """The plan that a line describes."""
+    """Return the plan that a line describes."""
     table = json.loads(text)
     return Plan(**{**table, "bounds": tuple(table["bounds"])})
 
 
 def plan_for(rows: int, cols: int, hardware: Hardware, training: Training, name: str) -> Plan:
-    """How a matrix of ``rows`` inputs and ``cols`` outputs is trained. Raises BadInput for what is not simulated."""
+    """Return how a matrix of ``rows`` inputs and ``cols`` outputs is trained.
+    Raises BadInput for what is not simulated.
+    """
     exact = training.forward == "exact"
     if not exact:
         refuse_unmodelled(hardware, training)
@@ -136,35 +140,37 @@ def plan_for(rows: int, cols: int, hardware: Hardware, training: Training, name:
 
 
 def converts_once(dac: Dac) -> bool:
-    """Whether a product with an ideal ADC is one conversion of Σ code·weight, however the code reaches the rows."""
+    """Return whether a product with an ideal ADC is one conversion of Σ code·weight,
+    however the code reaches the rows.
+    """
     return dac.mode in ("amplitude", "pulse_width") or (
         dac.mode == "bit_serial" and dac.accumulate == "analog" and dac.coding == "signed"
     )
 
 
 def fixed_lambda(adc: Adc | None) -> LambdaRule | None:
-    """The rule of λ, where it says all; None where full scales are calibrated."""
+    """Return the rule of λ, where it says all; None where full scales are calibrated."""
     rule = None if adc is None else adc.full_scale
     return rule if isinstance(rule, LambdaRule) and rule.derive is None else None
 
 
 def refuse_unmodelled(hardware: Hardware, training: Training) -> None:
-    """BadInput for an effect that only the whole simulator computes."""
+    """Raise BadInput for an effect that only the whole simulator computes."""
     dac, adc = hardware.dac, hardware.adc
-    found = {
+    unmodelled = {
         name: getattr(hardware, name)
         for name, field in Hardware.model_fields.items()
         if name not in MODELLED and getattr(hardware, name) != field.get_default()
     }
     if dac is not None and dac.errors is not None:
-        found["dac.errors"] = dac.errors
+        unmodelled["dac.errors"] = dac.errors
     if adc is not None and adc.errors is not None:
-        found["adc.errors"] = adc.errors
+        unmodelled["adc.errors"] = adc.errors
     if dac is not None and not converts_once(dac):
-        found["dac.mode"] = dac.mode
+        unmodelled["dac.mode"] = dac.mode
     if training.noise == "device" and training.age_s > 0:
-        found["age_s of the training"] = training.age_s
-    for what, value in found.items():
+        unmodelled["age_s of the training"] = training.age_s
+    for what, value in unmodelled.items():
         raise BadInput(
             f"hardware for training: {what}",
             got=value,

@@ -22,7 +22,7 @@ def _input(x: Tensor, limit: Tensor, max_code: int, decay: float, unclipped: flo
     _check(limit, "range")
     beta = limit.detach().to(converters.computed_in(x)).reshape(())
     # contiguous, as the fake says, whatever the strides of x
-    return converters.quantised(x.to(beta.dtype), beta, max_code).to(x.dtype).contiguous()
+    return converters.quantise(x.to(beta.dtype), beta, max_code).to(x.dtype).contiguous()
 
 
 @_input.register_fake
@@ -53,7 +53,7 @@ _input.register_autograd(_differentiate_input, setup_context=_save_input)
 def _output(y: Tensor, bound: Tensor, max_code: int, masked: bool) -> Tensor:
     _check(bound, "bound")
     limit = bound.detach().to(converters.computed_in(y))
-    return converters.quantised(y.to(limit.dtype), limit, max_code).to(y.dtype).contiguous()
+    return converters.quantise(y.to(limit.dtype), limit, max_code).to(y.dtype).contiguous()
 
 
 @_output.register_fake
@@ -152,7 +152,7 @@ def quantize_output(
 
 
 def _check(limit: Tensor, what: str) -> None:
-    """BadInput for what bounds nothing; where looking would not make a device wait."""
+    """Raise BadInput for what bounds nothing; where looking would not make a device wait."""
     if limit.device.type == "cpu" and not bool(((limit >= 0) & limit.isfinite()).all()):
         raise BadInput(
             what,

@@ -75,10 +75,10 @@ def initialise_ranges(
         return target(**batch) if isinstance(batch, Mapping) else target(batch)
 
     with initialising_ranges(model), torch.no_grad():
-        for step, batch in enumerate(batches if _wanting(model) else ()):
+        for step, batch in enumerate(batches if _wants_forwards(model) else ()):
             set_step(model, step)
             (run or call)(model, batch)
-            if not _wanting(model):
+            if not _wants_forwards(model):
                 break
         set_step(model, 0)
     for layer in _static(model):
@@ -94,8 +94,8 @@ def _static(model: nn.Module) -> list[TrainingLinear]:
     return [m for m in model.modules() if isinstance(m, TrainingLinear) and m.input_range is not None]
 
 
-def _wanting(model: nn.Module) -> bool:
-    """Whether a static range would still be moved by a forward."""
+def _wants_forwards(model: nn.Module) -> bool:
+    """Return whether a static range would still be moved by a forward."""
     return any(
         bool((layer.input_range.forwards < layer.settings.range_forwards).any())
         for layer in _static(model)

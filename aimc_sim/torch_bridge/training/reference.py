@@ -24,12 +24,12 @@ Tensor = torch.Tensor
 
 
 def fake_quantise(weight: Tensor, max_code: int) -> Tensor:
-    """Weights (N, K) on 2·max_code + 1 steps of their channel."""
-    return converters.quantised(weight, weight.abs().amax(dim=1, keepdim=True), max_code)
+    """Return the weights (N, K) on 2·max_code + 1 steps of their channel."""
+    return converters.quantise(weight, weight.abs().amax(dim=1, keepdim=True), max_code)
 
 
 def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> list[Tensor]:
-    """β of every tile, for x in the dtype of the conversions: () static, (B, 1) dynamic, 1 without a DAC."""
+    """Return β of every tile, for x in the dtype of the conversions: () static, (B, 1) dynamic, 1 without a DAC."""
     if plan.range_kind == "static":
         assert input_range is not None
         return [beta.to(x.dtype) for beta in input_range.detach()]
@@ -41,11 +41,16 @@ def ranges(x: Tensor, input_range: Tensor | None, plan: Plan) -> list[Tensor]:
 
 
 def forward(
-    x: Tensor, held: Tensor, target: Tensor, input_range: Tensor | None, full_scale: Tensor | None, plan: Plan
+    x: Tensor,
+    noisy: Tensor,
+    target: Tensor,
+    input_range: Tensor | None,
+    full_scale: Tensor | None,
+    plan: Plan,
 ) -> tuple[Tensor, Tensor]:
-    """y (B, N), and where conversions saturated (tiles, B, N) bool.
+    """Return y (B, N), and where conversions saturated (tiles, B, N) bool.
 
-    held: (N, K) weights with their noise; target: without. full_scale: (tiles, N), or None for the rule of λ.
+    noisy: (N, K) weights with their noise; target: without. full_scale: (tiles, N), or None for the rule of λ.
     """
     wide = x.to(converters.computed_in(x))
     y = torch.zeros((x.shape[0], plan.cols), dtype=wide.dtype, device=x.device)
@@ -53,11 +58,11 @@ def forward(
     for (t, a, b), beta in zip(plan.row_tiles, ranges(wide, input_range, plan), strict=True):
         n = plan.dac_max_code
         codes = converters.codes_of(wide[:, a:b], beta, n) if n else wide[:, a:b]
-        sums = (codes.to(x.dtype) @ held[:, a:b].to(x.dtype).t()).to(y.dtype)
+        sums = (codes.to(x.dtype) @ noisy[:, a:b].to(x.dtype).t()).to(y.dtype)
         if not plan.adc_max_code:
             y += sums * (beta / max(n, 1))
             continue
-        source = held if plan.bound_from == "noisy" else target
+        source = noisy if plan.bound_from == "noisy" else target
         limit = plan.lambda_ if full_scale is None else full_scale[t]
         step = limit * source[:, a:b].abs().amax(dim=1).to(y.dtype) / plan.adc_max_code  # per unit of β
         code = converters.unclipped_codes(sums, converters.codes_per_unit(1, n * step))
@@ -69,7 +74,8 @@ def forward(
 def backward(
     grad: Tensor, x: Tensor, through: Tensor, input_range: Tensor | None, beyond: Tensor | None, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients to x (B, K), weight (N, K) and ranges (tiles,). through: (N, K) the weights that they go through.
+    """Compute gradients to x (B, K), weight (N, K) and ranges (tiles,). through: (N, K) the weights that they go
+    through.
 
     beyond: (tiles, B, N) where gradients stop, or None.
     """
@@ -79,7 +85,7 @@ def backward(
     for (t, a, b), beta in zip(plan.row_tiles, ranges(wide, input_range, plan), strict=True):
         n, part = plan.dac_max_code, wide[:, a:b]
         g = grad if beyond is None else grad.masked_fill(beyond[t], 0)
-        values = converters.quantised(part, beta, n) if n else part
+        values = converters.quantise(part, beta, n) if n else part
         to_w[:, a:b] = g.t() @ values.to(x.dtype)
         inner = g @ through[:, a:b].to(x.dtype)
         if plan.range_kind == "static":

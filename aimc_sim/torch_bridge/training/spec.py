@@ -11,7 +11,8 @@ from aimc_sim.spec import Spec
 
 
 class Training(Spec):
-    """Noise, clipping, ranges and gradients of training for a chip (Büchel et al., NeurIPS 2025, arXiv 2505.09663).
+    """A training spec sets noise, clipping, ranges and gradients of training for a chip (Büchel et al., NeurIPS 2025,
+    arXiv 2505.09663).
 
     Tiles, converters, λ, κ, placement and device are those of the hardware. The defaults are AFM's for Llama.
 

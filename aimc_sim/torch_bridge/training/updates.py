@@ -19,7 +19,7 @@ from aimc_sim.errors import BadInput
 
 
 class Watched(Protocol):
-    """A layer that is told of the updates of its parameters: `TrainingLinear`, which stands above this module."""
+    """A watched layer is told when its parameters are updated: `TrainingLinear`, which stands above this module."""
 
     weight: nn.Parameter
     training: bool

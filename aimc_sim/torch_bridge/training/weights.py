@@ -22,7 +22,9 @@ COLUMNS = 128  # columns that a thread takes at a time
 
 
 class Weights:
-    """The weights that a product multiplies by, made block by block: as they are, on their steps, with noise."""
+    """These are the weights that a product multiplies by, made block by block:
+    as they are, on their steps, with noise.
+    """
 
     def __init__(self, weight: Tensor, key: Tensor, plan: Plan, full_scale: Tensor | None = None) -> None:
         """full_scale: (tiles, N), or None for the rule of λ."""
@@ -40,7 +42,7 @@ class Weights:
         self.cells: Any = None
 
     def begin(self) -> None:
-        """Room for what `measure` finds, and the cells of a device."""
+        """Make room for what `measure` finds, and the cells of a device."""
         plan = self.plan
         shape = (plan.tiles, plan.cols)
         self.channel, self.peaks, self.sigma = (np.empty(s, np.float32) for s in (plan.cols, shape, shape))
@@ -52,7 +54,7 @@ class Weights:
             self.cells = self._cells()
 
     def prepare(self) -> None:
-        """Everything that blocks need, at once."""
+        """Prepare everything that blocks need, at once."""
         self.begin()
         run_blocks(self.measure, self.plan.cols, COLUMNS)
 
@@ -60,29 +62,29 @@ class Weights:
         """Find what blocks of columns first … last-1 need: their largest weights, σ and ADC steps."""
         if self.cells is not None:
             return  # begin did
-        plan, own = self.plan, slice(first, last)
+        plan, columns = self.plan, slice(first, last)
         if self.array is not None:
             kernel.column_peaks(self.array, plan.ends, first, last, self.peaks)
         else:
             for t, a, b in plan.row_tiles:
-                part = self.tensor[own, a:b]
-                self.peaks[t, own] = torch.linalg.vector_norm(
+                part = self.tensor[columns, a:b]
+                self.peaks[t, columns] = torch.linalg.vector_norm(
                     part, float("inf"), dim=1, dtype=torch.float32
                 ).numpy()
-        peaks = self.peaks[:, own]
+        peaks = self.peaks[:, columns]
         if plan.weight_max_code:  # rounding keeps the order, so the largest stays the largest
-            self.channel[own] = peaks.max(axis=0)
-            peaks[:] = kernel.on_steps_reference(peaks, self.channel[own], plan.weight_max_code)
-        self.sigma[:, own] = np.float32(plan.gamma) * peaks
+            self.channel[columns] = peaks.max(axis=0)
+            peaks[:] = kernel.on_steps_reference(peaks, self.channel[columns], plan.weight_max_code)
+        self.sigma[:, columns] = np.float32(plan.gamma) * peaks
         if self.steps is not None:
-            self.steps[0][:, own], self.steps[1][:, own] = self._steps(peaks, (slice(None), own))
+            self.steps[0][:, columns], self.steps[1][:, columns] = self._steps(peaks, (slice(None), columns))
 
     @property
     def _from_noisy(self) -> bool:
         return self.plan.bound_from == "noisy" and self.plan.noise != "none"
 
     def _cells(self) -> Any:
-        """The matrix in the cells of the hardware's device, programmed in the cycle that the event names."""
+        """Return the matrix in the cells of the hardware's device, programmed in the cycle that the event names."""
         w = self.array
         if w is None or self.plan.weight_max_code:
             w = np.empty((self.plan.cols, self.plan.rows), np.float32)
@@ -131,15 +133,17 @@ class Weights:
             kernel.add_noise(*given, low, high, first, last, self.sigma[t], *self.words, out, low - a)
 
     def _effective(self, first: int, last: int) -> F32:
-        """(last-first, K): what the cells of these columns hold, relative to the largest of their column and tile."""
+        """Return (last-first, K): what the cells of these columns hold,
+        relative to the largest of their column and tile.
+        """
         cells, largest = self.cells, np.empty_like(self.peaks)
-        held, _ = cells.device_cells(
+        effective, _ = cells.device_cells(
             cells.targets.w, cells.tables, cells.sites(), first, last, largest, False, None
         )
-        return np.asarray(held)
+        return np.asarray(effective)
 
     def rows(self, first: int, last: int, a: int, b: int, scratch: local) -> Tensor:
-        """(last-first, b-a) float32, in the thread's scratch or a view of the weights."""
+        """Return (last-first, b-a) float32, in the thread's scratch or a view of the weights."""
         plan = self.plan
         if plan.noise == "none" and not plan.weight_max_code and self.array is not None:
             return torch.from_numpy(self.array)[first:last, a:b]
@@ -151,7 +155,7 @@ class Weights:
         return out
 
     def converters(self, t: int, first: int, last: int) -> tuple[F32, F32]:
-        """(last-first,) codes per unit of a tile's sum of codes·weights, and outputs per code and unit of β."""
+        """Return (last-first,) codes per unit of a tile's sum of codes·weights, and outputs per code and unit of β."""
         if not self.plan.adc_max_code:
             ones = np.ones(last - first, np.float32)
             return ones, ones / np.float32(max(self.plan.dac_max_code, 1))
@@ -166,13 +170,13 @@ class Weights:
         return per_unit.astype(np.float32), step.astype(np.float32)
 
 
-def scratch_of(held: local, name: str, shape: tuple[int, int]) -> Tensor:
-    """(rows, columns) float32 of this thread, at the start of memory that it keeps for the whole product."""
-    size, kept = shape[0] * shape[1], getattr(held, name, None)
-    if kept is None or kept.numel() < size:
-        kept = torch.empty(size)
-        setattr(held, name, kept)
-    return kept[:size].view(shape)
+def scratch_of(of_thread: local, name: str, shape: tuple[int, int]) -> Tensor:
+    """Return (rows, columns) float32 of this thread, at the start of memory that it keeps for the whole product."""
+    size, memory = shape[0] * shape[1], getattr(of_thread, name, None)
+    if memory is None or memory.numel() < size:
+        memory = torch.empty(size)
+        setattr(of_thread, name, memory)
+    return memory[:size].view(shape)
 
 
 def as_float(x: Tensor) -> F32:
@@ -181,7 +185,7 @@ def as_float(x: Tensor) -> F32:
 
 
 def array_of(tensor: Tensor) -> F32:
-    """The memory of a contiguous float32 tensor, which lives as long as the array.
+    """Return the memory of a contiguous float32 tensor, which lives as long as the array.
 
     Not ``numpy()``: that fixes the size of the tensor's storage for good, and FSDP empties storages that it gathers.
     """

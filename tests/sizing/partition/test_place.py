@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from aimc_sim.cli.app import app
 from aimc_sim.errors import AimcError, BadInput
 from aimc_sim.hardware import Hardware
-from aimc_sim.hardware.transform import chosen
+from aimc_sim.hardware.transform import choose_transform
 from aimc_sim.sizing import Designs, Scenario, Workload, evaluate, size
 from aimc_sim.sizing.partition import choice as placement_choice
 from aimc_sim.sizing.partition.choice import DIGITAL, Choice, Options, choose, least_loss
@@ -186,7 +186,7 @@ def test_the_file_is_a_hardware(tmp_path: Path) -> None:
     assert again.placement.digital == names
     assert again.of_matrix("a").weights.copies == again.of_matrix("c").weights.copies == 2
     assert (again.of_matrix("b").adc, again.of_matrix("e").weights) != (HERMES.adc, HERMES.weights)
-    assert [chosen(again.transform or (), name, "q") is not None for name in "abcde"] == [
+    assert [choose_transform(again.transform or (), name, "q") is not None for name in "abcde"] == [
         False,
         False,
         True,
