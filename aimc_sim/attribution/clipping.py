@@ -10,7 +10,7 @@ from aimc_sim.evaluate.saturation import TOKENS
 
 
 def of_matrix(found: Saturation | None) -> dict[str, Any]:
-    """Shares of inputs and conversions beyond their converter's range, and [row, column] of the worst tile.
+    """Return shares of inputs and conversions beyond their converter's range, and [row, column] of the worst tile.
 
     None where there is no such converter.
     """
@@ -25,7 +25,7 @@ def of_matrix(found: Saturation | None) -> dict[str, Any]:
 
 
 def of_roles(result: Result) -> dict[str, Any] | None:
-    """Shares by role on the first chip, and in each role the matrix and tile where most conversions saturate.
+    """Return shares by role on the first chip, and in each role the matrix and tile where most conversions saturate.
 
     None without a DAC, where nothing clips.
     """

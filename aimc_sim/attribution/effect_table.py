@@ -28,7 +28,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One effect.
+    """A row describes one effect.
 
     tables: the tables that belong to it, dotted, those inside them included; switched off, they are absent, unless
     ``off`` changes the hardware's tables in another way, given the hardware and what stays on.
@@ -212,12 +212,12 @@ def _variation_acts_on(hardware: Hardware) -> Keys:
 
 
 def _ages(device: Device) -> bool:
-    """Whether the device's statistics are measured at several ages, so that they contain its drift."""
+    """Say whether the device's statistics are measured at several ages, so that they contain its drift."""
     return device.programming is not None and len(device.programming.by_age) > 1
 
 
 def _any(spec: Spec) -> bool:
-    """Whether any number of the spec is not zero."""
+    """Say whether any number of the spec is not zero."""
     return any(spec.model_dump(mode="json").values())
 
 

@@ -30,7 +30,7 @@ from aimc_sim.weightfile.integrity import check_weights
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of effects on one chip. noise: (matrices,) noise-to-signal ratio of each product."""
+    """A trial is one set of effects on one chip. noise: (matrices,) noise-to-signal ratio of each product."""
 
     scores: WindowScores
     noise: F64
@@ -38,7 +38,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """Every trial of a study, which now names its converter ranges.
+    """A result holds every trial of a study, which now names its converter ranges.
 
     A set without random effects is scored on the first chip and stands there for all. saturation: what clips on the
     first chip with all effects on, by matrix; empty without a DAC. timings: seconds, the only part that differs when it
@@ -56,15 +56,15 @@ class Result:
     timings: dict[str, float] = field(compare=False)
 
     def kl(self, on: Keys) -> F64:
-        """(seeds,) KL divergence from the digital model, nats per token."""
+        """Return the (seeds,) KL divergence from the digital model, nats per token."""
         return np.array([trial.scores.kl_nats for trial in self.trials[on]])
 
     def loss(self, on: Keys) -> F64:
-        """(seeds,) negative log-likelihood above the digital model's, nats per token."""
+        """Return the (seeds,) negative log-likelihood above the digital model's, nats per token."""
         return np.array([trial.scores.loss for trial in self.trials[on]]) - self.digital.loss
 
     def noise(self, on: Keys) -> F64:
-        """(seeds, matrices) noise-to-signal ratio of each product."""
+        """Return the (seeds, matrices) noise-to-signal ratio of each product."""
         return np.stack([trial.noise for trial in self.trials[on]])
 
 

@@ -22,7 +22,9 @@ _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 def examine() -> dict[str, Any]:
-    """Everything that doctor knows. ``problems`` is empty where the core works; missing extras are no problem."""
+    """Return everything that doctor knows. ``problems`` is empty where the core works; missing extras are no
+    problem.
+    """
     needed, extras = _requirements()
     problems = [f"{name} is not installed: pip install {name}" for name in needed if version(name) is None]
     self_test = _guarded(_self_test)
@@ -37,7 +39,7 @@ def examine() -> dict[str, Any]:
 
 
 def _requirements() -> tuple[list[str], dict[str, list[str]]]:
-    """Names of the core requirements, and of each extra's, from the installed package's metadata."""
+    """Return the names of the core requirements, and of each extra's, from the installed package's metadata."""
     core, extras = list[str](), dict[str, list[str]]()
     for line in importlib.metadata.requires("aimc-sim") or []:
         name, extra = _REQUIREMENT.match(line), _EXTRA.search(line)
@@ -55,7 +57,7 @@ def _extra(extra: str, names: list[str]) -> dict[str, Any]:
 
 
 def _guarded(question: Callable[..., Any], *words: str) -> Any:
-    """An answer, or the error in words: doctor is for machines where something is wrong."""
+    """Return an answer, or the error in words: doctor is for machines where something is wrong."""
     try:
         return question(*words)
     except Exception as error:
@@ -107,7 +109,7 @@ def _caches() -> dict[str, Any]:
 
 
 def _self_test() -> str:
-    """The generator against Random123's published words, and a normal that goes through the compiler."""
+    """Test the generator against Random123's published words, and a normal that goes through the compiler."""
     import numpy as np
 
     from aimc_sim.kernels.philox import philox4x32

@@ -38,8 +38,9 @@ _LENGTHS: dict[str, Callable[[str], int]] = {
 
 @dataclass(frozen=True)
 class Question:
-    """One item. requests: (context, continuation) each, or (context,) to write on from. choices: may be empty;
-    answer: the index of the right one, or the right text."""
+    """A question is one item. requests: (context, continuation) each, or (context,) to write on from. choices: may be
+    empty; answer: the index of the right one, or the right text.
+    """
 
     id: str
     question: str
@@ -48,7 +49,7 @@ class Question:
     requests: tuple[tuple[str, ...], ...]
 
     def example(self) -> dict[str, Any]:
-        """What a report shows of it."""
+        """Return what a report shows of it."""
         return {
             "id": self.id,
             "question": self.question,
@@ -59,7 +60,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """A task's questions, in order. until, max_new_tokens: of texts. metrics: those that give one number a question."""
+    """These are a task's questions, in order. until, max_new_tokens: of texts. metrics: those that give one number a
+    question.
+    """
 
     name: str
     kind: Kind
@@ -93,7 +96,7 @@ class Questions:
             )
 
     def mark(self, answers: Sequence[Sequence[Answer]], metric: str) -> dict[str, Any]:
-        """Marks of answers (one sequence a question, one answer a request): arrays over questions.
+        """Mark answers (one sequence a question, one answer a request): arrays over questions.
 
         ``acc``: the metric; ``choice``: the index of the answer chosen by it, −1 where there are none to choose from;
         then the task's other metrics (its own ``acc`` as ``plain_acc``, where the metric is another). Raises BadInput
@@ -149,7 +152,7 @@ def load_questions(
     limit: int | None = None,
     num_fewshot: int | None = None,
 ) -> Questions:
-    """The questions of a task or group of lm-evaluation-harness: of a folder of YAML files, ours, or its own.
+    """Load the questions of a task or group of lm-evaluation-harness: of a folder of YAML files, ours, or its own.
 
     rows: a folder of local rows for the tasks that take one (``afm_*``). limit: the first questions of each task.
     num_fewshot: worked examples in front of each; None for the task's own number.
@@ -258,7 +261,9 @@ def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> lis
 
 @contextlib.contextmanager
 def _reasons(name: str) -> Iterator[None]:
-    """Inside, whatever the harness or functions beside a YAML file raise becomes a BadInput with a fitting advice."""
+    """Turn whatever the harness, or functions beside a YAML file, raise inside into a BadInput with a fitting
+    advice.
+    """
     try:
         yield
     except BadInput:
@@ -331,7 +336,7 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
 
 
 def _generation(parts: Sequence[Marking]) -> tuple[tuple[str, ...], int]:
-    """Where written answers end, and after how many tokens at the latest: the same for the whole task."""
+    """Say where written answers end, and after how many tokens at the latest: the same for the whole task."""
     found = set()
     for part in parts:
         asked = dict(part.task.get_config("generation_kwargs") or {})
@@ -355,7 +360,7 @@ def _column(marks: Sequence[dict[str, float]], metric: str) -> Any:
 
 
 def _meant(name: str, known: Collection[str]) -> str:
-    """The nearest names only: there are fifteen thousand."""
+    """Suggest the nearest names only: there are fifteen thousand."""
     text = nearest(name, known)
     near = text.split("? Known:")[0].removeprefix("did you mean ")
     return f"perhaps it is {near}" if near != text else "`lm_eval ls tasks` lists what there is"

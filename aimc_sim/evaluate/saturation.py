@@ -23,7 +23,7 @@ AT_ONCE = 64  # rows of a product that are counted at once: bounds memory
 def saturation_of(
     model: Any, hardware: Hardware, windows: Windows, tokens: int = TOKENS
 ) -> dict[str, Saturation]:
-    """Counters of every analog matrix of a model on which a chip of this hardware is mounted, by name.
+    """Read the counters of every analog matrix of a model on which a chip of this hardware is mounted, by name.
 
     The first ``tokens`` tokens of the text run through the chip itself, so that each matrix sees what the noise before
     it has left; the noise of a matrix's own products is not counted. Costs a forward and a slow product of each matrix.

@@ -29,7 +29,7 @@ FORMAT, SCHEMA = "aimc-sim tokens", 1
 
 
 def rows_for(tokens: int, length: int) -> int:
-    """Rows of ``length`` tokens that hold at least so many."""
+    """Count the rows of ``length`` tokens that hold at least so many."""
     if tokens < 1:
         raise BadInput("tokens", got=tokens, why="there is nothing to sample", do="ask for at least 1")
     if length < 2:
@@ -81,7 +81,7 @@ def sample_rows_to(
 def sample_shards(
     model: Any, folder: str | Path, plan: SamplePlan, shards: int, **options: Any
 ) -> list[Path]:
-    """`sample_rows_to` for so many whole shards."""
+    """Call `sample_rows_to` for so many whole shards."""
     return sample_rows_to(model, folder, plan, shards * plan.sequences, **options)
 
 
@@ -93,7 +93,9 @@ def sample_shard(
     *,
     rows: tuple[int, int] | None = None,
 ) -> Tokens:
-    """One shard of the plan, (sequences, length) int32; or of its rows these alone, from the start of a group on."""
+    """Sample one shard of the plan, (sequences, length) int32; or of its rows these alone, from the start of a group
+    on.
+    """
     # late: torch takes seconds to load, and shards are read without it
     from aimc_sim.finetuning.sampler import sample_rows
 
@@ -114,7 +116,7 @@ def write_text_shards(folder: str | Path, plan: TextPlan, rows: Tokens) -> list[
 
 
 def shard_path(folder: Path, shard: int) -> Path:
-    """Where a shard lies."""
+    """Say where a shard lies."""
     return folder / f"tokens-{shard:06d}.safetensors"
 
 
@@ -143,7 +145,7 @@ def begin_folder(folder: Path, plan: SamplePlan | TextPlan) -> None:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a folder of shards. Raises BadInput where there is none or it cannot be used."""
+    """Read the index of a folder of shards. Raises BadInput where there is none or it cannot be used."""
     path = folder / INDEX
     if not path.is_file():
         raise BadInput(
@@ -165,7 +167,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def read_shard(path: Path) -> Tokens:
-    """The rows of one shard. Raises BadInput where the file is damaged."""
+    """Read the rows of one shard. Raises BadInput where the file is damaged."""
     from safetensors.numpy import load_file
 
     with reading_tensors(path, "data", AGAIN):
@@ -185,7 +187,7 @@ def _write_shard(path: Path, tokens: Tokens, plan: Spec, shard: int) -> None:
 
 
 def _whole_rows(path: Path, plan: SamplePlan) -> Tokens:
-    """The rows of a shard that is there, undamaged and of this plan; else none, and it is made again."""
+    """Read the rows of a shard that is there, undamaged and of this plan; else none, and it is made again."""
     none = np.empty((0, plan.length), np.int32)
     if not path.is_file():
         return none

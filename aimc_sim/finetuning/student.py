@@ -29,7 +29,8 @@ LAST_EVENT = (1 << 32) - 1
 def build_student(
     run: Run, opened: Checkpoint, device: torch.device, ranges: Any = None, forwards: int = 1
 ) -> Any:
-    """The checkpoint with analog layers, clipped once, with the recipe's adapter if it has one; ranges not yet begun.
+    """Build the checkpoint with analog layers, clipped once, with the recipe's adapter if it has one; ranges not yet
+    begun.
 
     ranges: calibrated full scales for hardware that does not use lambda's rule. forwards: of one step, whose gradients
     add up: each has its share of the ranges' decay.

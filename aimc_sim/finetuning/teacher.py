@@ -22,7 +22,9 @@ FORWARD_TOKENS = 4096
 
 
 class CachedTeacher:
-    """k log-probabilities and the rest of every token, by row of the data: 6·k + 4 bytes a token on disk."""
+    """A cached teacher keeps k log-probabilities and the rest of every token, by row of the data: 6·k + 4 bytes a
+    token on disk.
+    """
 
     def __init__(self, folder: Path, rows: TokenRows) -> None:
         self._folder, self._rows = folder, rows
@@ -38,7 +40,9 @@ class CachedTeacher:
         temperature: float,
         progress: Progress | None = None,
     ) -> CachedTeacher:
-        """The cache in a folder, made where it is missing, shard by shard. Raises BadInput for another teacher's."""
+        """Open the cache in a folder, made where it is missing, shard by shard. Raises BadInput for another
+        teacher's.
+        """
         from safetensors.torch import save
 
         document = {"teacher": model_id(teacher), "dtype": str(teacher.dtype), "k": k, "temperature": temperature,
@@ -67,7 +71,7 @@ class CachedTeacher:
         return cls(folder, rows)
 
     def take(self, indices: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of these rows: values float32 and token ids int64, each (rows, length, k + 1), the last the rest."""
+        """Return of these rows: values float32 and token ids int64, each (rows, length, k + 1), the last the rest."""
         found = []
         for row in indices:
             shard, place = self._rows.place(row)
@@ -93,7 +97,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _answered(path: Path) -> str | None:
-    """sha256 of the tokens that the file answers; None where there is no file, or none that can be read."""
+    """Return the sha256 of the tokens that the file answers; None where there is no file, or none that can be read."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -65,7 +65,7 @@ def _texts(source: str) -> tuple[Iterable[str], str]:
 
 
 def _table(name: str, split: str) -> Any:
-    """The rows of one split, read as they are asked for."""
+    """Open the rows of one split, read as they are asked for."""
     datasets = require("datasets", f"reading {PREFIX}{name}")
     path = Path(name)
     if path.is_dir() and any((path / mark).exists() for mark in ("state.json", "dataset_dict.json")):
@@ -96,7 +96,7 @@ def _table(name: str, split: str) -> Any:
 
 
 def _column(table: Any, name: str, column: str) -> Iterator[str]:
-    """The texts, each ending its line; rows without one are passed over."""
+    """Yield the texts, each ending its line; rows without one are passed over."""
     with _explained(name):
         for row in table:
             if column not in row:
@@ -120,7 +120,9 @@ def _column(table: Any, name: str, column: str) -> Iterator[str]:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """What the package raises (its own, of files and of networks) as BadInput: to the user it all means "not there"."""
+    """Turn what the package raises (its own, of files and of networks) into BadInput: to the user it all means "not
+    there".
+    """
     try:
         yield
     except (BadInput, GeneratorExit):

@@ -45,7 +45,9 @@ STATES = "checkpoints"
 
 
 class Trainer:
-    """One run in one process of however many. ``train()`` begins or goes on, and returns when the folder is whole."""
+    """A trainer makes one run in one process of however many. ``train()`` begins or goes on, and returns when the
+    folder is whole.
+    """
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ class Trainer:
                 return
 
     def _step(self, step: int) -> tuple[float, float]:
-        """One update → (loss in nats per token, gradient norm before clipping), both over all processes."""
+        """Make one update → (loss in nats per token, gradient norm before clipping), both over all processes."""
         factor = learning_rate_factor(step, self.run.steps, self.recipe.optimizer)
         for group, base in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = base * factor
@@ -264,7 +266,7 @@ class Trainer:
             )
 
     def _range_batches(self) -> Iterator[torch.Tensor]:
-        """The first rows of the run, one a forward, so that memory does not depend on how many make a step."""
+        """Yield the first rows of the run, one a forward, so that memory does not depend on how many make a step."""
         count = self.recipe.training.range_forwards
         for index, row in enumerate(self.rows.indices(0, count, self.run.seed, self._train_rows)):
             if self.progress is not None and self._first:
@@ -272,7 +274,7 @@ class Trainer:
             yield self.rows.take([row], self.recipe.length).to(self.device)
 
     def _split(self) -> int:
-        """Forwards of one step in one process."""
+        """Split one step into forwards in one process."""
         share, rest = divmod(self.recipe.sequences, self.world)
         micro = max(share, 1) if self.options.micro is None else self.options.micro
         if rest or share == 0 or micro < 1 or share % micro:
@@ -308,7 +310,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _unsynchronised(self) -> Iterator[None]:
-        """No exchange of gradients until the last forward of a step."""
+        """Keep gradients from being exchanged until the last forward of a step."""
         if self.options.sharding == "fsdp2":
             self.model.set_requires_gradient_sync(False)
             try:
@@ -336,7 +338,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _evaluate(self, step: int, tokens: int, log: Log | None) -> NoisyLoss | None:
-        """Loss on the text, by the first process; None with sharded weights, which no process has whole."""
+        """Measure the loss on the text, by the first process; None with sharded weights, which no process has whole."""
         if self.options.sharding == "fsdp2":
             return None
 
@@ -364,6 +366,6 @@ class Trainer:
 
 
 def _decoder_layers(model: Any) -> list[nn.Module]:
-    """The blocks that FSDP2 gathers one at a time: the model's longest list of modules."""
+    """Return the blocks that FSDP2 gathers one at a time: the model's longest list of modules."""
     lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len, default=[])

@@ -11,12 +11,12 @@ _owners = count()
 
 
 def new_owner() -> str:
-    """A name for one open journal of this process."""
+    """Make a name for one open journal of this process."""
     return f"{_host()}:{os.getpid()}:{_started(os.getpid())}:{next(_owners)}"
 
 
 def is_dead(owner: str) -> bool:
-    """Whether the owner of a claim is a process of this machine that is gone."""
+    """Say whether the owner of a claim is a process of this machine that is gone."""
     host, pid, started, _ = owner.rsplit(":", 3)
     if host != _host():
         return False
@@ -35,8 +35,9 @@ def _host() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, to tell apart a number that is used again; empty where the system does not say, "Z" for
-    a process that has died and was not waited for."""
+    """Say when a process started, to tell apart a number that is used again; empty where the system does not say, "Z"
+    for a process that has died and was not waited for.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "Z" if fields[0] == "Z" else fields[19]

@@ -100,7 +100,7 @@ def _imports(tree: ast.Module, module: str) -> Iterator[str]:
 
 @cache
 def _home_of(name: str) -> str | None:
-    """Where a name comes from that a package's face hands on; None where it is none."""
+    """Say where a name comes from that a package's face hands on; None where it is none."""
     package, _, leaf = name.rpartition(".")
     path = _file_of(package)
     if path is None or path.name != "__init__.py":
@@ -113,7 +113,7 @@ def _home_of(name: str) -> str | None:
 
 @cache
 def _file_of(module: str) -> Path | None:
-    """The file of a module; None where the name is that of something in one. Nothing is imported but packages."""
+    """Find the file of a module; None where the name is that of something in one. Nothing is imported but packages."""
     parent, _, leaf = module.rpartition(".")
     if not parent:
         return Path(str(importlib.util.find_spec(module).origin))  # type: ignore[union-attr]

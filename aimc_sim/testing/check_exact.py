@@ -23,7 +23,7 @@ SUM_ERROR = 1e-5  # of the sum of magnitudes: float32 sums thousands of cells to
 
 
 def check_exact(bench: Bench, findings: Findings) -> None:
-    """Same seed, same chip; a part programmed alone; times in another order; column sums."""
+    """Check that the same seed is the same chip; a part programmed alone; times in another order; column sums."""
     shape = bench.block(SIDE, SIDE)
     one, two = bench.program(shape), bench.program(shape)
     seen = _everything(bench, one, shape, backwards=False)
@@ -50,7 +50,7 @@ def check_exact(bench: Bench, findings: Findings) -> None:
 
 
 def check_sums(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: tuple[int, int]) -> None:
-    """column_sums(t_s) against the float64 sum of drifted(t_s), where the sampler adds up at all."""
+    """Check column_sums(t_s) against the float64 sum of drifted(t_s), where the sampler adds up at all."""
     if not hasattr(cells, "column_sums") or not bench.shows(cells, "drifted"):
         findings.skip("sums", "the sampler has no column_sums(t_s)")
         return
@@ -66,7 +66,9 @@ def check_sums(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: 
 
 
 def check_chain(bench: Bench, findings: Findings) -> None:
-    """This project's own road from cells to tiles: the fused kernel, the cuts into tiles, the compensation's sums."""
+    """Check this project's own road from cells to tiles: the fused kernel, the cuts into tiles, the compensation's
+    sums.
+    """
     sampler = bench.sampler
     assert isinstance(sampler, DeviceSampler)
     device = sampler.device
@@ -91,7 +93,9 @@ def _tiled(device: Device, w: F64, seed: int, t_s: float, rows: int | None) -> C
 
 
 def _compensation(findings: Findings, device: Device, w: F64, seed: int, t_s: float) -> None:
-    """The digital factor is Σ|weight| as programmed over Σ|weight| now, before 1/f noise, column by column."""
+    """Check that the digital factor is Σ|weight| as programmed over Σ|weight| now, before 1/f noise, column by
+    column.
+    """
     quiet = _tiled(device.model_copy(update={"flicker": None}), w, seed, t_s, 64)
     cells, bounds = quiet.cells(), quiet.tile_map.row_bounds
     span = device.g_max_us - device.g_min_us
@@ -111,7 +115,7 @@ def _compensation(findings: Findings, device: Device, w: F64, seed: int, t_s: fl
 def _everything(
     bench: Bench, cells: ProgrammedCells, shape: tuple[int, int], *, backwards: bool
 ) -> dict[str, F64]:
-    """Every field that the sampler has at the bench's times, asked for in either order."""
+    """Read every field that the sampler has at the bench's times, asked for in either order."""
     asked: list[tuple[str, float]] = []
     times = (0.0, *bench.times)
     for what in ("drifted", "at"):

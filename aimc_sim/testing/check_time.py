@@ -24,14 +24,16 @@ T0_TOLERANCE = 2e-4  # of the ratio of two logarithms of time; float32 conductan
 
 @dataclass
 class TimeDraws:
-    """Residuals of one block by stream, N(0, 1) where the device conforms, and every field that was looked at."""
+    """These are the residuals of one block by stream, N(0, 1) where the device conforms, and every field that was
+    looked at.
+    """
 
     draws: dict[str, F64] = field(default_factory=dict)
     fields: dict[str, F64] = field(default_factory=dict)
 
 
 def check_time(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: tuple[int, int]) -> TimeDraws:
-    """cells: the block (rows, cols) of that shape, programmed."""
+    """Check what time does to cells: the block (rows, cols) of that shape, programmed."""
     out, device = TimeDraws(), bench.declared.device
     programmed = bench.get(cells, "programmed", shape)
     out.fields["programmed"] = programmed
@@ -68,7 +70,7 @@ def check_time(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: 
 def _look(
     bench: Bench, cells: ProgrammedCells, shape: tuple[int, int], programmed: F64
 ) -> tuple[dict[float, F64], dict[float, F64]]:
-    """drifted(t) and at(t) by time; empty where the sampler does not show them."""
+    """Read drifted(t) and at(t) by time; empty where the sampler does not show them."""
     times = [0.0, *bench.times]
     if not bench.times and bench.declared.device.t_max_s is None:
         times.append(1e6)  # it is declared for any time, and never changes
@@ -85,7 +87,7 @@ def _look(
 
 
 def _law(bench: Bench, findings: Findings, what: str, z: F64, known: npt.NDArray[np.bool_]) -> None:
-    """Mean, spread and law of the residuals where they say something, level by level."""
+    """Check mean, spread and law of the residuals where they say something, level by level."""
     index = bench.level_index[: z.shape[0], : z.shape[1]]
     for number, level in enumerate(bench.levels):
         sample = z[known & (index == number)]
@@ -99,7 +101,7 @@ def _law(bench: Bench, findings: Findings, what: str, z: F64, known: npt.NDArray
 
 
 def _power(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64], out: TimeDraws) -> None:
-    """ν is a cell's own and the same at every time, which fixes t0; it is never negative."""
+    """Check that ν is a cell's own and the same at every time, which fixes t0; it is never negative."""
     last = max(drifted)
     out.draws["drift"], known = bench.drift_draws(start, drifted[last], last, tag=2)
     _law(bench, findings, "drift", out.draws["drift"], known)
@@ -134,7 +136,7 @@ def _power(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F6
 
 
 def _reference_time(first: float, last: float, t0_s: float, ratio: float) -> str:
-    """The t0 at which the exponents from both times would agree."""
+    """Find the t0 at which the exponents from both times would agree."""
     seen = ratio * math.log1p(first / t0_s) / math.log1p(last / t0_s)
 
     def miss(ln_t0: float) -> float:
@@ -148,7 +150,7 @@ def _reference_time(first: float, last: float, t0_s: float, ratio: float) -> str
 
 
 def _t0_resolution(first: float, last: float, t0_s: float) -> float:
-    """The relative error of t0 that moves the ratio of the logarithms by the tolerance."""
+    """Return the relative error of t0 that moves the ratio of the logarithms by the tolerance."""
 
     def log_ratio(t0: float) -> float:
         return math.log(math.log1p(first / t0) / math.log1p(last / t0))
@@ -160,7 +162,7 @@ def _t0_resolution(first: float, last: float, t0_s: float) -> float:
 def _additive(
     bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64], out: TimeDraws
 ) -> None:
-    """The shift is common, the spread a cell's own, and the conductance stays between g_min and g_max."""
+    """Check that the shift is common, the spread a cell's own, and the conductance stays between g_min and g_max."""
     device, last = bench.declared.device, max(drifted)
     out.draws["drift"], known = bench.drift_draws(start, drifted[last], last, tag=2)
     _law(bench, findings, "drift", out.draws["drift"], known)
@@ -177,7 +179,7 @@ def _additive(
 
 
 def _aged(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64]) -> None:
-    """At another age the same draw makes the conductance, by that age's statistics."""
+    """Check that at another age the same draw makes the conductance, by that age's statistics."""
     for tag, (t, values) in enumerate(drifted.items()):
         z, known = bench.programming_draws(values, tag=20 + tag, t_s=t)
         _law(bench, findings, f"drift to {t:g} s", z, known)
@@ -192,7 +194,7 @@ def _aged(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64
 def _flicker(
     bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64], now: dict[float, F64], out: TimeDraws
 ) -> None:  # fmt: skip
-    """1/f noise: its law at the last time, frozen within a session, none where none is declared."""
+    """Check 1/f noise: its law at the last time, frozen within a session, none where none is declared."""
     last = max(now)
     silent = [t for t in sorted(now) if not bench.declared.flicker(start, drifted[t], t).any()]
     if silent:
@@ -212,7 +214,7 @@ def _flicker(
 
 
 def _one_draw(findings: Findings, name: str, z: list[F64]) -> None:
-    """The same standard normal at every time, up to the rounding of the conductances it was read from."""
+    """Check for the same standard normal at every time, up to the rounding of the conductances it was read from."""
     apart = np.abs(np.subtract(z[1:], z[0])) if len(z) > 1 else np.empty(0)
     apart = apart[~np.isnan(apart)]
     if apart.size == 0:

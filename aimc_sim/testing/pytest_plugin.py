@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _active_ledger(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every assertion of every test needs an alpha from the ledger."""
+    """Let every assertion of every test need an alpha from the ledger."""
     found = request.config.stash.get(_LEDGER, None)
     if found is None:
         yield
@@ -43,7 +43,7 @@ def _active_ledger(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> AlphaLedger:
-    """The suite's ledger: ``alpha=ledger.spend(name)``."""
+    """Return the suite's ledger: ``alpha=ledger.spend(name)``."""
     found = request.config.stash.get(_LEDGER, None)
     if found is None:
         raise LedgerError("pytest's setting alpha_ledger names no file")
@@ -52,7 +52,7 @@ def ledger(request: pytest.FixtureRequest) -> AlphaLedger:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """pytest-xdist, in the controller: a worker tells what it has spent."""
+    """Add what a worker of pytest-xdist has spent, in the controller."""
     if _SPENT in node.config.stash:
         node.config.stash[_SPENT].update(getattr(node, "workeroutput", {}).get("alpha_spent", {}))
 

@@ -22,7 +22,9 @@ Row = dict[str, Any]
 
 
 def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Mapping[str, Any]:
-    """A task's splits, for the harness: ``test``, rows of ``query``, ``letters``, ``gold``, ``id``, ``shown``."""
+    """Return a task's splits, for the harness: ``test``, rows of ``query``, ``letters``, ``gold``, ``id``,
+    ``shown``.
+    """
     folder = _folder(task, rows)
     name, asked = _read(folder, ASKED)
     examples: list[tuple[str, str, int]] = []
@@ -56,13 +58,13 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
 
 
 def word_problems(task: str, rows: str | None = None, **_: Any) -> Mapping[str, Any]:
-    """The rows of GSM8K, as they are: ``question`` and ``answer``."""
+    """Return the rows of GSM8K, as they are: ``question`` and ``answer``."""
     asked = _read(_folder(task, rows), ASKED)[1]
     return {"test": _dataset([{"question": row["question"], "answer": row["answer"]} for row in asked])}
 
 
 def worked_problems() -> list[Row]:
-    """The eight worked problems of Wei et al. (NeurIPS 2022), as the harness has them in its task gsm8k_cot."""
+    """Return the eight worked problems of Wei et al. (NeurIPS 2022), as the harness has them in its task gsm8k_cot."""
     import lm_eval.tasks
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -71,7 +73,7 @@ def worked_problems() -> list[Row]:
 
 
 def _question(row: Row, where: str) -> tuple[str, str, int]:
-    """(text up to the letter, subject, index of the right answer) of a row in any of the published forms."""
+    """Read (text up to the letter, subject, index of the right answer) of a row in any of the published forms."""
     try:
         choices = _choices(row)
         lines = [str(row[key]) for key in ("passage", "premise") if row.get(key)]
@@ -108,7 +110,7 @@ def _choices(row: Row) -> Sequence[str]:
 
 
 def _without_letter(choice: str) -> str:
-    """``(A) a dog`` → ``a dog``, as AGIEval writes its options."""
+    """Take the letter off: ``(A) a dog`` → ``a dog``, as AGIEval writes its options."""
     letter, closed, rest = choice[:2], choice[2:3], choice[3:]
     return (
         rest.strip()

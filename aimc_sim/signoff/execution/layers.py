@@ -32,7 +32,8 @@ DECIMALS = 2
 
 @dataclass(frozen=True)
 class MatrixNoise:
-    """One analog matrix. snr_db: of its products, on the inputs that the digital model gives; None without any noise.
+    """These are the figures of one analog matrix. snr_db: of its products, on the inputs that the digital model gives;
+    None without any noise.
 
     inputs_clipped, conversions_saturated: shares, on the chip's own inputs; None where the hardware has no DAC.
     """
@@ -47,8 +48,9 @@ class MatrixNoise:
 
 @dataclass(frozen=True)
 class Layers:
-    """Every analog matrix of one chip at one time. tokens: that products are compared on; counted_tokens: that clipping
-    is counted on."""
+    """Layers list every analog matrix of one chip at one time. tokens: that products are compared on; counted_tokens:
+    that clipping is counted on.
+    """
 
     seed: int
     time_s: float
@@ -57,18 +59,20 @@ class Layers:
     matrices: tuple[MatrixNoise, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, keys in a fixed order."""
+        """Return plain data, JSON-ready, keys in a fixed order."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Json) -> Layers:
-        """What `to_dict` gave, in whatever order of keys."""
+        """Read what `to_dict` gave, in whatever order of keys."""
         matrices = tuple(MatrixNoise(**row) for row in data["matrices"])
         return cls(**{**data, "matrices": matrices})
 
 
 def tells_layers(trial: Trial, plan: Scored) -> bool:
-    """Whether this trial tells the layers of its hardware: the first chip's, at the last time, with the first task."""
+    """Say whether this trial tells the layers of its hardware: the first chip's, at the last time, with the first
+    task.
+    """
     told = (plan.seeds[0], plan.times_s[-1], plan.tasks[0].label)
     return trial.kind == "chip" and (trial.seed, trial.time_s, trial.task) == told
 
@@ -80,7 +84,7 @@ def layers_of(
     token_ids: npt.NDArray[np.int32],
     trial: Trial,
 ) -> Layers:
-    """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
+    """Measure SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
 
     Of a streamed model the same figures, layer by layer.
     """
@@ -119,8 +123,9 @@ def _rows(
 def _streamed(
     model: StreamedModel, weight_file: WeightFile, hardware: Hardware, text: Windows
 ) -> tuple[Probe, dict[str, float], dict[str, Saturation]]:
-    """What products are compared on, noise-to-signal ratios, and counters: the digital model and the chip go through
-    memory side by side, a layer and then a piece of the head at a time."""
+    """Return what products are compared on, noise-to-signal ratios, and counters: the digital model and the chip go
+    through memory side by side, a layer and then a piece of the head at a time.
+    """
     digital = StreamedModel(weight_file)
     whole = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), text)
     counted = whole.ids[:1, :COUNTED]

@@ -29,7 +29,7 @@ YIELD_NOTE = (
 
 
 def _yield_note(hardware: Hardware) -> str:
-    """What a share of passing chips stands for on this hardware."""
+    """Say what a share of passing chips stands for on this hardware."""
     dac, adc = hardware.dac, hardware.adc
     varies = {
         "faults": hardware.faults is not None,
@@ -51,7 +51,7 @@ def document_of(
     command: str = "",
     findings: Findings | None = None,
 ) -> dict[str, Any]:
-    """The report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again.
+    """Return the report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again.
 
     findings: of this result among others of its study; by default those of the result alone.
     """
@@ -120,7 +120,7 @@ def _verdict(found: Findings) -> dict[str, Any]:
 
 
 def _bounds(interval: tuple[float, float]) -> list[float | None]:
-    """Two bounds, or two nulls where one chip on one item gives no interval."""
+    """Return two bounds, or two nulls where one chip on one item gives no interval."""
     if math.isinf(interval[1]) and interval[0] in (-math.inf, 0.0):  # exp(-inf) is 0
         return [None, None]
     return list(interval)

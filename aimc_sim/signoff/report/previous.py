@@ -43,7 +43,7 @@ def add_previous(documents: Sequence[Document], before: Side) -> None:
 
 
 def _items(plan: Document) -> dict[str, Any]:
-    """What a part of a plan scores, by content."""
+    """Return what a part of a plan scores, by content."""
     if "text" not in plan:
         return {"questions": plan["questions_id"]}
     text = {key: value for key, value in plan["text"].items() if key != "name"}

@@ -87,7 +87,8 @@ def zigzag_adc(bits: npt.ArrayLike, rows: npt.ArrayLike) -> tuple[F64, F64, F64]
 
 
 def lost_bits(errors: AdcErrors, bits: npt.ArrayLike, noise_factor: npt.ArrayLike = 1.0) -> F64:
-    """Bits that noise and nonlinearity cost: ½·log2(1 + 12·error variance in lsb²), rounding having 1/12 lsb².
+    """Compute the bits that noise and nonlinearity cost: ½·log2(1 + 12·error variance in lsb²), rounding having 1/12
+    lsb².
 
     bits: resolution, which decides what the capacitors of a SAR do: their curve has a variance of unit_cap_sigma²·
     c·(1 - c/2^bits) at code c, 2^bits/6 of it on average. Gain and offset of a column are no distortion, so they do not

@@ -14,7 +14,7 @@ from aimc_sim.units import SECONDS_PER
 
 @dataclass(frozen=True)
 class Writing:
-    """Arrays (P,). None: the hardware has no such thing."""
+    """This is what writing takes, in arrays (P,). None: the hardware has no such thing."""
 
     devices: F64  # that are programmed
     energy_j: F64  # once, pulses with their verification

@@ -21,7 +21,8 @@ Held = tuple[str, ...] | dict[str, str]  # analog matrices, or how each of them 
 
 
 class PlacementBench:
-    """Scores sets of analog matrices, each held as the hardware says or as one of ``moves`` does, by its label.
+    """A bench scores sets of analog matrices, each held as the hardware says or as one of ``moves`` does, by its
+    label.
 
     A matrix is programmed once a chip and way; a set of them costs one forward pass.
     """
@@ -54,7 +55,7 @@ class PlacementBench:
     def score(
         self, seed: int, analog: Collection[str] | Mapping[str, str], *, ideal: bool = False
     ) -> WindowScores:
-        """Of the chip ``seed`` with only these matrices in tiles; of a mapping, each held as its label says.
+        """Score the chip ``seed`` with only these matrices in tiles; of a mapping, each held as its label says.
 
         ideal: the same converters around ideal cells.
         """
@@ -88,14 +89,16 @@ class PlacementBench:
 
 @dataclass(frozen=True)
 class Task:
-    """Sets to score on one chip: key → analog matrices, or how each is held; "converters" has ideal cells."""
+    """A task lists sets to score on one chip: key → analog matrices, or how each is held; "converters" has ideal
+    cells.
+    """
 
     seed: int
     sets: Mapping[str, Held]
 
 
 class Worker:
-    """What one process does: a task in, {"loss/seed/key": scores} out."""
+    """A worker does what one process does: a task in, {"loss/seed/key": scores} out."""
 
     def __init__(
         self, path: Path, hardware: Hardware, windows: Windows, time_s: float, moves: Mapping[str, Hardware]
