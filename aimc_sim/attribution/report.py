@@ -43,7 +43,7 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
     """
     study = result.study
     falls = dict(zip(METRICS, (waterfall(result.effects, f) for f in (result.kl, result.loss)), strict=True))
-    found = ratios(result)
+    snr = ratios(result)
     step_of = {row.effect.key: row.step.mean for row in falls["kl_nats"].rows}
     return {
         "format": "aimc-sim explanation",
@@ -59,10 +59,10 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
             "chip": _perplexity(result, falls["loss_increase_nats"].total),
         },
         **{metric: {key: _figure(getattr(fall, key)) for key in SUMS} for metric, fall in falls.items()},
-        "effects": [_effect(result, index, falls, found) for index in range(len(result.effects))],
+        "effects": [_effect(result, index, falls, snr) for index in range(len(result.effects))],
         "snr_db": {
-            "roles": by_role(result.matrices, found),
-            "matrices": _matrices(result, found),
+            "roles": by_role(result.matrices, snr),
+            "matrices": _matrices(result, snr),
         },
         "saturation": of_roles(result),
         "sets": [
@@ -188,11 +188,11 @@ def _figure(value: Figure) -> dict[str, Any]:
     }
 
 
-def _effect(result: Result, index: int, falls: dict[str, Waterfall], found: Ratios) -> dict[str, Any]:
+def _effect(result: Result, index: int, falls: dict[str, Waterfall], snr: Ratios) -> dict[str, Any]:
     rows = {metric: fall.rows[index] for metric, fall in falls.items()}
     effect, row = result.effects[index], rows["kl_nats"]
     total = falls["kl_nats"].total.mean
-    alone = found.alone[effect.key][~np.isnan(found.alone[effect.key])]
+    alone = snr.alone[effect.key][~np.isnan(snr.alone[effect.key])]
     return {
         "effect": effect.key,
         "name": effect.name,
@@ -220,7 +220,7 @@ def _perplexity(result: Result, increase: Figure) -> float:
     return math.exp(loss) if loss < 709.0 else math.inf
 
 
-def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
+def _matrices(result: Result, snr: Ratios) -> list[dict[str, Any]]:
     return [
         {
             "name": matrix.name,
@@ -228,9 +228,9 @@ def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
             "layer": layer_of(matrix.name),
             "inputs": matrix.rows,
             "outputs": matrix.cols,
-            "all": float(found.total[index]),
-            "alone": {key: float(values[index]) for key, values in found.alone.items()},
-            "without": {key: float(values[index]) for key, values in found.without.items()},
+            "all": float(snr.total[index]),
+            "alone": {key: float(values[index]) for key, values in snr.alone.items()},
+            "without": {key: float(values[index]) for key, values in snr.without.items()},
             **of_matrix(result.saturation.get(matrix.name)),
         }
         for index, matrix in enumerate(result.matrices)

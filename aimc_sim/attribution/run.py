@@ -87,7 +87,7 @@ def run_study(
     ranges = ranges_for(weight_file, hardware, progress)
     tell("digital model", 0, sum(1 for _ in windows.batches(study.batch)))  # while it loads
     digital = load_digital(weight_file)
-    seen = probe(digital, weight_file, hardware, windows)
+    inputs = probe(digital, weight_file, hardware, windows)
     with Reference(digital, windows, study.batch, on_batch=partial(tell, "digital model")) as reference:
         del digital
         prepared = time.perf_counter()
@@ -103,7 +103,7 @@ def run_study(
             clock.append(time.perf_counter())
             scores = bench.score(windows, reference=reference)
             clock.append(time.perf_counter())
-            noise = seen.noise(model)
+            noise = inputs.noise(model)
             clock.append(time.perf_counter())
             for stage, passed in zip(seconds, np.diff(clock), strict=True):
                 seconds[stage] += float(passed)
@@ -117,13 +117,13 @@ def run_study(
         ranges_id, saturated = bench.state.chip.ranges_id, saturation_of(whole, hardware, windows)
         trials: dict[Keys, tuple[Trial, ...]] = {}
         done = 0
-        for on, own in chips.items():
+        for on, chip_count in chips.items():
             made = []
-            for seed in study.seeds[:own]:
+            for seed in study.seeds[:chip_count]:
                 made.append(trial(on, seed))
                 done += 1
                 tell("effects × chips", done, sum(chips.values()))
-            trials[on] = tuple(made) * (count // own)
+            trials[on] = tuple(made) * (count // chip_count)
         timings = {"prepare": prepared - start, **seconds, "total": time.perf_counter() - start}
         return Result(
             study.model_copy(update={"ranges_id": ranges_id}),

@@ -86,12 +86,12 @@ def notes_on(hardware: Hardware, ranges: Ranges | None = None) -> list[str]:
     if rule.derive is None:
         return []
     values = sorted(set(derived_lambdas(hardware, ranges or {}).values()))
-    found = f": {values[0]:.3g}" if values else ""
+    shown = f": {values[0]:.3g}" if values else ""
     if len(values) > 1:
-        found = f", one a matrix: {values[0]:.3g} to {values[-1]:.3g}, in the middle {values[len(values) // 2]:.3g}"
+        shown = f", one a matrix: {values[0]:.3g} to {values[-1]:.3g}, in the middle {values[len(values) // 2]:.3g}"
     tall = "untiled columns" if rows is None else f"tiles of {rows} rows"
     return [
-        f"the ADC's λ was derived again, for {tall}, by calibration{found}; the checkpoint's was {rule.lambda_:g}"
+        f"the ADC's λ was derived again, for {tall}, by calibration{shown}; the checkpoint's was {rule.lambda_:g}"
     ]
 
 

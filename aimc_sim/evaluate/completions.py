@@ -34,13 +34,13 @@ def completions(
     longest = getattr(model.config, "max_position_embeddings", None)
     for prompt in prompts:
         check_request(len(prompt), max_new_tokens, 0.0, longest)
-    found: list[list[int]] = [[] for _ in prompts]
+    completed: list[list[int]] = [[] for _ in prompts]
     for places in together(prompts, tokens):
         batch = [prompts[place] for place in places]
         for place, written in zip(places, _written(model, batch, max_new_tokens, ends, stop), strict=True):
-            found[place] = written
+            completed[place] = written
             on_prompt()
-    return found
+    return completed
 
 
 def together(prompts: Sequence[Sequence[int]], tokens: int = TOKENS) -> Iterator[list[int]]:

@@ -175,13 +175,13 @@ class _Rows:
     def logits(self, model: Any) -> torch.Tensor:
         """Return the logits, (predicting rows, vocabulary) float32."""
         with torch.no_grad(), sequence_names(model, self.names), head_rows(model, *self.predicting):
-            found = model(
+            output = model(
                 input_ids=torch.from_numpy(self.ids).to(model.device),
                 attention_mask=_mask(model, self.sees, self.positions),
                 position_ids=torch.from_numpy(self.positions).to(model.device),
                 use_cache=False,
             ).logits
-        return torch.as_tensor(found[0].float().cpu())
+        return torch.as_tensor(output[0].float().cpu())
 
     def reduced(
         self, logits: torch.Tensor

@@ -32,8 +32,8 @@ class Encoder:
         if not context:
             ids = list(self.tokenizer.encode(continuation, add_special_tokens=False))
             return ([self.first], ids) if ids[:1] != [self.first] else (ids[:1], ids[1:])
-        kept = context.rstrip()
+        stripped = context.rstrip()
         # A context of spaces alone stays as it is: nothing would be left to condition on.
         both = self.encode(context + continuation)
-        before = self.encode(kept or context)
+        before = self.encode(stripped or context)
         return before, both[len(before) :]

@@ -76,10 +76,10 @@ class AimcLM(HFLM):  # type: ignore[misc]
         """Score the continuations: a context is computed once for all of its own, the head only where a continuation
         is.
         """
-        found = likelihoods(
+        scores = likelihoods(
             self.model, [(each[1], each[2]) for each in requests], self.tokens, longest=self.max_length
         )
-        answers = [(float(log), bool(greedy)) for log, greedy in zip(found.log, found.greedy, strict=True)]
+        answers = [(float(log), bool(greedy)) for log, greedy in zip(scores.log, scores.greedy, strict=True)]
         for (asked, _, _), answer in zip(requests, answers, strict=True):
             if asked is not None:
                 self.cache_hook.add_partial("loglikelihood", asked, answer)

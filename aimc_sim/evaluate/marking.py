@@ -82,7 +82,7 @@ class Marking:
                 instance.resps, instance.filtered_resps = [answer], {}
         self.task.apply_filters()
         filters = list(self.task.instances[0].filtered_resps)
-        found = []
+        marks = []
         for doc, instances in self.items():
             numbers_of: dict[str, float] = {}
             for name in filters:
@@ -91,8 +91,8 @@ class Marking:
                     if isinstance(value, numbers.Real | np.generic):
                         key = metric if metric not in numbers_of else f"{metric},{name}"
                         numbers_of[key] = float(value)
-            found.append(numbers_of)
-        return found
+            marks.append(numbers_of)
+        return marks
 
 
 def plain(value: Any) -> Any:
@@ -132,7 +132,10 @@ def _code(value: Any) -> Any:
 
 
 def _defined(value: Any) -> list[str]:
-    """Return the name of a function or class, and a hash of the file that it stands in, for what it calls there counts too."""
+    """Return the name of a function or class, and a hash of the file that it stands in.
+
+    What the function calls in that file counts too.
+    """
     module, name = str(getattr(value, "__module__", "")), str(getattr(value, "__qualname__", value))
     if module.split(".")[0] in sys.stdlib_module_names:  # does not change with the version of Python
         return [module, name]

@@ -116,11 +116,11 @@ class Questions:
                 why="a mark is a share, 0 for wrong to 1 for right, and margins are in points of it",
                 do="choose another metric with --metric, or a text with --text for a loss in nats",
             )
-        found = {"acc": decisive, "choice": self._choices(answers, metric)}
+        marked = {"acc": decisive, "choice": self._choices(answers, metric)}
         for name in self.metrics:
             if name != metric:
-                found["plain_acc" if name == "acc" else name] = _column(marks, name)
-        return found
+                marked["plain_acc" if name == "acc" else name] = _column(marks, name)
+        return marked
 
     def _choices(self, answers: Sequence[Sequence[Answer]], metric: str) -> Any:
         chosen = np.full(len(self.items), -1, np.int64)
@@ -317,7 +317,7 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
         text, answer = str(answer), text
     if isinstance(answer, list):
         answer = answer[0] if answer else ""
-    own = doc.get("id", doc.get("ind")) if isinstance(doc, dict) else None
+    own_id = doc.get("id", doc.get("ind")) if isinstance(doc, dict) else None
     shown = doc.get("shown") if isinstance(doc, dict) else None  # our tasks say what people should read
     if isinstance(shown, dict) and {"question", "choices"} <= shown.keys():
         text, choices = shown["question"], tuple(shown["choices"])
@@ -327,7 +327,7 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
         for each in instances
     )
     return Question(
-        prefix + str(number if own is None else own),
+        prefix + str(number if own_id is None else own_id),
         str(text),
         choices,
         int(answer) if isinstance(answer, int) else str(answer),
@@ -337,20 +337,20 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
 
 def _generation(parts: Sequence[Marking]) -> tuple[tuple[str, ...], int]:
     """Say where written answers end, and after how many tokens at the latest: the same for the whole task."""
-    found = set()
+    limits = set()
     for part in parts:
         asked = dict(part.task.get_config("generation_kwargs") or {})
         until = asked.get("until") or []
         names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
         longest = next((asked[name] for name in names if asked.get(name) is not None), MAX_NEW_TOKENS)
-        found.add((tuple([until] if isinstance(until, str) else until), int(longest)))
-    if len(found) > 1:
+        limits.add((tuple([until] if isinstance(until, str) else until), int(longest)))
+    if len(limits) > 1:
         raise BadInput(
             f"task {parts[0].task.config.task}",
             why="its parts end their answers in different ways",
             do="name them one by one",
         )
-    return found.pop()
+    return limits.pop()
 
 
 def _column(marks: Sequence[dict[str, float]], metric: str) -> Any:

@@ -29,12 +29,12 @@ def saturation_of(
     it has left; the noise of a matrix's own products is not counted. Costs a forward and a slow product of each matrix.
     Empty where the hardware has no DAC: then nothing clips.
     """
-    found: dict[str, Saturation] = {}
+    counters: dict[str, Saturation] = {}
     if hardware.dac is not None:
-        with clips_counted(model, hardware, found), torch.no_grad():
+        with clips_counted(model, hardware, counters), torch.no_grad():
             for row in windows.first(tokens, least=1).rows:
                 model(input_ids=torch.from_numpy(row.astype(np.int64))[None], use_cache=False)
-    return found
+    return counters
 
 
 def clips_counted(

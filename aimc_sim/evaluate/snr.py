@@ -82,10 +82,10 @@ class Probe:
 
 def probe(digital: Any, weight_file: WeightFile, hardware: Hardware, windows: Windows) -> Probe:
     """Run the digital model once over the beginning of the text, and keep what its analog matrices took and gave."""
-    found = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), windows)
-    with found.watch(digital), torch.no_grad():
-        digital(input_ids=found.ids, use_cache=False)
-    return found
+    filled = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), windows)
+    with filled.watch(digital), torch.no_grad():
+        digital(input_ids=filled.ids, use_cache=False)
+    return filled
 
 
 def squares(x: F32, y: F32, tiles: TiledMatrix, rows: I64) -> tuple[F64, F64]:

@@ -85,10 +85,10 @@ class HiddenStates:
 
     def get(self, batch: int) -> torch.Tensor | None:
         """Return those of a batch; None where there are none yet."""
-        found = self._held.get(batch)
-        if found is None or isinstance(found, torch.Tensor):
-            return found
-        path, shape = found
+        stored = self._held.get(batch)
+        if stored is None or isinstance(stored, torch.Tensor):
+            return stored
+        path, shape = stored
         return torch.from_numpy(np.fromfile(path, np.float32)).reshape(shape)
 
     def close(self) -> None:

@@ -43,12 +43,12 @@ class Average:
     def mounted(self) -> Iterator[None]:
         """Put the average into the model inside this context."""
         named = self._named()
-        kept = {name: named[name].detach().clone() for name in self.tensors}
+        weights = {name: named[name].detach().clone() for name in self.tensors}
         self._copy(self.tensors)
         try:
             yield
         finally:
-            self._copy(kept)
+            self._copy(weights)
 
     @torch.no_grad()
     def _copy(self, tensors: Tensors) -> None:

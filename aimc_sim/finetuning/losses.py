@@ -36,11 +36,11 @@ def distillation_top_k(student: Tensor, values: Tensor, indices: Tensor, tempera
     only where the kept probabilities agree. The teacher's mass outside of the k is ``log_rest`` of `keep_top_k`,
     stored as the last value with index −1.
     """
-    kept, log_rest = values[..., :-1].float(), values[..., -1:].float()
+    best_logs, log_rest = values[..., :-1].float(), values[..., -1:].float()
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     chosen = log_student.gather(-1, indices[..., :-1])
     rest = torch.log1p(-chosen.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-6))
-    return _mean_kl(torch.cat([chosen, rest], -1), torch.cat([kept, log_rest], -1), temperature)
+    return _mean_kl(torch.cat([chosen, rest], -1), torch.cat([best_logs, log_rest], -1), temperature)
 
 
 def keep_top_k(teacher: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -62,16 +62,16 @@ def sample_rows_to(
     done, total = 0, sum(counts) * plan.length
     for shard, count in zip(mine, counts, strict=True):
         path = shard_path(where, shard)
-        there = _whole_rows(path, plan)
-        if len(there) < count:
-            kept = there[: len(there) // plan.batch * plan.batch]  # whole groups
+        whole = _whole_rows(path, plan)
+        if len(whole) < count:
+            reused = whole[: len(whole) // plan.batch * plan.batch]  # whole groups
 
-            def on_tokens(_stage: str, tokens: int, _total: int, before: int = done + kept.size) -> None:
+            def on_tokens(_stage: str, tokens: int, _total: int, before: int = done + reused.size) -> None:
                 if progress is not None:
                     progress("sampling", before + tokens, total)
 
-            fresh = sample_shard(model, plan, shard, on_tokens, rows=(len(kept), count))
-            _write_shard(path, np.concatenate([kept, fresh]), plan, shard)
+            fresh = sample_shard(model, plan, shard, on_tokens, rows=(len(reused), count))
+            _write_shard(path, np.concatenate([reused, fresh]), plan, shard)
         done += count * plan.length
         if progress is not None:
             progress("sampling", done, total)
@@ -131,11 +131,11 @@ def begin_folder(folder: Path, plan: SamplePlan | TextPlan) -> None:
     }
     path = folder / INDEX
     if path.exists():
-        there = read_index(folder)
-        if there["plan_id"] != plan.id:
+        index = read_index(folder)
+        if index["plan_id"] != plan.id:
             raise BadInput(
                 str(folder),
-                got=listed(differences_of(there["plan"], document["plan"])),
+                got=listed(differences_of(index["plan"], document["plan"])),
                 why="it holds shards of another plan, and a set of text has one",
                 do="give another folder, or the options that it was begun with",
             )

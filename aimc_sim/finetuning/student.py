@@ -88,7 +88,7 @@ def save_trained(
     else:
         save_adapter(folder, trained)
         source = trained
-    found = {
+    input_ranges = {
         name: [float(value) for value in item.input_range.reshape(-1)]
         for name, item in learned_ranges(source).items()
         if item.input_range is not None
@@ -99,5 +99,5 @@ def save_trained(
         "run": run.model_dump(mode="json"),
         "run_id": run.id,
     }
-    save_folder(folder, plain, opened, found, specs)
+    save_folder(folder, plain, opened, input_ranges, specs)
     write_whole(folder / "hardware.toml", chip.to_toml())

@@ -72,12 +72,12 @@ class CachedTeacher:
 
     def take(self, indices: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return of these rows: values float32 and token ids int64, each (rows, length, k + 1), the last the rest."""
-        found = []
+        pairs = []
         for row in indices:
             shard, place = self._rows.place(row)
             values, best = self._shard(shard)
-            found.append((values[place, :length].float(), best[place, :length].long()))
-        return torch.stack([v for v, _ in found]), torch.stack([b for _, b in found])
+            pairs.append((values[place, :length].float(), best[place, :length].long()))
+        return torch.stack([v for v, _ in pairs]), torch.stack([b for _, b in pairs])
 
     def _shard(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         if number not in self._open:

@@ -121,12 +121,12 @@ class Trainer:
     ) -> None:
         run, options = self.run, self.options
         last = run.steps if self.recipe.trains != "nothing" else 0
-        started, seen = time.monotonic(), 0
-        step = kept = state.step
+        started, tokens = time.monotonic(), 0
+        step = saved_step = state.step
         while step < last:
             loss, norm = self._step(step)
             step += 1
-            seen += run.step_tokens
+            tokens += run.step_tokens
             self.average.update(step)
             outcome.losses.append(loss)
             final, stopped = step == last, len(outcome.losses) == options.stop_after
@@ -140,7 +140,7 @@ class Trainer:
                     learning_rate=self.optimizer.param_groups[0]["lr"],
                     gradient_norm=norm,
                     seconds=seconds,
-                    tokens_per_second=seen / seconds,
+                    tokens_per_second=tokens / seconds,
                 )
             if self.progress is not None and self._first:
                 self.progress("training", step * run.step_tokens, last * run.step_tokens)
@@ -148,9 +148,9 @@ class Trainer:
                 outcome.last = self._evaluate(step, step * run.step_tokens, log)
             if final or stopped or (options.save_every and step % options.save_every == 0):
                 self._save_state(step)
-                kept = step
+                saved_step = step
             if interrupted() and not final:
-                if kept != step:
+                if saved_step != step:
                     self._save_state(step)
                 raise KeyboardInterrupt
             if stopped and not final:
@@ -343,18 +343,18 @@ class Trainer:
             return None
 
         self.accelerator.wait_for_everyone()
-        found = None
+        losses = None
         if self._first:
             with self.average.mounted():
                 if self.average.tensors and self.recipe.training.clip_sigma is not None:
                     clip_weights(self._inner)  # as `save_trained` does: what is saved is what was scored
-                found = noisy_loss(self._inner, self.windows, self.run.chips, first_seed=self.run.chip_seed)
+                losses = noisy_loss(self._inner, self.windows, self.run.chips, first_seed=self.run.chip_seed)
             if log is not None:
                 log.write(
-                    step, tokens=tokens, clean_loss=found.clean, noisy_loss=found.mean, noisy_std=found.std
+                    step, tokens=tokens, clean_loss=losses.clean, noisy_loss=losses.mean, noisy_std=losses.std
                 )
         self.accelerator.wait_for_everyone()
-        return found
+        return losses
 
     def save(self, folder: Path) -> None:
         """Write the trained model as a plain Hugging Face folder with ranges and specs beside it. All must call it."""

@@ -49,22 +49,22 @@ def code_version(*modules: str) -> str:
 
 def sources_of(*modules: str) -> dict[str, Path]:
     """Find the files that decide what modules of ours compute, by name: modules dotted, data as module/file."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in paths:
             continue
         parent = name.rpartition(".")[0]
         path = _file_of(name)
         if path is None:  # a name that a module defines, or a package hands on
             waiting.append(_home_of(name) or parent)
             continue
-        found[name] = path
+        paths[name] = path
         waiting += imported(path, name)
         if name in DATA:
-            found |= {f"{name}/{data.name}": data for data in path.parent.glob(DATA[name])}
-    return dict(sorted(found.items()))
+            paths |= {f"{name}/{data.name}": data for data in path.parent.glob(DATA[name])}
+    return dict(sorted(paths.items()))
 
 
 def imported(path: Path, module: str) -> tuple[str, ...]:

@@ -78,14 +78,14 @@ def levels_of(device: Device, fractions: Sequence[float]) -> tuple[Level, ...]:
     declared = Declared(device)
     target = np.array([_clear_of_jumps(device, f) for f in fractions], np.float32).astype(np.float64)
     mean, sigma = declared.programming(target)
-    found = []
+    levels = []
     dead = declared.dead(target)
     for t, m, s, zero in zip(target, mean, sigma, dead, strict=True):
         continuous = bool(resolved(np.asarray(s), np.asarray(m)))
         kind = "dead" if zero else "exact" if s == 0 else "normal" if continuous else "coarse"
         clip = (declared.floor - m) / s if continuous else -math.inf
-        found.append(Level(float(t), float(m), float(s), float(clip), kind))
-    return tuple(found)
+        levels.append(Level(float(t), float(m), float(s), float(clip), kind))
+    return tuple(levels)
 
 
 def _clear_of_jumps(device: Device, fraction: float) -> float:
@@ -159,11 +159,11 @@ class Bench:
     @cached_property
     def targets(self) -> F32:
         """(rows, cols) float32; in the weight domain of both signs."""
-        found = np.array([level.target for level in self.levels], np.float32)[self.level_index]
+        targets = np.array([level.target for level in self.levels], np.float32)[self.level_index]
         if self.declared.device.domain == "weight":
             rows, cols = np.ogrid[: self.shape[0], : self.shape[1]]
-            found = np.where(((rows >> 1) + cols) & 1, -found, found)
-        return np.ascontiguousarray(found)
+            targets = np.where(((rows >> 1) + cols) & 1, -targets, targets)
+        return np.ascontiguousarray(targets)
 
     def block(self, rows: int, cols: int) -> tuple[int, int]:
         """Return the first rows and columns, as many as there are."""

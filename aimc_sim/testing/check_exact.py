@@ -26,12 +26,14 @@ def check_exact(bench: Bench, findings: Findings) -> None:
     """Check that the same seed is the same chip; a part programmed alone; times in another order; column sums."""
     shape = bench.block(SIDE, SIDE)
     one, two = bench.program(shape), bench.program(shape)
-    seen = _everything(bench, one, shape, backwards=False)
+    fields = _everything(bench, one, shape, backwards=False)
     again = _everything(bench, two, shape, backwards=True)
     findings.exact(
-        "determinism", np.array_equal(seen["programmed"], again["programmed"]), "same seed, same conductances"
+        "determinism",
+        np.array_equal(fields["programmed"], again["programmed"]),
+        "same seed, same conductances",
     )
-    changed = [name for name in seen if not np.array_equal(seen[name], again[name])]
+    changed = [name for name in fields if not np.array_equal(fields[name], again[name])]
     findings.exact(
         "determinism: order of times", not changed, f"changed when asked in another order: {changed}"
     )
@@ -41,7 +43,7 @@ def check_exact(bench: Bench, findings: Findings) -> None:
         changed += [
             f"{name} of {rows} x {cols}"
             for name in part
-            if not np.array_equal(part[name], seen[name][:rows, :cols])
+            if not np.array_equal(part[name], fields[name][:rows, :cols])
         ]
     findings.exact(
         "determinism: parts", not changed,

@@ -57,8 +57,8 @@ def _level_by_level(bench: Bench, findings: Findings, values: F64, z: F64) -> No
     unit = "uS" if bench.declared.device.domain == "conductance" else ""
     sign = np.ones(1) if unit else np.where(bench.targets < 0, -1.0, 1.0)
     for index, level in enumerate(bench.levels):
-        here = bench.level_index == index
-        cells, name = (values * sign)[here], f"at {level.target:.4g} {unit}".strip()
+        of_level = bench.level_index == index
+        cells, name = (values * sign)[of_level], f"at {level.target:.4g} {unit}".strip()
         if level.kind == "dead":
             findings.exact(f"programming: dead zone {name}", not cells.any(), "every cell is exactly 0")
         elif level.kind == "exact":
@@ -74,7 +74,7 @@ def _level_by_level(bench: Bench, findings: Findings, values: F64, z: F64) -> No
             )
             findings.skip(f"programming: law {name}", "float32 does not resolve so small a sigma")
         else:
-            _moments(findings, level, name, cells, z[here], bench.declared.floor)
+            _moments(findings, level, name, cells, z[of_level], bench.declared.floor)
 
 
 def _moments(findings: Findings, level: Level, name: str, cells: F64, z: F64, floor: float) -> None:

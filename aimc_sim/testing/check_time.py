@@ -137,14 +137,14 @@ def _power(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F6
 
 def _reference_time(first: float, last: float, t0_s: float, ratio: float) -> str:
     """Find the t0 at which the exponents from both times would agree."""
-    seen = ratio * math.log1p(first / t0_s) / math.log1p(last / t0_s)
+    measured = ratio * math.log1p(first / t0_s) / math.log1p(last / t0_s)
 
     def miss(ln_t0: float) -> float:
         t0 = math.exp(ln_t0)
-        return math.log1p(first / t0) / math.log1p(last / t0) - seen
+        return math.log1p(first / t0) / math.log1p(last / t0) - measured
 
     low, high = math.log(t0_s) - 12, math.log(t0_s) + 12
-    if not math.isfinite(seen) or miss(low) * miss(high) > 0:
+    if not math.isfinite(measured) or miss(low) * miss(high) > 0:
         return "no value of"
     return f"{math.exp(optimize.brentq(miss, low, high)):.4g}"
 

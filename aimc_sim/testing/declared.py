@@ -45,16 +45,16 @@ def law_value(law: Law, g: npt.ArrayLike, g_max: float) -> F64:
 
 def declared_laws(device: Device) -> list[Law]:
     """List every law of conductance that the device has."""
-    found: list[Law | None] = []
+    laws: list[Law | None] = []
     if device.programming:
-        found += [device.programming.sigma, device.programming.shift]
+        laws += [device.programming.sigma, device.programming.shift]
         for aged in device.programming.by_age:
-            found += [aged.sigma, aged.shift]
+            laws += [aged.sigma, aged.shift]
     if isinstance(device.drift, PowerDrift):
-        found += [device.drift.nu_mean, device.drift.nu_std]
+        laws += [device.drift.nu_mean, device.drift.nu_std]
     if device.flicker:
-        found.append(device.flicker.amplitude)
-    return [law for law in found if law is not None]
+        laws.append(device.flicker.amplitude)
+    return [law for law in laws if law is not None]
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Declared:
         """Return (mean, σ) before clipping, of cells programmed to target; t_s: at which age, where ages are
         declared.
         """
-        found = self.device.programming
-        if found is None:
+        noise = self.device.programming
+        if noise is None:
             return target, np.zeros_like(target)
-        sigma, shift = found.at(t_s)
+        sigma, shift = noise.at(t_s)
         size, g_max = np.abs(target), self.device.g_max_us
-        return target + law_value(shift, size, g_max), found.factor * law_value(sigma, size, g_max)
+        return target + law_value(shift, size, g_max), noise.factor * law_value(sigma, size, g_max)
 
     def dead(self, target: F64) -> npt.NDArray[np.bool_]:
         """Find the cells that become exactly zero."""

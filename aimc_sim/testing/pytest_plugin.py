@@ -33,21 +33,21 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _active_ledger(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let every assertion of every test need an alpha from the ledger."""
-    found = request.config.stash.get(_LEDGER, None)
-    if found is None:
+    session_ledger = request.config.stash.get(_LEDGER, None)
+    if session_ledger is None:
         yield
     else:
-        with ledgers.active(found):
+        with ledgers.active(session_ledger):
             yield
 
 
 @pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> AlphaLedger:
     """Return the suite's ledger: ``alpha=ledger.spend(name)``."""
-    found = request.config.stash.get(_LEDGER, None)
-    if found is None:
+    session_ledger = request.config.stash.get(_LEDGER, None)
+    if session_ledger is None:
         raise LedgerError("pytest's setting alpha_ledger names no file")
-    return found
+    return session_ledger
 
 
 @pytest.hookimpl(optionalhook=True)

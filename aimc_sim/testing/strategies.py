@@ -149,13 +149,13 @@ def hardware(draw: DrawFn, device: SearchStrategy[Device] | None = None) -> Hard
     chosen = draw(devices() if device is None else device)
     tables = draw(tables_of(Hardware, leave=("device",)))
     _of_its_mode(tables.get("dac"))
-    kept: dict[str, Any] = {"name": tables.pop("name", "plain"), "device": chosen}
-    found = Hardware(**kept)
+    fields: dict[str, Any] = {"name": tables.pop("name", "plain"), "device": chosen}
+    drawn = Hardware(**fields)
     for name, table in tables.items():  # one after the other: what the fields before allow
         with suppress(ValidationError):
-            more = {**kept, name: _adapter(name).validate_json(json.dumps(table))}
-            found, kept = Hardware(**more), more
-    return found
+            more = {**fields, name: _adapter(name).validate_json(json.dumps(table))}
+            drawn, fields = Hardware(**more), more
+    return drawn
 
 
 @cache

@@ -31,7 +31,7 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
     if shots:
         others = [each for each in EXAMPLES if each != name]
         examples = [_question(row, f"{task} example") for row in _read(folder, others)[1]]
-    found = []
+    lettered_rows = []
     for number, row in enumerate(asked):
         text, subject, right_one = _question(row, f"{task}, row {number + 1}")
         mine = [each for each in examples if each[1] == subject][:shots]
@@ -44,7 +44,7 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
             )
         prompt = "".join(f"{shown} {LETTERS[right]}\n\n" for shown, _, right in mine) + text
         choices = list(_choices(row))
-        found.append(
+        lettered_rows.append(
             {
                 "id": str(row.get("id", row.get("ind", number))),
                 "query": prompt,
@@ -54,7 +54,7 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
                 "shown": {"question": text.split("\nA. ")[0].removeprefix("Question: "), "choices": choices},
             }
         )
-    return {"test": _dataset(found)}
+    return {"test": _dataset(lettered_rows)}
 
 
 def word_problems(task: str, rows: str | None = None, **_: Any) -> Mapping[str, Any]:

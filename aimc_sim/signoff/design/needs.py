@@ -19,12 +19,12 @@ def needs_of(resolved: Resolved, asked: Asked, weight_file: WeightFile) -> list[
 
     alpha is what Holm's correction leaves the first of several tasks: no task needs more.
     """
-    found, alpha = [], resolved.plan.alpha / len(resolved.plan.tasks)
+    tables, alpha = [], resolved.plan.alpha / len(resolved.plan.tasks)
     for task, expect in zip(resolved.plan.tasks, asked.expectations, strict=True):
         if expect is not None:
             items = expect.items or _items(task, resolved, weight_file)
-            found.append(_needs(task, expect, items, len(resolved.plan.seeds), alpha))
-    return found
+            tables.append(_needs(task, expect, items, len(resolved.plan.seeds), alpha))
+    return tables
 
 
 def spoken_need(need: dict[str, Any]) -> str:

@@ -110,10 +110,10 @@ class AnswersRunner:
     def score(self, model: Any, on_step: Callable[[], None]) -> TrialScores:
         """Answer every request: `log` and `greedy`, or token ids (`tokens`, one text after the other) and `lengths`."""
         if self._tokenizer is None:
-            found = likelihoods(
+            scored = likelihoods(
                 model, self._requests, self._task.batch, longest=self._items["longest"], on_forward=on_step
             )
-            return TrialScores({"log": found.log, "greedy": found.greedy})
+            return TrialScores({"log": scored.log, "greedy": scored.greedy})
         tokenizer, until = self._tokenizer, self._items["until"]
 
         def ends(tokens: Sequence[int]) -> bool:
@@ -154,13 +154,13 @@ def _answers(items: Json, scores: TrialScores, tokenizer: Any) -> list[Answer]:
             (float(log), bool(greedy)) for log, greedy in zip(values["log"], values["greedy"], strict=True)
         ]
     texts = np.split(values["tokens"].astype(np.int64), np.cumsum(values["lengths"].astype(np.int64))[:-1])
-    found = []
+    answers = []
     for ids in texts:
         text = str(tokenizer.decode(ids.tolist(), skip_special_tokens=True))
         for stop in items["until"]:
             text = text.split(stop)[0] if stop else text
-        found.append(text)
-    return list(found)
+        answers.append(text)
+    return list(answers)
 
 
 def _fitting(context: list[int], longest: int, questions: Questions) -> list[int]:

@@ -169,12 +169,12 @@ def check_same_file(plan: Scored, weights: str) -> None:
         )
 
 
-def check_ranges(variant: str, planned: str | None, found: str) -> None:
+def check_ranges(variant: str, planned: str | None, calibrated: str) -> None:
     """Raise BadInput where a plan that is complete names other converter ranges than calibration gives."""
-    if planned is not None and planned != found:
+    if planned is not None and planned != calibrated:
         raise BadInput(
             f"converter ranges of {variant}",
-            got=found,
+            got=calibrated,
             why=f"the plan is for {planned}",
             do="make a new plan; calibration has changed since that one was made",
         )

@@ -124,7 +124,7 @@ class RayPool:
             starts = reference in self._starting
             worker, trial = (self._starting.pop(reference), None) if starts else self._running.pop(reference)
             try:
-                found = self._ray.get(reference)
+                outcome = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 if type(error).__name__ not in _LOST_WITH_WORKER:
                     raise AimcError(f"the cluster failed: {error}") from None
@@ -138,10 +138,10 @@ class RayPool:
             self._false_starts = 0
             if trial is None:
                 continue
-            if isinstance(found, Exception):
-                events.append(Event(worker, trial, error=found))
+            if isinstance(outcome, Exception):
+                events.append(Event(worker, trial, error=outcome))
             else:
-                events.append(Event(worker, trial, outcome=found))
+                events.append(Event(worker, trial, outcome=outcome))
         return events
 
     def close(self) -> None:

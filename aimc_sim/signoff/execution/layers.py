@@ -90,15 +90,15 @@ def layers_of(
     """
     text = Windows((np.asarray(token_ids, np.int32),))
     if isinstance(model, StreamedModel):
-        seen, noise, clips = _streamed(model, weight_file, hardware, text)
+        probed, noise, clips = _streamed(model, weight_file, hardware, text)
     else:
-        seen = probe(load_digital(weight_file), weight_file, hardware, text)
+        probed = probe(load_digital(weight_file), weight_file, hardware, text)
         clips = saturation_of(model, hardware, text, COUNTED)
-        noise = dict(zip(seen.names, seen.noise(model), strict=True))
+        noise = dict(zip(probed.names, probed.noise(model), strict=True))
     assert trial.seed is not None
     assert trial.time_s is not None
     rows = _rows(weight_file, hardware, noise, clips)
-    return Layers(trial.seed, trial.time_s, len(seen.rows), min(COUNTED, len(token_ids)), rows)
+    return Layers(trial.seed, trial.time_s, len(probed.rows), min(COUNTED, len(token_ids)), rows)
 
 
 def _rows(
@@ -106,15 +106,15 @@ def _rows(
 ) -> tuple[MatrixNoise, ...]:
     rows = []
     for matrix in analog_matrices(weight_file, hardware):
-        found, ratio = clips.get(matrix.name), float(decibels(noise[matrix.name]))
+        saturation, ratio = clips.get(matrix.name), float(decibels(noise[matrix.name]))
         rows.append(
             MatrixNoise(
                 matrix.name,
                 layer_of(matrix.name),
                 matrix.role,
                 round(ratio, DECIMALS) if math.isfinite(ratio) else None,
-                None if found is None else found.input_share,
-                None if found is None else found.conversion_share,
+                None if saturation is None else saturation.input_share,
+                None if saturation is None else saturation.conversion_share,
             )
         )
     return tuple(rows)

@@ -286,14 +286,14 @@ def _items(
     """Return the items of every task, from the store where they are there. What comes from outside is compared either
     way.
     """
-    there, items = store.facts(), {}
+    facts, items = store.facts(), {}
     for task in plan.tasks:
         name = f"items/{task.label}"
-        if name not in there or not isinstance(task, TextTask) or task.text.kind == "file":
+        if name not in facts or not isinstance(task, TextTask) or task.text.kind == "file":
             store.state(name, prepare(task, weight_file, sources[task.label], progress))
-    there = store.facts()
+    facts = store.facts()
     for task in plan.tasks:
-        items[task.label] = there[f"items/{task.label}"]
+        items[task.label] = facts[f"items/{task.label}"]
     return items
 
 
@@ -303,13 +303,13 @@ def _ranges(
     """Return the converter ranges of every variant, derived once for all workers, and held against the plan and the
     store.
     """
-    found = {}
+    ranges_of = {}
     for variant in plan.variants:
         chip = program(weight_file, plan.seeds[0], variant.hardware, progress=progress)
         check_ranges(variant.label, variant.ranges_id, chip.ranges_id)
         store.state(f"ranges_id/{variant.label}", chip.ranges_id)
-        found[variant.label] = chip.ranges
-    return found
+        ranges_of[variant.label] = chip.ranges
+    return ranges_of
 
 
 def _pool(

@@ -109,12 +109,12 @@ class Figure:
     components: Components | None = None
 
     @classmethod
-    def of(cls, found: Estimate, low: float = -math.inf, high: float = math.inf) -> Figure:
+    def of(cls, estimate: Estimate, low: float = -math.inf, high: float = math.inf) -> Figure:
         """Return an estimate of a figure that lies within bounds."""
-        first, last = found.interval
+        first, last = estimate.interval
         unknown = math.isinf(first) and math.isinf(last)
-        kept = (first, last) if unknown else (min(max(first, low), high), min(max(last, low), high))
-        return cls(found.mean, kept, found.components)
+        bounded = (first, last) if unknown else (min(max(first, low), high), min(max(last, low), high))
+        return cls(estimate.mean, bounded, estimate.components)
 
 
 class Figures(Protocol):
@@ -165,7 +165,8 @@ class TextFigures:
     def at(self, time_s: float) -> dict[str, Figure]:
         result = self._result
         chips = [result.chip(seed, time_s) for seed in result.part.seeds]
-        kl, loss, agree = (  # real numbers, and no marks
+        # Real numbers, and no marks.
+        kl, loss, agree = (
             paired([result.per_token(chip, key) for chip in chips], 0.0, result.tokens)
             for key in ("kl", "nll", "agree")
         )

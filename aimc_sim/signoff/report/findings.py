@@ -52,7 +52,7 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, JSON-ready, keys in a fixed order; None where a number does not exist."""
-        here, everywhere, ages = self.on_items, self.population, self.lifetime
+        on_items, everywhere, ages = self.on_items, self.population, self.lifetime
         return {
             "hardware": self.result.part.variant.label,
             "task": self.result.part.task.label,
@@ -62,11 +62,11 @@ class Findings:
             "p_value": self.p_value,
             "p_holm": self.p_holm,
             "yield_on_these_items": {
-                "passes": here.passes,
-                "chips": here.chips,
-                "share": here.share,
-                "interval_95": list(here.interval),
-                "lower_bound_95": here.lower,
+                "passes": on_items.passes,
+                "chips": on_items.chips,
+                "share": on_items.share,
+                "interval_95": list(on_items.interval),
+                "lower_bound_95": on_items.lower,
             },
             "yield_of_the_population": {
                 "share": everywhere.share,

@@ -45,7 +45,7 @@ class Headline:
 def headline_of(verdict: dict[str, Any], statistics: dict[str, Any]) -> Headline:
     """Make the headline of a report, from the ``verdict`` and ``statistics`` of its document."""
     measure = measure_of(verdict["metric"])
-    here, everywhere = statistics["yield_on_these_items"], statistics["yield_of_the_population"]
+    on_items, everywhere = statistics["yield_on_these_items"], statistics["yield_of_the_population"]
     crossed, still = lifetime_words(statistics["lifetime"])
     margin, effect = measure.limit(verdict["margin"]), measure.write(verdict["mean"])
     return Headline(
@@ -58,8 +58,8 @@ def headline_of(verdict: dict[str, Any], statistics: dict[str, Any]) -> Headline
         margin=margin,
         margin_unit=measure.units(margin),
         when=spoken(verdict["worst_time_s"]),
-        on_items=f"{here['passes']} of {here['chips']} {'chip' if here['chips'] == 1 else 'chips'}",
-        on_items_interval=interval(here["interval_95"], "{:.0f}".format, 100.0),
+        on_items=f"{on_items['passes']} of {on_items['chips']} {'chip' if on_items['chips'] == 1 else 'chips'}",
+        on_items_interval=interval(on_items["interval_95"], "{:.0f}".format, 100.0),
         population=_share(everywhere["share"]),
         population_bound=_share(everywhere["lower_bound_95"]),
         lifetime=crossed,

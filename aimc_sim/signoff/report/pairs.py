@@ -168,7 +168,7 @@ def name_of(one: Document, two: Document) -> str:
 
 def shared(one: Document, two: Document) -> tuple[list[int], list[float]]:
     """Return the seeds and times that both have. Raises BadInput where there are none."""
-    found = []
+    common = []
     for what, key in (("chips", "seeds"), ("times", "times_s")):
         mine = [each for each in one["plan"][key] if each in two["plan"][key]]
         if not mine:
@@ -178,8 +178,8 @@ def shared(one: Document, two: Document) -> tuple[list[int], list[float]]:
                 why=f"no {what} are shared, so nothing is paired",
                 do="run the new sign-off with the --seed and --times of the old one",
             )
-        found.append(mine)
-    return found[0], found[1]
+        common.append(mine)
+    return common[0], common[1]
 
 
 def check_metric(one: Document, two: Document) -> None:

@@ -61,8 +61,11 @@ class Losses:
         return f"{axis_of(self.measure)}{' (log)' if scale.log else ''}"
 
     def span(self) -> tuple[float, float, bool]:
-        """Return (low, high, log) of a scale from zero, or the lowest value, to just above everything; a margin far beyond the
-        data stays outside. Logarithmic where values differ by more than 10×, over four decades at most."""
+        """Return (low, high, log) of a scale from zero, or the lowest value, to just above everything.
+
+        A margin far beyond the data stays outside. Logarithmic where values differ by more than 10×, over four decades
+        at most.
+        """
         chips = [value for at in self.chips for value in at]
         values = [self.converters, *chips, *(end for ends in self.ends for end in ends)]
         high, low = max(values), min(0.0, *values)

@@ -13,7 +13,7 @@ from aimc_sim.signoff.report.files import SUMMARY_FORMAT
 
 Document = dict[str, Any]
 _FOLDER = "give the -o folder of a sign-off"
-_AGAIN = "run the sign-off again with its journal: finished cells are not computed again"
+_AGAIN = "run the sign-off again with its journal: finished trials are not computed again"
 
 
 @dataclass(frozen=True)

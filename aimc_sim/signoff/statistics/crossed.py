@@ -269,13 +269,23 @@ def estimate_table(
     bounds = bounds_of(table, difference) if marks or rates is not None else None
     positive = mean > 0 and _one_sided(table, rates)
     degrees = max(items**2 / float((share**2).sum()) - 1.0, 1.0)
-    found = tuple(float(value) for value in chip_means)
+    means_of_chips = tuple(float(value) for value in chip_means)
     components = _components(squares, chips, items)
     by_item = table.mean(axis=0)
     logs = positive and rates is None and items > 1 and by_item.min() > 0
     log_variance = float(np.log(by_item).var(ddof=1)) if logs else 0.0
     return Estimate(
-        mean, components, chips, items, found, rates, degrees, bounds, positive, log_variance, squares
+        mean,
+        components,
+        chips,
+        items,
+        means_of_chips,
+        rates,
+        degrees,
+        bounds,
+        positive,
+        log_variance,
+        squares,
     )
 
 

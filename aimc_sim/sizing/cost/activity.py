@@ -110,14 +110,14 @@ class Activity:
         return np.asarray(table[where.reshape(-1)])
 
     def _one(self, name: str, rows: int, bits: int, slices: int) -> float:
-        found = self.measured.get((name, rows, bits, slices))
-        if found is None:
+        activity = self.measured.get((name, rows, bits, slices))
+        if activity is None:
             raise BadInput(
                 "activity", got=f"{name} in tiles of {rows} rows, {bits}-bit inputs",
                 why="it was not measured at these tiles and inputs",
                 do="measure it with all points of the sweep",
             )  # fmt: skip
-        return found
+        return activity
 
 
 def gaussian(designs: Designs, k: F64) -> F64:
@@ -126,11 +126,15 @@ def gaussian(designs: Designs, k: F64) -> F64:
     """
     chip = designs.hardware
     height = np.minimum(designs.rows[:, None], k)
-    found = chip.dac.range if chip.dac is not None else None
-    if isinstance(found, StaticRange):
-        c = np.full(height.shape, found.kappa) if found.method == "std" else crest(height * _TEXT)
+    input_range = chip.dac.range if chip.dac is not None else None
+    if isinstance(input_range, StaticRange):
+        c = np.full(height.shape, input_range.kappa) if input_range.method == "std" else crest(height * _TEXT)
     else:
-        c = crest(np.broadcast_to(k, height.shape) if found is not None and found.per == "matrix" else height)
+        c = crest(
+            np.broadcast_to(k, height.shape)
+            if input_range is not None and input_range.per == "matrix"
+            else height
+        )
     driven = np.empty(height.shape)
     kinds = np.stack([designs.dac_bits, designs.slice_bits], 1).astype(np.int64)
     unique, where = np.unique(kinds, axis=0, return_inverse=True)
@@ -214,7 +218,7 @@ def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS
         for r, b, s in {*zip(designs.rows, designs.dac_bits, designs.slice_bits, strict=True)}
     ]
     betas = _static_ranges(weights, chip, {rows for rows, _, _ in points})
-    found: dict[Key, float] = {}
+    activities: dict[Key, float] = {}
     used = 0
 
     def see(name: str, x: F32) -> None:
@@ -226,12 +230,12 @@ def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS
             levels = 2 ** (bits - 1) - 1
             codes = input_codes(inputs, rows, levels, chip, betas.get((name, rows)))
             mean = drive(codes, levels, designs.mode, slices, designs.offset_coding).mean(axis=0)
-            found[name, rows, bits, slices] = float(mean @ conductance[rows] / w.size)
+            activities[name, rows, bits, slices] = float(mean @ conductance[rows] / w.size)
         weights.release(name)
 
     names = [matrix.name for matrix in analog_matrices(weights, chip)]
     read_inputs(load_digital(weights), weights.calibration.token_ids, names, see)
-    return Activity(found, used)
+    return Activity(activities, used)
 
 
 def _static_ranges(weights: WeightFile, chip: Hardware, heights: set[int]) -> dict[tuple[str, int], F32]:
@@ -241,10 +245,10 @@ def _static_ranges(weights: WeightFile, chip: Hardware, heights: set[int]) -> di
     # late: torch takes seconds to load, and most sheets assume an activity
     from aimc_sim.calibrate import ranges_for
 
-    found = {}
+    betas = {}
     for rows in heights:
         at = chip.model_copy(update={"tile": chip.tile.model_copy(update={"rows": rows})})
         for name, item in ranges_for(weights, at).items():
             if item.input_range is not None:
-                found[name, rows] = np.asarray(item.input_range, np.float32)
-    return found
+                betas[name, rows] = np.asarray(item.input_range, np.float32)
+    return betas

@@ -196,17 +196,17 @@ def _blocks(later: Experts, room: int) -> list[Experts]:
     """Place as many layers at a time as fit, with an expert of each layer on a chip of its own."""
     blocks: list[Experts] = []
     for layer in sorted({layer for layer, _, _ in later}):
-        own = [item for item in later if item[0] == layer]
-        most = max(column.count for _, column, _ in own)
-        if _fullest(own, most) > room:
+        experts = [item for item in later if item[0] == layer]
+        most = max(column.count for _, column, _ in experts)
+        if _fullest(experts, most) > room:
             raise BadInput(
                 "experts", got="spread", do="use packed, which cuts it",
-                why=f"one expert takes {_fullest(own, most):,} tiles and a chip has {room:,}",
+                why=f"one expert takes {_fullest(experts, most):,} tiles and a chip has {room:,}",
             )  # fmt: skip
-        if blocks and _fullest([*blocks[-1], *own], most) <= room:
-            blocks[-1] += own
+        if blocks and _fullest([*blocks[-1], *experts], most) <= room:
+            blocks[-1] += experts
         else:
-            blocks.append(own)
+            blocks.append(experts)
     return blocks
 
 
@@ -287,8 +287,8 @@ def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) 
         if members and not digital[at]:
             price[at] = float(sum(cost.tiles_each[point, i] for i in members)) * layers
     copies = [1] * len(times)
-    own = [float(time) / (attention_units if digital[at] else 1) for at, time in enumerate(times)]
-    heap = [(-time, at) for at, time in enumerate(own)]
+    alone = [float(time) / (attention_units if digital[at] else 1) for at, time in enumerate(times)]
+    heap = [(-time, at) for at, time in enumerate(alone)]
     heapq.heapify(heap)
     used = float(base)
     while True:
@@ -297,7 +297,7 @@ def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) 
             break
         copies[at] += 1
         used += price[at]
-        heapq.heapreplace(heap, (-own[at] / copies[at], at))
+        heapq.heapreplace(heap, (-alone[at] / copies[at], at))
     slowest_s = -heap[0][0] * 1e-9
     return Copies(
         {cost.stage_names[at]: count for at, count in enumerate(copies)}, int(used), slowest_s,

@@ -106,7 +106,7 @@ class Worker:
         self._bench = PlacementBench(WeightFile(path), hardware, windows, time_s, moves)
 
     def __call__(self, task: Task) -> dict[str, Any]:
-        found = {}
+        scores_of = {}
         for key, analog in task.sets.items():
             if key == "digital":
                 name, scores = "loss/digital", self._bench.digital
@@ -114,8 +114,8 @@ class Worker:
                 name = f"loss/{task.seed}/{key}"
                 scores = self._bench.score(task.seed, analog, ideal=key == "converters")
             assert scores.kl is not None
-            found[name] = {"kl": scores.kl.tolist(), "nll": scores.nll.tolist()}
-        return found
+            scores_of[name] = {"kl": scores.kl.tolist(), "nll": scores.nll.tolist()}
+        return scores_of
 
     def close(self) -> None:
         """Delete the temporary file."""

@@ -171,12 +171,12 @@ class Partition(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, units in the names."""
-        own, apart = self.recovered[self.metric], ("original", "hardware", "sensitivity", "file")
+        recovered, apart = self.recovered[self.metric], ("original", "hardware", "sensitivity", "file")
         document = {name: value for name, value in asdict(self).items() if name not in apart}
         document["choice"]["gap_j"] = self.choice.gap_j
         return {
             **document, "added_j": self.added_j, "not_additive_j": self.not_additive_j, "gap_share": self.gap_share,
-            "recovered_share": own.mean, "recovered_by_chip": own.by_chip,
+            "recovered_share": recovered.mean, "recovered_by_chip": recovered.by_chip,
             "recovered_by_metric": {metric: value.mean for metric, value in self.recovered.items()},
             "met": self.met, "met_by": self.met_by, "unit": "nats per token",
             **({} if self.file is None else {"file": str(self.file)}),

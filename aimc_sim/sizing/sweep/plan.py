@@ -121,13 +121,13 @@ class Space:
         for designs in self.variants:
             decisive = np.stack([np.asarray(getattr(designs, name)) for name in DECISIVE], axis=1)
             _, first, inverse = np.unique(decisive, axis=0, return_index=True, return_inverse=True)
-            own = []
+            ids = []
             for index in first.tolist():
                 at = designs.hardware_at(index)
                 at = at.model_copy(update={"name": _named(designs, index)})
                 hardware.setdefault(at.id, at)
-                own.append(at.id)
-            labels += [own[i] for i in inverse.reshape(-1).tolist()]
+                ids.append(at.id)
+            labels += [ids[i] for i in inverse.reshape(-1).tolist()]
         return hardware, tuple(labels)
 
     @property
