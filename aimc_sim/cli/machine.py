@@ -27,13 +27,13 @@ def examine() -> dict[str, Any]:
     """
     needed, extras = _requirements()
     problems = [f"{name} is not installed: pip install {name}" for name in needed if version(name) is None]
-    self_test = _guarded(_self_test)
+    self_test = _guard(_self_test)
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in needed}},
         "extras": {extra: _extra(extra, names) for extra, names in extras.items()},
         "processor": _processor(), "threads": _threads(),
-        **{f"{kind}_engine": _guarded(_engine, *where) for kind, where in _ENGINES.items()},
-        "gpu": _guarded(_gpu), "caches": _caches(), "self_test": self_test,
+        **{f"{kind}_engine": _guard(_engine, *where) for kind, where in _ENGINES.items()},
+        "gpu": _guard(_gpu), "caches": _caches(), "self_test": self_test,
         "problems": problems + ([] if self_test == "ok" else [f"self-test: {self_test}"]),
     }  # fmt: skip
 
@@ -56,7 +56,7 @@ def _extra(extra: str, names: list[str]) -> dict[str, Any]:
     return {"versions": versions, "missing": missing, "install": install}
 
 
-def _guarded(question: Callable[..., Any], *words: str) -> Any:
+def _guard(question: Callable[..., Any], *words: str) -> Any:
     """Return an answer, or the error in words: doctor is for machines where something is wrong."""
     try:
         return question(*words)
@@ -79,7 +79,7 @@ def _threads() -> dict[str, Any]:
 
     names = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "NUMBA")]
     settings = {name: os.environ.get(name) for name in names}
-    torch_threads = _guarded(lambda: importlib.import_module("torch").get_num_threads())
+    torch_threads = _guard(lambda: importlib.import_module("torch").get_num_threads())
     return {"kernels": parallel.num_threads(), "torch": torch_threads, "environment": settings}
 
 

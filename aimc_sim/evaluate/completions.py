@@ -37,7 +37,7 @@ def completions(
     completed: list[list[int]] = [[] for _ in prompts]
     for places in together(prompts, tokens):
         batch = [prompts[place] for place in places]
-        for place, written in zip(places, _written(model, batch, max_new_tokens, ends, stop), strict=True):
+        for place, written in zip(places, _write(model, batch, max_new_tokens, ends, stop), strict=True):
             completed[place] = written
             on_prompt()
     return completed
@@ -51,7 +51,7 @@ def together(prompts: Sequence[Sequence[int]], tokens: int = TOKENS) -> Iterator
         yield order[start : start + count]
 
 
-def _written(
+def _write(
     model: Any,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,

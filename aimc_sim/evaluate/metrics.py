@@ -94,7 +94,7 @@ class Reference:
         try:
             if self.is_streamed:
                 parts = scored(model, self.hidden, windows, batch, None, on_batch)
-                self.scores = _checked(parts, windows, False)
+                self.scores = _check_sums(parts, windows, False)
                 return
             # Half of what is free: another program must not run into a full disk because of us.
             room = min(spool_bytes, shutil.disk_usage(tempfile.gettempdir()).free // 2)
@@ -176,7 +176,7 @@ def score(
         beside = None if reference is None else (reference.model, reference.hidden)
         with closing(HiddenStates()) as hidden:
             parts = scored(model, hidden, windows, batch, beside, on_batch)
-        return _checked(parts, windows, reference is not None)
+        return _check_sums(parts, windows, reference is not None)
     parts = []
     groups = list(windows.batches(batch))
     for index, (where, rows) in enumerate(groups):
@@ -193,10 +193,12 @@ def score(
         _check_finite(parts)
         if on_batch is not None:
             on_batch(index + 1, len(groups))
-    return _checked(parts, windows, reference is not None)
+    return _check_sums(parts, windows, reference is not None)
 
 
-def _checked(parts: list[tuple[float, float, int]], windows: Windows, with_reference: bool) -> WindowScores:
+def _check_sums(
+    parts: list[tuple[float, float, int]], windows: Windows, with_reference: bool
+) -> WindowScores:
     """Make scores of every window's sums. Raises BadInput where they are not finite."""
     _check_finite(parts)
     nll, kl = (np.array([part[k] for part in parts], np.float64) for k in (0, 1))

@@ -164,7 +164,7 @@ def load_questions(
     if limit is not None and limit < 1:
         raise BadInput("--limit", got=limit, why="there is nothing to ask", do="use 1 or more")
     with quiet(), _reasons(name):
-        parts = _built(name, folder, rows, limit, num_fewshot)
+        parts = _build(name, folder, rows, limit, num_fewshot)
         items: list[Question] = []
         for part in parts:
             prefix = f"{part.task.config.task}:" if len(parts) > 1 else ""
@@ -195,7 +195,7 @@ def load_questions(
     return Questions(name, kind, tuple(items), metrics, until, longest, tuple(parts))
 
 
-def _built(
+def _build(
     name: str,
     folder: str | Path | None,
     rows: str | Path | None,
@@ -255,7 +255,7 @@ def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> lis
     manager = managers[-1][0]
     if name not in manager.task_index:
         known = {each for other, _ in managers for each in other.all_tasks}
-        raise BadInput("task", got=name, why="no task of that name is known", do=_meant(name, known))
+        raise BadInput("task", got=name, why="no task of that name is known", do=_suggest(name, known))
     return list(manager.load([name])["tasks"].values())
 
 
@@ -359,7 +359,7 @@ def _column(marks: Sequence[dict[str, float]], metric: str) -> Any:
     return values.astype(np.int64) if whole else values
 
 
-def _meant(name: str, known: Collection[str]) -> str:
+def _suggest(name: str, known: Collection[str]) -> str:
     """Suggest the nearest names only: there are fifteen thousand."""
     text = nearest(name, known)
     near = text.split("? Known:")[0].removeprefix("did you mean ")

@@ -31,13 +31,13 @@ def saturation_of(
     """
     counters: dict[str, Saturation] = {}
     if hardware.dac is not None:
-        with clips_counted(model, hardware, counters), torch.no_grad():
+        with count_clips(model, hardware, counters), torch.no_grad():
             for row in windows.first(tokens, least=1).rows:
                 model(input_ids=torch.from_numpy(row.astype(np.int64))[None], use_cache=False)
     return counters
 
 
-def clips_counted(
+def count_clips(
     model: Any, hardware: Hardware, counters: dict[str, Saturation]
 ) -> AbstractContextManager[None]:
     """Add the counters of every product of the mounted model, or of a part of one, inside this context.

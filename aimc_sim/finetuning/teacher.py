@@ -62,7 +62,7 @@ class CachedTeacher:
             target = _path(folder, number)
             tokens = rows.shard(number)
             asked = hashlib.sha256(tokens.tobytes()).hexdigest()
-            if _answered(target) != asked:  # none yet, or the shard has grown or changed since
+            if _hash_answered(target) != asked:  # none yet, or the shard has grown or changed since
                 values, indices = _answers(teacher, tokens, k, temperature)
                 tensors = {"values": values.half(), "indices": indices.int()}
                 write_whole(target, save(tensors, metadata={"tokens": asked}))
@@ -96,7 +96,7 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"teacher-{number:06d}.safetensors"
 
 
-def _answered(path: Path) -> str | None:
+def _hash_answered(path: Path) -> str | None:
     """Return the sha256 of the tokens that the file answers; None where there is no file, or none that can be read."""
     from safetensors import SafetensorError, safe_open
 

@@ -59,7 +59,7 @@ def _texts(source: str) -> tuple[Iterable[str], str]:
     name, split, column = [*source[len(PREFIX) :].split(":"), "", ""][:3]
     if not name:
         raise BadInput("data set", got=source, why="it has no name", do="use datasets:NAME[:SPLIT[:COLUMN]]")
-    with _explained(name):
+    with _explain_errors(name):
         table = _table(name, split or "train")
     return _column(table, name, column or "text"), source
 
@@ -97,7 +97,7 @@ def _table(name: str, split: str) -> Any:
 
 def _column(table: Any, name: str, column: str) -> Iterator[str]:
     """Yield the texts, each ending its line; rows without one are passed over."""
-    with _explained(name):
+    with _explain_errors(name):
         for row in table:
             if column not in row:
                 raise BadInput(
@@ -119,7 +119,7 @@ def _column(table: Any, name: str, column: str) -> Iterator[str]:
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _explain_errors(name: str) -> Iterator[None]:
     """Turn what the package raises (its own, of files and of networks) into BadInput: to the user it all means "not
     there".
     """

@@ -173,7 +173,7 @@ class Trainer:
             # Named by its first row, so that no forward draws another's noise.
             set_step(self._inner, 1 + first + part * micro, seed=self.run.seed)
             last = part == self._micros - 1
-            with contextlib.nullcontext() if last else self._unsynchronised():
+            with contextlib.nullcontext() if last else self._defer_exchange():
                 loss = self._loss(ids, indices) / self._micros
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -309,7 +309,7 @@ class Trainer:
             )
 
     @contextlib.contextmanager
-    def _unsynchronised(self) -> Iterator[None]:
+    def _defer_exchange(self) -> Iterator[None]:
         """Keep gradients from being exchanged until the last forward of a step."""
         if self.options.sharding == "fsdp2":
             self.model.set_requires_gradient_sync(False)

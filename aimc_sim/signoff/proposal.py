@@ -15,7 +15,7 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import prepare_folder
 from aimc_sim.report.shown import Shown
 from aimc_sim.signoff.design.margins import note_on
-from aimc_sim.signoff.design.needs import needs_of, spoken_need
+from aimc_sim.signoff.design.needs import needs_of, write_need
 from aimc_sim.signoff.design.plan_file import Asked, Resolved, read_plan, resolve
 from aimc_sim.signoff.design.trials import trials_of
 from aimc_sim.signoff.execution.run import JOURNAL, run_plan
@@ -86,7 +86,7 @@ class Proposal(Shown):
         document = self.to_dict()
         needs = document.pop("power", [])
         lines = [f"{key}: {value}" for key, value in document.items()]
-        for line in (*lines, *(f"power of {spoken_need(need)}" for need in needs)):
+        for line in (*lines, *(f"power of {write_need(need)}" for need in needs)):
             console.print(line, soft_wrap=True)
 
     def run(

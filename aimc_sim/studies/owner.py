@@ -12,7 +12,7 @@ _owners = count()
 
 def new_owner() -> str:
     """Make a name for one open journal of this process."""
-    return f"{_host()}:{os.getpid()}:{_started(os.getpid())}:{next(_owners)}"
+    return f"{_host()}:{os.getpid()}:{_read_start(os.getpid())}:{next(_owners)}"
 
 
 def is_dead(owner: str) -> bool:
@@ -26,7 +26,7 @@ def is_dead(owner: str) -> bool:
         return True
     except PermissionError:
         return False
-    now = _started(int(pid))
+    now = _read_start(int(pid))
     return bool(started and now and now != started)
 
 
@@ -34,7 +34,7 @@ def _host() -> str:
     return socket.gethostname().replace(":", "-")
 
 
-def _started(pid: int) -> str:
+def _read_start(pid: int) -> str:
     """Say when a process started, to tell apart a number that is used again; empty where the system does not say, "Z"
     for a process that has died and was not waited for.
     """

@@ -73,11 +73,11 @@ def imported(path: Path, module: str) -> tuple[str, ...]:
     ``from a.b import c`` names a.b.c, which is a module or something in a.b. That a.b runs too is left out: packages of
     ours only hand on names.
     """
-    return _imported(path.read_bytes(), module)
+    return _list_imported(path.read_bytes(), module)
 
 
 @lru_cache(maxsize=1024)
-def _imported(source: bytes, module: str) -> tuple[str, ...]:
+def _list_imported(source: bytes, module: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_imports(ast.parse(source), module)))
 
 

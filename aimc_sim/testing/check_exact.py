@@ -26,8 +26,8 @@ def check_exact(bench: Bench, findings: Findings) -> None:
     """Check that the same seed is the same chip; a part programmed alone; times in another order; column sums."""
     shape = bench.block(SIDE, SIDE)
     one, two = bench.program(shape), bench.program(shape)
-    fields = _everything(bench, one, shape, backwards=False)
-    again = _everything(bench, two, shape, backwards=True)
+    fields = _read_everything(bench, one, shape, backwards=False)
+    again = _read_everything(bench, two, shape, backwards=True)
     findings.exact(
         "determinism",
         np.array_equal(fields["programmed"], again["programmed"]),
@@ -39,7 +39,7 @@ def check_exact(bench: Bench, findings: Findings) -> None:
     )
     changed = []
     for rows, cols in PARTS:
-        part = _everything(bench, bench.program((rows, cols)), (rows, cols), backwards=False)
+        part = _read_everything(bench, bench.program((rows, cols)), (rows, cols), backwards=False)
         changed += [
             f"{name} of {rows} x {cols}"
             for name in part
@@ -82,13 +82,13 @@ def check_chain(bench: Bench, findings: Findings) -> None:
     findings.exact("chain: fused kernel", fused, "effective weights equal the readable formula, bit for bit")
     w = matrix.w.copy()
     w[:, ::32] = 1.0  # every tile of 64 rows keeps its column's scale
-    whole, cut = (_tiled(device, w, bench.seed, t_s, rows).cells() for rows in (None, 64))
+    whole, cut = (_tile(device, w, bench.seed, t_s, rows).cells() for rows in (None, 64))
     same = np.array_equal(whole.programmed, cut.programmed) and np.array_equal(whole.now, cut.now)
     findings.exact("chain: tiles", same, "cutting a matrix into tiles changes no cell")
     _compensation(findings, device, w, bench.seed, t_s)
 
 
-def _tiled(device: Device, w: F64, seed: int, t_s: float, rows: int | None) -> CellMatrix:
+def _tile(device: Device, w: F64, seed: int, t_s: float, rows: int | None) -> CellMatrix:
     tile = Tile(rows=rows, weight_grid="float32")
     hardware = Hardware(name="tiles", device=device, tile=tile, compensation=Compensation(per="column"))
     return CellMatrix(np.ascontiguousarray(w, dtype=np.float32), hardware, seed=seed, t_s=t_s)
@@ -98,7 +98,7 @@ def _compensation(findings: Findings, device: Device, w: F64, seed: int, t_s: fl
     """Check that the digital factor is Σ|weight| as programmed over Σ|weight| now, before 1/f noise, column by
     column.
     """
-    quiet = _tiled(device.model_copy(update={"flicker": None}), w, seed, t_s, 64)
+    quiet = _tile(device.model_copy(update={"flicker": None}), w, seed, t_s, 64)
     cells, bounds = quiet.cells(), quiet.tile_map.row_bounds
     span = device.g_max_us - device.g_min_us
     p = cells.programmed.astype(np.float64)
@@ -114,7 +114,7 @@ def _compensation(findings: Findings, device: Device, w: F64, seed: int, t_s: fl
                    f"weights after drift compensation are off by up to {off:.2g} of full scale")  # fmt: skip
 
 
-def _everything(
+def _read_everything(
     bench: Bench, cells: ProgrammedCells, shape: tuple[int, int], *, backwards: bool
 ) -> dict[str, F64]:
     """Read every field that the sampler has at the bench's times, asked for in either order."""

@@ -56,7 +56,7 @@ def check_time(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: 
     elif isinstance(device.drift, AdditiveDrift):
         _additive(bench, findings, programmed, later, out)
     elif bench.declared.aged:
-        _aged(bench, findings, programmed, later)
+        _check_aged(bench, findings, programmed, later)
     else:
         same = all(np.array_equal(g, programmed) for g in later.values())
         findings.exact("drift: none", same, f"drifted(t) equals programmed at {list(later)} s")
@@ -178,7 +178,7 @@ def _additive(
     _one_draw(findings, "drift: one trajectory", z)
 
 
-def _aged(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64]) -> None:
+def _check_aged(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64]) -> None:
     """Check that at another age the same draw makes the conductance, by that age's statistics."""
     for tag, (t, values) in enumerate(drifted.items()):
         z, known = bench.programming_draws(values, tag=20 + tag, t_s=t)

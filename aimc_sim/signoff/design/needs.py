@@ -27,7 +27,7 @@ def needs_of(resolved: Resolved, asked: Asked, weight_file: WeightFile) -> list[
     return tables
 
 
-def spoken_need(need: dict[str, Any]) -> str:
+def write_need(need: dict[str, Any]) -> str:
     """Write one line about what `needs_of` found."""
     chips, items = need["chips_needed"], need["items_needed"]
     more = [

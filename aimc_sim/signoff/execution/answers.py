@@ -41,7 +41,7 @@ def items_of(task: HarnessTask, weight_file: WeightFile, questions: Questions | 
                 context, continuation = encoder.pair(*request)
                 continuations.append(continuation)
             else:
-                context = _fitting(encoder.encode(request[0]), longest, questions)
+                context = _cut_to_fit(encoder.encode(request[0]), longest, questions)
             context_of.append(contexts.setdefault(tuple(context), len(contexts)))
     for ids in (*contexts, *continuations):
         check_vocabulary(weight_file, ids)
@@ -163,7 +163,7 @@ def _answers(items: Json, scores: TrialScores, tokenizer: Any) -> list[Answer]:
     return list(answers)
 
 
-def _fitting(context: list[int], longest: int, questions: Questions) -> list[int]:
+def _cut_to_fit(context: list[int], longest: int, questions: Questions) -> list[int]:
     """Return the end of a prompt that leaves room to write."""
     room = longest - questions.max_new_tokens
     if room < 1:

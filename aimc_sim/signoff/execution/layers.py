@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.evaluate.saturation import clips_counted, saturation_of
+from aimc_sim.evaluate.saturation import count_clips, saturation_of
 from aimc_sim.evaluate.snr import Probe, decibels, layer_of, noise_to_signal, probe
 from aimc_sim.evaluate.sums import BLOCK
 from aimc_sim.evaluate.windows import Windows
@@ -90,7 +90,7 @@ def layers_of(
     """
     text = Windows((np.asarray(token_ids, np.int32),))
     if isinstance(model, StreamedModel):
-        probed, noise, clips = _streamed(model, weight_file, hardware, text)
+        probed, noise, clips = _measure_streamed(model, weight_file, hardware, text)
     else:
         probed = probe(load_digital(weight_file), weight_file, hardware, text)
         clips = saturation_of(model, hardware, text, COUNTED)
@@ -120,7 +120,7 @@ def _rows(
     return tuple(rows)
 
 
-def _streamed(
+def _measure_streamed(
     model: StreamedModel, weight_file: WeightFile, hardware: Hardware, text: Windows
 ) -> tuple[Probe, dict[str, float], dict[str, Saturation]]:
     """Return what products are compared on, noise-to-signal ratios, and counters: the digital model and the chip go
@@ -138,7 +138,7 @@ def _streamed(
     def measuring(names: Iterable[str]) -> Iterator[None]:
         """Measure these matrices in a forward of both models inside this context."""
         part = replace(whole, names=tuple(names), inputs={}, products={})
-        with part.watch(digital.model), clips_counted(model.model, hardware, clips):
+        with part.watch(digital.model), count_clips(model.model, hardware, clips):
             yield
         for name in part.names:
             squares[name].append(part.squares(model.model, name))

@@ -36,7 +36,7 @@ def report_md(document: dict[str, Any]) -> str:
     lines += [
         "<details><summary>Provenance</summary>",
         f"{cell(of['device'])} · hardware `{of['hardware_id']}` · plan `{document['plan']['id']}`",
-        _fenced(document["command"]),
+        _fence(document["command"]),
         "</details>",
     ]
     return _paragraphs(lines)
@@ -61,7 +61,7 @@ def summary_md(summary: dict[str, Any]) -> str:
             f"## {'Pass' if summary['pass'] else 'Fail'}: {passing} of {len(rows)} parts within their margins",
             _table(head, rows),
             _list(summary["left_out"]),
-            _fenced(summary["command"]),
+            _fence(summary["command"]),
         ]
     )
 
@@ -145,7 +145,7 @@ def cell(text: str) -> str:
     return text
 
 
-def _fenced(command: str) -> str:
+def _fence(command: str) -> str:
     """Write a command as a block of code."""
     fence = "```" if "```" not in command else "~~~~"
     return "\n".join((fence, command or "run through Python: see the plan in report.json", fence))

@@ -51,7 +51,7 @@ def comparison_of(
         )
     if margin is not None and "share of questions" in units:
         check_share(margin)
-    parts = [paired_part(one, two, margin, alpha) for one, two in pairs]
+    parts = [compare_part(one, two, margin, alpha) for one, two in pairs]
     _correct(parts, margin, alpha)
     passed = None if margin is None else all(part["pass"] for part in parts)
     return {
@@ -104,7 +104,7 @@ def _listed(side: Side) -> str:
     return ", ".join(f"{task} on {hardware}" for hardware, task in map(_key, side.reports))
 
 
-def paired_part(one: Document, two: Document, margin: float | None, alpha: float) -> Document:
+def compare_part(one: Document, two: Document, margin: float | None, alpha: float) -> Document:
     """Compare one task on one hardware."""
     name = name_of(one, two)
     _check_items(one, two)

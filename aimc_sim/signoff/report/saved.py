@@ -41,13 +41,13 @@ def load(path: str | Path) -> Side:
         do = "give the report.json that is meant, or delete the other file"
     elif several.exists():
         summary = _read(several, SUMMARY_FORMAT, "the summary", "parts", _FOLDER)
-        return Side(name, tuple(_listed(where, part) for part in summary["parts"]))
+        return Side(name, tuple(_read_listed(where, part) for part in summary["parts"]))
     elif one.exists():
         return Side(name, (_report(one),))
     raise BadInput("sign-off", got=str(path), why=why, do=do)
 
 
-def _listed(folder: Path, part: Document) -> Document:
+def _read_listed(folder: Path, part: Document) -> Document:
     """Read the report that a summary lists, if it is still the one that was written with it."""
     path = folder / part["folder"] / "report.json"
     report, plan = _report(path), part.get("plan_id")

@@ -99,13 +99,13 @@ def floorplan(
             elif column.role in FIRST:
                 counts = [sum(p.experts for p in filling.chips[chip] if (p.layer, p.name) == (layer, column.name))
                           for chip in used]  # fmt: skip
-                spread.append((_visited(layer, column, counts), column))
+                spread.append((_count_visited(layer, column, counts), column))
     chips = filling.chips
     if later:
-        dealt, of_layer = _dealt(later, filling.room)
+        dealt, of_layer = _deal(later, filling.room)
         chips = [*chips, *dealt]
         spread = [
-            (_visited(layer, column, of_layer[layer]), column)
+            (_count_visited(layer, column, of_layer[layer]), column)
             for layer, column, _ in later
             if column.role in FIRST
         ]
@@ -165,7 +165,7 @@ class _Filling:
 Experts = list[tuple[int, Column, int]]  # (layer, matrix, tiles of all copies)
 
 
-def _dealt(later: Experts, room: int) -> tuple[list[list[Piece]], dict[int, list[int]]]:
+def _deal(later: Experts, room: int) -> tuple[list[list[Piece]], dict[int, list[int]]]:
     """Deal experts over as few chips as hold them, and how many of a layer's each chip has.
 
     With more experts than chips all layers share the same chips; otherwise so many layers as fit do.
@@ -227,7 +227,7 @@ def _add(chip: list[Piece], piece: Piece) -> None:
     chip.append(piece)
 
 
-def _visited(layer: int, column: Column, experts: list[int]) -> SpreadExperts:
+def _count_visited(layer: int, column: Column, experts: list[int]) -> SpreadExperts:
     """Return the expected number of chips with at least one of the experts that a token takes. experts: of each
     chip.
     """

@@ -298,7 +298,7 @@ def profile_for(device: str) -> Profile:
 @cache
 def _raw(name: str) -> dict[str, Any]:
     """Read a shipped file with the names of its sources resolved."""
-    return _resolved(read_toml(_FOLDER / f"{name}.toml"), f"profile {name!r}")
+    return _resolve(read_toml(_FOLDER / f"{name}.toml"), f"profile {name!r}")
 
 
 @cache
@@ -313,10 +313,10 @@ def _parse(tables: dict[str, Any], where: str, path: Path) -> Profile:
     start = _raw(_COMMON)
     if base != _COMMON:
         start = {**merge(start, _raw(base)), "name": f"{base}, changed", "devices": []}
-    return Profile.parse(merge({"name": path.stem, **start}, _resolved(tables, where)), where)
+    return Profile.parse(merge({"name": path.stem, **start}, _resolve(tables, where)), where)
 
 
-def _resolved(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _resolve(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return constants with their source spelled out, as text and licence."""
     sources = tables.get("sources", {})
 

@@ -84,7 +84,7 @@ def choose(options: Options, bar: float) -> Choice:
         taken = _greedy(options, needed)
         if taken is None:  # what only just fits
             whole = _programme(options, options.energy_j, needed, whole=True)
-            taken = None if whole.x is None else _rounded(whole.x)
+            taken = None if whole.x is None else _round(whole.x)
             why = "" if whole.infeasible else f" None was found in {NODES} nodes of branch and bound."
     if taken is None:
         raise AimcError(
@@ -112,17 +112,17 @@ def least_loss(options: Options) -> float:
             "analog", got=options.kept, why="more weights would have to stay in tiles than there are",
             do="use 0 to below 1",
         )  # fmt: skip
-    won = [_ordered(options, np.inf, by_weight).won for by_weight in (False, True)]
+    won = [_take_in_order(options, np.inf, by_weight).won for by_weight in (False, True)]
     solved = _programme(options, -options.won_nats, 0.0, whole=True)
     if solved.x is not None:
-        taken = _rounded(solved.x)
+        taken = _round(solved.x)
         at = np.flatnonzero(taken != _LEAVE)
         won.append(float(options.won_nats[at, taken[at]].sum()))
     # A little more than that: what is asked for next must not fail by a rounding.
     return float(options.whole_nats - max(won)) + 1e-9 * float(np.abs(options.won_nats).sum())
 
 
-def _rounded(x: F64) -> I64:
+def _round(x: F64) -> I64:
     """Return the move (M,) that each row of x (M, O) takes."""
     return np.where(x.max(axis=1) > 0.5, x.argmax(axis=1), _LEAVE)
 
@@ -160,12 +160,12 @@ def _greedy(options: Options, needed: float) -> I64 | None:
     """Return the cheapest of two orders, by loss per energy and by loss per weight; None where neither meets
     the bar.
     """
-    states = [_ordered(options, needed, by_weight) for by_weight in (False, True)]
+    states = [_take_in_order(options, needed, by_weight) for by_weight in (False, True)]
     meeting = [state for state in states if state.won >= needed]
     return min(meeting, key=lambda state: state.total(state.c)).at - 1 if meeting else None
 
 
-def _ordered(options: Options, needed: float, by_weight: bool) -> _State:
+def _take_in_order(options: Options, needed: float, by_weight: bool) -> _State:
     """Take moves one after the other until ``needed`` is won, then what saves energy and is not missed."""
     state = _State(options)
     while True:

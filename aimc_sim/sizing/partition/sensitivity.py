@@ -258,14 +258,14 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
     total = interval(whole, measuring.tokens)
     return Shares(
         plan,
-        tuple(sorted(_shared(losses, total.mean), key=lambda matrix: -matrix.share)),
+        tuple(sorted(_add_shares(losses, total.mean), key=lambda matrix: -matrix.share)),
         total,
         measuring.loss("converters", seeds[:1]),
         2 + plan.chips * (1 + 2 * deep) + first - deep,
     )
 
 
-def _shared(matrices: list[MatrixLoss], whole: float) -> list[MatrixLoss]:
+def _add_shares(matrices: list[MatrixLoss], whole: float) -> list[MatrixLoss]:
     """Add the shares: the mean of first in and last out, or noise × what it costs in the role; together the whole."""
     raw: dict[str, float] = {}
     for matrix in matrices:
