@@ -102,19 +102,30 @@ def _members(thing: type) -> Iterator[str]:
 
 def _signature(name: str, thing: Any) -> str:
     signature = inspect.signature(thing)
-    text = f"{name}{signature}".replace("'", "")
-    if len(text) <= 110:
-        return text
-    parts, star = [], False
+    parts: list[str] = []
     for parameter in signature.parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and not star:
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(part.startswith("*") for part in parts):
             parts.append("*")
-            star = True
-        star = star or parameter.kind is parameter.VAR_POSITIONAL
-        parts.append(str(parameter))
-    end = signature.return_annotation
-    tail = "" if end is signature.empty else f" -> {end}"
-    return f"{name}(\n    " + ",\n    ".join(parts).replace("'", "") + f",\n){tail}".replace("'", "")
+        parts.append(_parameter(parameter))
+    end = (
+        "" if signature.return_annotation is signature.empty else f" -> {_type(signature.return_annotation)}"
+    )
+    line = f"{name}({', '.join(parts)}){end}"
+    return line if len(line) <= 110 else f"{name}(\n    " + ",\n    ".join(parts) + f",\n){end}"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    """One parameter as it is written in code; of a default that is a function, that there is one."""
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    kind = "" if parameter.annotation is parameter.empty else f": {_type(parameter.annotation)}"
+    if parameter.default is parameter.empty:
+        return f"{stars}{parameter.name}{kind}"
+    default = "…" if callable(parameter.default) else repr(parameter.default).replace("'", '"')
+    return f"{parameter.name}{kind} = {default}" if kind else f"{parameter.name}={default}"
+
+
+def _type(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _code(text: str) -> str:

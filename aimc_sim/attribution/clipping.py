@@ -9,23 +9,23 @@ from aimc_sim.chip.saturation import Saturation
 from aimc_sim.evaluate.saturation import TOKENS
 
 
-def of_matrix(found: Saturation | None) -> dict[str, Any]:
-    """Shares of inputs and conversions beyond their converter's range, and [row, column] of the worst tile.
+def of_matrix(saturation: Saturation | None) -> dict[str, Any]:
+    """Return shares of inputs and conversions beyond their converter's range, and [row, column] of the worst tile.
 
     None where there is no such converter.
     """
-    inputs = found is not None and found.inputs.sum()
-    conversions = found is not None and found.conversions.sum()
+    inputs = saturation is not None and saturation.inputs.sum()
+    conversions = saturation is not None and saturation.conversions.sum()
     return {
-        "inputs_clipped": found.input_share if found and inputs else None,
-        "conversions_saturated": found.conversion_share if found and conversions else None,
-        "worst_tile": list(found.worst_tile) if found and conversions else None,
-        "worst_tile_saturated": found.worst_share if found and conversions else None,
+        "inputs_clipped": saturation.input_share if saturation and inputs else None,
+        "conversions_saturated": saturation.conversion_share if saturation and conversions else None,
+        "worst_tile": list(saturation.worst_tile) if saturation and conversions else None,
+        "worst_tile_saturated": saturation.worst_share if saturation and conversions else None,
     }
 
 
 def of_roles(result: Result) -> dict[str, Any] | None:
-    """Shares by role on the first chip, and in each role the matrix and tile where most conversions saturate.
+    """Return shares by role on the first chip, and in each role the matrix and tile where most conversions saturate.
 
     None without a DAC, where nothing clips.
     """
@@ -36,11 +36,11 @@ def of_roles(result: Result) -> dict[str, Any] | None:
         counts = {m.name: result.saturation[m.name] for m in result.matrices if m.role == role}
         worst = max(counts, key=lambda name: counts[name].worst_share)
         inputs, conversions = (
-            sum(int(getattr(found, kind).sum()) for found in counts.values())
+            sum(int(getattr(saturation, kind).sum()) for saturation in counts.values())
             for kind in ("inputs", "conversions")
         )
         clipped, saturated = (
-            sum(int(getattr(found, f"{kind}_clipped").sum()) for found in counts.values())
+            sum(int(getattr(saturation, f"{kind}_clipped").sum()) for saturation in counts.values())
             for kind in ("inputs", "conversions")
         )
         roles.append({

@@ -28,7 +28,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One effect.
+    """A row describes one effect.
 
     tables: the tables that belong to it, dotted, those inside them included; switched off, they are absent, unless
     ``off`` changes the hardware's tables in another way, given the hardware and what stays on.
@@ -212,12 +212,12 @@ def _variation_acts_on(hardware: Hardware) -> Keys:
 
 
 def _ages(device: Device) -> bool:
-    """Whether the device's statistics are measured at several ages, so that they contain its drift."""
+    """Say whether the device's statistics are measured at several ages, so that they contain its drift."""
     return device.programming is not None and len(device.programming.by_age) > 1
 
 
 def _any(spec: Spec) -> bool:
-    """Whether any number of the spec is not zero."""
+    """Say whether any number of the spec is not zero."""
     return any(spec.model_dump(mode="json").values())
 
 
@@ -225,7 +225,8 @@ def _fixed(*keys: str) -> Callable[[Hardware], Keys]:
     return lambda hardware: frozenset(keys)
 
 
-EFFECTS = (  # in the order of the signal
+# In the order of the signal.
+EFFECTS = (
     Row("dac", "DAC", ("dac",), _dac, False, off=_dac_off),
     Row("dac_errors", "DAC errors", ("dac.errors",), _errors("dac", "of each row"), True, _fixed("dac")),
     Row("weight_codes", "Weight codes", ("weights",), _weight_codes, False, off=_weight_codes_off),
@@ -244,7 +245,8 @@ EFFECTS = (  # in the order of the signal
     ),
     Row("variation", "Dies and tiles", ("variation",), _variation, True, acts_on=_variation_acts_on),
 )
-NEUTRAL = {  # tables that stay in every set, and why
+# Tables that stay in every set, and why.
+NEUTRAL = {
     "device": "its parts are effects: programming, drift, 1/f noise",
     "device.thermal": "data of the device, without effect until a temperature differs from theirs",
     "tile": "the tiles that are looked at",

@@ -14,7 +14,7 @@ from aimc_sim.hardware import Hardware
 
 @dataclass(frozen=True)
 class Effect:
-    """One thing that a chip does to a product.
+    """An effect is one thing that a chip does to a product.
 
     key: its name in files and in sets. detail: what it is on this hardware. random: whether chips differ by it.
     needs: effects without which it cannot be simulated. acts_on: effects that it also changes, so that it shows in
@@ -30,8 +30,8 @@ class Effect:
 
 
 def effects_of(hardware: Hardware, t_s: float) -> tuple[Effect, ...]:
-    """Effects that this hardware has t_s seconds after programming, in the order of the signal; dies and tiles, which
-    act on all of them, last. What is off, zero, or without effect at that time is left out.
+    """List the effects that this hardware has t_s seconds after programming, in the order of the signal; dies and
+    tiles, which act on all of them, last. What is off, zero, or without effect at that time is left out.
 
     Raises BadInput for a time outside the range of the device's data.
     """
@@ -46,7 +46,7 @@ def effects_of(hardware: Hardware, t_s: float) -> tuple[Effect, ...]:
 
 
 def context(effects: Iterable[Effect], effect: Effect) -> Keys:
-    """What must be on beside one effect for it to show alone: what it needs and acts on, and what those need."""
+    """Return what must be on beside one effect for it to show alone: what it needs and acts on, and what those need."""
     by_key = {other.key: other for other in effects}
     keys = effect.needs | effect.acts_on
     while more := {need for key in keys for need in by_key[key].needs} - keys:
@@ -55,7 +55,7 @@ def context(effects: Iterable[Effect], effect: Effect) -> Keys:
 
 
 def dependents(effects: Iterable[Effect], effect: Effect) -> Keys:
-    """The effects that cannot be simulated without this one, directly or through another."""
+    """Return the effects that cannot be simulated without this one, directly or through another."""
     listed, keys = tuple(effects), frozenset({effect.key})
     while more := {other.key for other in listed if other.needs & keys} - keys:
         keys |= more
@@ -63,7 +63,7 @@ def dependents(effects: Iterable[Effect], effect: Effect) -> Keys:
 
 
 def variant(hardware: Hardware, effects: Iterable[Effect], on: Keys) -> Hardware:
-    """The same tiles and placement with only the effects in ``on``; with all of them, the hardware itself.
+    """Return the same tiles and placement with only the effects in ``on``; with all of them, the hardware itself.
 
     Compensation belongs to drift and repair to faults; programming again at intervals stays, whatever is on, so that
     every set sees cells of the same age and the same draws. Without its DAC, inputs reach the cells as they are; an

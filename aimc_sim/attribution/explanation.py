@@ -48,7 +48,7 @@ class Explanation(Shown):
         return str(self.document["summary"])
 
     def to_dict(self) -> dict[str, Any]:
-        """explain.json as plain data."""
+        """Return the content of explain.json as plain data."""
         return self.document
 
     def print_on(self, console: Console) -> None:
@@ -133,7 +133,7 @@ def explain(
 
 
 def _command_line(file: Path, study: Study, hardware: object, text: str | Path | None) -> str:
-    """The line that makes the same files again."""
+    """Write the line that makes the same files again."""
     count = study.tokens if study.text is None else study.text.limit_tokens
     options = {
         "seeds": len(study.seeds),
@@ -155,7 +155,7 @@ def _command_line(file: Path, study: Study, hardware: object, text: str | Path |
 def _table(
     columns: Sequence[str], left: Sequence[int] = (0,), without: Sequence[int] = ()
 ) -> tuple[Table, Any]:
-    """An empty table, and what adds a row to it. left: columns of text; without: columns that are left out."""
+    """Make an empty table, and what adds a row to it. left: columns of text; without: columns that are left out."""
     # late: rich takes a while to load, and results are computed without it
     from rich.table import Table
 
@@ -171,7 +171,7 @@ def _table(
 
 
 def _waterfall(document: dict[str, Any], bar: bool) -> Table:
-    """The table of effects; ``bar``: with the waterfall drawn beside their names."""
+    """Fill the table of effects; ``bar``: with the waterfall drawn beside their names."""
     kl, effects = document["kl_nats"], document["effects"]
     decimals = places(kl["total"]["mean"])
     columns = ("effect", "", "step", "share", "perplexity", "alone", "won back")
@@ -198,7 +198,7 @@ def _waterfall(document: dict[str, Any], bar: bool) -> Table:
 
 
 def _ratios(document: dict[str, Any]) -> Table:
-    """The table of ratios: a column a role, a row an effect."""
+    """Fill the table of ratios: a column a role, a row an effect."""
     roles = document["snr_db"]["roles"]
     table, add = _table(("effect", *(role["role"] for role in roles)))
     for effect in document["effects"]:
@@ -209,7 +209,7 @@ def _ratios(document: dict[str, Any]) -> Table:
 
 
 def _clips(roles: Sequence[dict[str, Any]], bar: bool) -> Table:
-    """The table of what clips: a row a role; ``bar``: with the share of saturated conversions drawn."""
+    """Fill the table of what clips: a row a role; ``bar``: with the share of saturated conversions drawn."""
     columns = ("role", "inputs", "conversions", "", "worst tile", "of matrix", "row, column")
     table, add = _table(columns, (0, 3, 5, 6), () if bar else (3,))
     top = max((role["conversions_saturated"] or 0.0 for role in roles), default=0.0)
@@ -223,14 +223,14 @@ def _clips(roles: Sequence[dict[str, Any]], bar: bool) -> Table:
 
 
 def _with_error(figure: dict[str, Any], decimals: int) -> str:
-    """0.849 ± 0.137; without chance or from one chip, the mean alone."""
+    """Write 0.849 ± 0.137; without chance or from one chip, the mean alone."""
     low, high = figure["interval_95"]
     mean = fixed(figure["mean"], decimals)
     return mean if low is None or high == low else f"{mean} ± {fixed((high - low) / 2, decimals)}"
 
 
 def _bar(before: float, after: float, top: float) -> str:
-    """A bar from one value to another on a track from 0 to ``top``, to an eighth of a character at its end."""
+    """Draw a bar from one value to another on a track from 0 to ``top``, to an eighth of a character at its end."""
     if top <= 0:
         return ""
     low, high = (min(max(value / top, 0.0), 1.0) * BAR for value in sorted((before, after)))

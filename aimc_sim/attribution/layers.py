@@ -18,7 +18,7 @@ from aimc_sim.weightfile import MatrixInfo
 
 @dataclass(frozen=True)
 class Ratios:
-    """SNR in dB of every matrix, (matrices,), from its noise's mean over chips.
+    """Ratios are the SNR in dB of every matrix, (matrices,), from its noise's mean over chips.
 
     alone: beside what the effect needs, whose own noise is taken off; NaN where nothing is left of it. without: all
     effects but this one. total: all effects.
@@ -30,7 +30,7 @@ class Ratios:
 
 
 def ratios(result: Result) -> Ratios:
-    """SNR of every analog matrix."""
+    """Return the SNR of every analog matrix."""
     effects = result.effects
     everything = frozenset(effect.key for effect in effects)
     noise = {on: result.noise(on).mean(axis=0) for on in result.trials}

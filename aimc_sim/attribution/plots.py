@@ -12,7 +12,7 @@ RAREST = 1e-4  # %, the left end of what clips (ten times that on narrow screens
 
 
 def falls(document: dict[str, Any], width: int) -> str:
-    """The waterfall: each effect's step from the loss before it to the loss after it, and the total."""
+    """Draw the waterfall: each effect's step from the loss before it to the loss after it, and the total."""
     effects, total = document["effects"], document["kl_nats"]["total"]
     decimals = places(total["mean"])
     afters = [effect["kl_nats"]["total"]["mean"] for effect in effects]
@@ -40,7 +40,7 @@ def falls(document: dict[str, Any], width: int) -> str:
 
 
 def apart(document: dict[str, Any], width: int) -> str:
-    """Two bars an effect: what it costs alone, and what would be won back without it."""
+    """Draw two bars an effect: what it costs alone, and what would be won back without it."""
     effects, decimals = document["effects"], places(document["kl_nats"]["total"]["mean"])
     pairs = [(effect["kl_nats"]["alone"], effect["kl_nats"]["won_back"]) for effect in effects]
     names, title = [effect["name"] for effect in effects], "Each effect alone, and all but it"
@@ -63,7 +63,7 @@ def apart(document: dict[str, Any], width: int) -> str:
 
 
 def layers(document: dict[str, Any], width: int) -> str:
-    """A map of SNR with all effects: one row a role, one column a layer, darker where the noise is larger."""
+    """Draw a map of SNR with all effects: one row a role, one column a layer, darker where the noise is larger."""
     matrices, roles = document["snr_db"]["matrices"], [role["role"] for role in document["snr_db"]["roles"]]
     known = [matrix for matrix in matrices if math.isfinite(matrix["all"])]
     if not known:
@@ -101,7 +101,9 @@ def layers(document: dict[str, Any], width: int) -> str:
 
 
 def clips(document: dict[str, Any], width: int) -> str:
-    """A line a role on a log axis: the share of conversions that saturate, that of the worst tile, and of inputs."""
+    """Draw a line a role on a log axis: the share of conversions that saturate, that of the worst tile, and of
+    inputs.
+    """
     roles = document["saturation"]["roles"]
     names = [role["role"] for role in roles]
     chart = Rows("clips", "What clips, by role", width, names, 28, right=74)
@@ -129,24 +131,24 @@ def clips(document: dict[str, Any], width: int) -> str:
 
 
 def _room(decimals: int) -> float:
-    """Pixels for the number behind the longest bar."""
+    """Return the pixels for the number behind the longest bar."""
     return 22 + LETTER * (decimals + 2)
 
 
 def _ends(part: dict[str, Any], offset: float = 0.0) -> tuple[float, float]:
-    """Both ends of an interval, moved by ``offset``; without one, the mean twice."""
+    """Return both ends of an interval, moved by ``offset``; without one, the mean twice."""
     low, high = (part["mean"] if end is None else end for end in part["interval_95"])
     return offset + low, offset + high
 
 
 def _value_scale(chart: Chart, highs: list[float], means: list[float]) -> Scale:
-    """From zero, or the lowest mean below it, to the highest end of an interval."""
+    """Make a scale from zero, or the lowest mean below it, to the highest end of an interval."""
     high, low = max(*highs, 1e-6), min(0.0, *means)
     return chart.x_scale(low if low < -0.005 * high else 0.0, high)
 
 
 def _whisker(chart: Chart, x: Scale, ends: tuple[float, float], y: float, value: float, text: str) -> None:
-    """The interval of a bar, where it is wide enough to be seen, and the bar's number behind both."""
+    """Draw the interval of a bar, where it is wide enough to be seen, and the bar's number behind both."""
     low, high = map(x, ends)
     if high - low >= 2:
         chart.line("range", (low, high), (y, y))
@@ -154,7 +156,7 @@ def _whisker(chart: Chart, x: Scale, ends: tuple[float, float], y: float, value:
 
 
 def _depths(chart: Chart, low: float, high: float) -> None:
-    """What the shades of a map mean."""
+    """Draw what the shades of a map mean."""
     steps, size = 6, 18
     start = chart.right - steps * size - 56
     chart.text("label", start - 8, 17, f"{low:.1f}", "end")
@@ -165,5 +167,5 @@ def _depths(chart: Chart, low: float, high: float) -> None:
 
 
 def _depth(value: float, low: float, high: float) -> float:
-    """Opacity: 1 for the lowest SNR, 0.1 for the highest."""
+    """Return the opacity: 1 for the lowest SNR, 0.1 for the highest."""
     return round(1 - 0.9 * (value - low) / (high - low), 3) if high > low else 0.5

@@ -38,10 +38,12 @@ METRICS = ("kl_nats", "loss_increase_nats")
 
 
 def document_of(result: Result, weight_file: WeightFile, command: str = "") -> dict[str, Any]:
-    """The explanation as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again."""
+    """Return the explanation as plain data, keys in a fixed order. Everything but ``timings`` is the same when run
+    again.
+    """
     study = result.study
     falls = dict(zip(METRICS, (waterfall(result.effects, f) for f in (result.kl, result.loss)), strict=True))
-    found = ratios(result)
+    snr = ratios(result)
     step_of = {row.effect.key: row.step.mean for row in falls["kl_nats"].rows}
     return {
         "format": "aimc-sim explanation",
@@ -57,10 +59,10 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
             "chip": _perplexity(result, falls["loss_increase_nats"].total),
         },
         **{metric: {key: _figure(getattr(fall, key)) for key in SUMS} for metric, fall in falls.items()},
-        "effects": [_effect(result, index, falls, found) for index in range(len(result.effects))],
+        "effects": [_effect(result, index, falls, snr) for index in range(len(result.effects))],
         "snr_db": {
-            "roles": by_role(result.matrices, found),
-            "matrices": _matrices(result, found),
+            "roles": by_role(result.matrices, snr),
+            "matrices": _matrices(result, snr),
         },
         "saturation": of_roles(result),
         "sets": [
@@ -93,7 +95,7 @@ def document_of(result: Result, weight_file: WeightFile, command: str = "") -> d
 
 
 def describe_text(study: Study, weight_file: WeightFile) -> str:
-    """What was scored, in words."""
+    """Say what was scored, in words."""
     if study.text is None:
         source = weight_file.calibration.source
         return f"the calibration text in the weight file ({source})"
@@ -114,7 +116,7 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, ...]:
 
 
 def render(document: dict[str, Any]) -> str:
-    """explain.html."""
+    """Write the text of explain.html."""
     charts = {
         draw.__name__: partial(draw, document)
         for draw in (plots.falls, plots.apart, plots.layers, plots.clips)
@@ -124,7 +126,7 @@ def render(document: dict[str, Any]) -> str:
 
 
 def effects_csv(document: dict[str, Any]) -> str:
-    """One row an effect, then the sums: KL and loss with both ends of each interval, perplexity, SNR."""
+    """Write one row an effect, then the sums: KL and loss with both ends of each interval, perplexity, SNR."""
     columns = [f"{metric}_{quantity}" for metric in METRICS for quantity in QUANTITIES]
     rows = []
     for effect in document["effects"]:
@@ -144,7 +146,7 @@ def effects_csv(document: dict[str, Any]) -> str:
 
 
 def matrices_csv(document: dict[str, Any]) -> str:
-    """One row a matrix: its SNR in dB with all effects, each alone, and all but each; shares of what clips."""
+    """Write one row a matrix: its SNR in dB with all effects, each alone, and all but each; shares of what clips."""
     keys = [effect["effect"] for effect in document["effects"]]
     ratios = [f"snr_db_{part}_{key}" for part in ("alone", "without") for key in keys]
     columns = ["matrix", "role", "layer", "inputs", "outputs", "snr_db_all", *ratios, "inputs_clipped",
@@ -168,7 +170,7 @@ def _with_ends(column: str, figure: dict[str, Any]) -> dict[str, Any]:
 
 
 def _csv(columns: list[str], rows: Iterable[dict[str, Any]]) -> str:
-    """A table; what is missing, or no finite number, is an empty cell."""
+    """Write a table; what is missing, or no finite number, is an empty cell."""
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -186,11 +188,11 @@ def _figure(value: Figure) -> dict[str, Any]:
     }
 
 
-def _effect(result: Result, index: int, falls: dict[str, Waterfall], found: Ratios) -> dict[str, Any]:
+def _effect(result: Result, index: int, falls: dict[str, Waterfall], snr: Ratios) -> dict[str, Any]:
     rows = {metric: fall.rows[index] for metric, fall in falls.items()}
     effect, row = result.effects[index], rows["kl_nats"]
     total = falls["kl_nats"].total.mean
-    alone = found.alone[effect.key][~np.isnan(found.alone[effect.key])]
+    alone = snr.alone[effect.key][~np.isnan(snr.alone[effect.key])]
     return {
         "effect": effect.key,
         "name": effect.name,
@@ -213,12 +215,12 @@ def _in_order(result: Result, keys: frozenset[str]) -> list[str]:
 
 
 def _perplexity(result: Result, increase: Figure) -> float:
-    """Geometric mean over chips."""
+    """Return the geometric mean over chips."""
     loss = result.digital.loss + increase.mean
     return math.exp(loss) if loss < 709.0 else math.inf
 
 
-def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
+def _matrices(result: Result, snr: Ratios) -> list[dict[str, Any]]:
     return [
         {
             "name": matrix.name,
@@ -226,9 +228,9 @@ def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
             "layer": layer_of(matrix.name),
             "inputs": matrix.rows,
             "outputs": matrix.cols,
-            "all": float(found.total[index]),
-            "alone": {key: float(values[index]) for key, values in found.alone.items()},
-            "without": {key: float(values[index]) for key, values in found.without.items()},
+            "all": float(snr.total[index]),
+            "alone": {key: float(values[index]) for key, values in snr.alone.items()},
+            "without": {key: float(values[index]) for key, values in snr.without.items()},
             **of_matrix(result.saturation.get(matrix.name)),
         }
         for index, matrix in enumerate(result.matrices)
@@ -236,7 +238,7 @@ def _matrices(result: Result, found: Ratios) -> list[dict[str, Any]]:
 
 
 def _summary(study: Study, fall: Waterfall) -> str:
-    """What costs most, and what an ideal part would win back, in two plain sentences."""
+    """Say what costs most, and what an ideal part would win back, in two plain sentences."""
     total, name = fall.total.mean, study.hardware.name
     when = "at programming" if study.time_s == 0 else f"{spoken(study.time_s)} after programming"
     if total < 5e-4:
@@ -260,7 +262,7 @@ def _summary(study: Study, fall: Waterfall) -> str:
 
 
 def _in_text(row: Row) -> str:
-    """An effect's name inside a sentence: Drift → drift, DAC errors → DAC errors."""
+    """Write an effect's name as it stands inside a sentence: Drift → drift, DAC errors → DAC errors."""
     name = row.effect.name
     return name if name[:2].isupper() or not name[0].isalpha() else name[0].lower() + name[1:]
 

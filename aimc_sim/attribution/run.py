@@ -30,7 +30,7 @@ from aimc_sim.weightfile.integrity import check_weights
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of effects on one chip. noise: (matrices,) noise-to-signal ratio of each product."""
+    """A trial is one set of effects on one chip. noise: (matrices,) noise-to-signal ratio of each product."""
 
     scores: WindowScores
     noise: F64
@@ -38,7 +38,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """Every trial of a study, which now names its converter ranges.
+    """A result holds every trial of a study, which now names its converter ranges.
 
     A set without random effects is scored on the first chip and stands there for all. saturation: what clips on the
     first chip with all effects on, by matrix; empty without a DAC. timings: seconds, the only part that differs when it
@@ -56,15 +56,15 @@ class Result:
     timings: dict[str, float] = field(compare=False)
 
     def kl(self, on: Keys) -> F64:
-        """(seeds,) KL divergence from the digital model, nats per token."""
+        """Return the (seeds,) KL divergence from the digital model, nats per token."""
         return np.array([trial.scores.kl_nats for trial in self.trials[on]])
 
     def loss(self, on: Keys) -> F64:
-        """(seeds,) negative log-likelihood above the digital model's, nats per token."""
+        """Return the (seeds,) negative log-likelihood above the digital model's, nats per token."""
         return np.array([trial.scores.loss for trial in self.trials[on]]) - self.digital.loss
 
     def noise(self, on: Keys) -> F64:
-        """(seeds, matrices) noise-to-signal ratio of each product."""
+        """Return the (seeds, matrices) noise-to-signal ratio of each product."""
         return np.stack([trial.noise for trial in self.trials[on]])
 
 
@@ -87,7 +87,7 @@ def run_study(
     ranges = ranges_for(weight_file, hardware, progress)
     tell("digital model", 0, sum(1 for _ in windows.batches(study.batch)))  # while it loads
     digital = load_digital(weight_file)
-    seen = probe(digital, weight_file, hardware, windows)
+    inputs = probe(digital, weight_file, hardware, windows)
     with Reference(digital, windows, study.batch, on_batch=partial(tell, "digital model")) as reference:
         del digital
         prepared = time.perf_counter()
@@ -103,7 +103,7 @@ def run_study(
             clock.append(time.perf_counter())
             scores = bench.score(windows, reference=reference)
             clock.append(time.perf_counter())
-            noise = seen.noise(model)
+            noise = inputs.noise(model)
             clock.append(time.perf_counter())
             for stage, passed in zip(seconds, np.diff(clock), strict=True):
                 seconds[stage] += float(passed)
@@ -117,13 +117,13 @@ def run_study(
         ranges_id, saturated = bench.state.chip.ranges_id, saturation_of(whole, hardware, windows)
         trials: dict[Keys, tuple[Trial, ...]] = {}
         done = 0
-        for on, own in chips.items():
+        for on, chip_count in chips.items():
             made = []
-            for seed in study.seeds[:own]:
+            for seed in study.seeds[:chip_count]:
                 made.append(trial(on, seed))
                 done += 1
                 tell("effects × chips", done, sum(chips.values()))
-            trials[on] = tuple(made) * (count // own)
+            trials[on] = tuple(made) * (count // chip_count)
         timings = {"prepare": prepared - start, **seconds, "total": time.perf_counter() - start}
         return Result(
             study.model_copy(update={"ranges_id": ranges_id}),

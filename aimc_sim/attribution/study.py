@@ -24,7 +24,7 @@ TOKENS = 1024  # of the calibration text that are scored, unless told
 
 
 class Study(Spec):
-    """Sets of effects × chips on one text.
+    """A study scores sets of effects × chips on one text.
 
     weights: id of the weight file. ranges_id: the converter ranges that every set uses; None until a run has derived
     them. seeds: one chip each, the same for every set. text: None for
@@ -45,7 +45,7 @@ class Study(Spec):
     batch: int = Field(ge=1)
 
     def effects(self) -> tuple[Effect, ...]:
-        """The effects that are told apart, in the order of the signal."""
+        """List the effects that are told apart, in the order of the signal."""
         return effects_of(self.hardware, self.time_s)
 
 
@@ -62,7 +62,8 @@ def make_study(
     session: int = 0,
     batch: int | None = None,
 ) -> Study:
-    """The study of `seeds` chips. tokens: of the calibration text, 1,024 unless told; a text file has its own limit.
+    """Make the study of `seeds` chips. tokens: of the calibration text, 1,024 unless told; a text file has its own
+    limit.
 
     Raises BadInput, before anything runs, for a hardware without effects or a time outside the device's range.
     """
@@ -98,7 +99,7 @@ def make_study(
 
 
 def sets_of(effects: tuple[Effect, ...]) -> tuple[Keys, ...]:
-    """Every set that has to be scored, each once: all effects, none, one after the other, alone, all but one."""
+    """List every set that has to be scored, each once: all effects, none, one after the other, alone, all but one."""
     everything = frozenset(effect.key for effect in effects)
     wanted = [everything, NONE]
     for count in range(1, len(effects)):
@@ -110,17 +111,17 @@ def sets_of(effects: tuple[Effect, ...]) -> tuple[Keys, ...]:
 
 
 def without(effects: tuple[Effect, ...], effect: Effect) -> Keys:
-    """All effects but one, and but those that cannot be simulated without it."""
+    """Return all effects but one, and but those that cannot be simulated without it."""
     return frozenset(other.key for other in effects) - {effect.key} - dependents(effects, effect)
 
 
 def differs_by_chip(effects: Iterable[Effect], on: Keys) -> bool:
-    """Whether chips differ under this set of effects; otherwise one of them stands for all."""
+    """Say whether chips differ under this set of effects; otherwise one of them stands for all."""
     return any(effect.random for effect in effects if effect.key in on)
 
 
 def windows_of(study: Study, weight_file: WeightFile, text_path: str | Path | None = None) -> Windows:
-    """What is scored: the study's text file, or the first tokens of the calibration text, sequence by sequence.
+    """Return what is scored: the study's text file, or the first tokens of the calibration text, sequence by sequence.
 
     Raises BadInput where the text file is not the study's.
     """

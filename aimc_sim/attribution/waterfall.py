@@ -28,7 +28,9 @@ from aimc_sim.attribution.study import without
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over chips. interval: 95 % by Student's t over chips; None from one chip. by_chip: one value a seed."""
+    """A figure is a mean over chips. interval: 95 % by Student's t over chips; None from one chip. by_chip: one value
+    a seed.
+    """
 
     mean: float
     interval: tuple[float, float] | None
@@ -37,8 +39,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One effect. total: the loss with it and all before it. beside: what was on for ``alone``; gone_too: what is off
-    too for ``won_back``."""
+    """A row is about one effect. total: the loss with it and all before it. beside: what was on for ``alone``;
+    gone_too: what is off too for ``won_back``.
+    """
 
     effect: Effect
     step: Figure
@@ -51,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """A loss taken apart: total = start + Σ step, exactly; interaction = total - start - Σ alone."""
+    """A waterfall takes a loss apart: total = start + Σ step, exactly; interaction = total - start - Σ alone."""
 
     start: Figure
     rows: tuple[Row, ...]
@@ -61,7 +64,7 @@ class Waterfall:
 
 
 def figure(values: F64) -> Figure:
-    """Of (chips,) values: their mean and its interval over chips."""
+    """Return of (chips,) values their mean and its interval over chips."""
     by_chip = tuple(float(value) for value in values)
     if len(by_chip) > 1 and len(set(by_chip)) == 1:  # no chance in it: exactly that, not up to rounding
         return Figure(by_chip[0], (by_chip[0], by_chip[0]), by_chip)
@@ -73,7 +76,7 @@ def figure(values: F64) -> Figure:
 
 
 def waterfall(effects: tuple[Effect, ...], loss: Callable[[Keys], F64]) -> Waterfall:
-    """The waterfall of loss(set of effects) → (chips,)."""
+    """Compute the waterfall of loss(set of effects) → (chips,)."""
     everything = frozenset(effect.key for effect in effects)
     rows, alone_sum = [], np.zeros_like(loss(NONE))
     before: Keys = NONE

@@ -51,13 +51,13 @@ GOES_ON = {
 
 
 class CommandGroup(TyperGroup):
-    """Commands by name. Help needs no command's module; a command needs only its own."""
+    """A group holds commands by name. Help needs no command's module; a command needs only its own."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command without its options, enough for the list in the help text."""
+        """Return a command without its options, enough for the list in the help text."""
         return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -74,7 +74,7 @@ class CommandGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """--debug and --json mean the same wherever they stand."""
+        """Let --debug and --json mean the same wherever they stand."""
         debug, as_json = "--debug" in args, "--json" in args
         ctx.meta["aimc_sim.debug"], ctx.meta["aimc_sim.json"] = debug, as_json
         goes_on = next((GOES_ON.get(arg, "") for arg in args if not arg.startswith("-")), "")
@@ -89,7 +89,7 @@ class CommandGroup(TyperGroup):
 
 
 def load(name: str) -> Any:
-    """The command of that name, from its module."""
+    """Load the command of that name, from its module."""
     module = importlib.import_module(f"aimc_sim.cli.{name}")
     group = getattr(module, "app", None)
     if group is None:
@@ -132,7 +132,7 @@ def exit_codes(as_json: bool = False, debug: bool = False, goes_on: str = "") ->
 
 
 def _usage(error: Exception) -> str | None:
-    """What the parser says about the command line; None for every other error. Typer may carry its own click."""
+    """Return what the parser says about the command line; None for every other error. Typer may carry its own click."""
     if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
         return None
     return str(error.format_message()).strip().rstrip(".")
@@ -194,7 +194,7 @@ def aimc_sim(
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes are not ours to print
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     app()

@@ -23,13 +23,13 @@ LINE_EVERY_S = 15.0
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout. Numbers that JSON has no word for (NaN, infinity) become null."""
+    """Print one JSON document on stdout. Numbers that JSON has no word for (NaN, infinity) become null."""
     sys.stdout.write(json.dumps(finite_json(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def error_line(error: Exception | str) -> None:
-    """One clean message on stderr: what was wrong, then what to do."""
+    """Print one clean message on stderr: what was wrong, then what to do."""
     if isinstance(error, BadInput) and error.do:
         text = str(error).removesuffix(f" Next: {error.do.rstrip('.')}.")
         sys.stderr.write(f"error: {text}\nnext: {error.do}\n")
@@ -39,7 +39,9 @@ def error_line(error: Exception | str) -> None:
 
 
 def print_account(account: Mapping[str, Any]) -> None:
-    """On stderr, one line each: what share ran in tiles, in which arithmetic, and notes. Empty: the digital model."""
+    """Print on stderr, one line each, what share ran in tiles, in which arithmetic, and notes. Empty: the digital
+    model.
+    """
     lines = ["coverage: the digital model, nothing is analog"]
     if account:
         lines = [f"coverage: {account['coverage']['summary']}", f"arithmetic: {account['arithmetic']}"]
@@ -49,19 +51,19 @@ def print_account(account: Mapping[str, Any]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table on stdout; columns of numbers are set right."""
+    """Print a table on stdout; columns of numbers are set right."""
     from aimc_sim.report.shown import table_of
 
     stdout_console().print(table_of(columns, rows, title))
 
 
 def print_shown(result: Shown, as_json: bool = False) -> None:
-    """A result on stdout, as it shows itself or as JSON."""
+    """Print a result on stdout, as it shows itself or as JSON."""
     print_json(result.to_dict()) if as_json else result.print_on(stdout_console())
 
 
 def stdout_console() -> Console:
-    """A console on stdout; piped output does not wrap at the width of nobody's window."""
+    """Make a console on stdout; piped output does not wrap at the width of nobody's window."""
     from rich.console import Console
 
     from aimc_sim.report.shown import WIDTH
@@ -74,7 +76,7 @@ def stdout_console() -> Console:
 
 @contextlib.contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[Progress]:
-    """Bars on stderr, one a stage, each with the time left; in a pipe plain lines.
+    """Draw bars on stderr, one a stage, each with the time left; in a pipe plain lines.
 
     Use: ``report("exporting", done, total)``.
     """
@@ -120,7 +122,9 @@ def progress_bars(quiet: bool = False) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def _progress_lines() -> Iterator[Progress]:
-    """Lines on stderr: one where a stage begins, and one every 15 s, so that a long run in a pipe is seen to work."""
+    """Print lines on stderr: one where a stage begins, and one every 15 s, so that a long run in a pipe is seen to
+    work.
+    """
     start = time.monotonic()
     lock, over = threading.Lock(), threading.Event()
     state: tuple[str, int, int] | None = None

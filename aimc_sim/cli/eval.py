@@ -34,13 +34,13 @@ def command(
 
     choice: Any = stream
     with progress_bars(quiet=as_json) as report:
-        found = perplexity(
+        scores = perplexity(
             file, text, hardware=hardware, seed=seed, time=time, session=session, digital=digital,
             compare=compare, context=context, limit_tokens=limit_tokens, batch=batch, stream=choice,
             progress=report,
         )  # fmt: skip
     if as_json:
-        print_json(found.to_dict())
+        print_json(scores.to_dict())
         return
-    print_account(found.account)
-    typer.echo(str(found))
+    print_account(scores.account)
+    typer.echo(str(scores))

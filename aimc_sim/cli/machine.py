@@ -22,22 +22,24 @@ _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 def examine() -> dict[str, Any]:
-    """Everything that doctor knows. ``problems`` is empty where the core works; missing extras are no problem."""
+    """Return everything that doctor knows. ``problems`` is empty where the core works; missing extras are no
+    problem.
+    """
     needed, extras = _requirements()
     problems = [f"{name} is not installed: pip install {name}" for name in needed if version(name) is None]
-    self_test = _guarded(_self_test)
+    self_test = _guard(_self_test)
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in needed}},
         "extras": {extra: _extra(extra, names) for extra, names in extras.items()},
         "processor": _processor(), "threads": _threads(),
-        **{f"{kind}_engine": _guarded(_engine, *where) for kind, where in _ENGINES.items()},
-        "gpu": _guarded(_gpu), "caches": _caches(), "self_test": self_test,
+        **{f"{kind}_engine": _guard(_engine, *where) for kind, where in _ENGINES.items()},
+        "gpu": _guard(_gpu), "caches": _caches(), "self_test": self_test,
         "problems": problems + ([] if self_test == "ok" else [f"self-test: {self_test}"]),
     }  # fmt: skip
 
 
 def _requirements() -> tuple[list[str], dict[str, list[str]]]:
-    """Names of the core requirements, and of each extra's, from the installed package's metadata."""
+    """Return the names of the core requirements, and of each extra's, from the installed package's metadata."""
     core, extras = list[str](), dict[str, list[str]]()
     for line in importlib.metadata.requires("aimc-sim") or []:
         name, extra = _REQUIREMENT.match(line), _EXTRA.search(line)
@@ -54,8 +56,8 @@ def _extra(extra: str, names: list[str]) -> dict[str, Any]:
     return {"versions": versions, "missing": missing, "install": install}
 
 
-def _guarded(question: Callable[..., Any], *words: str) -> Any:
-    """An answer, or the error in words: doctor is for machines where something is wrong."""
+def _guard(question: Callable[..., Any], *words: str) -> Any:
+    """Return an answer, or the error in words: doctor is for machines where something is wrong."""
     try:
         return question(*words)
     except Exception as error:
@@ -77,7 +79,7 @@ def _threads() -> dict[str, Any]:
 
     names = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "NUMBA")]
     settings = {name: os.environ.get(name) for name in names}
-    torch_threads = _guarded(lambda: importlib.import_module("torch").get_num_threads())
+    torch_threads = _guard(lambda: importlib.import_module("torch").get_num_threads())
     return {"kernels": parallel.num_threads(), "torch": torch_threads, "environment": settings}
 
 
@@ -107,7 +109,7 @@ def _caches() -> dict[str, Any]:
 
 
 def _self_test() -> str:
-    """The generator against Random123's published words, and a normal that goes through the compiler."""
+    """Test the generator against Random123's published words, and a normal that goes through the compiler."""
     import numpy as np
 
     from aimc_sim.kernels.philox import philox4x32

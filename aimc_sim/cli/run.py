@@ -48,12 +48,12 @@ def command(
                 sys.stdout.write(piece)
                 sys.stdout.flush()
 
-        found = generate(
+        generated = generate(
             file, prompt, hardware=hardware, seed=seed, time=time, session=session, digital=digital,
             max_new_tokens=max_new_tokens, chat=chat, temperature=temperature, text_seed=text_seed,
             on_start=start, on_text=write, progress=report,
         )  # fmt: skip
     if as_json:
-        print_json(found.to_dict())
+        print_json(generated.to_dict())
     else:
         sys.stdout.write("\n")

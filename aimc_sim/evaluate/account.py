@@ -24,7 +24,7 @@ COVERAGE_TOKENS = 32
 
 
 def digital_names(weight_file: WeightFile, hardware: Hardware) -> frozenset[str]:
-    """Matrices that the hardware's placement runs digitally by choice."""
+    """List the matrices that the hardware's placement runs digitally by choice."""
     return frozenset(matrix.name for matrix in weight_file.matrices if not is_analog(matrix, hardware))
 
 
@@ -34,7 +34,7 @@ def coverage_of(
     hardware: Hardware,
     token_ids: npt.NDArray[np.integer[Any]] | list[int],
 ) -> Coverage:
-    """One forward of the mounted model over the first tokens of token_ids (length,), every product accounted for.
+    """Run one forward of the mounted model over the first tokens of token_ids (length,), every product accounted for.
 
     Of a streamed model, whose tiles are not there all at once, the same forward with products of zeros: which products
     there are does not depend on their values.
@@ -46,7 +46,7 @@ def coverage_of(
 
 
 def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
-    """The model for a hardware with analog layers that give zeros."""
+    """Load the model for a hardware with analog layers that give zeros."""
     mine = WeightFile(weight_file.path)
     model = build_model(mine, hardware)
     release_layers(model, mine)
@@ -61,7 +61,7 @@ def _without_chip(weight_file: WeightFile, hardware: Hardware) -> Any:
 
 
 def arithmetic(hardware: Hardware) -> str:
-    """The arithmetic of the tiles' products: exact integers and their engine, or float32 and why."""
+    """Name the arithmetic of the tiles' products: exact integers and their engine, or float32 and why."""
     if hardware.uses_integers:
         return f"exact integers, engine {tile_engine.name()}"
     if hardware.dac is None:
@@ -72,7 +72,9 @@ def arithmetic(hardware: Hardware) -> str:
 
 
 def notes_on(hardware: Hardware, ranges: Ranges | None = None) -> list[str]:
-    """What a reader of figures from this hardware should know. ranges: those of its chips, for what they derived."""
+    """Say what a reader of figures from this hardware should know. ranges: those of its chips, for what they
+    derived.
+    """
     rule, rows = None if hardware.adc is None else hardware.adc.full_scale, hardware.tile.rows
     if not isinstance(rule, LambdaRule):
         return []
@@ -84,12 +86,12 @@ def notes_on(hardware: Hardware, ranges: Ranges | None = None) -> list[str]:
     if rule.derive is None:
         return []
     values = sorted(set(derived_lambdas(hardware, ranges or {}).values()))
-    found = f": {values[0]:.3g}" if values else ""
+    shown = f": {values[0]:.3g}" if values else ""
     if len(values) > 1:
-        found = f", one a matrix: {values[0]:.3g} to {values[-1]:.3g}, in the middle {values[len(values) // 2]:.3g}"
+        shown = f", one a matrix: {values[0]:.3g} to {values[-1]:.3g}, in the middle {values[len(values) // 2]:.3g}"
     tall = "untiled columns" if rows is None else f"tiles of {rows} rows"
     return [
-        f"the ADC's λ was derived again, for {tall}, by calibration{found}; the checkpoint's was {rule.lambda_:g}"
+        f"the ADC's λ was derived again, for {tall}, by calibration{shown}; the checkpoint's was {rule.lambda_:g}"
     ]
 
 

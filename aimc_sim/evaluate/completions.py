@@ -26,7 +26,7 @@ def completions(
     tokens: int = TOKENS,
     on_prompt: Callable[[], None] = lambda: None,
 ) -> list[list[int]]:
-    """New token ids after each prompt (token ids), taking the most likely one each time, with a KV cache.
+    """Return the new token ids after each prompt (token ids), taking the most likely one each time, with a KV cache.
 
     A completion ends before a token in `stop`, after the token at which `ends` (of all its tokens) is true, or after
     `max_new_tokens`. tokens: prompts that step together are tokens / 128; that grouping decides the last bits.
@@ -34,24 +34,24 @@ def completions(
     longest = getattr(model.config, "max_position_embeddings", None)
     for prompt in prompts:
         check_request(len(prompt), max_new_tokens, 0.0, longest)
-    found: list[list[int]] = [[] for _ in prompts]
+    completed: list[list[int]] = [[] for _ in prompts]
     for places in together(prompts, tokens):
         batch = [prompts[place] for place in places]
-        for place, written in zip(places, _written(model, batch, max_new_tokens, ends, stop), strict=True):
-            found[place] = written
+        for place, written in zip(places, _write(model, batch, max_new_tokens, ends, stop), strict=True):
+            completed[place] = written
             on_prompt()
-    return found
+    return completed
 
 
 def together(prompts: Sequence[Sequence[int]], tokens: int = TOKENS) -> Iterator[list[int]]:
-    """Places of prompts that step together: longest first."""
+    """Group the places of prompts that step together: longest first."""
     order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     count = max(1, tokens // TOKENS_A_PROMPT)
     for start in range(0, len(order), count):
         yield order[start : start + count]
 
 
-def _written(
+def _write(
     model: Any,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,

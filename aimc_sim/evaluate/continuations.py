@@ -27,8 +27,9 @@ _BLOCK_VALUES = 1 << 20  # positions × vocabulary that are reduced at once: 4 M
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """Of each request: the summed log-probability of its continuation, nats, (requests,) float64, and whether every
-    token of it is the most likely one, (requests,) int64."""
+    """Likelihoods hold of each request the summed log-probability of its continuation, nats, (requests,) float64, and
+    whether every token of it is the most likely one, (requests,) int64.
+    """
 
     log: npt.NDArray[np.float64]
     greedy: I64
@@ -36,7 +37,7 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class Tree:
-    """One row: a context and the continuations after it. places: which requests these are."""
+    """A tree is one row: a context and the continuations after it. places: which requests these are."""
 
     context: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
@@ -49,8 +50,8 @@ class Tree:
 
 
 def trees_of(requests: Sequence[Request], tokens: int = TOKENS, longest: int | None = None) -> list[Tree]:
-    """Rows for requests (context, continuation), token ids: one for each context, more where it would get wider than
-    `tokens`. longest: positions of the model; a longer context loses its first tokens.
+    """Make rows for requests (context, continuation), token ids: one for each context, more where it would get wider
+    than `tokens`. longest: positions of the model; a longer context loses its first tokens.
 
     Raises BadInput for a request that is empty on one side, or a continuation that does not fit.
     """
@@ -88,7 +89,7 @@ def trees_of(requests: Sequence[Request], tokens: int = TOKENS, longest: int | N
 
 
 def forwards(trees: Sequence[Tree], tokens: int = TOKENS) -> Iterator[list[Tree]]:
-    """Rows of one forward each: by width, widest first, rows × widest at most `tokens`, or one row."""
+    """Group rows into forwards: by width, widest first, rows × widest at most `tokens`, or one row."""
     if tokens < 1:
         raise BadInput("batch", got=tokens, why="a forward has at least one token", do="use 1 or more")
     waiting: list[Tree] = []
@@ -131,7 +132,7 @@ def likelihoods(
 
 
 def name_of(tokens: Sequence[int]) -> int:
-    """A sequence's name for fresh noise, 31 bits, by what it reads."""
+    """Name a sequence for fresh noise, 31 bits, by what it reads."""
     digest = hashlib.sha256(np.asarray(tokens, dtype="<i4").tobytes()).digest()
     return int.from_bytes(digest[:4], "little") >> 1
 
@@ -141,7 +142,9 @@ def _tree(context: tuple[int, ...], requests: Sequence[Request], places: Sequenc
 
 
 class _Rows:
-    """The tensors of one forward: ids, positions and names (rows, width), who sees whom, and which rows predict."""
+    """These are the tensors of one forward: ids, positions and names (rows, width), who sees whom, and which rows
+    predict.
+    """
 
     def __init__(self, trees: Sequence[Tree]) -> None:
         self._trees = trees
@@ -170,20 +173,20 @@ class _Rows:
         )
 
     def logits(self, model: Any) -> torch.Tensor:
-        """(predicting rows, vocabulary) float32."""
+        """Return the logits, (predicting rows, vocabulary) float32."""
         with torch.no_grad(), sequence_names(model, self.names), head_rows(model, *self.predicting):
-            found = model(
+            output = model(
                 input_ids=torch.from_numpy(self.ids).to(model.device),
                 attention_mask=_mask(model, self.sees, self.positions),
                 position_ids=torch.from_numpy(self.positions).to(model.device),
                 use_cache=False,
             ).logits
-        return torch.as_tensor(found[0].float().cpu())
+        return torch.as_tensor(output[0].float().cpu())
 
     def reduced(
         self, logits: torch.Tensor
     ) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.bool_]]]:
-        """Of each row, the log-probabilities of its continuations and whether they are the most likely ones."""
+        """Return of each row the log-probabilities of its continuations and whether they are the most likely ones."""
         block = max(1, _BLOCK_VALUES // logits.shape[-1])
         starts = range(0, len(logits), block)
         total = torch.cat([logits[start : start + block].logsumexp(-1) for start in starts])
@@ -206,7 +209,7 @@ class _Rows:
 
 
 def _mask(model: Any, sees: npt.NDArray[np.bool_], positions: I64) -> Any:
-    """The attention mask (rows, 1, width, width) to add to scores; one a kind of layer where windows slide."""
+    """Make the attention mask (rows, 1, width, width) to add to scores; one a kind of layer where windows slide."""
 
     def added(seen: npt.NDArray[np.bool_]) -> torch.Tensor:
         mask = torch.zeros(seen.shape, dtype=torch.float32)

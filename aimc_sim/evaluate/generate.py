@@ -66,14 +66,15 @@ def check_request(prompt: int, max_new_tokens: int, temperature: float, context:
 
 
 def _choose(logits: torch.Tensor, temperature: float, position: int, seed: int) -> int:
-    """logits: (1, vocabulary) float32 → the next token."""
+    """Choose the next token by logits (1, vocabulary) float32."""
     if temperature == 0:
         return int(logits.argmax())
     return int(pick(logits.numpy(), uniforms(np.zeros(1, np.int64), position, seed), temperature, None)[0])
 
 
 def prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
-    """Token ids of a prompt; of a chat's question, with the template around it. chat: None where there is a template.
+    """Return the token ids of a prompt; of a chat's question, with the template around it. chat: None where there is a
+    template.
 
     Raises BadInput for a chat without a template, and a prompt without any token.
     """
@@ -91,7 +92,7 @@ def prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> list[int]:
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """End-of-text tokens of the generation defaults, the configuration and the tokenizer."""
+    """Return the end-of-text tokens of the generation defaults, the configuration and the tokenizer."""
     stated = [
         getattr(each, "eos_token_id", None) for each in (model.generation_config, model.config, tokenizer)
     ]

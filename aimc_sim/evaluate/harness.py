@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @register_model("aimc-sim")
 class AimcLM(HFLM):  # type: ignore[misc]
-    """One chip at one time, or the digital model, to ask the harness's requests of.
+    """This model of the harness answers requests as one chip at one time does, or as the digital model.
 
     file: a weight file; hardware: a preset or TOML file, the file's own by default; seed: the chip; time: since
     programming, such as 1d; session: which draw of the 1/f noise; digital: the model without a chip. tokens: of one
@@ -73,11 +73,13 @@ class AimcLM(HFLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[Any], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """Contexts are computed once for all their continuations; the head only where a continuation is."""
-        found = likelihoods(
+        """Score the continuations: a context is computed once for all of its own, the head only where a continuation
+        is.
+        """
+        scores = likelihoods(
             self.model, [(each[1], each[2]) for each in requests], self.tokens, longest=self.max_length
         )
-        answers = [(float(log), bool(greedy)) for log, greedy in zip(found.log, found.greedy, strict=True)]
+        answers = [(float(log), bool(greedy)) for log, greedy in zip(scores.log, scores.greedy, strict=True)]
         for (asked, _, _), answer in zip(requests, answers, strict=True):
             if asked is not None:
                 self.cache_hook.add_partial("loglikelihood", asked, answer)
@@ -95,18 +97,18 @@ class AimcLM(HFLM):  # type: ignore[misc]
             return super()._model_generate(context, max_length, stop, **how)
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Answers in a cache file belong to this chip: they stand in a table of its own."""
+        """Keep answers in a table of the cache file that is this chip's own."""
         if cache_hook.dbdict is not None:
             _use_table(cache_hook.dbdict, self.chip_key)
         super().set_cache_hook(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the harness writes beside its results."""
+        """Return what the harness writes beside its results."""
         return {**super().get_model_info(), "aimc_sim_chip": self.chip_key}
 
 
 def chip_key(state: ChipState) -> str:
-    """What decides a chip's answers: weights, hardware, converter ranges, seed, time and session."""
+    """Name what decides a chip's answers: weights, hardware, converter ranges, seed, time and session."""
     chip = state.chip
     return (
         f"chip {chip.weight_file.id} {chip.hardware.id} {chip.ranges_id} seed {chip.seed} "

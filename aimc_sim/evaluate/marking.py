@@ -32,12 +32,12 @@ _RESOLVED = ("_filters", "_metric_fn_list", "_metric_fn_kwargs", "_higher_is_bet
 
 
 def harness_version() -> str:
-    """The installed version of lm-evaluation-harness."""
+    """Return the installed version of lm-evaluation-harness."""
     return metadata.version("lm_eval")
 
 
 class Marking:
-    """One task of the harness with its requests built, ready to mark answers."""
+    """A marking holds one task of the harness with its requests built, and marks answers."""
 
     def __init__(self, task: Any) -> None:
         self.task = task
@@ -69,18 +69,20 @@ class Marking:
         return plain([doc for doc, _ in self.items()])
 
     def items(self) -> Iterator[tuple[Any, list[Any]]]:
-        """(document, requests) of each question."""
+        """List (document, requests) of each question."""
         for instances in self._instances.values():
             yield instances[0].doc, instances
 
     def marks(self, answers: Sequence[Sequence[Answer]]) -> list[dict[str, float]]:
-        """Numbers by metric of each question, as the harness gives them; those of later filters named after them."""
+        """Return the numbers by metric of each question, as the harness gives them; those of later filters named after
+        them.
+        """
         for instances, given in zip(self._instances.values(), answers, strict=True):
             for instance, answer in zip(instances, given, strict=True):
                 instance.resps, instance.filtered_resps = [answer], {}
         self.task.apply_filters()
         filters = list(self.task.instances[0].filtered_resps)
-        found = []
+        marks = []
         for doc, instances in self.items():
             numbers_of: dict[str, float] = {}
             for name in filters:
@@ -89,13 +91,14 @@ class Marking:
                     if isinstance(value, numbers.Real | np.generic):
                         key = metric if metric not in numbers_of else f"{metric},{name}"
                         numbers_of[key] = float(value)
-            found.append(numbers_of)
-        return found
+            marks.append(numbers_of)
+        return marks
 
 
 def plain(value: Any) -> Any:
-    """Any value of a task's configuration as JSON, the same in every process: functions and classes by their name and
-    the text of their file, objects without their address."""
+    """Turn any value of a task's configuration into JSON, the same in every process: functions and classes by their
+    name and the text of their file, objects without their address.
+    """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -129,7 +132,10 @@ def _code(value: Any) -> Any:
 
 
 def _defined(value: Any) -> list[str]:
-    """Name of a function or class, and a hash of the file that it stands in, for what it calls there counts too."""
+    """Return the name of a function or class, and a hash of the file that it stands in.
+
+    What the function calls in that file counts too.
+    """
     module, name = str(getattr(value, "__module__", "")), str(getattr(value, "__qualname__", value))
     if module.split(".")[0] in sys.stdlib_module_names:  # does not change with the version of Python
         return [module, name]

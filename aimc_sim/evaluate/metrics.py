@@ -35,7 +35,7 @@ _SPOOL_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class WindowScores:
-    """Scores per window, in order.
+    """These are the scores per window, in order.
 
     nll: (windows,) float64, summed negative log-likelihood, nats. tokens: (windows,) int64, scored tokens.
     kl: (windows,) float64, summed KL(digital ‖ this model), nats, or None without a reference.
@@ -69,7 +69,7 @@ class WindowScores:
 
 
 class Reference:
-    """The digital model's logits on a set of windows, batch by batch.
+    """A reference holds the digital model's logits on a set of windows, batch by batch.
 
     Spooled to a temporary file where they fit `spool_bytes`, else computed again at every use; of a streamed model only
     the last hidden states are kept. Use as a context manager: the file goes when it closes. `scores` are the digital
@@ -94,7 +94,7 @@ class Reference:
         try:
             if self.is_streamed:
                 parts = scored(model, self.hidden, windows, batch, None, on_batch)
-                self.scores = _checked(parts, windows, False)
+                self.scores = _check_sums(parts, windows, False)
                 return
             # Half of what is free: another program must not run into a full disk because of us.
             room = min(spool_bytes, shutil.disk_usage(tempfile.gettempdir()).free // 2)
@@ -115,7 +115,7 @@ class Reference:
         self._files.append(path)
 
     def logits(self, index: int, ids: torch.Tensor) -> torch.Tensor:
-        """(b, length − 1, vocabulary) float32 logits of the batch `index` with token ids `ids`."""
+        """Return the (b, length − 1, vocabulary) float32 logits of the batch `index` with token ids `ids`."""
         if self.model is not None:
             return _logits(self.model, ids)
         shape = (ids.shape[0], ids.shape[1] - 1, -1)
@@ -176,7 +176,7 @@ def score(
         beside = None if reference is None else (reference.model, reference.hidden)
         with closing(HiddenStates()) as hidden:
             parts = scored(model, hidden, windows, batch, beside, on_batch)
-        return _checked(parts, windows, reference is not None)
+        return _check_sums(parts, windows, reference is not None)
     parts = []
     groups = list(windows.batches(batch))
     for index, (where, rows) in enumerate(groups):
@@ -193,11 +193,13 @@ def score(
         _check_finite(parts)
         if on_batch is not None:
             on_batch(index + 1, len(groups))
-    return _checked(parts, windows, reference is not None)
+    return _check_sums(parts, windows, reference is not None)
 
 
-def _checked(parts: list[tuple[float, float, int]], windows: Windows, with_reference: bool) -> WindowScores:
-    """Sums of every window as scores. Raises BadInput where they are not finite."""
+def _check_sums(
+    parts: list[tuple[float, float, int]], windows: Windows, with_reference: bool
+) -> WindowScores:
+    """Make scores of every window's sums. Raises BadInput where they are not finite."""
     _check_finite(parts)
     nll, kl = (np.array([part[k] for part in parts], np.float64) for k in (0, 1))
     agree = np.array([part[2] for part in parts], np.int64)
@@ -216,7 +218,7 @@ def _check_finite(parts: list[tuple[float, float, int]]) -> None:
 
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """(b, length − 1, vocabulary) float32: the logits that predict tokens 1 … length − 1 of each window."""
+    """Return the logits (b, length − 1, vocabulary) float32 that predict tokens 1 … length − 1 of each window."""
     with torch.no_grad():
         logits = model(input_ids=ids, use_cache=False).logits
     return torch.as_tensor(logits[:, :-1].float())

@@ -38,8 +38,9 @@ HardwareSource = Hardware | str | Path | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class OnChip(Shown):
-    """What is known of a result whatever was asked. weights: id of the weight file. state: the chip at one time, None
-    for the digital model. account: `account.account_of` the chip, empty for the digital model."""
+    """This is what is known of a result whatever was asked. weights: id of the weight file. state: the chip at one
+    time, None for the digital model. account: `account.account_of` the chip, empty for the digital model.
+    """
 
     weights: str
     state: ChipState | None
@@ -65,7 +66,7 @@ class OnChip(Shown):
 
 @dataclass(frozen=True)
 class TextScores(OnChip):
-    """How well a text is predicted. scores: of every window; context: tokens a window."""
+    """These scores say how well a text is predicted. scores: of every window; context: tokens a window."""
 
     scores: WindowScores
     context: int
@@ -81,7 +82,7 @@ class TextScores(OnChip):
         return f"perplexity {self.perplexity:.3f} over {self.scores.tokens.sum():,} tokens, {self.where}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, and what they are of."""
+        """Return the figures, and what was scored."""
         scores = self.scores
         compared = {} if scores.kl is None else {"kl_nats": scores.kl_nats, "agreement": scores.agreement}
         return {
@@ -102,7 +103,7 @@ class TextScores(OnChip):
 
 @dataclass(frozen=True)
 class Generated(OnChip):
-    """Text that follows a prompt. token_ids: of it; prompt_tokens: how many tokens the prompt is."""
+    """This is the text that follows a prompt. token_ids: of it; prompt_tokens: how many tokens the prompt is."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -114,7 +115,7 @@ class Generated(OnChip):
         return f"{len(self.token_ids)} tokens after a prompt of {self.prompt_tokens}, {self.where}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The text, and what it is of."""
+        """Return the text, and how it was made."""
         return {
             "text": self.text, "token_ids": list(self.token_ids), "prompt_tokens": self.prompt_tokens,
             "weights": self.weights, **self._chip_to_dict(),

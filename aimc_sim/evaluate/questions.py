@@ -38,8 +38,9 @@ _LENGTHS: dict[str, Callable[[str], int]] = {
 
 @dataclass(frozen=True)
 class Question:
-    """One item. requests: (context, continuation) each, or (context,) to write on from. choices: may be empty;
-    answer: the index of the right one, or the right text."""
+    """A question is one item. requests: (context, continuation) each, or (context,) to write on from. choices: may be
+    empty; answer: the index of the right one, or the right text.
+    """
 
     id: str
     question: str
@@ -48,7 +49,7 @@ class Question:
     requests: tuple[tuple[str, ...], ...]
 
     def example(self) -> dict[str, Any]:
-        """What a report shows of it."""
+        """Return what a report shows of it."""
         return {
             "id": self.id,
             "question": self.question,
@@ -59,7 +60,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """A task's questions, in order. until, max_new_tokens: of texts. metrics: those that give one number a question."""
+    """These are a task's questions, in order. until, max_new_tokens: of texts. metrics: those that give one number a
+    question.
+    """
 
     name: str
     kind: Kind
@@ -93,7 +96,7 @@ class Questions:
             )
 
     def mark(self, answers: Sequence[Sequence[Answer]], metric: str) -> dict[str, Any]:
-        """Marks of answers (one sequence a question, one answer a request): arrays over questions.
+        """Mark answers (one sequence a question, one answer a request): arrays over questions.
 
         ``acc``: the metric; ``choice``: the index of the answer chosen by it, −1 where there are none to choose from;
         then the task's other metrics (its own ``acc`` as ``plain_acc``, where the metric is another). Raises BadInput
@@ -113,11 +116,11 @@ class Questions:
                 why="a mark is a share, 0 for wrong to 1 for right, and margins are in points of it",
                 do="choose another metric with --metric, or a text with --text for a loss in nats",
             )
-        found = {"acc": decisive, "choice": self._choices(answers, metric)}
+        marked = {"acc": decisive, "choice": self._choices(answers, metric)}
         for name in self.metrics:
             if name != metric:
-                found["plain_acc" if name == "acc" else name] = _column(marks, name)
-        return found
+                marked["plain_acc" if name == "acc" else name] = _column(marks, name)
+        return marked
 
     def _choices(self, answers: Sequence[Sequence[Answer]], metric: str) -> Any:
         chosen = np.full(len(self.items), -1, np.int64)
@@ -149,7 +152,7 @@ def load_questions(
     limit: int | None = None,
     num_fewshot: int | None = None,
 ) -> Questions:
-    """The questions of a task or group of lm-evaluation-harness: of a folder of YAML files, ours, or its own.
+    """Load the questions of a task or group of lm-evaluation-harness: of a folder of YAML files, ours, or its own.
 
     rows: a folder of local rows for the tasks that take one (``afm_*``). limit: the first questions of each task.
     num_fewshot: worked examples in front of each; None for the task's own number.
@@ -161,7 +164,7 @@ def load_questions(
     if limit is not None and limit < 1:
         raise BadInput("--limit", got=limit, why="there is nothing to ask", do="use 1 or more")
     with quiet(), _reasons(name):
-        parts = _built(name, folder, rows, limit, num_fewshot)
+        parts = _build(name, folder, rows, limit, num_fewshot)
         items: list[Question] = []
         for part in parts:
             prefix = f"{part.task.config.task}:" if len(parts) > 1 else ""
@@ -192,7 +195,7 @@ def load_questions(
     return Questions(name, kind, tuple(items), metrics, until, longest, tuple(parts))
 
 
-def _built(
+def _build(
     name: str,
     folder: str | Path | None,
     rows: str | Path | None,
@@ -252,13 +255,15 @@ def _tasks(name: str, folder: str | Path | None, rows: str | Path | None) -> lis
     manager = managers[-1][0]
     if name not in manager.task_index:
         known = {each for other, _ in managers for each in other.all_tasks}
-        raise BadInput("task", got=name, why="no task of that name is known", do=_meant(name, known))
+        raise BadInput("task", got=name, why="no task of that name is known", do=_suggest(name, known))
     return list(manager.load([name])["tasks"].values())
 
 
 @contextlib.contextmanager
 def _reasons(name: str) -> Iterator[None]:
-    """Inside, whatever the harness or functions beside a YAML file raise becomes a BadInput with a fitting advice."""
+    """Turn whatever the harness, or functions beside a YAML file, raise inside into a BadInput with a fitting
+    advice.
+    """
     try:
         yield
     except BadInput:
@@ -312,7 +317,7 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
         text, answer = str(answer), text
     if isinstance(answer, list):
         answer = answer[0] if answer else ""
-    own = doc.get("id", doc.get("ind")) if isinstance(doc, dict) else None
+    own_id = doc.get("id", doc.get("ind")) if isinstance(doc, dict) else None
     shown = doc.get("shown") if isinstance(doc, dict) else None  # our tasks say what people should read
     if isinstance(shown, dict) and {"question", "choices"} <= shown.keys():
         text, choices = shown["question"], tuple(shown["choices"])
@@ -322,7 +327,7 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
         for each in instances
     )
     return Question(
-        prefix + str(number if own is None else own),
+        prefix + str(number if own_id is None else own_id),
         str(text),
         choices,
         int(answer) if isinstance(answer, int) else str(answer),
@@ -331,21 +336,21 @@ def _question(task: Any, doc: Any, instances: list[Any], prefix: str) -> Questio
 
 
 def _generation(parts: Sequence[Marking]) -> tuple[tuple[str, ...], int]:
-    """Where written answers end, and after how many tokens at the latest: the same for the whole task."""
-    found = set()
+    """Say where written answers end, and after how many tokens at the latest: the same for the whole task."""
+    limits = set()
     for part in parts:
         asked = dict(part.task.get_config("generation_kwargs") or {})
         until = asked.get("until") or []
         names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
         longest = next((asked[name] for name in names if asked.get(name) is not None), MAX_NEW_TOKENS)
-        found.add((tuple([until] if isinstance(until, str) else until), int(longest)))
-    if len(found) > 1:
+        limits.add((tuple([until] if isinstance(until, str) else until), int(longest)))
+    if len(limits) > 1:
         raise BadInput(
             f"task {parts[0].task.config.task}",
             why="its parts end their answers in different ways",
             do="name them one by one",
         )
-    return found.pop()
+    return limits.pop()
 
 
 def _column(marks: Sequence[dict[str, float]], metric: str) -> Any:
@@ -354,8 +359,8 @@ def _column(marks: Sequence[dict[str, float]], metric: str) -> Any:
     return values.astype(np.int64) if whole else values
 
 
-def _meant(name: str, known: Collection[str]) -> str:
-    """The nearest names only: there are fifteen thousand."""
+def _suggest(name: str, known: Collection[str]) -> str:
+    """Suggest the nearest names only: there are fifteen thousand."""
     text = nearest(name, known)
     near = text.split("? Known:")[0].removeprefix("did you mean ")
     return f"perhaps it is {near}" if near != text else "`lm_eval ls tasks` lists what there is"

@@ -23,21 +23,21 @@ AT_ONCE = 64  # rows of a product that are counted at once: bounds memory
 def saturation_of(
     model: Any, hardware: Hardware, windows: Windows, tokens: int = TOKENS
 ) -> dict[str, Saturation]:
-    """Counters of every analog matrix of a model on which a chip of this hardware is mounted, by name.
+    """Read the counters of every analog matrix of a model on which a chip of this hardware is mounted, by name.
 
     The first ``tokens`` tokens of the text run through the chip itself, so that each matrix sees what the noise before
     it has left; the noise of a matrix's own products is not counted. Costs a forward and a slow product of each matrix.
     Empty where the hardware has no DAC: then nothing clips.
     """
-    found: dict[str, Saturation] = {}
+    counters: dict[str, Saturation] = {}
     if hardware.dac is not None:
-        with clips_counted(model, hardware, found), torch.no_grad():
+        with count_clips(model, hardware, counters), torch.no_grad():
             for row in windows.first(tokens, least=1).rows:
                 model(input_ids=torch.from_numpy(row.astype(np.int64))[None], use_cache=False)
-    return found
+    return counters
 
 
-def clips_counted(
+def count_clips(
     model: Any, hardware: Hardware, counters: dict[str, Saturation]
 ) -> AbstractContextManager[None]:
     """Add the counters of every product of the mounted model, or of a part of one, inside this context.

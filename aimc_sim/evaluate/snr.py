@@ -37,7 +37,8 @@ SEEN = 512  # tokens of the text that a probe chooses them from
 
 @dataclass(frozen=True)
 class Probe:
-    """Inputs x (tokens, K) and digital products y (tokens, N), without bias, of matrices, as a model computes them.
+    """A probe holds inputs x (tokens, K) and digital products y (tokens, N), without bias, of matrices, as a model
+    computes them.
 
     ids: (b, length) token ids to run through it; picked: (tokens,) which of them products are compared on; rows: the
     names of these, for read noise.
@@ -68,11 +69,11 @@ class Probe:
         return matrix_products(digital, self.names, see)
 
     def noise(self, model: Any) -> F64:
-        """(matrices,) noise-to-signal ratio of the tiles that are mounted in a model."""
+        """Measure the (matrices,) noise-to-signal ratios of the tiles that are mounted in a model."""
         return np.array([noise_to_signal(*self.squares(model, name)) for name in self.names])
 
     def squares(self, model: Any, name: str) -> tuple[F64, F64]:
-        """(tokens,) ‖error‖² and ‖y‖² of the tiles that are mounted for one matrix, or for outputs of it."""
+        """Measure (tokens,) ‖error‖² and ‖y‖² of the tiles that are mounted for one matrix, or for outputs of it."""
         socket = socket_of(model.get_submodule(name))
         assert socket is not None
         assert socket.tiles is not None
@@ -81,14 +82,16 @@ class Probe:
 
 def probe(digital: Any, weight_file: WeightFile, hardware: Hardware, windows: Windows) -> Probe:
     """Run the digital model once over the beginning of the text, and keep what its analog matrices took and gave."""
-    found = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), windows)
-    with found.watch(digital), torch.no_grad():
-        digital(input_ids=found.ids, use_cache=False)
-    return found
+    filled = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), windows)
+    with filled.watch(digital), torch.no_grad():
+        digital(input_ids=filled.ids, use_cache=False)
+    return filled
 
 
 def squares(x: F32, y: F32, tiles: TiledMatrix, rows: I64) -> tuple[F64, F64]:
-    """(tokens,) ‖error‖² and ‖y‖²: products of x (tokens, K) through tiles against y (tokens, N). rows: their names."""
+    """Compute (tokens,) ‖error‖² and ‖y‖²: products of x (tokens, K) through tiles against y (tokens, N). rows: their
+    names.
+    """
     error = tile_matmul(x, tiles, rows)
     error -= y
     return _square(error), _square(y)
@@ -100,7 +103,7 @@ def _square(values: F32) -> F64:
 
 
 def noise_to_signal(lost: F64, signal: F64) -> float:
-    """Mean over the tokens (tokens,) that give anything; NaN where none does."""
+    """Return the mean over the tokens (tokens,) that give anything; NaN where none does."""
     nonzero = signal > 0
     return float((lost[nonzero] / signal[nonzero]).mean()) if nonzero.any() else math.nan
 
@@ -115,7 +118,8 @@ def product_noise(
     tokens: int = PROBED,
     on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Noise-to-signal ratio of every analog matrix of every design: {design: {matrix: ratio}}; 0 without any signal.
+    """Measure the noise-to-signal ratio of every analog matrix of every design: {design: {matrix: ratio}}; 0 without
+    any signal.
 
     One pass of the digital model over the calibration text for all designs together; matrix by matrix, so that nothing
     of the text is kept. Every design is the same chip, ``seed``, read at one time since programming. Converter ranges
@@ -155,12 +159,12 @@ def product_noise(
 
 
 def decibels(ratio: npt.ArrayLike) -> F64:
-    """Signal-to-noise ratio in dB of noise-to-signal ratios; infinite without noise, NaN below zero."""
+    """Convert noise-to-signal ratios into signal-to-noise ratios in dB; infinite without noise, NaN below zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(-10 * np.log10(np.asarray(ratio, np.float64)))
 
 
 def layer_of(name: str) -> int | None:
-    """``model.layers.7.mlp.up_proj`` → 7; None for a matrix outside the layers."""
+    """Return the number of a layer: ``model.layers.7.mlp.up_proj`` → 7; None for a matrix outside the layers."""
     found = re.search(r"\.(\d+)\.", name)
     return int(found[1]) if found else None

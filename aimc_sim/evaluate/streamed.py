@@ -30,15 +30,18 @@ KEPT_BYTES = 256 << 20  # of hidden states in memory; what is above lies in temp
 
 
 def streams(choice: Stream, weight_file: WeightFile, hardware: Hardware | None) -> bool:
-    """Whether to stream a chip of this hardware (None: the digital model): "auto" where it does not fit free memory."""
+    """Say whether to stream a chip of this hardware (None: the digital model): "auto" where it does not fit free
+    memory.
+    """
     if choice not in STREAM:
         raise BadInput("stream", got=choice, why="there is no such choice", do=nearest(str(choice), STREAM))
     return choice == "always" or (choice == "auto" and resident_bytes(weight_file, hardware) > free_bytes())
 
 
 def resident_bytes(weight_file: WeightFile, hardware: Hardware | None) -> int:
-    """About what a model takes in memory unstreamed: tiles, and the largest matrix while it is programmed; of the
-    digital model its file."""
+    """Estimate what a model takes in memory unstreamed: tiles, and the largest matrix while it is programmed; of the
+    digital model its file.
+    """
     if hardware is None:
         return weight_file.path.stat().st_size
     total = largest = 0
@@ -50,7 +53,7 @@ def resident_bytes(weight_file: WeightFile, hardware: Hardware | None) -> int:
 
 
 def _columns(hardware: Hardware) -> int:
-    """Effective weights that tiles keep for one of the model: what is converted apart is kept apart."""
+    """Count the effective weights that tiles keep for one of the model: what is converted apart is kept apart."""
     weights = hardware.weights
     if hardware.adc is None:
         return weights.copies or 1
@@ -59,7 +62,9 @@ def _columns(hardware: Hardware) -> int:
 
 
 class HiddenStates:
-    """Hidden states of every batch, (b, length, H) float32: in memory up to `KEPT_BYTES`, then in files."""
+    """These are the hidden states of every batch, (b, length, H) float32: in memory up to `KEPT_BYTES`, then in
+    files.
+    """
 
     def __init__(self) -> None:
         self._held: dict[int, torch.Tensor | tuple[Path, torch.Size]] = {}
@@ -79,11 +84,11 @@ class HiddenStates:
         self._held[batch] = (path, hidden.shape)
 
     def get(self, batch: int) -> torch.Tensor | None:
-        """Those of a batch; None where there are none yet."""
-        found = self._held.get(batch)
-        if found is None or isinstance(found, torch.Tensor):
-            return found
-        path, shape = found
+        """Return those of a batch; None where there are none yet."""
+        stored = self._held.get(batch)
+        if stored is None or isinstance(stored, torch.Tensor):
+            return stored
+        path, shape = stored
         return torch.from_numpy(np.fromfile(path, np.float32)).reshape(shape)
 
     def close(self) -> None:
@@ -102,7 +107,7 @@ def scored(
     digital: tuple[StreamedModel, HiddenStates] | None,
     on_batch: Callable[[int, int], None] | None,
 ) -> list[tuple[float, float, int]]:
-    """(nll nats, KL nats, equal top-1) of every window, layer by layer and then by pieces of the head.
+    """Score every window (nll nats, KL nats, equal top-1), layer by layer and then by pieces of the head.
 
     hidden: takes the last hidden states of the model. digital: the model to compare with, and its own last hidden
     states, of which logits are computed again piece by piece. on_batch(done, total) counts layers and pieces.
@@ -130,7 +135,7 @@ def scored(
 
 
 def _batches(model: StreamedModel, windows: Windows, batch: int) -> Iterator[tuple[int, slice, torch.Tensor]]:
-    """(index, windows, token ids) of every batch, while its rows are named."""
+    """Yield (index, windows, token ids) of every batch, while its rows are named."""
     for index, (where, rows) in enumerate(windows.batches(batch)):
         with sequence_names(model.model, range(where.start, where.stop)):
             yield index, where, torch.from_numpy(rows).long()

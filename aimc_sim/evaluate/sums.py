@@ -19,7 +19,7 @@ _VALUES = 1 << 19  # positions × vocabulary that fit the caches
 
 
 class _Side:
-    """Σ exp of one model's logits, and where they are largest."""
+    """A side holds Σ exp of one model's logits, and where they are largest."""
 
     def __init__(self, positions: int) -> None:
         self.largest = torch.full((positions,), -torch.inf)
@@ -27,7 +27,7 @@ class _Side:
         self.top = torch.zeros(positions, dtype=torch.int64)
 
     def add(self, where: slice, first: int, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """exp(x - m) of a block, and the factor (positions,) that earlier sums take."""
+        """Return exp(x - m) of a block, and the factor (positions,) that earlier sums take."""
         before = self.largest[where]
         largest, at = logits.max(-1)
         self.top[where] = torch.where(largest > before, at + first, self.top[where])
@@ -42,7 +42,9 @@ class _Side:
 
 
 class WindowSums:
-    """The running sums of one window. targets: (positions,) int64; with_digital: whether to compare with a model."""
+    """These are the running sums of one window. targets: (positions,) int64; with_digital: whether to compare with a
+    model.
+    """
 
     def __init__(self, targets: torch.Tensor, with_digital: bool) -> None:
         self._targets, self._mine = targets, _Side(len(targets))
@@ -51,7 +53,9 @@ class WindowSums:
         self._apart = torch.zeros(len(targets), dtype=torch.float64)  # Σ exp(d - m)·(d - x)
 
     def add(self, first: int, logits: torch.Tensor, digital: torch.Tensor | None) -> None:
-        """Logits of tokens first … of the vocabulary, both (positions, tokens) float32; first: a multiple of BLOCK."""
+        """Add the logits of tokens first … of the vocabulary, both (positions, tokens) float32; first: a multiple of
+        BLOCK.
+        """
         for start in range(0, logits.shape[-1], BLOCK):
             columns = slice(start, start + BLOCK)
             rows = max(1, _VALUES // min(BLOCK, logits.shape[-1] - start))
@@ -72,7 +76,9 @@ class WindowSums:
             self._apart[where] = self._apart[where] * factor + apart
 
     def result(self) -> tuple[float, float, int]:
-        """Over the positions: (nll nats, KL(digital ‖ model) nats, how often both find the same token likeliest)."""
+        """Return over the positions (nll nats, KL(digital ‖ model) nats, how often both find the same token
+        likeliest).
+        """
         mine = self._mine.log_sum()
         nll = float((mine - self._picked.double()).sum())
         if self._theirs is None:

@@ -15,7 +15,7 @@ from aimc_sim.errors import BadInput
 
 @lru_cache(maxsize=8)
 def _stock() -> Any:
-    """Every task of the harness by name: reading the files takes ten seconds."""
+    """List every task of the harness by name: reading the files takes ten seconds."""
     return harness_module().tasks.TaskManager()
 
 
@@ -41,7 +41,7 @@ def harness_module() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, the harness neither logs nor draws progress bars: what goes wrong comes as an error."""
+    """Keep the harness inside from logging and drawing progress bars: what goes wrong comes as an error."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FileText(Spec):
-    """A text file, by content: equal text, equal spec, wherever the file lies."""
+    """This spec names a text file by content: equal text, equal spec, wherever the file lies."""
 
     kind: Literal["file"] = "file"
     name: str
@@ -28,7 +28,9 @@ class FileText(Spec):
 
 
 class SelfText(Spec):
-    """Samples of the digital model itself from its first token on; end-of-text is sampled on, every token counts."""
+    """This spec asks for samples of the digital model itself from its first token on; end-of-text is sampled on, every
+    token counts.
+    """
 
     kind: Literal["self"] = "self"
     sequences: int = Field(default=16, ge=1)
@@ -40,7 +42,7 @@ class SelfText(Spec):
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file. Raises BadInput where there is none."""
+    """Read the text of a UTF-8 file. Raises BadInput where there is none."""
     where = Path(path)
     with reading(where, "text file"):
         text = where.read_text(encoding="utf-8")
@@ -52,7 +54,7 @@ def read_text(path: str | Path) -> str:
 
 
 def file_text(path: str | Path, limit_tokens: int | None = None) -> FileText:
-    """The spec of a text file as it is now."""
+    """Return the spec of a text file as it is now."""
     if limit_tokens is not None and limit_tokens < 2:
         raise BadInput(
             "limit-tokens", got=limit_tokens, why="the first token is not scored", do="use 2 or more"
@@ -84,14 +86,14 @@ def load_tokenizer(weight_file: WeightFile) -> Any:
 
 
 def bos_of(tokenizer: Any) -> int | None:
-    """The token that opens every text for this model: whatever its tokenizer puts in front, if anything."""
+    """Return the token that opens every text for this model: whatever its tokenizer puts in front, if anything."""
     bos = tokenizer.bos_token_id
     opening = tokenizer("", add_special_tokens=True)["input_ids"]
     return int(bos) if bos is not None and opening[:1] == [bos] else None
 
 
 def tokenise(tokenizer: Any, text: str, limit_tokens: int | None = None) -> list[int]:
-    """Token ids of a text, without special tokens; the first `limit_tokens` of them."""
+    """Return the token ids of a text, without special tokens; the first `limit_tokens` of them."""
     # The length is cut into windows below, so the tokenizer's own warning about it does not apply.
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids if limit_tokens is None else ids[:limit_tokens]
@@ -100,7 +102,7 @@ def tokenise(tokenizer: Any, text: str, limit_tokens: int | None = None) -> list
 def windows_of_file(
     weight_file: WeightFile, path: str | Path, context: int, limit_tokens: int | None = None
 ) -> Windows:
-    """The windows of a text file for this model, BOS in front of each where the model uses one."""
+    """Cut the windows of a text file for this model, BOS in front of each where the model uses one."""
     longest = context_limit(weight_file.config)
     if longest is not None and context > longest:
         raise BadInput(
@@ -118,7 +120,8 @@ def windows_of_file(
 def windows_of_text(
     weight_file: WeightFile, text: FileText, path: str | Path | None, context: int, plan: str = "plan"
 ) -> Windows:
-    """`windows_of_file` for the text that a plan names. Raises BadInput where the file holds another, or there is none.
+    """Call `windows_of_file` for the text that a plan names. Raises BadInput where the file holds another, or there is
+    none.
 
     plan: what to call it in the message.
     """
@@ -133,12 +136,14 @@ def windows_of_text(
 
 
 def windows_of_calibration(weight_file: WeightFile, tokens: int) -> Windows:
-    """The first tokens of the calibration text, sequence by sequence. Raises BadInput where the file has no text."""
+    """Cut windows from the first tokens of the calibration text, sequence by sequence. Raises BadInput where the file
+    has no text.
+    """
     return from_sequences(weight_file.calibration.token_ids).first(tokens)
 
 
 def context_limit(config: Mapping[str, Any]) -> int | None:
-    """Positions that a model has, by its configuration; None where it names no limit."""
+    """Return how many positions a model has, by its configuration; None where it names no limit."""
     for key in ("max_position_embeddings", "n_positions"):
         if type(stated := config.get(key)) is int:
             return stated
@@ -160,7 +165,7 @@ def check_vocabulary(weight_file: WeightFile, token_ids: Sequence[int]) -> None:
 def windows_of_samples(
     model: Any, spec: SelfText, on_token: Callable[[str, int, int], None] | None = None
 ) -> Windows:
-    """Windows sampled from `model`, the digital one, its first token unscored. Equal spec and weights, equal windows.
+    """Sample windows from `model`, the digital one, its first token unscored. Equal spec and weights, equal windows.
 
     on_token(stage, done, total) is called with counts of tokens.
     """

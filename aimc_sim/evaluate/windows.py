@@ -16,7 +16,7 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of token ids; the first token of each is context only, every other one is scored.
+    """Windows are pieces of token ids; the first token of each is context only, every other one is scored.
 
     rows: one (length,) int32 array a window, all of the same length but perhaps the last.
     """
@@ -54,7 +54,9 @@ class Windows:
         return default_batch(max(map(len, self.rows)))
 
     def first(self, tokens: int, least: int = 2) -> Windows:
-        """The first ``tokens`` tokens, window by window; the last window may be cut, to no fewer than ``least``."""
+        """Return the first ``tokens`` tokens, window by window; the last window may be cut, to no fewer than
+        ``least``.
+        """
         rows = []
         for row in self.rows:
             if tokens < least:
@@ -100,7 +102,7 @@ def cut(tokens: Sequence[int] | npt.NDArray[np.integer], context: int, bos: int 
 
 
 def from_sequences(sequences: npt.NDArray[np.integer]) -> Windows:
-    """Each row of (sequences, length) token ids is a window; its first token is not scored."""
+    """Make a window of each row of (sequences, length) token ids; its first token is not scored."""
     ids = np.ascontiguousarray(sequences, dtype=np.int32)
     if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
         raise BadInput(
@@ -113,5 +115,5 @@ def from_sequences(sequences: npt.NDArray[np.integer]) -> Windows:
 
 
 def default_batch(context: int) -> int:
-    """Windows a forward: about 1,024 tokens at once, which bounds the logits held."""
+    """Return the windows a forward: about 1,024 tokens at once, which bounds the logits held."""
     return max(1, 1024 // context)

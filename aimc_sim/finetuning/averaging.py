@@ -12,7 +12,8 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Average:
-    """avg ← avg + (1 − d)·(weights − avg) after every step, d growing to ``decay`` so that the start is soon forgotten.
+    """An average follows the weights: avg ← avg + (1 − d)·(weights − avg) after every step, d growing to ``decay`` so
+    that the start is soon forgotten.
 
     decay None: there is none, and everything here does nothing. Trained parameters only, by name.
     """
@@ -24,7 +25,7 @@ class Average:
             self.tensors = {name: value.detach().clone() for name, value in self._named().items()}
 
     def put(self, tensors: Tensors) -> None:
-        """Go on from a saved average."""
+        """Continue from a saved average."""
         for name, value in self.tensors.items():
             value.copy_(tensors[name])
 
@@ -40,14 +41,14 @@ class Average:
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[None]:
-        """Inside, the model holds the average."""
+        """Put the average into the model inside this context."""
         named = self._named()
-        kept = {name: named[name].detach().clone() for name in self.tensors}
+        weights = {name: named[name].detach().clone() for name in self.tensors}
         self._copy(self.tensors)
         try:
             yield
         finally:
-            self._copy(kept)
+            self._copy(weights)
 
     @torch.no_grad()
     def _copy(self, tensors: Tensors) -> None:

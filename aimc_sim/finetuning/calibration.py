@@ -18,7 +18,9 @@ ROWS = 8
 
 
 def calibrated_ranges(opened: Checkpoint, hardware: Hardware, rows: TokenRows) -> Any:
-    """Ranges of every analog matrix on the first rows of the data, by name; None where lambda sets the full scale."""
+    """Calibrate the ranges of every analog matrix on the first rows of the data, by name; None where lambda sets the
+    full scale.
+    """
     if hardware.adc is None or isinstance(hardware.adc.full_scale, LambdaRule):
         return None
 

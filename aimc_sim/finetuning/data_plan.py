@@ -15,7 +15,8 @@ Tokens = npt.NDArray[np.int32]
 
 
 class SamplePlan(Spec):
-    """What decides the bits of every shard. model: content of the checkpoint, see ``fingerprint``.
+    """A plan of samples holds what decides the bits of every shard. model: content of the checkpoint, see
+    ``fingerprint``.
 
     sequences: a shard's rows of ``length`` tokens. batch: rows generated together. temperature, top_k (None: all):
     of the sampling. bos_id: first token of every row.
@@ -32,7 +33,9 @@ class SamplePlan(Spec):
 
 
 class TextPlan(Spec):
-    """Rows cut from a text that exists: its name and content, the length of a row, and the token in front of each."""
+    """A plan of a text describes rows cut from a text that exists: its name and content, the length of a row, and the
+    token in front of each.
+    """
 
     model: str
     text: str
@@ -43,7 +46,7 @@ class TextPlan(Spec):
 
 
 def fingerprint(parts: Any) -> str:
-    """16 hex digits of (name, bytes) pairs: of a checkpoint's files, or of a model's parameters."""
+    """Return 16 hex digits of (name, bytes) pairs: of a checkpoint's files, or of a model's parameters."""
     digest = hashlib.sha256()
     for name, data in parts:
         digest.update(f"{name}:{len(data)}:".encode())

@@ -23,7 +23,7 @@ HELD_OUT_ROWS = 16
 
 @dataclass(frozen=True)
 class NoisyLoss:
-    """Nats per token: clean (converters, no noise), and each chip's."""
+    """A noisy loss is in nats per token: clean (converters, no noise), and each chip's."""
 
     clean: float
     chips: tuple[float, ...]
@@ -40,7 +40,7 @@ class NoisyLoss:
 
 
 def windows_of_text(opened: Checkpoint, path: str | Path, context: int) -> Windows:
-    """The windows of a text file for a checkpoint, each beginning as its tokenizer begins a text."""
+    """Cut the windows of a text file for a checkpoint, each beginning as its tokenizer begins a text."""
     tokenizer = load_tokenizer(opened.tokenizer_files, opened.config)
     _check_positions(opened, "context", context)
     ids = tokenise(tokenizer, read_text(path))
@@ -49,7 +49,7 @@ def windows_of_text(opened: Checkpoint, path: str | Path, context: int) -> Windo
 
 
 def held_out(rows: TokenRows) -> Windows:
-    """The last rows of the data, which training then leaves out. Raises BadInput where there are too few."""
+    """Return the last rows of the data, which training then leaves out. Raises BadInput where there are too few."""
     if len(rows) < 2 * HELD_OUT_ROWS:
         raise BadInput(
             "data",
@@ -77,7 +77,7 @@ def noisy_loss(model: Any, windows: Windows, chips: int, *, first_seed: int = 0)
 
 
 def rows_of_text(opened: Checkpoint, texts: Iterable[str], length: int, limit: int) -> npt.NDArray[np.int32]:
-    """Texts joined and cut into whole rows of ``length`` tokens, each beginning with BOS where the model has one.
+    """Join texts and cut them into whole rows of ``length`` tokens, each beginning with BOS where the model has one.
 
     limit: no more rows than these, and no more texts are read than they take.
     """

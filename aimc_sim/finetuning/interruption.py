@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def held_interrupts(hold: bool = True) -> Iterator[Callable[[], bool]]:
-    """Within, the first SIGINT only makes the callable true, and a second one interrupts at once.
+    """Hold the first SIGINT, which only makes the callable true; a second one interrupts at once.
 
     hold: false leaves signals as they are, as threads other than the main one always do.
     """

@@ -15,7 +15,9 @@ COLUMNS = (
 
 
 class Log:
-    """One row a logged step. A run that goes on cuts the rows behind its checkpoint away; one at step 0 begins anew."""
+    """A log has one row a logged step. A run that goes on cuts the rows behind its checkpoint away; one at step 0
+    begins anew.
+    """
 
     def __init__(self, folder: Path, *, step: int = 0, tensorboard: bool = True) -> None:
         self.path = folder / CSV_NAME
@@ -47,7 +49,7 @@ class Log:
 
 
 def read_log(folder: Path) -> list[dict[str, str]]:
-    """Rows of log.csv, empty where there is none."""
+    """Read the rows of log.csv, empty where there is none."""
     path = folder / CSV_NAME
     if not path.is_file():
         return []

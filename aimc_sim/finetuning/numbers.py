@@ -12,7 +12,9 @@ _COUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbB]?)")
 
 
 def parse_count(text: str, what: str) -> int:
-    """A whole number above 0, with k, M or B for thousands, millions or billions. Raises BadInput for anything else."""
+    """Read a whole number above 0, with k, M or B for thousands, millions or billions. Raises BadInput for anything
+    else.
+    """
     match = _COUNT.fullmatch(text.strip())
     value = Decimal(match[1].replace("_", "")) * _FACTORS[match[2].lower()] if match else Decimal(0)
     if value < 1 or value != int(value):
@@ -21,7 +23,7 @@ def parse_count(text: str, what: str) -> int:
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """``i/n`` → (i, n). Raises BadInput unless 0 ≤ i < n."""
+    """Read ``i/n`` → (i, n). Raises BadInput unless 0 ≤ i < n."""
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
     part = (int(match[1]), int(match[2])) if match else (0, 0)
     if not part[0] < part[1]:

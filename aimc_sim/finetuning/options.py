@@ -73,7 +73,7 @@ class Outcome(Shown):
         return f"{self.folder}: {self.recipe} for {self.hardware}{loss}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Names, and losses before and after."""
+        """Return names, and losses before and after."""
         last = self.last
         losses = None if last is None else {"clean": last.clean, "noisy": last.mean, "noisy_std": last.std}
         names = {"folder": str(self.folder), "recipe": self.recipe, "hardware": self.hardware}

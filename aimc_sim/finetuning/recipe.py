@@ -18,7 +18,8 @@ from aimc_sim.torch_bridge.training.spec import Training
 
 
 class Distillation(Spec):
-    """T²·KL(teacher ‖ student), mixed with ``cross_entropy`` parts of the text's own cross-entropy (0: none).
+    """The loss of distillation is T²·KL(teacher ‖ student), mixed with ``cross_entropy`` parts of the text's own
+    cross-entropy (0: none).
 
     top_k: how many of the teacher's logits are kept when they are cached; None computes the teacher anew in each step.
     """
@@ -30,7 +31,7 @@ class Distillation(Spec):
 
 
 class AdamW(Spec):
-    """AdamW with a linear warm-up and a polynomial decay to ``final`` of the learning rate."""
+    """The optimizer is AdamW with a linear warm-up and a polynomial decay to ``final`` of the learning rate."""
 
     learning_rate: float = Field(gt=0)
     range_rate: float = Field(default=1.0, gt=0)  # the input ranges learn at this multiple
@@ -50,7 +51,7 @@ class AdamW(Spec):
 
 
 class Adapter(Spec):
-    """A low-rank digital adapter beside each analog matrix, by peft: y = W·x + (alpha/rank)·B·A·x."""
+    """An adapter is digital and of low rank, beside each analog matrix, by peft: y = W·x + (alpha/rank)·B·A·x."""
 
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
@@ -100,7 +101,8 @@ class Recipe(Spec):
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
-        """A name, a TOML file, tables, or a Recipe. ``base = "afm"`` starts from a named one and lays the rest over it.
+        """Read a name, a TOML file, tables, or a Recipe. ``base = "afm"`` starts from a named one and lays the rest
+        over it.
 
         Raises BadInput for anything else.
         """

@@ -25,7 +25,7 @@ ORDER_PLANE = 1  # of stream TEXT: word 2 the epoch, word 0 the sequence; plane 
 
 
 class TokenRows:
-    """Every row of a folder of shards in one order: ``rows[i]`` (length,) int32 by shard and place.
+    """This holds every row of a folder of shards in one order: ``rows[i]`` (length,) int32 by shard and place.
 
     A shard is read when a row of it is asked for, and the last few stay. id: sha256 of the plan and of the shards that
     were there when it was opened.
@@ -52,7 +52,7 @@ class TokenRows:
         self._order: tuple[tuple[int, int, int], npt.NDArray[np.int64]] | None = None
 
     def shards(self) -> list[Path]:
-        """The files, in order."""
+        """List the files, in order."""
         return list(self._paths)
 
     def expect(self, vocabulary: int) -> None:
@@ -62,7 +62,7 @@ class TokenRows:
         self.shard(0)
 
     def shard(self, number: int) -> Tokens:
-        """The rows of one shard, (rows, length) int32."""
+        """Read the rows of one shard, (rows, length) int32."""
         if number not in self._open:
             tokens = read_shard(self._paths[number])
             if self._known is not None and tokens.size:
@@ -80,7 +80,7 @@ class TokenRows:
         return self._open[number]
 
     def place(self, row: int) -> tuple[int, int]:
-        """Shard of a row, and its place there."""
+        """Return the shard of a row, and its place there."""
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         return shard, row - self._starts[shard]
 
@@ -93,13 +93,14 @@ class TokenRows:
         return tokens
 
     def take(self, indices: list[int], length: int) -> torch.Tensor:
-        """The first ``length`` tokens of these rows, (count, length) int64."""
+        """Read the first ``length`` tokens of these rows, (count, length) int64."""
         import torch
 
         return torch.from_numpy(np.stack([self[i][:length] for i in indices]).astype(np.int64))
 
     def indices(self, position: int, count: int, seed: int, among: int | None = None) -> list[int]:
-        """Rows at position … position + count − 1 of the endless sequence of epochs over the first ``among`` rows.
+        """Return the rows at position … position + count − 1 of the endless sequence of epochs over the first
+        ``among`` rows.
 
         Each epoch has an order of its own, of (seed, epoch), so where training stands is one integer.
         """
@@ -114,7 +115,7 @@ class TokenRows:
 
 
 def order_of(rows: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
-    """A permutation of (rows,) drawn with the keyed generator: rows sorted by 64 random bits each."""
+    """Return a permutation of (rows,) drawn with the keyed generator: rows sorted by 64 random bits each."""
     counter = np.zeros((rows, 4), np.uint32)
     counter[:, 0] = np.arange(rows)
     counter[:, 2] = epoch
@@ -124,7 +125,7 @@ def order_of(rows: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def _consecutive(folder: Path) -> Iterator[Path]:
-    """Shards from number 0 on, up to the first that is missing."""
+    """List the shards from number 0 on, up to the first that is missing."""
     shard = 0
     while (path := shard_path(folder, shard)).is_file():
         yield path

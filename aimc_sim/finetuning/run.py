@@ -121,7 +121,7 @@ def _check_output(folder: Path, run_id: str) -> None:
 
 
 def _written_by(folder: Path) -> str | None:
-    """The run that wrote the folder; a recipe that trains nothing leaves no checkpoints behind."""
+    """Return the run that wrote the folder; a recipe that trains nothing leaves no checkpoints behind."""
     try:
         document = json.loads((folder / ANALOG_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -28,7 +28,7 @@ def plan_for(
     top_k: int | None = 50,
     seed: int = 0,
 ) -> SamplePlan:
-    """The plan of sampling from this model. Raises BadInput for a length beyond its positions.
+    """Make the plan of sampling from this model. Raises BadInput for a length beyond its positions.
 
     length: tokens a row. sequences: rows a shard. batch: rows generated together.
     """
@@ -53,7 +53,7 @@ def plan_for(
 
 
 def model_id(model: Any) -> str:
-    """16 hex digits of every parameter's name and bits, each stored tensor once."""
+    """Return 16 hex digits of every parameter's name and bits, each stored tensor once."""
     import torch
 
     def bits(value: torch.Tensor) -> bytes:
@@ -66,7 +66,7 @@ def model_id(model: Any) -> str:
 def sample_rows(
     model: Any, plan: SamplePlan, rows: npt.NDArray[np.int64], progress: Progress | None = None
 ) -> Tokens:
-    """Tokens (rows, length) int32 of these sequence ids, ``plan.batch`` together.
+    """Sample tokens (rows, length) int32 of these sequence ids, ``plan.batch`` together.
 
     The last group is filled up with further ids, so that the shapes of all products are the plan's.
     """
@@ -103,7 +103,9 @@ def _group(model: Any, plan: SamplePlan, ids: npt.NDArray[np.int64]) -> Tokens:
 
 
 def _cache(model: Any, length: int) -> Any:
-    """Keys and values for so many positions, written in place where the model can: growing them copies everything."""
+    """Make a cache of keys and values for so many positions, written in place where the model can: growing them copies
+    everything.
+    """
     from transformers import DynamicCache, StaticCache
 
     if getattr(model, "_can_compile_fullgraph", False):
@@ -114,7 +116,7 @@ def _cache(model: Any, length: int) -> Any:
 def _pick(
     logits: torch.Tensor, draws: npt.NDArray[np.float64], temperature: float, top_k: int | None
 ) -> npt.NDArray[np.int32]:
-    """As `sampling.pick`, which sorts whole vocabularies: here only the kept ones are looked at."""
+    """Pick as `sampling.pick`, which sorts whole vocabularies: here only the kept ones are looked at."""
     import torch
 
     vocabulary = logits.shape[1]

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples(Shown):
-    """A folder of token shards. shards: those of this call; tokens: in all of the folder's rows of ``length`` tokens,
-    None where other processes fill it too."""
+    """Samples are a folder of token shards. shards: those of this call; tokens: in all of the folder's rows of
+    ``length`` tokens, None where other processes fill it too.
+    """
 
     folder: Path
     shards: tuple[Path, ...]
@@ -38,7 +39,7 @@ class Samples(Shown):
         return f"{self.folder}: {len(self.shards)} shards{tokens}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The folder, and counts."""
+        """Return the folder, and counts."""
         shards = {"folder": str(self.folder), "shards": len(self.shards)}
         return {**shards, "tokens": self.tokens, "length": self.length}
 

@@ -6,7 +6,8 @@ from aimc_sim.finetuning.recipe import AdamW
 
 
 def learning_rate_factor(step: int, steps: int, optimizer: AdamW) -> float:
-    """Multiplier of the learning rate in step 0 … steps − 1: linear warm-up, then polynomial decay to ``final``.
+    """Return the multiplier of the learning rate in step 0 … steps − 1: linear warm-up, then polynomial decay to
+    ``final``.
 
     The first step already learns; the last one is one step before the end of the decay.
     """

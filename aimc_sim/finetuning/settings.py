@@ -12,7 +12,7 @@ from aimc_sim.spec import Spec
 
 
 class Run(Spec):
-    """One training run. checkpoint, data, text: ids by content. tokens: as asked for; steps follow from it.
+    """A run is one training. checkpoint, data, text: ids by content. tokens: as asked for; steps follow from it.
 
     seed: of the noise and of the order of rows. precision: of the products (autocast); weights stay float32.
     evaluate_every, save_every: in steps, 0 never before the end. chips: simulated in each evaluation, seeds from
@@ -44,7 +44,7 @@ class Run(Spec):
 
 
 def chip_of(recipe: Recipe, hardware: Hardware) -> Hardware:
-    """The hardware as the recipe trains for it: with both converters, the inputs' alone, or none."""
+    """Return the hardware as the recipe trains for it: with both converters, the inputs' alone, or none."""
     if recipe.converters == "both":
         return hardware
     table = hardware.model_dump(mode="json")

@@ -29,7 +29,7 @@ FORMAT, SCHEMA = "aimc-sim tokens", 1
 
 
 def rows_for(tokens: int, length: int) -> int:
-    """Rows of ``length`` tokens that hold at least so many."""
+    """Count the rows of ``length`` tokens that hold at least so many."""
     if tokens < 1:
         raise BadInput("tokens", got=tokens, why="there is nothing to sample", do="ask for at least 1")
     if length < 2:
@@ -62,16 +62,16 @@ def sample_rows_to(
     done, total = 0, sum(counts) * plan.length
     for shard, count in zip(mine, counts, strict=True):
         path = shard_path(where, shard)
-        there = _whole_rows(path, plan)
-        if len(there) < count:
-            kept = there[: len(there) // plan.batch * plan.batch]  # whole groups
+        whole = _whole_rows(path, plan)
+        if len(whole) < count:
+            reused = whole[: len(whole) // plan.batch * plan.batch]  # whole groups
 
-            def on_tokens(_stage: str, tokens: int, _total: int, before: int = done + kept.size) -> None:
+            def on_tokens(_stage: str, tokens: int, _total: int, before: int = done + reused.size) -> None:
                 if progress is not None:
                     progress("sampling", before + tokens, total)
 
-            fresh = sample_shard(model, plan, shard, on_tokens, rows=(len(kept), count))
-            _write_shard(path, np.concatenate([kept, fresh]), plan, shard)
+            fresh = sample_shard(model, plan, shard, on_tokens, rows=(len(reused), count))
+            _write_shard(path, np.concatenate([reused, fresh]), plan, shard)
         done += count * plan.length
         if progress is not None:
             progress("sampling", done, total)
@@ -81,7 +81,7 @@ def sample_rows_to(
 def sample_shards(
     model: Any, folder: str | Path, plan: SamplePlan, shards: int, **options: Any
 ) -> list[Path]:
-    """`sample_rows_to` for so many whole shards."""
+    """Call `sample_rows_to` for so many whole shards."""
     return sample_rows_to(model, folder, plan, shards * plan.sequences, **options)
 
 
@@ -93,7 +93,9 @@ def sample_shard(
     *,
     rows: tuple[int, int] | None = None,
 ) -> Tokens:
-    """One shard of the plan, (sequences, length) int32; or of its rows these alone, from the start of a group on."""
+    """Sample one shard of the plan, (sequences, length) int32; or of its rows these alone, from the start of a group
+    on.
+    """
     # late: torch takes seconds to load, and shards are read without it
     from aimc_sim.finetuning.sampler import sample_rows
 
@@ -114,7 +116,7 @@ def write_text_shards(folder: str | Path, plan: TextPlan, rows: Tokens) -> list[
 
 
 def shard_path(folder: Path, shard: int) -> Path:
-    """Where a shard lies."""
+    """Say where a shard lies."""
     return folder / f"tokens-{shard:06d}.safetensors"
 
 
@@ -129,11 +131,11 @@ def begin_folder(folder: Path, plan: SamplePlan | TextPlan) -> None:
     }
     path = folder / INDEX
     if path.exists():
-        there = read_index(folder)
-        if there["plan_id"] != plan.id:
+        index = read_index(folder)
+        if index["plan_id"] != plan.id:
             raise BadInput(
                 str(folder),
-                got=listed(differences_of(there["plan"], document["plan"])),
+                got=listed(differences_of(index["plan"], document["plan"])),
                 why="it holds shards of another plan, and a set of text has one",
                 do="give another folder, or the options that it was begun with",
             )
@@ -143,7 +145,7 @@ def begin_folder(folder: Path, plan: SamplePlan | TextPlan) -> None:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a folder of shards. Raises BadInput where there is none or it cannot be used."""
+    """Read the index of a folder of shards. Raises BadInput where there is none or it cannot be used."""
     path = folder / INDEX
     if not path.is_file():
         raise BadInput(
@@ -165,7 +167,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def read_shard(path: Path) -> Tokens:
-    """The rows of one shard. Raises BadInput where the file is damaged."""
+    """Read the rows of one shard. Raises BadInput where the file is damaged."""
     from safetensors.numpy import load_file
 
     with reading_tensors(path, "data", AGAIN):
@@ -185,7 +187,7 @@ def _write_shard(path: Path, tokens: Tokens, plan: Spec, shard: int) -> None:
 
 
 def _whole_rows(path: Path, plan: SamplePlan) -> Tokens:
-    """The rows of a shard that is there, undamaged and of this plan; else none, and it is made again."""
+    """Read the rows of a shard that is there, undamaged and of this plan; else none, and it is made again."""
     none = np.empty((0, plan.length), np.int32)
     if not path.is_file():
         return none

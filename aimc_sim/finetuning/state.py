@@ -28,7 +28,7 @@ KEPT = 2  # the newest, and one before it
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint says beside its tensors: steps done, tokens seen, and the run that it belongs to."""
+    """A state is what a checkpoint says beside its tensors: steps done, tokens seen, and the run that it belongs to."""
 
     step: int
     tokens: int
@@ -68,7 +68,7 @@ def save_state(
 
 
 def newest_state(folder: Path) -> Path | None:
-    """The newest checkpoint below folder, if any: folders appear under their names only when they are whole."""
+    """Find the newest checkpoint below folder, if any: folders appear under their names only when they are whole."""
     found = sorted(path for path in folder.glob("step-*") if (path / FILE_STATE).is_file())
     return found[-1] if found else None
 
@@ -93,7 +93,7 @@ def load_state(
 
 
 def check_run(path: Path, run: Run) -> dict[str, Any]:
-    """What a checkpoint says beside its tensors. Raises BadInput for a damaged one, and for one of another run."""
+    """Read what a checkpoint says beside its tensors. Raises BadInput for a damaged one, and for one of another run."""
     with reading_tensors(path, "checkpoint of training", AGAIN):
         document: dict[str, Any] = json.loads((path / FILE_STATE).read_text(encoding="utf-8"))
         begun = document["run"]
@@ -111,7 +111,9 @@ def check_run(path: Path, run: Run) -> dict[str, Any]:
 
 
 def gather_weights(model: nn.Module) -> dict[str, Any]:
-    """The whole state dict on the first process (empty on the others), on the CPU. All processes must call it."""
+    """Gather the whole state dict on the first process (empty on the others), on the CPU. All processes must
+    call it.
+    """
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     return dict(get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)))
@@ -135,7 +137,7 @@ def _scatter(
 
 
 def _flatten(moments: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors by ``parameter|kind``, and what is no tensor: the groups."""
+    """Return the tensors by ``parameter|kind``, and what is no tensor: the groups."""
     flat = {
         f"{name}|{kind}": value if isinstance(value, torch.Tensor) else torch.tensor(value)
         for name, kinds in moments["state"].items()
@@ -157,7 +159,7 @@ def _unflatten(flat: dict[str, torch.Tensor], numbers: dict[str, Any]) -> dict[s
 
 
 def _own(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies that share no memory and are contiguous, as safetensors wants them."""
+    """Make copies that share no memory and are contiguous, as safetensors wants them."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 

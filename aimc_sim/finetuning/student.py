@@ -29,7 +29,8 @@ LAST_EVENT = (1 << 32) - 1
 def build_student(
     run: Run, opened: Checkpoint, device: torch.device, ranges: Any = None, forwards: int = 1
 ) -> Any:
-    """The checkpoint with analog layers, clipped once, with the recipe's adapter if it has one; ranges not yet begun.
+    """Build the checkpoint with analog layers, clipped once, with the recipe's adapter if it has one; ranges not yet
+    begun.
 
     ranges: calibrated full scales for hardware that does not use lambda's rule. forwards: of one step, whose gradients
     add up: each has its share of the ranges' decay.
@@ -87,7 +88,7 @@ def save_trained(
     else:
         save_adapter(folder, trained)
         source = trained
-    found = {
+    input_ranges = {
         name: [float(value) for value in item.input_range.reshape(-1)]
         for name, item in learned_ranges(source).items()
         if item.input_range is not None
@@ -98,5 +99,5 @@ def save_trained(
         "run": run.model_dump(mode="json"),
         "run_id": run.id,
     }
-    save_folder(folder, plain, opened, found, specs)
+    save_folder(folder, plain, opened, input_ranges, specs)
     write_whole(folder / "hardware.toml", chip.to_toml())

@@ -22,7 +22,9 @@ FORWARD_TOKENS = 4096
 
 
 class CachedTeacher:
-    """k log-probabilities and the rest of every token, by row of the data: 6·k + 4 bytes a token on disk."""
+    """A cached teacher keeps k log-probabilities and the rest of every token, by row of the data: 6·k + 4 bytes a
+    token on disk.
+    """
 
     def __init__(self, folder: Path, rows: TokenRows) -> None:
         self._folder, self._rows = folder, rows
@@ -38,7 +40,9 @@ class CachedTeacher:
         temperature: float,
         progress: Progress | None = None,
     ) -> CachedTeacher:
-        """The cache in a folder, made where it is missing, shard by shard. Raises BadInput for another teacher's."""
+        """Open the cache in a folder, made where it is missing, shard by shard. Raises BadInput for another
+        teacher's.
+        """
         from safetensors.torch import save
 
         document = {"teacher": model_id(teacher), "dtype": str(teacher.dtype), "k": k, "temperature": temperature,
@@ -58,7 +62,7 @@ class CachedTeacher:
             target = _path(folder, number)
             tokens = rows.shard(number)
             asked = hashlib.sha256(tokens.tobytes()).hexdigest()
-            if _answered(target) != asked:  # none yet, or the shard has grown or changed since
+            if _hash_answered(target) != asked:  # none yet, or the shard has grown or changed since
                 values, indices = _answers(teacher, tokens, k, temperature)
                 tensors = {"values": values.half(), "indices": indices.int()}
                 write_whole(target, save(tensors, metadata={"tokens": asked}))
@@ -67,13 +71,13 @@ class CachedTeacher:
         return cls(folder, rows)
 
     def take(self, indices: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of these rows: values float32 and token ids int64, each (rows, length, k + 1), the last the rest."""
-        found = []
+        """Return of these rows: values float32 and token ids int64, each (rows, length, k + 1), the last the rest."""
+        pairs = []
         for row in indices:
             shard, place = self._rows.place(row)
             values, best = self._shard(shard)
-            found.append((values[place, :length].float(), best[place, :length].long()))
-        return torch.stack([v for v, _ in found]), torch.stack([b for _, b in found])
+            pairs.append((values[place, :length].float(), best[place, :length].long()))
+        return torch.stack([v for v, _ in pairs]), torch.stack([b for _, b in pairs])
 
     def _shard(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         if number not in self._open:
@@ -92,8 +96,8 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"teacher-{number:06d}.safetensors"
 
 
-def _answered(path: Path) -> str | None:
-    """sha256 of the tokens that the file answers; None where there is no file, or none that can be read."""
+def _hash_answered(path: Path) -> str | None:
+    """Return the sha256 of the tokens that the file answers; None where there is no file, or none that can be read."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -59,13 +59,13 @@ def _texts(source: str) -> tuple[Iterable[str], str]:
     name, split, column = [*source[len(PREFIX) :].split(":"), "", ""][:3]
     if not name:
         raise BadInput("data set", got=source, why="it has no name", do="use datasets:NAME[:SPLIT[:COLUMN]]")
-    with _explained(name):
+    with _explain_errors(name):
         table = _table(name, split or "train")
     return _column(table, name, column or "text"), source
 
 
 def _table(name: str, split: str) -> Any:
-    """The rows of one split, read as they are asked for."""
+    """Open the rows of one split, read as they are asked for."""
     datasets = require("datasets", f"reading {PREFIX}{name}")
     path = Path(name)
     if path.is_dir() and any((path / mark).exists() for mark in ("state.json", "dataset_dict.json")):
@@ -96,8 +96,8 @@ def _table(name: str, split: str) -> Any:
 
 
 def _column(table: Any, name: str, column: str) -> Iterator[str]:
-    """The texts, each ending its line; rows without one are passed over."""
-    with _explained(name):
+    """Yield the texts, each ending its line; rows without one are passed over."""
+    with _explain_errors(name):
         for row in table:
             if column not in row:
                 raise BadInput(
@@ -119,8 +119,10 @@ def _column(table: Any, name: str, column: str) -> Iterator[str]:
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """What the package raises (its own, of files and of networks) as BadInput: to the user it all means "not there"."""
+def _explain_errors(name: str) -> Iterator[None]:
+    """Turn what the package raises (its own, of files and of networks) into BadInput: to the user it all means "not
+    there".
+    """
     try:
         yield
     except (BadInput, GeneratorExit):

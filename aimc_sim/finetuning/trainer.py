@@ -45,7 +45,9 @@ STATES = "checkpoints"
 
 
 class Trainer:
-    """One run in one process of however many. ``train()`` begins or goes on, and returns when the folder is whole."""
+    """A trainer makes one run in one process of however many. ``train()`` begins or goes on, and returns when the
+    folder is whole.
+    """
 
     def __init__(
         self,
@@ -119,12 +121,12 @@ class Trainer:
     ) -> None:
         run, options = self.run, self.options
         last = run.steps if self.recipe.trains != "nothing" else 0
-        started, seen = time.monotonic(), 0
-        step = kept = state.step
+        started, tokens = time.monotonic(), 0
+        step = saved_step = state.step
         while step < last:
             loss, norm = self._step(step)
             step += 1
-            seen += run.step_tokens
+            tokens += run.step_tokens
             self.average.update(step)
             outcome.losses.append(loss)
             final, stopped = step == last, len(outcome.losses) == options.stop_after
@@ -138,7 +140,7 @@ class Trainer:
                     learning_rate=self.optimizer.param_groups[0]["lr"],
                     gradient_norm=norm,
                     seconds=seconds,
-                    tokens_per_second=seen / seconds,
+                    tokens_per_second=tokens / seconds,
                 )
             if self.progress is not None and self._first:
                 self.progress("training", step * run.step_tokens, last * run.step_tokens)
@@ -146,9 +148,9 @@ class Trainer:
                 outcome.last = self._evaluate(step, step * run.step_tokens, log)
             if final or stopped or (options.save_every and step % options.save_every == 0):
                 self._save_state(step)
-                kept = step
+                saved_step = step
             if interrupted() and not final:
-                if kept != step:
+                if saved_step != step:
                     self._save_state(step)
                 raise KeyboardInterrupt
             if stopped and not final:
@@ -156,7 +158,7 @@ class Trainer:
                 return
 
     def _step(self, step: int) -> tuple[float, float]:
-        """One update → (loss in nats per token, gradient norm before clipping), both over all processes."""
+        """Make one update → (loss in nats per token, gradient norm before clipping), both over all processes."""
         factor = learning_rate_factor(step, self.run.steps, self.recipe.optimizer)
         for group, base in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = base * factor
@@ -171,7 +173,7 @@ class Trainer:
             # Named by its first row, so that no forward draws another's noise.
             set_step(self._inner, 1 + first + part * micro, seed=self.run.seed)
             last = part == self._micros - 1
-            with contextlib.nullcontext() if last else self._unsynchronised():
+            with contextlib.nullcontext() if last else self._defer_exchange():
                 loss = self._loss(ids, indices) / self._micros
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -264,7 +266,7 @@ class Trainer:
             )
 
     def _range_batches(self) -> Iterator[torch.Tensor]:
-        """The first rows of the run, one a forward, so that memory does not depend on how many make a step."""
+        """Yield the first rows of the run, one a forward, so that memory does not depend on how many make a step."""
         count = self.recipe.training.range_forwards
         for index, row in enumerate(self.rows.indices(0, count, self.run.seed, self._train_rows)):
             if self.progress is not None and self._first:
@@ -272,7 +274,7 @@ class Trainer:
             yield self.rows.take([row], self.recipe.length).to(self.device)
 
     def _split(self) -> int:
-        """Forwards of one step in one process."""
+        """Split one step into forwards in one process."""
         share, rest = divmod(self.recipe.sequences, self.world)
         micro = max(share, 1) if self.options.micro is None else self.options.micro
         if rest or share == 0 or micro < 1 or share % micro:
@@ -307,8 +309,8 @@ class Trainer:
             )
 
     @contextlib.contextmanager
-    def _unsynchronised(self) -> Iterator[None]:
-        """No exchange of gradients until the last forward of a step."""
+    def _defer_exchange(self) -> Iterator[None]:
+        """Keep gradients from being exchanged until the last forward of a step."""
         if self.options.sharding == "fsdp2":
             self.model.set_requires_gradient_sync(False)
             try:
@@ -336,23 +338,23 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _evaluate(self, step: int, tokens: int, log: Log | None) -> NoisyLoss | None:
-        """Loss on the text, by the first process; None with sharded weights, which no process has whole."""
+        """Measure the loss on the text, by the first process; None with sharded weights, which no process has whole."""
         if self.options.sharding == "fsdp2":
             return None
 
         self.accelerator.wait_for_everyone()
-        found = None
+        losses = None
         if self._first:
             with self.average.mounted():
                 if self.average.tensors and self.recipe.training.clip_sigma is not None:
                     clip_weights(self._inner)  # as `save_trained` does: what is saved is what was scored
-                found = noisy_loss(self._inner, self.windows, self.run.chips, first_seed=self.run.chip_seed)
+                losses = noisy_loss(self._inner, self.windows, self.run.chips, first_seed=self.run.chip_seed)
             if log is not None:
                 log.write(
-                    step, tokens=tokens, clean_loss=found.clean, noisy_loss=found.mean, noisy_std=found.std
+                    step, tokens=tokens, clean_loss=losses.clean, noisy_loss=losses.mean, noisy_std=losses.std
                 )
         self.accelerator.wait_for_everyone()
-        return found
+        return losses
 
     def save(self, folder: Path) -> None:
         """Write the trained model as a plain Hugging Face folder with ranges and specs beside it. All must call it."""
@@ -364,6 +366,6 @@ class Trainer:
 
 
 def _decoder_layers(model: Any) -> list[nn.Module]:
-    """The blocks that FSDP2 gathers one at a time: the model's longest list of modules."""
+    """Return the blocks that FSDP2 gathers one at a time: the model's longest list of modules."""
     lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len, default=[])

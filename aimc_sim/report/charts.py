@@ -18,7 +18,9 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """A map from data [low, high] to pixels [start, stop], linear or logarithmic; what lies outside is at the edge."""
+    """A scale maps data [low, high] to pixels [start, stop], linear or logarithmic; what lies outside is at the
+    edge.
+    """
 
     low: float
     high: float
@@ -35,13 +37,14 @@ class Scale:
         return round(self.start + share * (self.stop - self.start), 1)
 
     def holds(self, value: float) -> bool:
-        """Whether a value lies on the scale."""
+        """Say whether a value lies on the scale."""
         return self.low <= value <= self.high
 
 
 def ticks(scale: Scale, about: int = 5) -> list[float]:
-    """Round numbers from 0 both ways in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten, and
-    between them 2 and 5 where there is room."""
+    """Return round numbers from 0 both ways in steps of 1, 2 or 5 times a power of ten; on a log axis powers of ten,
+    and between them 2 and 5 where there is room.
+    """
     high, low = scale.high, min(scale.low, 0.0)
     if scale.log:
         decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(high)) + 1)
@@ -59,12 +62,14 @@ def ticks(scale: Scale, about: int = 5) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """A number on an axis: 0.25, −5."""
+    """Write a number on an axis: 0.25, −5."""
     return f"{value:g}".replace("-", "−")
 
 
 class Chart:
-    """A drawing with a plot area between `left`, `right`, `top` and `bottom` (pixels), filled from the back forward."""
+    """A chart is a drawing with a plot area between `left`, `right`, `top` and `bottom` (pixels), filled from the back
+    forward.
+    """
 
     def __init__(
         self, name: str, title: str, width: int, height: float, *,
@@ -76,52 +81,54 @@ class Chart:
         self._parts: list[str] = []
 
     def x_scale(self, low: float, high: float, *, log: bool = False, inset: float = 0.0) -> Scale:
-        """A scale across the plot area."""
+        """Return a scale across the plot area."""
         return Scale(low, high, self.left + inset, self.right - inset, log)
 
     def y_scale(self, low: float, high: float, *, log: bool = False) -> Scale:
-        """A scale up the plot area."""
+        """Return a scale up the plot area."""
         return Scale(low, high, self.bottom, self.top, log)
 
     def line(self, kind: str, x: Point, y: Point) -> None:
-        """A straight line between two ends of x and two of y. kind: the class that styles it, here and below."""
+        """Draw a straight line between two ends of x and two of y. kind: the class that styles it, here and below."""
         self._add("line", kind, x1=x[0], x2=x[1], y1=y[0], y2=y[1])
 
     def bar(
         self, kind: str, x: Point, y: float, height: float, *, round_by: float = 1.5, opacity: float = 1.0,
         title: str = "",
     ) -> None:  # fmt: skip
-        """A bar between two ends of x, in either order, of which something shows however short it is; y: its top."""
+        """Draw a bar between two ends of x, in either order, of which something shows however short it is; y:
+        its top.
+        """
         low, high = sorted(x)
         inside, wide = f"<title>{escape(title)}</title>" if title else "", max(high - low, 1.5)
         self._add("rect", kind, inside, opacity, x=low, y=y, width=wide, height=height, rx=round_by)
 
     def dot(self, kind: str, x: float, y: float, radius: float, *, opacity: float = 1.0) -> None:
-        """A dot."""
+        """Draw a dot."""
         self._add("circle", kind, opacity=opacity, cx=x, cy=y, r=radius)
 
     def path(self, kind: str, points: Iterable[Point], *, closed: bool = False) -> None:
-        """A line through points, or the area that they enclose."""
+        """Draw a line through points, or the area that they enclose."""
         written = " ".join(f"{x:g},{y:g}" for x, y in points)
         self._add("polygon" if closed else "polyline", kind, points=written)
 
     def text(self, kind: str, x: float, y: float, text: str, anchor: str = "start") -> None:
-        """A line of text on a base line."""
+        """Write a line of text on a base line."""
         self._add("text", kind, escape(text), x=x, y=y, text_anchor=anchor)
 
     def x_axis(self, scale: Scale, title: str, about: int = 5) -> None:
-        """Lines up the plot area, their numbers, and the title below."""
+        """Draw lines up the plot area, their numbers, and the title below."""
         for value in ticks(scale, about):
             self.upright("base" if value == 0 else "grid", scale(value))
             self.x_label(scale(value), _number(value))
         self.x_title(title)
 
     def x_title(self, title: str) -> None:
-        """The title below the plot area."""
+        """Write the title below the plot area."""
         self.text("axis", (self.left + self.right) / 2, self.height - 5, title, "middle")
 
     def y_axis(self, scale: Scale, title: str) -> None:
-        """The title above, lines across, and numbers at the left."""
+        """Draw the title above, lines across, and numbers at the left."""
         if scale.log:
             self.line("base", (self.left, self.right), (self.bottom, self.bottom))
         for value in ticks(scale):
@@ -131,15 +138,15 @@ class Chart:
         self.text("axis", 0, 14, title)
 
     def x_label(self, x: float, text: str) -> None:
-        """A name below the plot area."""
+        """Write a name below the plot area."""
         self.text("label", x, self.bottom + 18, text, "middle")
 
     def upright(self, kind: str, x: float, rise: float = 0.0) -> None:
-        """A line up the plot area, and beyond its top."""
+        """Draw a line up the plot area, and beyond its top."""
         self.line(kind, (x, x), (self.top - rise, self.bottom))
 
     def limit(self, x: float, text: str, *, far: bool = False) -> None:
-        """A line up the plot area with its name above, inside the drawing. far: the name only, at the end."""
+        """Draw a line up the plot area with its name above, inside the drawing. far: the name only, at the end."""
         if not far:
             self.upright("margin", x, 4)
         room = LETTER * len(text) / 2
@@ -147,7 +154,7 @@ class Chart:
         self.text("margin-label", x, self.top - 9, text, anchor)
 
     def legend(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Bars or dots with their names above the plot area, as (kind, name)."""
+        """Draw bars or dots with their names above the plot area, as (kind, name)."""
         x = self.left
         for kind, name in entries:
             if kind.startswith("bar"):
@@ -158,7 +165,7 @@ class Chart:
             x += 34 + LETTER * len(name)
 
     def svg(self, description: str) -> str:
-        """The drawing, with a title and a description for those who do not see it."""
+        """Return the drawing, with a title and a description for those who do not see it."""
         name, size = self._name, "wide" if self.width == WIDE else "narrow"
         return (
             f'<svg class="plot {size}" viewBox="0 0 {self.width} {self.height}" role="img" '
@@ -179,7 +186,9 @@ class Chart:
 
 
 class Rows(Chart):
-    """A chart with a row for each name. Where names are long and the screen is narrow, they stand above their rows."""
+    """This chart has a row for each name. Where names are long and the screen is narrow, they stand above their
+    rows.
+    """
 
     def __init__(
         self, name: str, title: str, width: int, names: Sequence[str], step: float, *,
@@ -194,11 +203,11 @@ class Rows(Chart):
         self._depth, self._names, self._kind = step, names, kind
 
     def middle(self, row: int) -> float:
-        """Pixels of the middle of a row."""
+        """Return the pixels of the middle of a row."""
         return round(self.top + self.step * (row + 1) - self._depth / 2, 1)
 
     def upright(self, kind: str, x: float, rise: float = 0.0) -> None:
-        """A line up the plot area; names that stand above their rows are not struck through."""
+        """Draw a line up the plot area; names that stand above their rows are not struck through."""
         if not self.above:
             super().upright(kind, x, rise)
             return
@@ -207,7 +216,7 @@ class Rows(Chart):
             self.line(kind, (x, x), (self.middle(row) - half, self.middle(row) + half))
 
     def name_rows(self) -> None:
-        """The names at the left, or above."""
+        """Write the names at the left, or above."""
         for row, name in enumerate(self._names):
             most = 46 if self.above else 30
             short = name if len(name) <= most else name[: most - 1] + "…"

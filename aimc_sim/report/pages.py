@@ -19,8 +19,9 @@ VERSIONS = ("numpy", "numba", "scipy", "torch", "transformers")  # that figures 
 
 
 def environment_of_pages(templates: Path) -> Any:
-    """Jinja's environment for pages from a folder of templates, and those that all share: everything escaped, nothing
-    undefined."""
+    """Make Jinja's environment for pages from a folder of templates, and those that all share: everything escaped,
+    nothing undefined.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -33,7 +34,7 @@ def environment_of_pages(templates: Path) -> Any:
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """JSON text with the document's own order of keys; numbers that are not finite become null."""
+    """Write JSON text with the document's own order of keys; numbers that are not finite become null."""
     return json.dumps(finite_json(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -64,13 +65,13 @@ def prepare_folder(folder: Path) -> None:
 
 
 def architecture(config: dict[str, Any]) -> str:
-    """The model's class, as its configuration names it."""
+    """Name the model's class, as its configuration names it."""
     named = config.get("architectures") or [config.get("model_type", "unknown")]
     return str(named[0])
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package."""
+    """Return the installed version of a package."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

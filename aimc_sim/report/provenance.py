@@ -18,7 +18,7 @@ def provenance_of(
     arithmetic: str,
     weight_file: WeightFile | None,
 ) -> dict[str, Any]:
-    """The ``provenance`` of a document. weights: the id of the weight file, which may be unknown."""
+    """Make the ``provenance`` of a document. weights: the id of the weight file, which may be unknown."""
     return {
         "weight_file": None if weight_file is None else weight_file.path.name,
         "weights": weights,

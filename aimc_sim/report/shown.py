@@ -15,7 +15,7 @@ WIDTH = 120  # columns of a result that goes to no terminal
 
 
 class Shown(ABC):
-    """A result that a command prints, ``print`` prints, and a notebook shows, all the same.
+    """A shown result looks the same whether a command prints it, ``print`` does, or a notebook shows it.
 
     A result with a verdict has ``passed`` beside these: True, False, or None where nothing was asked for.
     """
@@ -27,7 +27,7 @@ class Shown(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain data, as ``--json`` writes it."""
+        """Return the result as plain data, as ``--json`` writes it."""
 
     @abstractmethod
     def print_on(self, console: Console) -> None:
@@ -35,6 +35,9 @@ class Shown(ABC):
 
     def __str__(self) -> str:
         return self._printed().export_text().rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.summary}>"
 
     def _repr_html_(self) -> str:
         page = '<pre style="line-height: normal; overflow-x: auto">{code}</pre>'

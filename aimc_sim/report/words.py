@@ -13,7 +13,7 @@ _PREFIXES = {-6: "a", -5: "f", -4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k
 
 
 def _parts(time_s: float) -> tuple[str, str]:
-    """Number and unit of a time: exact where that is short, else to three digits in the largest unit."""
+    """Split a time into number and unit: exact where that is short, else to three digits in the largest unit."""
     named = re.fullmatch(r"([0-9.]+)([a-z]+)", format_duration(time_s))
     if named is not None and len(named[1]) <= 3:
         return named[1], named[2]
@@ -22,7 +22,7 @@ def _parts(time_s: float) -> tuple[str, str]:
 
 
 def spoken(time_s: float) -> str:
-    """A time for people: 3600.0 → ``1 hour``, 2.6e6 → ``30.1 days``."""
+    """Write a time for people: 3600.0 → ``1 hour``, 2.6e6 → ``30.1 days``."""
     if time_s == 0:
         return "programming"
     value, unit = _parts(time_s)
@@ -32,7 +32,7 @@ def spoken(time_s: float) -> str:
 
 
 def tick(time_s: float) -> str:
-    """A time for an axis: ``1 min`` (a lone m could be a month or a metre), ``1 d``."""
+    """Write a time for an axis: ``1 min`` (a lone m could be a month or a metre), ``1 d``."""
     if time_s == 0:
         return "0"
     value, unit = _parts(time_s)
@@ -40,17 +40,17 @@ def tick(time_s: float) -> str:
 
 
 def nats(value: float | str) -> str:
-    """The unit of a number: ``nat`` after exactly 1, else ``nats``."""
+    """Write the unit of a number: ``nat`` after exactly 1, else ``nats``."""
     return "nat" if value in (1, "1") else "nats"
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Join words: ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def si(value: float, unit: str, digits: int = 3) -> str:
-    """1.24e-8 J → 12.4 nJ."""
+    """Write a number with its unit's prefix: 1.24e-8 J → 12.4 nJ."""
     if not value or not math.isfinite(value):
         return f"{value:g} {unit}"
     power = max(min(math.floor(math.log10(abs(value)) / 3), 4), -6)
@@ -58,7 +58,9 @@ def si(value: float, unit: str, digits: int = 3) -> str:
 
 
 def sig(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits, never in scientific notation below a million: 0.0613, 24.2, 1,523."""
+    """Write a number with so many significant digits, never in scientific notation below a million: 0.0613, 24.2,
+    1,523.
+    """
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or abs(value) < 0.5 * 10.0 ** (-digits - 1):
@@ -70,7 +72,7 @@ def sig(value: float | None, digits: int = 3) -> str:
 
 
 def fixed(value: float | None, decimals: int) -> str:
-    """A number with so many decimals and a true minus: 0.849, −0.012; never a zero below zero, and – for none."""
+    """Write a number with so many decimals and a true minus: 0.849, −0.012; never a zero below zero, and – for none."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:.{decimals}f}"
@@ -78,43 +80,47 @@ def fixed(value: float | None, decimals: int) -> str:
 
 
 def places(total: float) -> int:
-    """Decimals that give a total four digits, from 2 to 6, for all that adds up to it: 3.078 has 3, 0.0713 has 5."""
+    """Count the decimals that give a total four digits, from 2 to 6, for all that adds up to it: 3.078 has 3, 0.0713
+    has 5.
+    """
     return min(max(3 - math.floor(math.log10(abs(total))), 2), 6) if total else 6
 
 
 def perplexity(value: float | None) -> str:
-    """A perplexity, the same in every table: 36.60, 1,246.52, 2.65e+09."""
+    """Write a perplexity, the same in every table: 36.60, 1,246.52, 2.65e+09."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:,.2f}" if value < 1e6 else f"{value:.2e}"
 
 
 def divergence(value: float | None) -> str:
-    """A divergence in nats, the same in every table: 0.083, 17.947. Rounding errors below zero are zero."""
+    """Write a divergence in nats, the same in every table: 0.083, 17.947. Rounding errors below zero are zero."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value if abs(value) >= 5e-4 else 0.0:.3f}"
 
 
 def percent(share: float | None) -> str:
-    """A share: 0.6912 → 69.1 %, −2.8 %."""
+    """Write a share: 0.6912 → 69.1 %, −2.8 %."""
     return "–" if share is None else f"{100 * share:.1f}\u202f%".replace("-", "−")
 
 
 def whole(share: float | None) -> str:
-    """A share of a whole: exactly 1 is 100 %, anything less has a decimal."""
+    """Write a share of a whole: exactly 1 is 100 %, anything less has a decimal."""
     return "100\u202f%" if share == 1 else percent(share)
 
 
 def points(share: float | None) -> str:
-    """A difference of shares in percentage points, the same in every table: 1.9, -0.5."""
+    """Write a difference of shares in percentage points, the same in every table: 1.9, -0.5."""
     if share is None or not math.isfinite(share):
         return "–"
     return f"{100 * share if abs(share) >= 5e-4 else 0.0:.1f}"
 
 
 def rare(share: float | None) -> str:
-    """A share that may be small, with two digits: 0.00123 → 0.12 %, 0 → 0, 3e-7 → <0.0001 %; – where there is none."""
+    """Write a share that may be small, with two digits: 0.00123 → 0.12 %, 0 → 0, 3e-7 → <0.0001 %; – where there is
+    none.
+    """
     if share is None:
         return "–"
     value = 100 * share
@@ -126,12 +132,12 @@ def rare(share: float | None) -> str:
 
 
 def db(value: float | None) -> str:
-    """A ratio in dB: 21.2; – where there is no noise to speak of."""
+    """Write a ratio in dB: 21.2; – where there is no noise to speak of."""
     return fixed(value, 1)
 
 
 def macs(value: float) -> str:
-    """Multiply-accumulates per token: 1.20 M, 884 k."""
+    """Write multiply-accumulates per token: 1.20 M, 884 k."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{sig(value / size)}\u202f{unit}"
@@ -139,19 +145,20 @@ def macs(value: float) -> str:
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """576 × 49,152."""
+    """Write the shape of a matrix: 576 × 49,152."""
     return " × ".join(f"{size:,}" for size in sizes)
 
 
 def between(low: str, high: str) -> str:
-    """A range of two written numbers, per cent said once; a line may break after its dash, where a narrow screen lacks
-    room for both."""
+    """Write a range of two written numbers, per cent said once; a line may break after its dash, where a narrow screen
+    lacks room for both.
+    """
     low = low.removesuffix("\u202f%") if high.endswith("\u202f%") else low
     return f"{low}{' to ' if low.startswith(('-', '−')) else '–'}\u200b{high}"
 
 
 def interval(bounds: Sequence[float | None], write: Callable[[float], str] = sig, scale: float = 1.0) -> str:
-    """Two bounds as a range, times a scale; empty where one is missing. write: how each of them is written."""
+    """Write two bounds as a range, times a scale; empty where one is missing. write: how each of them is written."""
     low, high = bounds
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""

@@ -51,7 +51,7 @@ class Comparison(Shown):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """compare.json as plain data."""
+        """Return the content of compare.json as plain data."""
         return self.document
 
     def print_on(self, console: Console) -> None:

@@ -15,7 +15,7 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.report.pages import prepare_folder
 from aimc_sim.report.shown import Shown
 from aimc_sim.signoff.design.margins import note_on
-from aimc_sim.signoff.design.needs import needs_of, spoken_need
+from aimc_sim.signoff.design.needs import needs_of, write_need
 from aimc_sim.signoff.design.plan_file import Asked, Resolved, read_plan, resolve
 from aimc_sim.signoff.design.trials import trials_of
 from aimc_sim.signoff.execution.run import JOURNAL, run_plan
@@ -42,7 +42,9 @@ OF_THE_RUN = ("output", "engine", "workers", "address", "stream", "restart", "pr
 
 @dataclass(frozen=True)
 class Proposal(Shown):
-    """A sign-off that can run. command: the line that makes the same report again; empty where none can say it."""
+    """A proposal is a sign-off that can run. command: the line that makes the same report again; empty where none can
+    say it.
+    """
 
     weights: WeightFile
     asked: Asked
@@ -65,7 +67,7 @@ class Proposal(Shown):
         return f"{said} on {', '.join(variant.label for variant in plan.variants)}: {len(trials_of(plan))} scores"
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan in short, and under ``power`` what the margins need, by what the plan file expects."""
+        """Return the plan in short, and under ``power`` what the margins need, by what the plan file expects."""
         plan = self.resolved.plan
         needs = needs_of(self.resolved, self.asked, self.weights)
         return {
@@ -84,7 +86,7 @@ class Proposal(Shown):
         document = self.to_dict()
         needs = document.pop("power", [])
         lines = [f"{key}: {value}" for key, value in document.items()]
-        for line in (*lines, *(f"power of {spoken_need(need)}" for need in needs)):
+        for line in (*lines, *(f"power of {write_need(need)}" for need in needs)):
             console.print(line, soft_wrap=True)
 
     def run(
@@ -98,7 +100,7 @@ class Proposal(Shown):
         restart: bool = False,
         progress: Progress | None = None,
     ) -> Verdict:
-        """Score every cell, judge, and write the reports, if there is a folder for them: see `sign_off`."""
+        """Score every trial, judge, and write the reports, if there is a folder for them: see `sign_off`."""
         _check_choice("engine", engine, ("local", "ray"))
         _check_choice("stream", stream, ("auto", "always", "never"))
         _check_count("--workers", workers)
@@ -232,7 +234,7 @@ def propose(
 
 
 def _plain(name: str, value: Any) -> Any:
-    """An argument as a plan holds it. Folders of the caller count from here, not from a plan's folder."""
+    """Return an argument as a plan holds it. Folders of the caller count from here, not from a plan's folder."""
     if name == "times" and not isinstance(value, str):
         entries = value if isinstance(value, Sequence) else [value]
         return ",".join(
@@ -253,7 +255,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _hardware(source: Any) -> list[Hardware]:
-    """The hardware that was given instead of the plan's, if it was; a path counts from here."""
+    """Return the hardware that was given instead of the plan's, if it was; a path counts from here."""
     several = isinstance(source, Sequence) and not isinstance(source, str)
     return [] if source is None else [Hardware.load(each) for each in (source if several else [source])]
 
@@ -271,7 +273,9 @@ def _named_weights(asked: Asked, plan: str | Path | None) -> str:
 
 
 def _laid_over(asked: Asked, options: Mapping[str, Any]) -> Asked:
-    """The plan with the options that were given; those about what is scored make up its task, or tasks by name."""
+    """Return the plan with the options that were given; those about what is scored make up its task, or tasks
+    by name.
+    """
     document = asked.model_dump(mode="json")
     of_task = {name: options[name] for name in OF_A_TASK if name in options}
     of_plan = {name: options[name] for name in OF_THE_PLAN if name in options}
@@ -332,7 +336,7 @@ _FIELDS = {
 
 @contextlib.contextmanager
 def _named_as_options() -> Iterator[None]:
-    """Errors about a field of the plan name the option that it came from."""
+    """Let errors about a field of the plan name the option that it came from."""
     try:
         yield
     except BadInput as error:
@@ -341,7 +345,7 @@ def _named_as_options() -> Iterator[None]:
 
 
 def _command_line(source: Path, resolved: Resolved, options: Mapping[str, Any], from_file: bool) -> str:
-    """The line that makes the same report again: every value that is not a default of the command."""
+    """Return the line that makes the same report again: every value that is not a default of the command."""
     plan = resolved.plan
     names = [*OF_THE_PLAN, "previous", *OF_A_TASK]
     if options.get("tasks") is not None:  # the metric is theirs

@@ -75,7 +75,7 @@ class Verdict(Shown):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """report.json, or summary.json of several, as plain data."""
+        """Return report.json, or summary.json of several, as plain data."""
         return self.documents[0] if self.overview is None else self.overview
 
     def print_on(self, console: Console) -> None:
@@ -128,7 +128,7 @@ def side_of(source: str | Path | Verdict) -> Side:
 
 
 def _against_previous(documents: Sequence[Document]) -> list[str]:
-    """A sentence for each report that has a partner in the previous release."""
+    """Write a sentence for each report that has a partner in the previous release."""
     return [
         f"against {previous['before']['name']}, {previous['name']}: {previous['summary']}"
         for previous in (document["previous"] for document in documents)
@@ -155,7 +155,7 @@ _QUESTIONS: Columns = (
 
 
 def _results(document: Document) -> Table:
-    """Figures of every model: digital, with converters only, and all chips and each of them at every time."""
+    """Return figures of every model: digital, with converters only, and all chips and each of them at every time."""
     # late: rich takes a while to load, and results are computed without it
     from rich.table import Table
     from rich.text import Text

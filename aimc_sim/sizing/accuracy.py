@@ -22,14 +22,16 @@ from aimc_sim.weightfile import WeightFile
 
 @dataclass(frozen=True)
 class Text:
-    """What is scored: ``tokens`` tokens of the calibration text, or of a text file in windows of ``context``."""
+    """A text names what is scored: ``tokens`` tokens of the calibration text, or of a text file in windows of
+    ``context``.
+    """
 
     tokens: int = 1024
     path: Path | None = None
     context: int = 256
 
     def windows(self, weight_file: WeightFile) -> Windows:
-        """The windows; the first token of each is context only."""
+        """Return the windows; the first token of each is context only."""
         if self.path is None:
             return windows_of_calibration(weight_file, self.tokens)
         return windows_of_file(weight_file, self.path, self.context, self.tokens)

@@ -29,7 +29,7 @@ SWEEP = Kind("sweep", "measurement", _another, "choose another folder with -o, o
 
 
 class Measurements:
-    """Measurements of a plan by name: a context manager around its store and its workers.
+    """Measurements keep the results of a plan by name: a context manager around its store and its workers.
 
     path, plan: of the store. make: picklable; called once in each worker, gives the function that measures. workers:
     one is this process, with its threads as they are; several have one thread each. tell(stage, done, total).
@@ -102,7 +102,7 @@ class Measurements:
 
 
 class _Bench:
-    """A function of a task as workers run it. threads: of torch, None as they are."""
+    """A bench is a function of a task as workers run it. threads: of torch, None as they are."""
 
     def __init__(self, make: Callable[[], Work], threads: int | None = None) -> None:
         if threads is not None:

@@ -11,12 +11,12 @@ _owners = count()
 
 
 def new_owner() -> str:
-    """A name for one open journal of this process."""
-    return f"{_host()}:{os.getpid()}:{_started(os.getpid())}:{next(_owners)}"
+    """Make a name for one open journal of this process."""
+    return f"{_host()}:{os.getpid()}:{_read_start(os.getpid())}:{next(_owners)}"
 
 
 def is_dead(owner: str) -> bool:
-    """Whether the owner of a claim is a process of this machine that is gone."""
+    """Say whether the owner of a claim is a process of this machine that is gone."""
     host, pid, started, _ = owner.rsplit(":", 3)
     if host != _host():
         return False
@@ -26,7 +26,7 @@ def is_dead(owner: str) -> bool:
         return True
     except PermissionError:
         return False
-    now = _started(int(pid))
+    now = _read_start(int(pid))
     return bool(started and now and now != started)
 
 
@@ -34,9 +34,10 @@ def _host() -> str:
     return socket.gethostname().replace(":", "-")
 
 
-def _started(pid: int) -> str:
-    """When a process started, to tell apart a number that is used again; empty where the system does not say, "Z" for
-    a process that has died and was not waited for."""
+def _read_start(pid: int) -> str:
+    """Say when a process started, to tell apart a number that is used again; empty where the system does not say, "Z"
+    for a process that has died and was not waited for.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "Z" if fields[0] == "Z" else fields[19]

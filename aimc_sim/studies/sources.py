@@ -49,22 +49,22 @@ def code_version(*modules: str) -> str:
 
 def sources_of(*modules: str) -> dict[str, Path]:
     """Find the files that decide what modules of ours compute, by name: modules dotted, data as module/file."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in paths:
             continue
         parent = name.rpartition(".")[0]
         path = _file_of(name)
         if path is None:  # a name that a module defines, or a package hands on
             waiting.append(_home_of(name) or parent)
             continue
-        found[name] = path
+        paths[name] = path
         waiting += imported(path, name)
         if name in DATA:
-            found |= {f"{name}/{data.name}": data for data in path.parent.glob(DATA[name])}
-    return dict(sorted(found.items()))
+            paths |= {f"{name}/{data.name}": data for data in path.parent.glob(DATA[name])}
+    return dict(sorted(paths.items()))
 
 
 def imported(path: Path, module: str) -> tuple[str, ...]:
@@ -73,11 +73,11 @@ def imported(path: Path, module: str) -> tuple[str, ...]:
     ``from a.b import c`` names a.b.c, which is a module or something in a.b. That a.b runs too is left out: packages of
     ours only hand on names.
     """
-    return _imported(path.read_bytes(), module)
+    return _list_imported(path.read_bytes(), module)
 
 
 @lru_cache(maxsize=1024)
-def _imported(source: bytes, module: str) -> tuple[str, ...]:
+def _list_imported(source: bytes, module: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_imports(ast.parse(source), module)))
 
 
@@ -100,7 +100,7 @@ def _imports(tree: ast.Module, module: str) -> Iterator[str]:
 
 @cache
 def _home_of(name: str) -> str | None:
-    """Where a name comes from that a package's face hands on; None where it is none."""
+    """Say where a name comes from that a package's face hands on; None where it is none."""
     package, _, leaf = name.rpartition(".")
     path = _file_of(package)
     if path is None or path.name != "__init__.py":
@@ -113,7 +113,7 @@ def _home_of(name: str) -> str | None:
 
 @cache
 def _file_of(module: str) -> Path | None:
-    """The file of a module; None where the name is that of something in one. Nothing is imported but packages."""
+    """Find the file of a module; None where the name is that of something in one. Nothing is imported but packages."""
     parent, _, leaf = module.rpartition(".")
     if not parent:
         return Path(str(importlib.util.find_spec(module).origin))  # type: ignore[union-attr]

@@ -52,8 +52,9 @@ def _another(differences: Sequence[Difference]) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a kind of study calls its store and a row, and what its user can do. another: why another plan's is refused;
-    otherwise: what to do then; restart: how to begin again."""
+    """This says what a kind of study calls its store and a row, and what its user can do. another: why another plan's
+    is refused; otherwise: what to do then; restart: how to begin again.
+    """
 
     store: str = "store"
     row: str = "row"
@@ -64,14 +65,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Row:
-    """A finished trial or measurement: what it gave as JSON text, and seconds by stage."""
+    """A row is a finished trial or measurement: what it gave as JSON text, and seconds by stage."""
 
     scores: str
     seconds: dict[str, float]
 
 
 class Store:
-    """An open store; a context manager. Each method is one transaction.
+    """A store keeps the rows of a study while it is open; a context manager. Each method is one transaction.
 
     path: made where there is none; None keeps all in memory. plan: whose rows they are, a spec, by its id; None opens
     what is there for any. code: version of what computes rows, which must not be mixed with another's.

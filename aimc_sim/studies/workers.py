@@ -27,7 +27,7 @@ END_S = 300.0  # in which a worker that can end has ended, however busy the mach
 
 
 class Bench(Protocol):
-    """What runs tasks; where it has a ``close``, that gives back its temporary files."""
+    """A bench is what runs tasks; where it has a ``close``, that gives back its temporary files."""
 
     def run(self, task: Any, on_step: Callable[[], None]) -> Any:
         """Return what a task gives, not None; on_step is called as it gets on."""
@@ -35,7 +35,9 @@ class Bench(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """The end of a task on a worker: its outcome, the error that it ended with, or neither where the worker died."""
+    """An event is the end of a task on a worker: its outcome, the error that it ended with, or neither where the
+    worker died.
+    """
 
     worker: int
     task: Any
@@ -44,7 +46,7 @@ class Event:
 
 
 class Pool(Protocol):
-    """Workers. A worker that has died is replaced by the pool itself."""
+    """A pool runs tasks on workers. A worker that has died is replaced by the pool itself."""
 
     def idle(self) -> list[int]:
         """Return the workers that live and have no task; one that is still being started is not among them."""
@@ -104,7 +106,7 @@ def _check_worth(event: Event, attempts: int) -> None:
 
 
 class InProcess:
-    """One worker: this process. make_bench: called when the first task comes."""
+    """This pool has one worker: this process. make_bench: called when the first task comes."""
 
     def __init__(self, make_bench: Callable[[], Bench], on_step: Callable[[], None] = lambda: None) -> None:
         self._make, self._on_step = make_bench, on_step
@@ -134,7 +136,9 @@ class InProcess:
 
 @dataclass
 class _Worker:
-    """used: a task was given to it, so that it may have a bench, which has files to give back."""
+    """A worker is one process. used: a task was given to it, so that it may have a bench, which has files to give
+    back.
+    """
 
     process: Any
     pipe: Connection
@@ -143,7 +147,7 @@ class _Worker:
 
 
 class Processes:
-    """A pool of worker processes. make_bench: picklable; called in each worker when its first task comes."""
+    """This is a pool of worker processes. make_bench: picklable; called in each worker when its first task comes."""
 
     def __init__(
         self, make_bench: Callable[[], Bench], workers: int, on_step: Callable[[], None] = lambda: None
@@ -220,7 +224,7 @@ def _wait_for_end(processes: Sequence[Any]) -> None:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """A process that is started inside never gets SIGINT: it inherits the mask, before its first line. Ours waits."""
+    """Keep SIGINT from a process that is started inside: it inherits the mask, before its first line. Ours waits."""
     # Started first, because it unblocks SIGINT behind itself.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
@@ -278,7 +282,7 @@ def _close(bench: Bench | None) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or its text where it cannot travel."""
+    """Return the error, or its text where it cannot travel."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -37,13 +37,15 @@ _LARGEST = 1 << 24  # cells
 
 
 def resolved(sigma: F64, values: F64) -> npt.NDArray[np.bool_]:
-    """Whether float32 values of this size resolve a spread σ."""
+    """Say whether float32 values of this size resolve a spread σ."""
     return np.asarray(sigma > RESOLVED * np.spacing(np.abs(values).astype(np.float32)).astype(np.float64))
 
 
 @dataclass(frozen=True)
 class Level:
-    """One target. mean, sigma: of the programmed cells before clipping; clip: the clamp in σ from the mean."""
+    """A level is one target. mean, sigma: of the programmed cells before clipping; clip: the clamp in σ from
+    the mean.
+    """
 
     target: float
     mean: float
@@ -72,22 +74,22 @@ class Level:
 
 
 def levels_of(device: Device, fractions: Sequence[float]) -> tuple[Level, ...]:
-    """What the device declares at these targets, as parts of the way from g_min to g_max."""
+    """Return what the device declares at these targets, as parts of the way from g_min to g_max."""
     declared = Declared(device)
     target = np.array([_clear_of_jumps(device, f) for f in fractions], np.float32).astype(np.float64)
     mean, sigma = declared.programming(target)
-    found = []
+    levels = []
     dead = declared.dead(target)
     for t, m, s, zero in zip(target, mean, sigma, dead, strict=True):
         continuous = bool(resolved(np.asarray(s), np.asarray(m)))
         kind = "dead" if zero else "exact" if s == 0 else "normal" if continuous else "coarse"
         clip = (declared.floor - m) / s if continuous else -math.inf
-        found.append(Level(float(t), float(m), float(s), float(clip), kind))
-    return tuple(found)
+        levels.append(Level(float(t), float(m), float(s), float(clip), kind))
+    return tuple(levels)
 
 
 def _clear_of_jumps(device: Device, fraction: float) -> float:
-    """A target; where a law jumps, float32 and float64 may choose different pieces of it, so a little below."""
+    """Return a target, a little lower where a law jumps: float32 and float64 may choose different pieces of it."""
     g_max = device.g_max_us
     target = device.g_min_us + fraction * (g_max - device.g_min_us)
     for law in declared_laws(device):
@@ -101,7 +103,9 @@ def _clear_of_jumps(device: Device, fraction: float) -> float:
 
 
 def cells_needed(levels: Sequence[Level], sigma_error: float, alpha: float) -> int:
-    """The power of two of cells at which every level shows this relative error of σ. Raises BadInput for too many."""
+    """Return the power of two of cells at which every level shows this relative error of σ. Raises BadInput for too
+    many.
+    """
     slots, n = sum(level.slots for level in levels), 1 << 16
     while n <= _LARGEST:
         per_slot = n // slots
@@ -121,7 +125,7 @@ def cells_needed(levels: Sequence[Level], sigma_error: float, alpha: float) -> i
 
 
 def _informative(level: Level, per_slot: int) -> int:
-    """Cells behind the test of σ: those above the clamp, where the mean lies on it."""
+    """Count the cells behind the test of σ: those above the clamp, where the mean lies on it."""
     return level.slots * per_slot // (2 if level.clip == 0 else 1) - 8
 
 
@@ -131,7 +135,7 @@ def _factor(level: Level) -> float:
 
 @dataclass(frozen=True)
 class Bench:
-    """A device, an implementation of it, a seed, and a field of cells (rows, cols), powers of two."""
+    """A bench holds a device, an implementation of it, a seed, and a field of cells (rows, cols), powers of two."""
 
     declared: Declared
     sampler: Sampler
@@ -155,18 +159,18 @@ class Bench:
     @cached_property
     def targets(self) -> F32:
         """(rows, cols) float32; in the weight domain of both signs."""
-        found = np.array([level.target for level in self.levels], np.float32)[self.level_index]
+        targets = np.array([level.target for level in self.levels], np.float32)[self.level_index]
         if self.declared.device.domain == "weight":
             rows, cols = np.ogrid[: self.shape[0], : self.shape[1]]
-            found = np.where(((rows >> 1) + cols) & 1, -found, found)
-        return np.ascontiguousarray(found)
+            targets = np.where(((rows >> 1) + cols) & 1, -targets, targets)
+        return np.ascontiguousarray(targets)
 
     def block(self, rows: int, cols: int) -> tuple[int, int]:
-        """The first rows and columns, as many as there are."""
+        """Return the first rows and columns, as many as there are."""
         return min(rows, self.shape[0]), min(cols, self.shape[1])
 
     def per_level(self, values: npt.ArrayLike, shape: tuple[int, int]) -> F64:
-        """A number of each level, spread over the first rows and columns."""
+        """Spread a number of each level, spread over the first rows and columns."""
         return np.asarray(np.asarray(values, np.float64)[self.level_index[: shape[0], : shape[1]]])
 
     @cached_property
@@ -181,11 +185,11 @@ class Bench:
         return self.sampler.program(targets, seed=seed, **where)
 
     def has(self, coordinate: str) -> bool:
-        """Whether the sampler's program() takes that coordinate."""
+        """Say whether the sampler's program() takes that coordinate."""
         return coordinate in coordinates(self.sampler.program)
 
     def uniforms(self, shape: tuple[int, int], tag: int) -> F64:
-        """The bench's own draws in (0, 1), apart from every simulated cell's."""
+        """Draw the bench's own draws in (0, 1), apart from every simulated cell's."""
         n = shape[0] * shape[1]
         counter = np.zeros((-(-n // 4), 4), np.uint32)
         counter[:, 0], counter[:, 1], counter[:, 3] = np.arange(len(counter)), tag, _OWN_STREAM
@@ -206,7 +210,9 @@ class Bench:
         return (first, last) if first < last else (last,)
 
     def programming(self, shape: tuple[int, int], t_s: float = 0.0) -> tuple[F64, F64]:
-        """(mean, σ) of the cells before clipping; σ = 0 where float32 does not resolve it, or in the dead zone."""
+        """Return (mean, σ) of the cells before clipping; σ = 0 where float32 does not resolve it, or in the
+        dead zone.
+        """
         mean, sigma = self.declared.programming(self.level_targets, t_s)
         sound = resolved(sigma, mean) & ~self.declared.dead(self.level_targets)
         size = self.per_level(mean, shape)
@@ -214,7 +220,8 @@ class Bench:
         return signed, self.per_level(np.where(sound, sigma, 0.0), shape)
 
     def programming_draws(self, values: F64, tag: int, t_s: float = 0.0) -> tuple[F64, npt.NDArray[np.bool_]]:
-        """Residuals of programmed cells (rows, cols), and where they say something; elsewhere they are the bench's own.
+        """Return the residuals of programmed cells (rows, cols), and where they say something; elsewhere they are the
+        bench's own.
 
         t_s: for statistics by age, the age.
         """
@@ -228,7 +235,7 @@ class Bench:
     def drift_draws(
         self, programmed: F64, drifted: F64, t_s: float, tag: int
     ) -> tuple[F64, npt.NDArray[np.bool_]]:
-        """Residuals of the drift by t_s, and where they say something."""
+        """Return the residuals of the drift by t_s, and where they say something."""
         shape = (programmed.shape[0], programmed.shape[1])
         u = self.uniforms(shape, tag)
         device, drift = self.declared.device, self.declared.device.drift
@@ -248,7 +255,9 @@ class Bench:
         return np.where(known, z, special.ndtri(u)), known
 
     def exponents(self, programmed: F64, drifted: F64, t_s: float) -> F64:
-        """ν of each cell, from one time; NaN where the cell holds nothing, inf where it lost everything or its sign."""
+        """Return ν of each cell, from one time; NaN where the cell holds nothing, inf where it lost everything or its
+        sign.
+        """
         ratio = np.divide(drifted, programmed, out=np.full_like(programmed, np.nan), where=programmed != 0)
         logarithm = np.log(np.where(ratio > 0, ratio, 1.0))
         nu = np.where(ratio > 0, -logarithm / self.declared.log_time(t_s), np.inf)
@@ -257,7 +266,7 @@ class Bench:
     def flicker_draws(
         self, programmed: F64, drifted: F64, now: F64, t_s: float, tag: int
     ) -> tuple[F64, npt.NDArray[np.bool_]]:
-        """Residuals of the 1/f noise at t_s, and where they say something."""
+        """Return the residuals of the 1/f noise at t_s, and where they say something."""
         sigma = self.declared.flicker(programmed, drifted, t_s)
         known = resolved(sigma, drifted)
         u = self.uniforms((now.shape[0], now.shape[1]), tag)
@@ -265,13 +274,13 @@ class Bench:
         return np.where(known, z, special.ndtri(u)), known
 
     def shows(self, cells: ProgrammedCells, what: str) -> bool:
-        """Whether the sampler's cells have that method; without 1/f noise, at(t_s) is drifted(t_s)."""
+        """Say whether the sampler's cells have that method; without 1/f noise, at(t_s) is drifted(t_s)."""
         return hasattr(cells, what) or (
             what == "drifted" and not self.declared.device.flicker and hasattr(cells, "at")
         )
 
     def get(self, cells: ProgrammedCells, what: str, shape: tuple[int, int], *args: Any, **kw: Any) -> F64:
-        """An array of the sampler's cells in float64, its shape checked. what: programmed, drifted or at."""
+        """Return an array of the sampler's cells in float64, its shape checked. what: programmed, drifted or at."""
         if what == "drifted" and not hasattr(cells, what):
             what = "at"
         found = cells.programmed if what == "programmed" else getattr(cells, what)(*args, **kw)

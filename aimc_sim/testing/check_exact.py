@@ -23,25 +23,27 @@ SUM_ERROR = 1e-5  # of the sum of magnitudes: float32 sums thousands of cells to
 
 
 def check_exact(bench: Bench, findings: Findings) -> None:
-    """Same seed, same chip; a part programmed alone; times in another order; column sums."""
+    """Check that the same seed is the same chip; a part programmed alone; times in another order; column sums."""
     shape = bench.block(SIDE, SIDE)
     one, two = bench.program(shape), bench.program(shape)
-    seen = _everything(bench, one, shape, backwards=False)
-    again = _everything(bench, two, shape, backwards=True)
+    fields = _read_everything(bench, one, shape, backwards=False)
+    again = _read_everything(bench, two, shape, backwards=True)
     findings.exact(
-        "determinism", np.array_equal(seen["programmed"], again["programmed"]), "same seed, same conductances"
+        "determinism",
+        np.array_equal(fields["programmed"], again["programmed"]),
+        "same seed, same conductances",
     )
-    changed = [name for name in seen if not np.array_equal(seen[name], again[name])]
+    changed = [name for name in fields if not np.array_equal(fields[name], again[name])]
     findings.exact(
         "determinism: order of times", not changed, f"changed when asked in another order: {changed}"
     )
     changed = []
     for rows, cols in PARTS:
-        part = _everything(bench, bench.program((rows, cols)), (rows, cols), backwards=False)
+        part = _read_everything(bench, bench.program((rows, cols)), (rows, cols), backwards=False)
         changed += [
             f"{name} of {rows} x {cols}"
             for name in part
-            if not np.array_equal(part[name], seen[name][:rows, :cols])
+            if not np.array_equal(part[name], fields[name][:rows, :cols])
         ]
     findings.exact(
         "determinism: parts", not changed,
@@ -50,7 +52,7 @@ def check_exact(bench: Bench, findings: Findings) -> None:
 
 
 def check_sums(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: tuple[int, int]) -> None:
-    """column_sums(t_s) against the float64 sum of drifted(t_s), where the sampler adds up at all."""
+    """Check column_sums(t_s) against the float64 sum of drifted(t_s), where the sampler adds up at all."""
     if not hasattr(cells, "column_sums") or not bench.shows(cells, "drifted"):
         findings.skip("sums", "the sampler has no column_sums(t_s)")
         return
@@ -66,7 +68,9 @@ def check_sums(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: 
 
 
 def check_chain(bench: Bench, findings: Findings) -> None:
-    """This project's own road from cells to tiles: the fused kernel, the cuts into tiles, the compensation's sums."""
+    """Check this project's own road from cells to tiles: the fused kernel, the cuts into tiles, the compensation's
+    sums.
+    """
     sampler = bench.sampler
     assert isinstance(sampler, DeviceSampler)
     device = sampler.device
@@ -78,21 +82,23 @@ def check_chain(bench: Bench, findings: Findings) -> None:
     findings.exact("chain: fused kernel", fused, "effective weights equal the readable formula, bit for bit")
     w = matrix.w.copy()
     w[:, ::32] = 1.0  # every tile of 64 rows keeps its column's scale
-    whole, cut = (_tiled(device, w, bench.seed, t_s, rows).cells() for rows in (None, 64))
+    whole, cut = (_tile(device, w, bench.seed, t_s, rows).cells() for rows in (None, 64))
     same = np.array_equal(whole.programmed, cut.programmed) and np.array_equal(whole.now, cut.now)
     findings.exact("chain: tiles", same, "cutting a matrix into tiles changes no cell")
     _compensation(findings, device, w, bench.seed, t_s)
 
 
-def _tiled(device: Device, w: F64, seed: int, t_s: float, rows: int | None) -> CellMatrix:
+def _tile(device: Device, w: F64, seed: int, t_s: float, rows: int | None) -> CellMatrix:
     tile = Tile(rows=rows, weight_grid="float32")
     hardware = Hardware(name="tiles", device=device, tile=tile, compensation=Compensation(per="column"))
     return CellMatrix(np.ascontiguousarray(w, dtype=np.float32), hardware, seed=seed, t_s=t_s)
 
 
 def _compensation(findings: Findings, device: Device, w: F64, seed: int, t_s: float) -> None:
-    """The digital factor is Σ|weight| as programmed over Σ|weight| now, before 1/f noise, column by column."""
-    quiet = _tiled(device.model_copy(update={"flicker": None}), w, seed, t_s, 64)
+    """Check that the digital factor is Σ|weight| as programmed over Σ|weight| now, before 1/f noise, column by
+    column.
+    """
+    quiet = _tile(device.model_copy(update={"flicker": None}), w, seed, t_s, 64)
     cells, bounds = quiet.cells(), quiet.tile_map.row_bounds
     span = device.g_max_us - device.g_min_us
     p = cells.programmed.astype(np.float64)
@@ -108,10 +114,10 @@ def _compensation(findings: Findings, device: Device, w: F64, seed: int, t_s: fl
                    f"weights after drift compensation are off by up to {off:.2g} of full scale")  # fmt: skip
 
 
-def _everything(
+def _read_everything(
     bench: Bench, cells: ProgrammedCells, shape: tuple[int, int], *, backwards: bool
 ) -> dict[str, F64]:
-    """Every field that the sampler has at the bench's times, asked for in either order."""
+    """Read every field that the sampler has at the bench's times, asked for in either order."""
     asked: list[tuple[str, float]] = []
     times = (0.0, *bench.times)
     for what in ("drifted", "at"):

@@ -20,13 +20,13 @@ ALWAYS = frozenset(STREAMS)
 
 
 def sizes(z: F64) -> F64:
-    """N(0, 1) that rise with |z|: independent wherever z is, and sharing a spread shows in them."""
+    """Return N(0, 1) that rise with |z|: independent wherever z is, and sharing a spread shows in them."""
     low = np.clip(2 * special.ndtr(-np.abs(z)), 1e-300, 1 - 2.0**-53)  # z = 0 is a float32 like any other
     return np.asarray(-special.ndtri(low))
 
 
 def check_cells(findings: Findings, stream: str, z: F64) -> None:
-    """Cells of one field, residuals z (rows, cols)."""
+    """Check the cells of one field, residuals z (rows, cols)."""
     everywhere = assert_uncorrelated_at_all_lags
     findings.statistic(f"independence: cells, {stream}", everywhere, z)
     findings.statistic(f"independence: sizes of cells, {stream}", everywhere, sizes(z))
@@ -37,7 +37,7 @@ def check_cells(findings: Findings, stream: str, z: F64) -> None:
 
 
 def check_streams(findings: Findings, draws: dict[str, F64]) -> None:
-    """Streams of one block against each other, at every lag, by value and by size."""
+    """Check the streams of one block against each other, at every lag, by value and by size."""
     for one, two in itertools.combinations(draws, 2):
         name = f"independence: {one} and {two}"
         x, y = draws[one], draws[two]
@@ -46,7 +46,7 @@ def check_streams(findings: Findings, draws: dict[str, F64]) -> None:
 
 
 def check_coordinates(bench: Bench, findings: Findings) -> None:
-    """A small block on another chip, in another matrix, polarity, epoch or session draws anew."""
+    """Check that a small block on another chip, in another matrix, polarity, epoch or session draws anew."""
     shape = bench.block(OTHER, OTHER)
     cells = bench.program(shape)
     base = _draws(bench, cells, shape, 0, tag=100)
@@ -83,7 +83,7 @@ def _compare(
 def _draws(
     bench: Bench, cells: ProgrammedCells, shape: tuple[int, int], session: int, tag: int
 ) -> dict[str, F64]:
-    """Residuals of every stream that the device has and the sampler shows, at the last time."""
+    """Return the residuals of every stream that the device has and the sampler shows, at the last time."""
     device, out = bench.declared.device, {}
     t_s = bench.times[-1] if bench.times else 0.0
     drifted = bench.get(cells, "drifted", shape, t_s) if bench.shows(cells, "drifted") else None

@@ -24,7 +24,7 @@ PAIR_LAGS = (1, 2, 4, 8, 16, 32)  # rows or columns apart: where Box–Muller's 
 
 
 def check_programming(bench: Bench, findings: Findings, values: F64) -> F64:
-    """values (rows, cols): the programmed field. Returns its residuals, N(0, 1) where the device conforms."""
+    """Check the programmed field, values (rows, cols). Returns its residuals, N(0, 1) where the device conforms."""
     z, known = bench.programming_draws(values, tag=1)
     _level_by_level(bench, findings, values, z)
     if not known.any():
@@ -42,7 +42,7 @@ def check_programming(bench: Bench, findings: Findings, values: F64) -> F64:
 
 
 def check_range(bench: Bench, findings: Findings, when: str, fields: dict[str, F64]) -> bool:
-    """Every number is finite (returned) and, where it is a conductance, not negative."""
+    """Check that every number is finite (returned) and, where it is a conductance, not negative."""
     bad = {name: int((~np.isfinite(field)).sum()) for name, field in fields.items()}
     bad = {name: count for name, count in bad.items() if count}
     findings.exact(f"finite: {when}", not bad, f"cells that are not finite: {bad or 'none'}")
@@ -57,8 +57,8 @@ def _level_by_level(bench: Bench, findings: Findings, values: F64, z: F64) -> No
     unit = "uS" if bench.declared.device.domain == "conductance" else ""
     sign = np.ones(1) if unit else np.where(bench.targets < 0, -1.0, 1.0)
     for index, level in enumerate(bench.levels):
-        here = bench.level_index == index
-        cells, name = (values * sign)[here], f"at {level.target:.4g} {unit}".strip()
+        of_level = bench.level_index == index
+        cells, name = (values * sign)[of_level], f"at {level.target:.4g} {unit}".strip()
         if level.kind == "dead":
             findings.exact(f"programming: dead zone {name}", not cells.any(), "every cell is exactly 0")
         elif level.kind == "exact":
@@ -74,7 +74,7 @@ def _level_by_level(bench: Bench, findings: Findings, values: F64, z: F64) -> No
             )
             findings.skip(f"programming: law {name}", "float32 does not resolve so small a sigma")
         else:
-            _moments(findings, level, name, cells, z[here], bench.declared.floor)
+            _moments(findings, level, name, cells, z[of_level], bench.declared.floor)
 
 
 def _moments(findings: Findings, level: Level, name: str, cells: F64, z: F64, floor: float) -> None:
@@ -96,7 +96,9 @@ def _moments(findings: Findings, level: Level, name: str, cells: F64, z: F64, fl
 
 
 def _lattices(bench: Bench, findings: Findings, values: F64, z: F64, sound: npt.NDArray[np.bool_]) -> None:
-    """Too few bits leave a lattice: in the conductances, in the normals, or in the uniforms that made them."""
+    """Check that too few bits left no lattice: in the conductances, in the normals, or in the uniforms that
+    made them.
+    """
     floats = values.astype(np.float32)
     sigma = bench.per_level([level.sigma for level in bench.levels], bench.shape)
     step = np.spacing(np.abs(floats)).astype(np.float64) / np.where(sigma > 0, sigma, 1.0)  # of z
@@ -126,7 +128,9 @@ def _lattices(bench: Bench, findings: Findings, values: F64, z: F64, sound: npt.
 
 
 def _radii(square: F64, needed: F64, lag: int, axis: int) -> F64:
-    """a² + b² of disjoint pairs of cells where it reaches what both need; -2·ln of Box–Muller's first uniform."""
+    """Return a² + b² of disjoint pairs of cells where it reaches what both need; -2·ln of Box–Muller's first
+    uniform.
+    """
     size = square.shape[axis]
     pairs = (size // (2 * lag), 2, lag)
     shape = (*pairs, square.shape[1]) if axis == 0 else (square.shape[0], *pairs)
@@ -140,7 +144,9 @@ def _radii(square: F64, needed: F64, lag: int, axis: int) -> F64:
 
 
 def _uniform(findings: Findings, name: str, steps: F64) -> None:
-    """The fractional part of steps is uniform, unless they lie on the lattice of the integers (and halves)."""
+    """Check that the fractional part of steps is uniform, unless they lie on the lattice of the integers (and
+    halves).
+    """
     if steps.size < 48:  # fewer could not contradict it
         if (unseen := name.split(" of pairs")[0]) not in dict(findings.not_tested):
             findings.skip(unseen, "float32 conductances do not resolve it at this sigma")

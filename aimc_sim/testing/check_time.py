@@ -24,14 +24,16 @@ T0_TOLERANCE = 2e-4  # of the ratio of two logarithms of time; float32 conductan
 
 @dataclass
 class TimeDraws:
-    """Residuals of one block by stream, N(0, 1) where the device conforms, and every field that was looked at."""
+    """These are the residuals of one block by stream, N(0, 1) where the device conforms, and every field that was
+    looked at.
+    """
 
     draws: dict[str, F64] = field(default_factory=dict)
     fields: dict[str, F64] = field(default_factory=dict)
 
 
 def check_time(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: tuple[int, int]) -> TimeDraws:
-    """cells: the block (rows, cols) of that shape, programmed."""
+    """Check what time does to cells: the block (rows, cols) of that shape, programmed."""
     out, device = TimeDraws(), bench.declared.device
     programmed = bench.get(cells, "programmed", shape)
     out.fields["programmed"] = programmed
@@ -54,7 +56,7 @@ def check_time(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: 
     elif isinstance(device.drift, AdditiveDrift):
         _additive(bench, findings, programmed, later, out)
     elif bench.declared.aged:
-        _aged(bench, findings, programmed, later)
+        _check_aged(bench, findings, programmed, later)
     else:
         same = all(np.array_equal(g, programmed) for g in later.values())
         findings.exact("drift: none", same, f"drifted(t) equals programmed at {list(later)} s")
@@ -68,7 +70,7 @@ def check_time(bench: Bench, findings: Findings, cells: ProgrammedCells, shape: 
 def _look(
     bench: Bench, cells: ProgrammedCells, shape: tuple[int, int], programmed: F64
 ) -> tuple[dict[float, F64], dict[float, F64]]:
-    """drifted(t) and at(t) by time; empty where the sampler does not show them."""
+    """Read drifted(t) and at(t) by time; empty where the sampler does not show them."""
     times = [0.0, *bench.times]
     if not bench.times and bench.declared.device.t_max_s is None:
         times.append(1e6)  # it is declared for any time, and never changes
@@ -85,7 +87,7 @@ def _look(
 
 
 def _law(bench: Bench, findings: Findings, what: str, z: F64, known: npt.NDArray[np.bool_]) -> None:
-    """Mean, spread and law of the residuals where they say something, level by level."""
+    """Check mean, spread and law of the residuals where they say something, level by level."""
     index = bench.level_index[: z.shape[0], : z.shape[1]]
     for number, level in enumerate(bench.levels):
         sample = z[known & (index == number)]
@@ -99,7 +101,7 @@ def _law(bench: Bench, findings: Findings, what: str, z: F64, known: npt.NDArray
 
 
 def _power(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64], out: TimeDraws) -> None:
-    """ν is a cell's own and the same at every time, which fixes t0; it is never negative."""
+    """Check that ν is a cell's own and the same at every time, which fixes t0; it is never negative."""
     last = max(drifted)
     out.draws["drift"], known = bench.drift_draws(start, drifted[last], last, tag=2)
     _law(bench, findings, "drift", out.draws["drift"], known)
@@ -134,21 +136,21 @@ def _power(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F6
 
 
 def _reference_time(first: float, last: float, t0_s: float, ratio: float) -> str:
-    """The t0 at which the exponents from both times would agree."""
-    seen = ratio * math.log1p(first / t0_s) / math.log1p(last / t0_s)
+    """Find the t0 at which the exponents from both times would agree."""
+    measured = ratio * math.log1p(first / t0_s) / math.log1p(last / t0_s)
 
     def miss(ln_t0: float) -> float:
         t0 = math.exp(ln_t0)
-        return math.log1p(first / t0) / math.log1p(last / t0) - seen
+        return math.log1p(first / t0) / math.log1p(last / t0) - measured
 
     low, high = math.log(t0_s) - 12, math.log(t0_s) + 12
-    if not math.isfinite(seen) or miss(low) * miss(high) > 0:
+    if not math.isfinite(measured) or miss(low) * miss(high) > 0:
         return "no value of"
     return f"{math.exp(optimize.brentq(miss, low, high)):.4g}"
 
 
 def _t0_resolution(first: float, last: float, t0_s: float) -> float:
-    """The relative error of t0 that moves the ratio of the logarithms by the tolerance."""
+    """Return the relative error of t0 that moves the ratio of the logarithms by the tolerance."""
 
     def log_ratio(t0: float) -> float:
         return math.log(math.log1p(first / t0) / math.log1p(last / t0))
@@ -160,7 +162,7 @@ def _t0_resolution(first: float, last: float, t0_s: float) -> float:
 def _additive(
     bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64], out: TimeDraws
 ) -> None:
-    """The shift is common, the spread a cell's own, and the conductance stays between g_min and g_max."""
+    """Check that the shift is common, the spread a cell's own, and the conductance stays between g_min and g_max."""
     device, last = bench.declared.device, max(drifted)
     out.draws["drift"], known = bench.drift_draws(start, drifted[last], last, tag=2)
     _law(bench, findings, "drift", out.draws["drift"], known)
@@ -176,8 +178,8 @@ def _additive(
     _one_draw(findings, "drift: one trajectory", z)
 
 
-def _aged(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64]) -> None:
-    """At another age the same draw makes the conductance, by that age's statistics."""
+def _check_aged(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64]) -> None:
+    """Check that at another age the same draw makes the conductance, by that age's statistics."""
     for tag, (t, values) in enumerate(drifted.items()):
         z, known = bench.programming_draws(values, tag=20 + tag, t_s=t)
         _law(bench, findings, f"drift to {t:g} s", z, known)
@@ -192,7 +194,7 @@ def _aged(bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64
 def _flicker(
     bench: Bench, findings: Findings, start: F64, drifted: dict[float, F64], now: dict[float, F64], out: TimeDraws
 ) -> None:  # fmt: skip
-    """1/f noise: its law at the last time, frozen within a session, none where none is declared."""
+    """Check 1/f noise: its law at the last time, frozen within a session, none where none is declared."""
     last = max(now)
     silent = [t for t in sorted(now) if not bench.declared.flicker(start, drifted[t], t).any()]
     if silent:
@@ -212,7 +214,7 @@ def _flicker(
 
 
 def _one_draw(findings: Findings, name: str, z: list[F64]) -> None:
-    """The same standard normal at every time, up to the rounding of the conductances it was read from."""
+    """Check for the same standard normal at every time, up to the rounding of the conductances it was read from."""
     apart = np.abs(np.subtract(z[1:], z[0])) if len(z) > 1 else np.empty(0)
     apart = apart[~np.isnan(apart)]
     if apart.size == 0:

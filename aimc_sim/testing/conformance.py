@@ -104,7 +104,7 @@ def check_device(
 
 
 def _run(bench: Bench, findings: Findings) -> None:
-    """In order: numbers that can be used at all, programming, time, independence, what is exact."""
+    """Check in order: numbers that can be used at all, programming, time, independence, what is exact."""
     field = bench.program(bench.shape)
     programmed = bench.get(field, "programmed", bench.shape)
     if not check_range(bench, findings, "programmed", {"programmed": programmed}):
@@ -134,7 +134,7 @@ def _run(bench: Bench, findings: Findings) -> None:
 
 
 def device_of(source: AnyDevice) -> Device:
-    """The device behind a name, a table, a hardware description or a file. Raises BadInput."""
+    """Find the device behind a name, a table, a hardware description or a file. Raises BadInput."""
     if isinstance(source, Device):
         return source
     if isinstance(source, Hardware):

@@ -23,7 +23,9 @@ FAR = 38.0  # residuals stay within, so that they remain finite: the normal has 
 
 
 def law_value(law: Law, g: npt.ArrayLike, g_max: float) -> F64:
-    """The law at conductances g in µS (weight domain: |weight| on the device's scale), float64 of g's shape."""
+    """Evaluate the law at conductances g in µS (weight domain: |weight| on the device's scale), float64 of g's
+    shape.
+    """
     x = np.asarray(g, np.float64) / (g_max if law.of == "g_rel" else 1.0)
     ln_x = np.log(np.maximum(x, float(X_FLOOR)))
     value = np.zeros_like(x)
@@ -42,22 +44,24 @@ def law_value(law: Law, g: npt.ArrayLike, g_max: float) -> F64:
 
 
 def declared_laws(device: Device) -> list[Law]:
-    """Every law of conductance that the device has."""
-    found: list[Law | None] = []
+    """List every law of conductance that the device has."""
+    laws: list[Law | None] = []
     if device.programming:
-        found += [device.programming.sigma, device.programming.shift]
+        laws += [device.programming.sigma, device.programming.shift]
         for aged in device.programming.by_age:
-            found += [aged.sigma, aged.shift]
+            laws += [aged.sigma, aged.shift]
     if isinstance(device.drift, PowerDrift):
-        found += [device.drift.nu_mean, device.drift.nu_std]
+        laws += [device.drift.nu_mean, device.drift.nu_std]
     if device.flicker:
-        found.append(device.flicker.amplitude)
-    return [law for law in found if law is not None]
+        laws.append(device.flicker.amplitude)
+    return [law for law in laws if law is not None]
 
 
 @dataclass(frozen=True)
 class Declared:
-    """The laws of a device; conductances in µS, or signed weights on the device's scale in the weight domain."""
+    """These are the laws of a device; conductances in µS, or signed weights on the device's scale in the weight
+    domain.
+    """
 
     device: Device
 
@@ -72,41 +76,45 @@ class Declared:
         return self.device.programming is not None and len(self.device.programming.by_age) > 1
 
     def programming(self, target: F64, t_s: float = 0.0) -> tuple[F64, F64]:
-        """(mean, σ) before clipping, of cells programmed to target; t_s: at which age, where ages are declared."""
-        found = self.device.programming
-        if found is None:
+        """Return (mean, σ) before clipping, of cells programmed to target; t_s: at which age, where ages are
+        declared.
+        """
+        noise = self.device.programming
+        if noise is None:
             return target, np.zeros_like(target)
-        sigma, shift = found.at(t_s)
+        sigma, shift = noise.at(t_s)
         size, g_max = np.abs(target), self.device.g_max_us
-        return target + law_value(shift, size, g_max), found.factor * law_value(sigma, size, g_max)
+        return target + law_value(shift, size, g_max), noise.factor * law_value(sigma, size, g_max)
 
     def dead(self, target: F64) -> npt.NDArray[np.bool_]:
-        """Cells that become exactly zero."""
+        """Find the cells that become exactly zero."""
         found = self.device.programming
         inside = np.abs(target) < np.float32(found.dead_zone if found else 0.0)
         return np.asarray(inside & (self.device.domain == "weight"))
 
     def nu(self, target: F64) -> tuple[F64, F64]:
-        """(mean, std) of the drift exponent before the absolute value is taken."""
+        """Return (mean, std) of the drift exponent before the absolute value is taken."""
         drift = self.device.drift
         assert isinstance(drift, PowerDrift)
         size, g_max = np.abs(target), self.device.g_max_us
         return law_value(drift.nu_mean, size, g_max), law_value(drift.nu_std, size, g_max)
 
     def log_time(self, t_s: float) -> float:
-        """ln((t + t0)/t0)."""
+        """Return ln((t + t0)/t0)."""
         assert isinstance(self.device.drift, PowerDrift)
         return math.log1p(t_s / self.device.drift.t0_s)
 
     def additive(self, t_s: float) -> tuple[float, float]:
-        """(mean, σ) in µS of the change by time t_s > 0."""
+        """Return (mean, σ) in µS of the change by time t_s > 0."""
         drift = self.device.drift
         assert isinstance(drift, AdditiveDrift)
         ln_t = math.log(t_s)
         return drift.mean_slope_us * ln_t, drift.std_slope_us * ln_t + drift.std_offset_us
 
     def flicker(self, programmed: F64, drifted: F64, t_s: float) -> F64:
-        """σ of the 1/f noise in µS, of cells programmed to this and drifted to that; zeros where there is none."""
+        """Return σ of the 1/f noise in µS, of cells programmed to this and drifted to that; zeros where there
+        is none.
+        """
         law = self.device.flicker
         if law is None:
             return np.zeros_like(programmed)
@@ -119,7 +127,9 @@ class Declared:
 def normal_residual(
     values: F64, mean: F64, sigma: F64, uniform: F64, low: float = -math.inf, high: float = math.inf
 ) -> F64:
-    """z of values that are N(mean, σ²) clipped to [low, high]; uniform (0, 1) draws stand in for what was clipped."""
+    """Return z of values that are N(mean, σ²) clipped to [low, high]; uniform (0, 1) draws stand in for what was
+    clipped.
+    """
     with np.errstate(over="ignore"):
         z = (values - mean) / sigma
     for end, side in ((low, 1.0), (high, -1.0)):
@@ -131,7 +141,7 @@ def normal_residual(
 
 
 def folded_residual(nu: F64, mean: F64, sigma: F64, uniform: F64, resolution: float) -> F64:
-    """z of ν = |mean + σ·z'|, by its exact law: P(|X| ≤ ν) = Φ((ν - mean)/σ) - Φ((-ν - mean)/σ).
+    """Return z of ν = |mean + σ·z'|, by its exact law: P(|X| ≤ ν) = Φ((ν - mean)/σ) - Φ((-ν - mean)/σ).
 
     Below the resolution with which ν was read, a uniform (0, 1) draw stands in for it. A ν that is clearly negative,
     which the law does not allow, keeps its distance from the mean.

@@ -24,21 +24,21 @@ RHO = 0.05
 
 
 class SigmaTooLarge(Formula):
-    """Programming σ 2 % too large at every conductance."""
+    """The programming σ is 2 % too large at every conductance."""
 
     def sigma(self, target: F64) -> F64:
         return super().sigma(target) * 1.02
 
 
 class SigmaTooSmall(Formula):
-    """Programming σ 2 % too small at every conductance."""
+    """The programming σ is 2 % too small at every conductance."""
 
     def sigma(self, target: F64) -> F64:
         return super().sigma(target) * 0.98
 
 
 class SigmaOffAtOnePlace(Formula):
-    """Programming σ 2 % too large near g_max, right elsewhere."""
+    """The programming σ is 2 % too large near g_max, right elsewhere."""
 
     def sigma(self, target: F64) -> F64:
         right = super().sigma(target)
@@ -81,14 +81,14 @@ class SharedPolarity(Formula):
 
 
 class ClippedTail(Formula):
-    """Normals clipped to ±3.5."""
+    """Normals are clipped to ±3.5."""
 
     def z(self, shape: tuple[int, int], stream: int, event: int, site: Site) -> F64:
         return np.clip(super().z(shape, stream, event, site), -3.5, 3.5)
 
 
 class TruncatedUniforms(Formula):
-    """Box–Muller on the high 23 bits, as float32 uniforms have them."""
+    """Box–Muller works on the high 23 bits, as float32 uniforms have them."""
 
     bits = 23
 
@@ -97,27 +97,27 @@ class TruncatedUniforms(Formula):
 
 
 class SixteenBitUniforms(TruncatedUniforms):
-    """Box–Muller on the high 16 bits."""
+    """Box–Muller works on the high 16 bits."""
 
     bits = 16
 
 
 class HalfPrecisionNormals(Formula):
-    """Normals rounded to float16."""
+    """Normals are rounded to float16."""
 
     def z(self, shape: tuple[int, int], stream: int, event: int, site: Site) -> F64:
         return super().z(shape, stream, event, site).astype(np.float16).astype(np.float64)
 
 
 class HalfPrecisionConductances(Formula):
-    """Conductances rounded to float16 after programming."""
+    """Conductances are rounded to float16 after programming."""
 
     def program(self, target: F64, site: Site) -> F64:
         return super().program(target, site).astype(np.float16).astype(np.float64)
 
 
 class HalfPrecisionSums(Formula):
-    """Column currents added up in float16."""
+    """Column currents are added up in float16."""
 
     def column_sums(self, g: F64) -> F64:
         running = np.cumsum(g, axis=0, dtype=np.float16)
@@ -242,8 +242,9 @@ def _any(device: Device) -> bool:
 
 @dataclass(frozen=True)
 class Defect:
-    """One planted mistake. found_by: how the name of the property that must fail begins; effect: what was planted, in
-    the unit of that property's Record (None where it holds exactly or not at all: found with certainty).
+    """A defect is one planted mistake. found_by: how the name of the property that must fail begins; effect: what was
+    planted, in the unit of that property's Record (None where it holds exactly or not at all: found with
+    certainty).
     """
 
     formula: type[Formula]

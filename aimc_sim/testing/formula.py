@@ -18,7 +18,7 @@ PROGRAMMING, DRIFT, FLICKER = range(3)
 
 @dataclass(frozen=True)
 class Site:
-    """Which array of which chip, and which time it was programmed."""
+    """A site says which array of which chip, and which time it was programmed."""
 
     seed: int
     matrix: int
@@ -28,7 +28,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Formula:
-    """The steps of a device, each a method that a defect overrides. Shapes are (rows, cols), values float64."""
+    """A formula holds the steps of a device, each a method that a defect overrides. Shapes are (rows, cols), values
+    float64.
+    """
 
     device: Device
 
@@ -38,7 +40,7 @@ class Formula:
         return Declared(self.device)
 
     def words(self, shape: tuple[int, int], stream: int, event: int, site: Site) -> npt.NDArray[np.uint32]:
-        """Philox words (groups, 4) of four neighbouring rows each, column by column."""
+        """Draw Philox words (groups, 4) of four neighbouring rows each, column by column."""
         rows, cols = shape
         groups = -(-rows // 4)
         counter = np.empty((cols, groups, 4), np.uint32)
@@ -47,39 +49,39 @@ class Formula:
         return philox4x32(counter.reshape(-1, 4), key_of(site.seed))
 
     def z(self, shape: tuple[int, int], stream: int, event: int, site: Site) -> F64:
-        """Standard normals of every cell."""
+        """Draw standard normals of every cell."""
         return self.arrange(normals_of(self.words(shape, stream, event, site)), shape)
 
     def arrange(self, z: npt.NDArray[np.floating], shape: tuple[int, int]) -> F64:
-        """Four normals a group (groups, 4) → one a cell (rows, cols)."""
+        """Arrange four normals a group (groups, 4) → one a cell (rows, cols)."""
         return np.asarray(z.reshape(shape[1], -1)[:, : shape[0]].T, np.float64)
 
     def sigma(self, target: F64) -> F64:
-        """σ of the programming error."""
+        """Return σ of the programming error."""
         return self.declared.programming(target)[1]
 
     def program(self, target: F64, site: Site) -> F64:
-        """Conductances right after programming."""
+        """Return the conductances right after programming."""
         z = self.z(target.shape, PROGRAMMING, site.epoch, site)
         mean, _ = self.declared.programming(target)
         noisy = self.clip(mean + self.sigma(target) * z)
         return np.where(self.declared.dead(target), 0.0, noisy)
 
     def clip(self, g: F64) -> F64:
-        """A conductance is not negative; a weight may be."""
+        """Clip at zero: a conductance is not negative; a weight may be."""
         return np.asarray(np.maximum(g, self.declared.floor))
 
     def nu(self, target: F64, programmed: F64, t_s: float, site: Site) -> F64:
-        """Drift exponents."""
+        """Draw the drift exponents."""
         mean, std = self.declared.nu(target)
         return np.abs(mean + std * self.z(target.shape, DRIFT, site.epoch, site))
 
     def log_time(self, t_s: float) -> float:
-        """ln((t + t0)/t0)."""
+        """Return ln((t + t0)/t0)."""
         return self.declared.log_time(t_s)
 
     def drift(self, target: F64, programmed: F64, t_s: float, site: Site) -> F64:
-        """Conductances t_s after programming, before 1/f noise."""
+        """Return the conductances t_s after programming, before 1/f noise."""
         device = self.device
         if t_s == 0:
             return programmed
@@ -95,18 +97,18 @@ class Formula:
         return programmed
 
     def flicker(self, programmed: F64, drifted: F64, t_s: float, session: int, site: Site) -> F64:
-        """Conductances as one session reads them."""
+        """Return the conductances as one session reads them."""
         sigma = self.declared.flicker(programmed, drifted, t_s)
         return self.clip(drifted + sigma * self.z(drifted.shape, FLICKER, session, site))
 
     def column_sums(self, g: F64) -> F64:
-        """(cols,) sums over the rows."""
+        """Return the (cols,) sums over the rows."""
         return np.asarray(g.sum(axis=0))
 
 
 @dataclass(frozen=True)
 class FormulaSampler:
-    """A `Sampler` made of a Formula."""
+    """This is a `Sampler` made of a Formula."""
 
     formula: Formula
 
@@ -121,7 +123,7 @@ class FormulaSampler:
 
 @dataclass(frozen=True)
 class FormulaCells:
-    """Cells of a Formula, float32."""
+    """These are the cells of a Formula, float32."""
 
     formula: Formula
     targets: F64
@@ -134,16 +136,16 @@ class FormulaCells:
         return self._start().astype(np.float32)
 
     def drifted(self, t_s: float) -> npt.NDArray[np.float32]:
-        """At time t_s, before 1/f noise."""
+        """Return the conductances at time t_s, before 1/f noise."""
         return self._drifted(t_s).astype(np.float32)
 
     def at(self, t_s: float, session: int = 0) -> npt.NDArray[np.float32]:
-        """At time t_s, as that session reads them."""
+        """Return the conductances at time t_s, as that session reads them."""
         drifted = self._drifted(t_s)
         return self.formula.flicker(self._start(), drifted, t_s, session, self.site).astype(np.float32)
 
     def column_sums(self, t_s: float) -> F64:
-        """(cols,) sums of drifted(t_s)."""
+        """Return the (cols,) sums of drifted(t_s)."""
         return self.formula.column_sums(self._drifted(t_s))
 
     def _start(self) -> F64:
@@ -157,7 +159,7 @@ class FormulaCells:
 
 
 def normals_of(words: npt.NDArray[np.uint32], bits: int = 32) -> F64:
-    """Box–Muller in float64 on the high bits of the words (groups, 4)."""
+    """Apply Box–Muller in float64 on the high bits of the words (groups, 4)."""
     u = ((words >> np.uint32(32 - bits)).astype(np.float64) + 0.5) / 2.0**bits
     radius, angle = np.sqrt(-2 * np.log(u[:, 0::2])), 2 * np.pi * u[:, 1::2]
     z = np.empty(words.shape)

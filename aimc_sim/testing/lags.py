@@ -85,7 +85,7 @@ def _within(sums: npt.NDArray[np.float64], n: int, alpha: float) -> Record:
 
 
 def _log_tail(s: float, n: int, order: int) -> float:
-    """ln of a bound on P(Σ x_i·x_(i+k) ≥ s): min over θ of -θ·s - (n/order)·ln(1 - 4θ²).
+    """Return ln of a bound on P(Σ x_i·x_(i+k) ≥ s): min over θ of -θ·s - (n/order)·ln(1 - 4θ²).
 
     The sum is a quadratic form with eigenvalues cos(2πj/m), j < m, where m is the lag's order. For m = 2 they are ±1
     (order 4); among the other powers of two m = 4, with 1, 0, -1, 0, has the heaviest tail (order 8).

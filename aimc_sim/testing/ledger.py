@@ -62,7 +62,9 @@ class Alpha(float):
 
 @dataclass(frozen=True)
 class Entry:
-    """alpha: error of one assertion; times: how often a run of the suite makes it."""
+    """An entry is a registered assertion. alpha: error of one assertion; times: how often a run of the suite
+    makes it.
+    """
 
     alpha: float
     times: int = 1
@@ -112,7 +114,7 @@ class AlphaLedger:
         return math.fsum(entry.alpha * entry.times for entry in self.entries.values())
 
     def spend(self, name: str) -> Alpha:
-        """The alpha for one assertion. Raises LedgerError where name is unregistered or used up."""
+        """Return the alpha for one assertion. Raises LedgerError where name is unregistered or used up."""
         entry = self.entries.get(name)
         if entry is None:
             raise LedgerError(f"the assertion {name!r} is not in the ledger: register it with its alpha")
@@ -135,7 +137,7 @@ _active: list[AlphaLedger | None] = []
 
 @contextlib.contextmanager
 def active(ledger: AlphaLedger) -> Iterator[AlphaLedger]:
-    """Within this context every assertion needs an alpha of this ledger."""
+    """Let every assertion inside need an alpha of this ledger."""
     _active.append(ledger)
     try:
         yield ledger
@@ -145,7 +147,7 @@ def active(ledger: AlphaLedger) -> Iterator[AlphaLedger]:
 
 @contextlib.contextmanager
 def uncharged() -> Iterator[None]:
-    """Within this context any alpha will do: for negative controls, which must fail."""
+    """Let any alpha do inside: for negative controls, which must fail."""
     _active.append(None)
     try:
         yield
@@ -154,7 +156,7 @@ def uncharged() -> Iterator[None]:
 
 
 def charge(alpha: float) -> float:
-    """Called by each assertion once: checks alpha, and that an active ledger issued it for one assertion."""
+    """Check, called by each assertion once, alpha, and that an active ledger issued it for one assertion."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is a probability between 0 and 1, got {alpha}")
     if _active and _active[-1] is not None:

@@ -32,27 +32,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _active_ledger(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every assertion of every test needs an alpha from the ledger."""
-    found = request.config.stash.get(_LEDGER, None)
-    if found is None:
+    """Let every assertion of every test need an alpha from the ledger."""
+    session_ledger = request.config.stash.get(_LEDGER, None)
+    if session_ledger is None:
         yield
     else:
-        with ledgers.active(found):
+        with ledgers.active(session_ledger):
             yield
 
 
 @pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> AlphaLedger:
-    """The suite's ledger: ``alpha=ledger.spend(name)``."""
-    found = request.config.stash.get(_LEDGER, None)
-    if found is None:
+    """Return the suite's ledger: ``alpha=ledger.spend(name)``."""
+    session_ledger = request.config.stash.get(_LEDGER, None)
+    if session_ledger is None:
         raise LedgerError("pytest's setting alpha_ledger names no file")
-    return found
+    return session_ledger
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """pytest-xdist, in the controller: a worker tells what it has spent."""
+    """Add what a worker of pytest-xdist has spent, in the controller."""
     if _SPENT in node.config.stash:
         node.config.stash[_SPENT].update(getattr(node, "workeroutput", {}).get("alpha_spent", {}))
 

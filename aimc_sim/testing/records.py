@@ -63,7 +63,7 @@ class StatisticalFailure(AssertionError, AimcError):
 
 
 def conclude(record: Record) -> Record:
-    """The record, or StatisticalFailure where it contradicts the null. NaN contradicts every null."""
+    """Return the record, or StatisticalFailure where it contradicts the null. NaN contradicts every null."""
     if not record.passed:
         raise StatisticalFailure(record)
     return record

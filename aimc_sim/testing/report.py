@@ -59,7 +59,7 @@ class Report:
         return tuple(finding for finding in self.findings if not finding.passed)
 
     def __getitem__(self, name: str) -> Finding:
-        """The finding of that name. Raises KeyError."""
+        """Return the finding of that name. Raises KeyError."""
         for finding in self.findings:
             if finding.name == name:
                 return finding
@@ -100,7 +100,7 @@ class NonConformance(AssertionError, AimcError):
 
 @dataclass
 class Findings:
-    """Collects the findings of one run; every statistical one costs ``share`` of the run's alpha."""
+    """This collects the findings of one run; every statistical one costs ``share`` of the run's alpha."""
 
     alpha: float
     found: list[Finding] = field(default_factory=list)
@@ -126,9 +126,9 @@ class Findings:
         self.found.append(Finding(name, record.passed, record.effect, record))
 
     def exact(self, name: str, passed: bool, detail: str) -> None:
-        """A property that holds for every cell or does not hold."""
+        """Record a property that holds for every cell or does not hold."""
         self.found.append(Finding(name, bool(passed), detail))
 
     def skip(self, name: str, why: str) -> None:
-        """A property that this implementation or device gives no way to test."""
+        """Record a property that this implementation or device gives no way to test."""
         self.not_tested.append((name, why))

@@ -36,21 +36,21 @@ from aimc_sim.hardware import Hardware
 
 
 class ProgrammedCells(Protocol):
-    """Cells of one matrix of one chip. Arrays are (rows, cols), in the unit of the targets."""
+    """These are cells of one matrix of one chip. Arrays are (rows, cols), in the unit of the targets."""
 
     @property
     def programmed(self) -> npt.ArrayLike:
         """Right after programming."""
 
     def drifted(self, t_s: float) -> npt.ArrayLike:
-        """t_s seconds after programming, before 1/f noise."""
+        """Return the cells t_s seconds after programming, before 1/f noise."""
 
     def at(self, t_s: float, session: int = 0) -> npt.ArrayLike:
-        """t_s seconds after programming, as that session reads them."""
+        """Return the cells t_s seconds after programming, as that session reads them."""
 
 
 class Sampler(Protocol):
-    """An implementation of a device."""
+    """A sampler is an implementation of a device."""
 
     def program(
         self, targets: F32, *, seed: int, matrix: int = 0, polarity: int = 0, epoch: int = 0
@@ -60,20 +60,20 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class DeviceSampler:
-    """A device as this project simulates it: `CellMatrix`, one polarity at a time."""
+    """This sampler is a device as this project simulates it: `CellMatrix`, one polarity at a time."""
 
     device: Device
 
     def program(
         self, targets: F32, *, seed: int, matrix: int = 0, polarity: int = 0, epoch: int = 0
     ) -> DeviceCells:
-        """Cells programmed to targets (rows, cols) float32 in µS (weight domain: signed weights)."""
+        """Program cells to targets (rows, cols) float32 in µS (weight domain: signed weights)."""
         return DeviceCells(self.device, np.asarray(targets, np.float32), seed, matrix, polarity, epoch)
 
 
 @dataclass(frozen=True)
 class DeviceCells:
-    """Cells of this project's simulator. See `ProgrammedCells`."""
+    """These are cells of this project's simulator. See `ProgrammedCells`."""
 
     device: Device
     targets: F32
@@ -89,11 +89,11 @@ class DeviceCells:
         return next(iter(self._cache.values()))[0] if self._cache else self._cells(0.0, 0, False)[0]
 
     def drifted(self, t_s: float) -> F32:
-        """t_s seconds after programming, before 1/f noise."""
+        """Return the cells t_s seconds after programming, before 1/f noise."""
         return self._cells(t_s, 0, False)[1]
 
     def at(self, t_s: float, session: int = 0) -> F32:
-        """t_s seconds after programming, as that session reads them."""
+        """Return the cells t_s seconds after programming, as that session reads them."""
         return self._cells(t_s, session, True)[1]
 
     def _cells(self, t_s: float, session: int, flicker: bool) -> tuple[F32, F32]:
@@ -106,7 +106,7 @@ class DeviceCells:
         return self._cache[key]
 
     def matrix_of(self, device: Device, t_s: float, session: int = 0) -> CellMatrix:
-        """The weights that put these targets into cells, and a last row that sets the scale of every column."""
+        """Return the weights that put these targets into cells, and a last row that sets the scale of every column."""
         sign = -1.0 if self.polarity and device.domain == "conductance" else 1.0
         span = device.g_max_us - device.g_min_us
         w = np.ones((self.targets.shape[1], self.targets.shape[0] + 1), np.float32)
@@ -124,7 +124,7 @@ class DeviceCells:
 
 
 def coordinates(call: Callable[..., Any]) -> set[str]:
-    """Names of the coordinates that a sampler's method takes by keyword."""
+    """Return names of the coordinates that a sampler's method takes by keyword."""
     known = {"matrix", "polarity", "epoch", "session"}
     parameters = inspect.signature(call).parameters
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
@@ -132,7 +132,7 @@ def coordinates(call: Callable[..., Any]) -> set[str]:
 
 
 def values_of(found: npt.ArrayLike, shape: tuple[int, ...], what: str) -> F64:
-    """A sampler's array in float64. Raises BadInput where it has another shape or is not made of numbers."""
+    """Return a sampler's array in float64. Raises BadInput where it has another shape or is not made of numbers."""
     array = np.asarray(found)
     if array.shape != shape or array.dtype.kind not in "fiu":
         raise BadInput(

@@ -47,12 +47,12 @@ _NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.*", min_size=1, max_size
 
 
 def seeds() -> SearchStrategy[int]:
-    """Seeds, 0 to 2^64 - 1. For exact properties only."""
+    """Draw seeds, 0 to 2^64 - 1. For exact properties only."""
     return st.integers(0, 2**64 - 1)
 
 
 def times(device: Device) -> SearchStrategy[float]:
-    """Times in seconds that the device covers, 0 among them."""
+    """Draw times in seconds that the device covers, 0 among them."""
     last = 1e6 if device.t_max_s is None else device.t_max_s
     if last <= device.t_min_s or last == 0:
         return st.just(0.0)
@@ -61,7 +61,7 @@ def times(device: Device) -> SearchStrategy[float]:
 
 @st.composite
 def laws(draw: DrawFn, largest: float = 1.0) -> Law:
-    """Laws of conductance that are finite and not negative from 0 to g_max: 1 to 3 polynomials in g_rel."""
+    """Draw laws of conductance that are finite and not negative from 0 to g_max: 1 to 3 polynomials in g_rel."""
     ends = sorted(draw(st.sets(st.sampled_from([0.1, 0.25, 0.5, 0.75]), max_size=2)))
     pieces: list[dict[str, Any]] = []
     for end in [*ends, None]:
@@ -72,7 +72,9 @@ def laws(draw: DrawFn, largest: float = 1.0) -> Law:
 
 @st.composite
 def devices(draw: DrawFn, own: bool = True) -> Device:
-    """Devices: those that ship and, with ``own``, made-up ones with every kind of programming, drift and 1/f noise."""
+    """Draw devices: those that ship and, with ``own``, made-up ones with every kind of programming, drift and 1/f
+    noise.
+    """
     if not own or draw(st.booleans()):
         return library.get(draw(st.sampled_from(library.names())))
     g_max = draw(st.floats(1.0, 200.0))
@@ -139,7 +141,7 @@ def _flicker(draw: DrawFn) -> Flicker:
 
 @st.composite
 def hardware(draw: DrawFn, device: SearchStrategy[Device] | None = None) -> Hardware:
-    """Hardware over all its fields: whatever the spec allows, present or absent.
+    """Draw hardware over all its fields: whatever the spec allows, present or absent.
 
     device: which devices (None: any). A field that the rest does not allow, such as read noise with a device on the
     weight, takes its default.
@@ -147,13 +149,13 @@ def hardware(draw: DrawFn, device: SearchStrategy[Device] | None = None) -> Hard
     chosen = draw(devices() if device is None else device)
     tables = draw(tables_of(Hardware, leave=("device",)))
     _of_its_mode(tables.get("dac"))
-    kept: dict[str, Any] = {"name": tables.pop("name", "plain"), "device": chosen}
-    found = Hardware(**kept)
+    fields: dict[str, Any] = {"name": tables.pop("name", "plain"), "device": chosen}
+    drawn = Hardware(**fields)
     for name, table in tables.items():  # one after the other: what the fields before allow
         with suppress(ValidationError):
-            more = {**kept, name: _adapter(name).validate_json(json.dumps(table))}
-            found, kept = Hardware(**more), more
-    return found
+            more = {**fields, name: _adapter(name).validate_json(json.dumps(table))}
+            drawn, fields = Hardware(**more), more
+    return drawn
 
 
 @cache
@@ -173,7 +175,8 @@ def _of_its_mode(dac: dict[str, Any] | None) -> None:
 
 @st.composite
 def tables_of(draw: DrawFn, spec: type[Spec], leave: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A TOML-like table for a spec, made from the types and bounds of its fields; checks across fields are not known.
+    """Draw a TOML-like table for a spec, made from the types and bounds of its fields; checks across fields are not
+    known.
 
     leave: fields to leave out.
     """
@@ -190,7 +193,7 @@ def tables_of(draw: DrawFn, spec: type[Spec], leave: tuple[str, ...] = ()) -> di
 
 
 def _values(annotation: Any, metadata: list[Any]) -> SearchStrategy[Any]:
-    """Values of an annotation such as ``Literal["a", "b"]``, ``Dac | None`` or ``Annotated[float, Gt(0)]``."""
+    """Draw values of an annotation such as ``Literal["a", "b"]``, ``Dac | None`` or ``Annotated[float, Gt(0)]``."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _values(inner[0], [*metadata, *inner[1:]])
@@ -237,7 +240,9 @@ def _numbers(kind: type, metadata: list[Any]) -> SearchStrategy[Any]:
 
 
 def weights(rows: int | None = None, cols: int | None = None, largest: float = 1e3) -> SearchStrategy[F32]:
-    """Weight matrices (cols, rows) = (outputs, inputs) float32, finite, zeros and whole columns of zeros among them."""
+    """Draw weight matrices (cols, rows) = (outputs, inputs) float32, finite, zeros and whole columns of zeros among
+    them.
+    """
     k = st.integers(1, MOST) if rows is None else st.just(rows)
     n = st.integers(1, MOST) if cols is None else st.just(cols)
     numbers = st.floats(-largest, largest, width=32)
@@ -247,7 +252,7 @@ def weights(rows: int | None = None, cols: int | None = None, largest: float = 1
 
 
 def conductances(device: Device, rows: int | None = None, cols: int | None = None) -> SearchStrategy[F32]:
-    """Target conductances (rows, cols) float32 µS that the device covers (weight domain: signed weights)."""
+    """Draw target conductances (rows, cols) float32 µS that the device covers (weight domain: signed weights)."""
     high = float(np.nextafter(np.float32(device.g_max_us), np.float32(0)))
     low = (
         -high
@@ -267,7 +272,7 @@ def conductances(device: Device, rows: int | None = None, cols: int | None = Non
 def cell_matrices(
     draw: DrawFn, hardware: SearchStrategy[Hardware] | None = None, w: SearchStrategy[F32] | None = None
 ) -> CellMatrix:
-    """A matrix in the cells of a chip at a time: any seed, ordinal, programming cycle and session; with ranges."""
+    """Draw a matrix in the cells of a chip at a time: any seed, ordinal, programming cycle and session; with ranges."""
     chosen = draw(globals()["hardware"]() if hardware is None else hardware)
     array = draw(weights() if w is None else w)
     if chosen.weights.scale == "grid":  # of a quantised checkpoint
@@ -305,5 +310,5 @@ def cell_matrices(
 
 
 def tiles(hardware: SearchStrategy[Hardware] | None = None) -> SearchStrategy[TiledMatrix]:
-    """Programmed matrices as `aimc_sim.execute.tile_matmul` reads them."""
+    """Draw programmed matrices as `aimc_sim.execute.tile_matmul` reads them."""
     return cell_matrices(hardware).map(lambda matrix: matrix.tiles())

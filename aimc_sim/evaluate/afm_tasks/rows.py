@@ -22,14 +22,16 @@ Row = dict[str, Any]
 
 
 def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Mapping[str, Any]:
-    """A task's splits, for the harness: ``test``, rows of ``query``, ``letters``, ``gold``, ``id``, ``shown``."""
+    """Return a task's splits, for the harness: ``test``, rows of ``query``, ``letters``, ``gold``, ``id``,
+    ``shown``.
+    """
     folder = _folder(task, rows)
     name, asked = _read(folder, ASKED)
     examples: list[tuple[str, str, int]] = []
     if shots:
         others = [each for each in EXAMPLES if each != name]
         examples = [_question(row, f"{task} example") for row in _read(folder, others)[1]]
-    found = []
+    lettered_rows = []
     for number, row in enumerate(asked):
         text, subject, right_one = _question(row, f"{task}, row {number + 1}")
         mine = [each for each in examples if each[1] == subject][:shots]
@@ -42,7 +44,7 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
             )
         prompt = "".join(f"{shown} {LETTERS[right]}\n\n" for shown, _, right in mine) + text
         choices = list(_choices(row))
-        found.append(
+        lettered_rows.append(
             {
                 "id": str(row.get("id", row.get("ind", number))),
                 "query": prompt,
@@ -52,17 +54,17 @@ def lettered(task: str, shots: int = 0, rows: str | None = None, **_: Any) -> Ma
                 "shown": {"question": text.split("\nA. ")[0].removeprefix("Question: "), "choices": choices},
             }
         )
-    return {"test": _dataset(found)}
+    return {"test": _dataset(lettered_rows)}
 
 
 def word_problems(task: str, rows: str | None = None, **_: Any) -> Mapping[str, Any]:
-    """The rows of GSM8K, as they are: ``question`` and ``answer``."""
+    """Return the rows of GSM8K, as they are: ``question`` and ``answer``."""
     asked = _read(_folder(task, rows), ASKED)[1]
     return {"test": _dataset([{"question": row["question"], "answer": row["answer"]} for row in asked])}
 
 
 def worked_problems() -> list[Row]:
-    """The eight worked problems of Wei et al. (NeurIPS 2022), as the harness has them in its task gsm8k_cot."""
+    """Return the eight worked problems of Wei et al. (NeurIPS 2022), as the harness has them in its task gsm8k_cot."""
     import lm_eval.tasks
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -71,7 +73,7 @@ def worked_problems() -> list[Row]:
 
 
 def _question(row: Row, where: str) -> tuple[str, str, int]:
-    """(text up to the letter, subject, index of the right answer) of a row in any of the published forms."""
+    """Read (text up to the letter, subject, index of the right answer) of a row in any of the published forms."""
     try:
         choices = _choices(row)
         lines = [str(row[key]) for key in ("passage", "premise") if row.get(key)]
@@ -108,7 +110,7 @@ def _choices(row: Row) -> Sequence[str]:
 
 
 def _without_letter(choice: str) -> str:
-    """``(A) a dog`` → ``a dog``, as AGIEval writes its options."""
+    """Take the letter off: ``(A) a dog`` → ``a dog``, as AGIEval writes its options."""
     letter, closed, rest = choice[:2], choice[2:3], choice[3:]
     return (
         rest.strip()

@@ -19,7 +19,7 @@ def check_share(margin: float, what: str = "--margin") -> None:
 
 
 def note_on(margin: float) -> str:
-    """A warning about a margin that was hardly meant; empty for others."""
+    """Return a warning about a margin that was hardly meant; empty for others."""
     if margin < WIDE:
         return ""
     return (

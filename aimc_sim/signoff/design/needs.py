@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 def needs_of(resolved: Resolved, asked: Asked, weight_file: WeightFile) -> list[dict[str, Any]]:
-    """One table a task that something is expected of, JSON-ready: the power of this study, and how many chips or items
-    would reach the target; None where no number does. A text file is cut into windows to count them.
+    """Return one table for each task with an expectation, JSON-ready: the power of this study, and how many chips or
+    items would reach the target; None where no number does. A text file is cut into windows to count them.
 
     alpha is what Holm's correction leaves the first of several tasks: no task needs more.
     """
-    found, alpha = [], resolved.plan.alpha / len(resolved.plan.tasks)
+    tables, alpha = [], resolved.plan.alpha / len(resolved.plan.tasks)
     for task, expect in zip(resolved.plan.tasks, asked.expectations, strict=True):
         if expect is not None:
             items = expect.items or _items(task, resolved, weight_file)
-            found.append(_needs(task, expect, items, len(resolved.plan.seeds), alpha))
-    return found
+            tables.append(_needs(task, expect, items, len(resolved.plan.seeds), alpha))
+    return tables
 
 
-def spoken_need(need: dict[str, Any]) -> str:
-    """One line of what `needs_of` found."""
+def write_need(need: dict[str, Any]) -> str:
+    """Write one line about what `needs_of` found."""
     chips, items = need["chips_needed"], need["items_needed"]
     more = [
         "no number of chips" if chips is None else f"{chips} chips",
@@ -61,7 +61,7 @@ def _needs(task: AnyTask, expect: Expect, items: int, chips: int, alpha: float) 
 
 
 def _items(task: AnyTask, resolved: Resolved, weight_file: WeightFile) -> int:
-    """Questions, or windows of a text."""
+    """Count questions, or windows of a text."""
     if not isinstance(task, TextTask):
         return task.questions
     if task.text.kind == "self":

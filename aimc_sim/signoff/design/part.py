@@ -13,7 +13,9 @@ from aimc_sim.spec import Spec
 
 
 class Part(Spec):
-    """A task on a hardware, over the chips and at the level of the look that ended it; the rest is the plan's."""
+    """A part is a task on a hardware, over the chips and at the level of the look that ended it; the rest is the
+    plan's.
+    """
 
     weights: str
     variant: Variant
@@ -30,7 +32,9 @@ class Part(Spec):
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
-        """As a report holds it, and its id is of: hardware and task side by side, and their labels elsewhere."""
+        """Return it as a report holds it and as its id counts it: hardware and task side by side, and their labels
+        elsewhere.
+        """
         hardware, task = canonical(self.variant), canonical(self.task)
         return {
             "schema_version": 1,

@@ -21,12 +21,12 @@ MAX_CHIPS = 4096
 
 
 def folder_name(label: str) -> str:
-    """What the folder of a task or a hardware is called."""
+    """Name the folder of a task or a hardware."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
 
 
 def _problem_of_labels(labels: Sequence[str]) -> tuple[str, str] | None:
-    """Why the labels cannot name folders side by side, and what to do; None where they can."""
+    """Say why the labels cannot name folders side by side, and what to do; None where they can."""
     for label in labels:
         if labels.count(label) > 1:
             return f"two are called {label!r}, and a report goes by its name", "give each its own name"
@@ -38,7 +38,7 @@ def _problem_of_labels(labels: Sequence[str]) -> tuple[str, str] | None:
 
 
 class Plan(Spec):
-    """Chips × times × tasks × hardware, and the margins that decide.
+    """A plan lists chips × times × tasks × hardware, and the margins that decide.
 
     weights: id of the weight file. seeds: one chip each, the same for every task and hardware. times_s: seconds since
     programming, rising. alpha: one-sided error of the verdict. looks: numbers of chips after which a part may stop, the
@@ -81,15 +81,15 @@ class Plan(Spec):
         return entries
 
     def variant(self, label: str) -> Variant:
-        """The hardware variant of that label."""
+        """Return the hardware variant of that label."""
         return next(variant for variant in self.variants if variant.label == label)
 
     def task(self, label: str) -> AnyTask:
-        """The task of that label."""
+        """Return the task of that label."""
         return next(task for task in self.tasks if task.label == label)
 
     def part(self, variant: str, task: str, chips: int | None = None, alpha: float | None = None) -> Part:
-        """One task on one hardware, over the first `chips` chips (all unless told), at a level of its own."""
+        """Return one task on one hardware, over the first `chips` chips (all unless told), at a level of its own."""
         return Part(
             weights=self.weights,
             variant=self.variant(variant),
@@ -101,7 +101,7 @@ class Plan(Spec):
         )
 
     def with_ranges(self, found: dict[str, str]) -> Plan:
-        """The plan completed by the converter ranges of its variants (by label)."""
+        """Return the plan completed by the converter ranges of its variants (by label)."""
         variants = tuple(
             variant.model_copy(update={"ranges_id": found.get(variant.label, variant.ranges_id)})
             for variant in self.variants
@@ -131,7 +131,7 @@ def plan_of(
     spending: str = "obrien-fleming",
     threads: int = 1,
 ) -> Plan:
-    """The plan for tables of tasks and `chips` chips with seeds from `seed` on.
+    """Make the plan for tables of tasks and `chips` chips with seeds from `seed` on.
 
     Raises BadInput, before anything runs, for a time outside a device's range, a margin that is no share, an empty
     study, or looks that do not end with all chips.

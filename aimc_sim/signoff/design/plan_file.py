@@ -27,7 +27,7 @@ DEFAULT_CHIPS, DEFAULT_TIMES = 5, "1m,1h,1d,1y"
 
 
 class Expect(Spec):
-    """``[expect]``: what the loss is expected to be, for the power calculation; in the margin's unit.
+    """An expectation (``[expect]``) says what the loss should be, for the power calculation; in the margin's unit.
 
     items: how many to reckon with, those that the task has unless told.
     """
@@ -41,7 +41,8 @@ class Expect(Spec):
 
 
 class AskedTask(Spec):
-    """A ``[[task]]`` table: a task of lm-evaluation-harness by name, a text file, or samples of the model itself.
+    """A ``[[task]]`` table asks for a task of lm-evaluation-harness by name, a text file, or samples of the model
+    itself.
 
     label: the task's name or "text", unless told. margin and metric: the plan's, unless told. tasks_dir, rows, limit:
     folders of YAML files and of local rows, and how many questions; the plan's, unless told. expect: of this task.
@@ -75,7 +76,7 @@ _OF_QUESTIONS = ("tasks_dir", "rows", "limit", "num_fewshot")
 
 
 class Asked(Spec):
-    """A plan file. Paths are relative to it."""
+    """This is a plan file as it was written. Paths are relative to it."""
 
     weights: str | None = None
     hardware: str | tuple[str, ...] | None = None
@@ -112,8 +113,9 @@ class Asked(Spec):
 
 @dataclass(frozen=True)
 class Resolved:
-    """A plan that can run: with the text files and questions of its tasks, and devices of a family that cannot take
-    part, and why."""
+    """A resolved plan can run: it comes with the text files and questions of its tasks, and devices of a family that
+    cannot take part, and why.
+    """
 
     plan: Plan
     text_paths: dict[str, Path]
@@ -122,14 +124,14 @@ class Resolved:
 
 
 def read_plan(path: Path) -> Asked:
-    """The plan in a TOML file. Raises BadInput naming the nearest key where one is unknown."""
+    """Read the plan in a TOML file. Raises BadInput naming the nearest key where one is unknown."""
     return Asked.parse(read_toml(path), str(path))
 
 
 def resolve(
     asked: Asked, weights: str, default: Hardware, folder: Path = Path(), hardware: Sequence[Hardware] = ()
 ) -> Resolved:
-    """The plan for a weight file (its id and default hardware). hardware: instead of what the plan names.
+    """Make the plan for a weight file (its id and default hardware). hardware: instead of what the plan names.
 
     Raises BadInput before anything runs.
     """
@@ -270,7 +272,7 @@ def _margin(task: AskedTask, shared: float | None, unit: str) -> float:
 def variants_of(
     hardware: Sequence[Hardware], device: str | None, times_s: Sequence[float]
 ) -> tuple[list[Hardware], list[str]]:
-    """Hardware with other cells: a device, several with commas between, or a family, ``all-pcm``.
+    """Return hardware with other cells: a device, several with commas between, or a family, ``all-pcm``.
 
     Of a family those take part that the hardware can hold and whose data reach every time; the others are returned as
     lines that say why not. A device that is asked for by name raises BadInput instead.

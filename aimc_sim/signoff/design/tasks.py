@@ -13,7 +13,7 @@ Metric = Literal["kl", "loss"]
 
 
 class TextTask(Spec):
-    """A text, scored by the built-in metrics: a screening, not a benchmark.
+    """A text task scores a text by the built-in metrics: a screening, not a benchmark.
 
     context: tokens a window; batch: windows a forward. metric: "kl", the divergence from the digital model, or "loss",
     the increase of its negative log-likelihood; margin_nats per token.
@@ -34,7 +34,7 @@ class TextTask(Spec):
 
 
 class HarnessTask(Spec):
-    """Questions of a task of lm-evaluation-harness, marked right or wrong by it.
+    """A harness task asks the questions of a task of lm-evaluation-harness, marked right or wrong by it.
 
     task: its name there; questions_id: of what is asked and how it is marked, by content, and questions how many;
     configuration: the harness's version and what it marks by, rows aside, which is in that id too, to name what has

@@ -36,7 +36,7 @@ class Variant(Spec):
 
 
 class Scored(Protocol):
-    """A `Plan`, as far as scoring reads it; it says what each of them is."""
+    """This is a `Plan` as far as scoring reads it; there each field is explained."""
 
     @property
     def weights(self) -> str: ...
@@ -58,7 +58,9 @@ class Scored(Protocol):
 
 @dataclass(frozen=True, order=True)
 class Trial:
-    """One thing to score: the unit of work. kind: "digital", "converters" (the same around ideal cells) or "chip"."""
+    """A trial is one thing to score, the unit of work. kind: "digital", "converters" (the same around ideal cells) or
+    "chip".
+    """
 
     kind: Literal["digital", "converters", "chip"]
     seed: int | None = None
@@ -79,8 +81,9 @@ class Trial:
 
 
 def trials_of(plan: Scored, first: int = 0, last: int | None = None) -> tuple[Trial, ...]:
-    """Trials of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that each is
-    programmed once; those without a chip come with the first."""
+    """Return trials of the chips first … last − 1 (all unless told), hardware by hardware and chip by chip, so that
+    each is programmed once; those without a chip come with the first.
+    """
     tasks = [task.label for task in plan.tasks]
     trials = [] if first else [Trial("digital", task=task) for task in tasks]
     for variant in plan.variants:

@@ -25,8 +25,9 @@ Mark = Callable[[TrialScores], TrialScores]
 
 
 def items_of(task: HarnessTask, weight_file: WeightFile, questions: Questions | None) -> Json:
-    """The items as JSON: examples for people, and requests as token ids. Raises BadInput for other questions than the
-    plan's, a prompt that does not fit, and a tokenizer that is not the model's."""
+    """Return the items as JSON: examples for people, and requests as token ids. Raises BadInput for other questions
+    than the plan's, a prompt that does not fit, and a tokenizer that is not the model's.
+    """
     check_questions(task, questions)
     assert questions is not None
     encoder = Encoder(load_tokenizer(weight_file))
@@ -40,7 +41,7 @@ def items_of(task: HarnessTask, weight_file: WeightFile, questions: Questions | 
                 context, continuation = encoder.pair(*request)
                 continuations.append(continuation)
             else:
-                context = _fitting(encoder.encode(request[0]), longest, questions)
+                context = _cut_to_fit(encoder.encode(request[0]), longest, questions)
             context_of.append(contexts.setdefault(tuple(context), len(contexts)))
     for ids in (*contexts, *continuations):
         check_vocabulary(weight_file, ids)
@@ -70,7 +71,7 @@ def check_questions(task: HarnessTask, questions: Questions | None) -> None:
 
 
 def marker(task: HarnessTask, items: Json, questions: Questions | None, weight_file: WeightFile) -> Mark:
-    """What turns the answers of a trial, as a worker gives them, into marks of each question."""
+    """Return what turns the answers of a trial, as a worker gives them, into marks of each question."""
     check_questions(task, questions)
     tokenizer = load_tokenizer(weight_file) if items["kind"] == "text" else None
 
@@ -85,7 +86,7 @@ def marker(task: HarnessTask, items: Json, questions: Questions | None, weight_f
 
 
 def steps_of_requests(task: HarnessTask, items: Json) -> int:
-    """Forwards of the likelihoods, or prompts of the texts."""
+    """Count the forwards of the likelihoods, or prompts of the texts."""
     if items["kind"] == "text":
         return len(items["context_of"])
     requests = _requests(items)
@@ -93,7 +94,7 @@ def steps_of_requests(task: HarnessTask, items: Json) -> int:
 
 
 class AnswersRunner:
-    """Requests put to one model after the other, as token ids."""
+    """A runner of answers puts requests to one model after the other, as token ids."""
 
     def __init__(self, task: HarnessTask, items: Json, weight_file: WeightFile) -> None:
         self._task, self._items, self._weights = task, items, weight_file
@@ -103,17 +104,16 @@ class AnswersRunner:
         self._tokenizer = load_tokenizer(weight_file) if items["kind"] == "text" else None
 
     def digital(self, on_step: Callable[[], None]) -> TrialScores:
-        """The digital model's answers."""
+        """Return the digital model's answers."""
         return self.score(load_digital(self._weights), on_step)
 
     def score(self, model: Any, on_step: Callable[[], None]) -> TrialScores:
-        """Answers to every request: `log` and `greedy`, or token ids (`tokens`, one text after the other) and
-        `lengths`."""
+        """Answer every request: `log` and `greedy`, or token ids (`tokens`, one text after the other) and `lengths`."""
         if self._tokenizer is None:
-            found = likelihoods(
+            scored = likelihoods(
                 model, self._requests, self._task.batch, longest=self._items["longest"], on_forward=on_step
             )
-            return TrialScores({"log": found.log, "greedy": found.greedy})
+            return TrialScores({"log": scored.log, "greedy": scored.greedy})
         tokenizer, until = self._tokenizer, self._items["until"]
 
         def ends(tokens: Sequence[int]) -> bool:
@@ -138,13 +138,13 @@ class AnswersRunner:
         )
 
     def example(self) -> npt.NDArray[np.int32]:
-        """The first request."""
+        """Return the first request."""
         context = self._contexts[self._items["context_of"][0]]
         rest = self._requests[0][1] if self._requests else ()
         return np.array([*context, *rest], np.int32)
 
     def close(self) -> None:
-        """Nothing was kept."""
+        """Do nothing: there is nothing to delete."""
 
 
 def _answers(items: Json, scores: TrialScores, tokenizer: Any) -> list[Answer]:
@@ -154,17 +154,17 @@ def _answers(items: Json, scores: TrialScores, tokenizer: Any) -> list[Answer]:
             (float(log), bool(greedy)) for log, greedy in zip(values["log"], values["greedy"], strict=True)
         ]
     texts = np.split(values["tokens"].astype(np.int64), np.cumsum(values["lengths"].astype(np.int64))[:-1])
-    found = []
+    answers = []
     for ids in texts:
         text = str(tokenizer.decode(ids.tolist(), skip_special_tokens=True))
         for stop in items["until"]:
             text = text.split(stop)[0] if stop else text
-        found.append(text)
-    return list(found)
+        answers.append(text)
+    return list(answers)
 
 
-def _fitting(context: list[int], longest: int, questions: Questions) -> list[int]:
-    """The end of a prompt that leaves room to write."""
+def _cut_to_fit(context: list[int], longest: int, questions: Questions) -> list[int]:
+    """Return the end of a prompt that leaves room to write."""
     room = longest - questions.max_new_tokens
     if room < 1:
         raise BadInput(

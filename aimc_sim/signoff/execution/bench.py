@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trial gave. facts: the coverage and converter ranges of a hardware, with its first "converters" trial.
+    """An outcome is what one trial gave. facts: the coverage and converter ranges of a hardware, with its first
+    "converters" trial.
 
     seconds: by stage; the only part that differs when the trial is run again.
     """
@@ -39,7 +40,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a worker needs, picklable: plan, path of the weight file, items by task, converter ranges by variant.
+    """A setup holds all that a worker needs, picklable: plan, path of the weight file, items by task, converter ranges
+    by variant.
 
     stream: whether models go through memory layer by layer, "auto" where they do not fit; scores do not depend on it.
     """
@@ -52,7 +54,9 @@ class Setup:
 
 
 class ModelBench:
-    """The real bench: a weight file in this process. Digital models are scored when their task first comes up."""
+    """A model bench is the real one: it holds a weight file in this process. Digital models are scored when their task
+    first comes up.
+    """
 
     def __init__(self, setup: Setup, progress: Progress | None = None) -> None:
         self._setup, self._progress = setup, progress
@@ -105,7 +109,9 @@ class ModelBench:
         )
 
     def _facts(self, trial: Trial, runner: Runner, model: Any) -> dict[str, Json]:
-        """Coverage and ranges of a hardware: told once, by its "converters" trial of the first task; and its layers."""
+        """Return coverage and ranges of a hardware: told once, by its "converters" trial of the first task; and its
+        layers.
+        """
         weights, hardware = self._bench.weight_file, self._setup.plan.variant(trial.variant).hardware
         if tells_layers(trial, self._setup.plan):
             layers = layers_of(model, weights, hardware, runner.example(), trial)
@@ -119,8 +125,9 @@ class ModelBench:
 
 
 def streams_plan(plan: Scored, weight_file: WeightFile, choice: Stream) -> bool:
-    """Whether models go through memory layer by layer, for all tasks of a plan alike. Raises BadInput where they shall
-    and a task asks questions, which need a model that fits."""
+    """Say whether models go through memory layer by layer, for all tasks of a plan alike. Raises BadInput where they
+    shall and a task asks questions, which need a model that fits.
+    """
     asks = next((task.label for task in plan.tasks if task.kind != "text"), None)
     if asks is not None and choice == "always":
         raise BadInput(
@@ -134,7 +141,7 @@ def streams_plan(plan: Scored, weight_file: WeightFile, choice: Stream) -> bool:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Within this context torch, and kernels with it, use so many threads."""
+    """Let torch, and kernels with it, use so many threads."""
     import torch
 
     before = torch.get_num_threads()
@@ -146,7 +153,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def coverage_from_json(data: Json) -> Coverage:
-    """The coverage in a fact."""
+    """Read the coverage in a fact."""
     rows = tuple(CoverageRow(**{**row, "shape": tuple(row["shape"])}) for row in data["rows"])
     return Coverage(rows, data["tokens"], tuple(data["unused"]))
 
@@ -162,12 +169,12 @@ def check_same_file(plan: Scored, weights: str) -> None:
         )
 
 
-def check_ranges(variant: str, planned: str | None, found: str) -> None:
+def check_ranges(variant: str, planned: str | None, calibrated: str) -> None:
     """Raise BadInput where a plan that is complete names other converter ranges than calibration gives."""
-    if planned is not None and planned != found:
+    if planned is not None and planned != calibrated:
         raise BadInput(
             f"converter ranges of {variant}",
-            got=found,
+            got=calibrated,
             why=f"the plan is for {planned}",
             do="make a new plan; calibration has changed since that one was made",
         )

@@ -12,7 +12,7 @@ from aimc_sim.studies.workers import POLL_S, Event, Pool, work_off
 
 
 class Schedule:
-    """Which trial a worker takes next.
+    """A schedule says which trial a worker takes next.
 
     Trials that need the same mount go to one worker, one after the other. A free worker takes the mount with the most
     expensive trials left, by the costs measured so far (longest first: Graham, SIAM J. Appl. Math. 17, 1969), and where
@@ -27,12 +27,12 @@ class Schedule:
         self._score_s: dict[str, tuple[int, float]] = {}
 
     def add(self, trials: Iterable[Trial]) -> None:
-        """More trials to be done, in the order of the plan."""
+        """Add trials to be done, in the order of the plan."""
         for trial in trials:
             self._waiting.setdefault(trial.mount, []).append(trial)
 
     def take(self, worker: int) -> Trial | None:
-        """The next trial for a worker; None where none waits."""
+        """Take the next trial for a worker; None where none waits."""
         mine = self._at.get(worker)
         if not self._waiting.get(mine):
             taken = {mount for other, mount in self._at.items() if other != worker}
@@ -46,7 +46,7 @@ class Schedule:
         return self._waiting[mine].pop(0)
 
     def measured(self, trial: Trial, seconds: Mapping[str, float]) -> None:
-        """What a finished trial cost, for the estimates of those that wait."""
+        """Note what a finished trial cost, for the estimates of those that wait."""
         for table, key, stage in (
             (self._mount_s, trial.variant, "program_and_mount"),
             (self._score_s, trial.task, "score"),
@@ -56,7 +56,7 @@ class Schedule:
                 table[key] = (n + 1, mean + (seconds[stage] - mean) / (n + 1))
 
     def _cost(self, mount: object) -> float:
-        """Estimated seconds that the waiting trials of a mount take."""
+        """Estimate the seconds that the waiting trials of a mount take."""
         trials = self._waiting[mount]
         if trials[0].kind == "digital":
             return float("inf")  # first: every other trial needs what it computes

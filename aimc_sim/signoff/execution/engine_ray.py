@@ -28,14 +28,14 @@ START_S = 600.0  # a cluster that grows by itself takes minutes to find a machin
 
 
 class TrialActor:
-    """What runs in a worker of the cluster. Its errors travel as values, so that Ray does not wrap them."""
+    """An actor runs in a worker of the cluster. Its errors travel as values, so that Ray does not wrap them."""
 
     def __init__(self, setup: Setup, code: str) -> None:
         self._setup, self._code = setup, code
         self._bench: ModelBench | None = None
 
     def pid(self) -> int:
-        """Process id of the worker."""
+        """Return the process id of the worker."""
         return os.getpid()
 
     def run(self, trial: Trial) -> Outcome | Exception:
@@ -57,7 +57,8 @@ class TrialActor:
 
 
 class RayPool:
-    """A pool of actors. workers: None for one a processor of the cluster. address: None starts a cluster here.
+    """This is a pool of actors in a Ray cluster. workers: None for one a processor of the cluster. address: None
+    starts a cluster here.
 
     An actor counts as a worker once it has answered: one that replaces the actor of a lost machine may wait for room,
     and a trial that was given to it with it.
@@ -103,7 +104,7 @@ class RayPool:
             self._start(number)
 
     def idle(self) -> list[int]:
-        """Workers that have answered and have no trial."""
+        """Return the workers that have answered and have no trial."""
         busy = {worker for worker, _ in self._running.values()} | set(self._starting.values())
         return [number for number in self._actors if number not in busy]
 
@@ -112,7 +113,7 @@ class RayPool:
         self._running[self._actors[worker].run.remote(trial)] = (worker, trial)
 
     def wait(self, timeout_s: float) -> list[Event]:
-        """Trials that have ended; an actor that died is replaced, wherever the cluster has room."""
+        """Wait for trials that end; an actor that died is replaced, wherever the cluster has room."""
         ready, _ = self._ray.wait([*self._running, *self._starting], num_returns=1, timeout=timeout_s)
         if ready or self._running:
             self._alive = time.monotonic()
@@ -123,7 +124,7 @@ class RayPool:
             starts = reference in self._starting
             worker, trial = (self._starting.pop(reference), None) if starts else self._running.pop(reference)
             try:
-                found = self._ray.get(reference)
+                outcome = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 if type(error).__name__ not in _LOST_WITH_WORKER:
                     raise AimcError(f"the cluster failed: {error}") from None
@@ -137,10 +138,10 @@ class RayPool:
             self._false_starts = 0
             if trial is None:
                 continue
-            if isinstance(found, Exception):
-                events.append(Event(worker, trial, error=found))
+            if isinstance(outcome, Exception):
+                events.append(Event(worker, trial, error=outcome))
             else:
-                events.append(Event(worker, trial, outcome=found))
+                events.append(Event(worker, trial, outcome=outcome))
         return events
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aimc_sim.evaluate.saturation import clips_counted, saturation_of
+from aimc_sim.evaluate.saturation import count_clips, saturation_of
 from aimc_sim.evaluate.snr import Probe, decibels, layer_of, noise_to_signal, probe
 from aimc_sim.evaluate.sums import BLOCK
 from aimc_sim.evaluate.windows import Windows
@@ -32,7 +32,8 @@ DECIMALS = 2
 
 @dataclass(frozen=True)
 class MatrixNoise:
-    """One analog matrix. snr_db: of its products, on the inputs that the digital model gives; None without any noise.
+    """These are the figures of one analog matrix. snr_db: of its products, on the inputs that the digital model gives;
+    None without any noise.
 
     inputs_clipped, conversions_saturated: shares, on the chip's own inputs; None where the hardware has no DAC.
     """
@@ -47,8 +48,9 @@ class MatrixNoise:
 
 @dataclass(frozen=True)
 class Layers:
-    """Every analog matrix of one chip at one time. tokens: that products are compared on; counted_tokens: that clipping
-    is counted on."""
+    """Layers list every analog matrix of one chip at one time. tokens: that products are compared on; counted_tokens:
+    that clipping is counted on.
+    """
 
     seed: int
     time_s: float
@@ -57,18 +59,20 @@ class Layers:
     matrices: tuple[MatrixNoise, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, keys in a fixed order."""
+        """Return plain data, JSON-ready, keys in a fixed order."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Json) -> Layers:
-        """What `to_dict` gave, in whatever order of keys."""
+        """Read what `to_dict` gave, in whatever order of keys."""
         matrices = tuple(MatrixNoise(**row) for row in data["matrices"])
         return cls(**{**data, "matrices": matrices})
 
 
 def tells_layers(trial: Trial, plan: Scored) -> bool:
-    """Whether this trial tells the layers of its hardware: the first chip's, at the last time, with the first task."""
+    """Say whether this trial tells the layers of its hardware: the first chip's, at the last time, with the first
+    task.
+    """
     told = (plan.seeds[0], plan.times_s[-1], plan.tasks[0].label)
     return trial.kind == "chip" and (trial.seed, trial.time_s, trial.task) == told
 
@@ -80,21 +84,21 @@ def layers_of(
     token_ids: npt.NDArray[np.int32],
     trial: Trial,
 ) -> Layers:
-    """SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
+    """Measure SNR and saturation of every analog matrix of the chip that is mounted, on token_ids (length,).
 
     Of a streamed model the same figures, layer by layer.
     """
     text = Windows((np.asarray(token_ids, np.int32),))
     if isinstance(model, StreamedModel):
-        seen, noise, clips = _streamed(model, weight_file, hardware, text)
+        probed, noise, clips = _measure_streamed(model, weight_file, hardware, text)
     else:
-        seen = probe(load_digital(weight_file), weight_file, hardware, text)
+        probed = probe(load_digital(weight_file), weight_file, hardware, text)
         clips = saturation_of(model, hardware, text, COUNTED)
-        noise = dict(zip(seen.names, seen.noise(model), strict=True))
+        noise = dict(zip(probed.names, probed.noise(model), strict=True))
     assert trial.seed is not None
     assert trial.time_s is not None
     rows = _rows(weight_file, hardware, noise, clips)
-    return Layers(trial.seed, trial.time_s, len(seen.rows), min(COUNTED, len(token_ids)), rows)
+    return Layers(trial.seed, trial.time_s, len(probed.rows), min(COUNTED, len(token_ids)), rows)
 
 
 def _rows(
@@ -102,25 +106,26 @@ def _rows(
 ) -> tuple[MatrixNoise, ...]:
     rows = []
     for matrix in analog_matrices(weight_file, hardware):
-        found, ratio = clips.get(matrix.name), float(decibels(noise[matrix.name]))
+        saturation, ratio = clips.get(matrix.name), float(decibels(noise[matrix.name]))
         rows.append(
             MatrixNoise(
                 matrix.name,
                 layer_of(matrix.name),
                 matrix.role,
                 round(ratio, DECIMALS) if math.isfinite(ratio) else None,
-                None if found is None else found.input_share,
-                None if found is None else found.conversion_share,
+                None if saturation is None else saturation.input_share,
+                None if saturation is None else saturation.conversion_share,
             )
         )
     return tuple(rows)
 
 
-def _streamed(
+def _measure_streamed(
     model: StreamedModel, weight_file: WeightFile, hardware: Hardware, text: Windows
 ) -> tuple[Probe, dict[str, float], dict[str, Saturation]]:
-    """What products are compared on, noise-to-signal ratios, and counters: the digital model and the chip go through
-    memory side by side, a layer and then a piece of the head at a time."""
+    """Return what products are compared on, noise-to-signal ratios, and counters: the digital model and the chip go
+    through memory side by side, a layer and then a piece of the head at a time.
+    """
     digital = StreamedModel(weight_file)
     whole = Probe.of(tuple(matrix.name for matrix in analog_matrices(weight_file, hardware)), text)
     counted = whole.ids[:1, :COUNTED]
@@ -133,7 +138,7 @@ def _streamed(
     def measuring(names: Iterable[str]) -> Iterator[None]:
         """Measure these matrices in a forward of both models inside this context."""
         part = replace(whole, names=tuple(names), inputs={}, products={})
-        with part.watch(digital.model), clips_counted(model.model, hardware, clips):
+        with part.watch(digital.model), count_clips(model.model, hardware, clips):
             yield
         for name in part.names:
             squares[name].append(part.squares(model.model, name))

@@ -29,7 +29,8 @@ Scores = TypeVar("Scores", WindowScores, TrialScores)
 
 @dataclass(frozen=True, kw_only=True)
 class _Result(Generic[Scores]):
-    """What any task on one hardware has. scores: of the digital model, the converters around ideal cells, and chips.
+    """A result holds what any task on one hardware has. scores: of the digital model, the converters around ideal
+    cells, and chips.
 
     timings: seconds, the only part that differs when it is run twice. looks: what each look said, where the plan has
     several. layers: noise and saturation by matrix (`execution.layers`), None where no trial has told them.
@@ -55,7 +56,7 @@ class _Result(Generic[Scores]):
         return self.scores[Trial("converters")]
 
     def chip(self, seed: int, time_s: float) -> Scores:
-        """Scores of one chip at one time."""
+        """Return scores of one chip at one time."""
         return self.scores[Trial("chip", seed, time_s)]
 
     def _of_chips(self, loss: Callable[[Scores], F64]) -> F64:
@@ -66,7 +67,7 @@ class _Result(Generic[Scores]):
 
 @dataclass(frozen=True, kw_only=True)
 class TextResult(_Result[WindowScores]):
-    """Scores of a text on one hardware; its part names the converter ranges."""
+    """This result holds the scores of a text on one hardware; its part names the converter ranges."""
 
     windows: Windows
 
@@ -81,7 +82,7 @@ class TextResult(_Result[WindowScores]):
         return self.digital.tokens.astype(np.float64)
 
     def per_token(self, scores: WindowScores, key: str) -> F64:
-        """Divide a score by the windows' tokens: (windows,); of nll what it is above the digital model's."""
+        """Divide a score by the windows' tokens, (windows,): of nll what it is above the digital model's."""
         values = {"kl": scores.kl, "agree": scores.agree, "nll": scores.nll - self.digital.nll}[key]
         assert values is not None
         return np.asarray(values / self.tokens, dtype=np.float64)
@@ -89,7 +90,8 @@ class TextResult(_Result[WindowScores]):
 
 @dataclass(frozen=True, kw_only=True)
 class AnswersResult(_Result[TrialScores]):
-    """Marks of questions on one hardware: arrays over questions, ``acc`` by the task's metric, ``choice``, and more.
+    """This result holds the marks of questions on one hardware: arrays over questions, ``acc`` by the task's metric,
+    ``choice``, and more.
 
     examples: the questions as people read them: ``id``, ``question``, ``choices``, ``answer``.
     """
@@ -114,7 +116,7 @@ def floats(scores: TrialScores, name: str) -> F64:
 
 
 def result_of(part: Part, items: Json, scores: dict[Trial, TrialScores], shared: dict[str, Any]) -> Result:
-    """The result of a part from its items and the scores of its trials. shared: fields that every result has."""
+    """Make the result of a part from its items and the scores of its trials. shared: fields that every result has."""
     if isinstance(part.task, HarnessTask):
         # In this order, whether a journal has sorted the keys or not.
         examples = tuple({key: each[key] for key in EXAMPLE_KEYS} for each in items["examples"])

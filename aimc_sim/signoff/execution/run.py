@@ -153,7 +153,7 @@ def _run(
             progress("chips × times", done, total)
 
     def finished(trial: Trial) -> None:
-        """A trial that another process, or an earlier run, has computed makes its steps at once."""
+        """Count the steps of a trial at once that another process, or an earlier run, has computed."""
         nonlocal done
         counted[trial.name] = steps[trial.task]
         if sum(counted.values()) > done:
@@ -212,7 +212,7 @@ def _gather(
     ends: Mapping[tuple[str, str], tuple[int, float]],
     looks: Mapping[tuple[str, str], list[Look]] | None = None,
 ) -> Study:
-    """The results of what the store holds: the same whoever computed it, in whatever order."""
+    """Return the results of what the store holds: the same whoever computed it, in whatever order."""
     rows, facts = store.rows(), store.facts()
     ranges = {label: facts[f"ranges_id/{label}"] for label in (variant.label for variant in plan.variants)}
     for label, found in ranges.items():
@@ -257,7 +257,7 @@ def _layers(fact: Json | None) -> Layers | None:
 def _sources(
     plan: Plan, text_path: TextPath, questions: Mapping[str, Questions]
 ) -> dict[str, str | Path | Questions | None]:
-    """Where the items of each task come from."""
+    """Say where the items of each task come from."""
     paths = text_path if isinstance(text_path, Mapping) else {task.label: text_path for task in plan.tasks}
     return {
         task.label: (paths if isinstance(task, TextTask) else questions).get(task.label)
@@ -268,7 +268,7 @@ def _sources(
 def _marker(
     plan: Plan, weight_file: WeightFile, questions: Mapping[str, Questions], items: Mapping[str, Json]
 ) -> Mark:
-    """Marks the answers of every task of questions; scores of texts stay as they are."""
+    """Mark the answers of every task of questions; scores of texts stay as they are."""
     marks = {}
     for task in plan.tasks:
         if isinstance(task, HarnessTask):
@@ -283,29 +283,33 @@ def _items(
     store: Store,
     progress: Progress | None,
 ) -> dict[str, Json]:
-    """Items of every task, from the store where they are there. What comes from outside is compared either way."""
-    there, items = store.facts(), {}
+    """Return the items of every task, from the store where they are there. What comes from outside is compared either
+    way.
+    """
+    facts, items = store.facts(), {}
     for task in plan.tasks:
         name = f"items/{task.label}"
-        if name not in there or not isinstance(task, TextTask) or task.text.kind == "file":
+        if name not in facts or not isinstance(task, TextTask) or task.text.kind == "file":
             store.state(name, prepare(task, weight_file, sources[task.label], progress))
-    there = store.facts()
+    facts = store.facts()
     for task in plan.tasks:
-        items[task.label] = there[f"items/{task.label}"]
+        items[task.label] = facts[f"items/{task.label}"]
     return items
 
 
 def _ranges(
     plan: Plan, weight_file: WeightFile, store: Store, progress: Progress | None
 ) -> dict[str, Ranges]:
-    """Converter ranges of every variant, derived once for all workers, and held against the plan and the store."""
-    found = {}
+    """Return the converter ranges of every variant, derived once for all workers, and held against the plan and the
+    store.
+    """
+    ranges_of = {}
     for variant in plan.variants:
         chip = program(weight_file, plan.seeds[0], variant.hardware, progress=progress)
         check_ranges(variant.label, variant.ranges_id, chip.ranges_id)
         store.state(f"ranges_id/{variant.label}", chip.ranges_id)
-        found[variant.label] = chip.ranges
-    return found
+        ranges_of[variant.label] = chip.ranges
+    return ranges_of
 
 
 def _pool(
@@ -317,7 +321,7 @@ def _pool(
     address: str | None,
     on_step: Callable[[], None],
 ) -> Pool:
-    """The engine's pool of workers."""
+    """Make the engine's pool of workers."""
     if engine == "ray":
         return RayPool(setup, workers, address)
 

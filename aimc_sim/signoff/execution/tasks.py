@@ -20,7 +20,7 @@ def prepare(
     source: str | Path | Questions | None,
     progress: Progress | None,
 ) -> Json:
-    """The items of a task as JSON: computed once for a plan, kept in its journal, and sent to every worker.
+    """Prepare the items of a task as JSON: computed once for a plan, kept in its journal, and sent to every worker.
 
     source: the text file, or the questions; nothing where the model writes its text itself.
     """
@@ -31,21 +31,21 @@ def prepare(
 
 
 def open_runner(task: AnyTask, items: Json, bench: Bench, progress: Progress | None = None) -> Runner:
-    """The runner of a task on a bench. Of a text, the digital model is scored here."""
+    """Open the runner of a task on a bench. Of a text, the digital model is scored here."""
     if isinstance(task, TextTask):
         return TextRunner(task, windows_from_json(items), bench.load_digital, progress)
     return AnswersRunner(task, items, bench.weight_file)
 
 
 def steps_of(task: AnyTask, items: Json) -> int:
-    """Steps of scoring one model, without building a runner."""
+    """Count the steps of scoring one model, without building a runner."""
     if isinstance(task, TextTask):
         return sum(1 for _ in windows_from_json(items).batches(task.batch))
     return steps_of_requests(task, items)
 
 
 def tokens_of(task: AnyTask, items: Json) -> int:
-    """Tokens that scoring one model reads, about."""
+    """Estimate the tokens that scoring one model reads."""
     if isinstance(task, TextTask):
         return windows_from_json(items).scored_tokens
     return steps_of(task, items) * task.batch

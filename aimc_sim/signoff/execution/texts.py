@@ -20,7 +20,7 @@ from aimc_sim.weightfile import WeightFile
 
 
 class TextRunner:
-    """Windows of a text, against the digital model's logits."""
+    """A runner of a text scores its windows against the digital model's logits."""
 
     def __init__(
         self,
@@ -40,17 +40,17 @@ class TextRunner:
         self._reference = Reference(load(), windows, task.batch, on_batch=scored)
 
     def digital(self, on_step: Callable[[], None]) -> TrialScores:
-        """The digital model's, with the divergence from itself: none."""
+        """Return the digital model's scores, with the divergence from itself: none."""
         for _ in range(self.steps):
             on_step()
         return _of_windows(self._reference.own_scores)
 
     def score(self, model: Any, on_step: Callable[[], None]) -> TrialScores:
-        """Every window, against the digital model."""
+        """Score every window, against the digital model."""
         made = 0
 
         def scored(done: int, total: int) -> None:
-            """A streamed model goes by layers: as many steps in the end."""
+            """Count the steps of a streamed model, which goes by layers: as many in the end."""
             nonlocal made
             while made * total < self.steps * done:
                 made += 1
@@ -60,7 +60,7 @@ class TextRunner:
         return _of_windows(score(model, self.windows, batch, reference=reference, on_batch=scored))
 
     def example(self) -> npt.NDArray[np.int32]:
-        """The first window."""
+        """Return the first window."""
         return self.windows.rows[0]
 
     def close(self) -> None:
@@ -71,7 +71,9 @@ class TextRunner:
 def windows_of(
     task: TextTask, weight_file: WeightFile, text_path: str | Path | None, progress: Progress | None = None
 ) -> Windows:
-    """The task's windows, from its text file or sampled from the digital model. Raises BadInput for another file."""
+    """Return the task's windows, from its text file or sampled from the digital model. Raises BadInput for another
+    file.
+    """
     if isinstance(task.text, SelfText):
         if progress is not None:  # while the model loads
             progress("sample", 0, task.text.sequences * task.text.length)
@@ -80,7 +82,7 @@ def windows_of(
 
 
 def window_scores(scores: TrialScores, windows: Windows) -> WindowScores:
-    """Scores of a text's trial as figures of windows."""
+    """Return scores of a text's trial as figures of windows."""
     tokens = np.array([len(row) - 1 for row in windows.rows], dtype=np.int64)
     values = scores.values
     return WindowScores(
@@ -92,12 +94,12 @@ def window_scores(scores: TrialScores, windows: Windows) -> WindowScores:
 
 
 def windows_to_json(windows: Windows) -> Json:
-    """Windows as `packed` sequences."""
+    """Return windows as `packed` sequences."""
     return packed([row.tolist() for row in windows.rows])
 
 
 def windows_from_json(items: Json) -> Windows:
-    """What `windows_to_json` gave."""
+    """Read what `windows_to_json` gave."""
     return Windows(tuple(unpacked(items)))
 
 

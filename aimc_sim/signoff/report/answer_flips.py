@@ -15,7 +15,9 @@ SHOWN = 6  # questions lost that a report quotes
 
 
 def flips_of_one(chip: TrialScores, digital: TrialScores) -> dict[str, Any]:
-    """Marks of one chip that went down and up, and McNemar's exact p-value; that only of right and wrong marks."""
+    """Count one chip's marks that went down and up, with McNemar's exact p-value; that only of right and wrong
+    marks.
+    """
     mine, theirs = (np.asarray(each.values["acc"], np.float64) for each in (chip, digital))
     binary = bool(np.isin(mine, (0.0, 1.0)).all() and np.isin(theirs, (0.0, 1.0)).all())
     return {
@@ -26,7 +28,9 @@ def flips_of_one(chip: TrialScores, digital: TrialScores) -> dict[str, Any]:
 
 
 def same_answers(chip: TrialScores, digital: TrialScores) -> npt.NDArray[np.float64]:
-    """(questions,) 1 where the chip gives the digital model's answer; where none is chosen, one as right or wrong."""
+    """Return (questions,): 1 where the chip gives the digital model's answer; where none is chosen, one as right or
+    wrong.
+    """
     mine, theirs = chip.values, digital.values
     equal = mine["acc"] == theirs["acc"]
     if "choice" not in mine:
@@ -42,7 +46,8 @@ def flips_of(
     time_s: float,
     seed: int,
 ) -> dict[str, Any] | None:
-    """JSON-ready; None for scores that are not right or wrong. chips: by seed; seed: of the chip that is tested.
+    """Return the flips of every chip, JSON-ready; None for scores that are not right or wrong. chips: by seed; seed:
+    of the chip that is tested.
 
     The test is about that one chip; pooled over chips it would reject far too often (see `mcnemar`).
     """
@@ -67,7 +72,7 @@ def flips_of(
 def _example(
     example: Mapping[str, Any], digital: TrialScores, chips: Mapping[int, TrialScores], item: int, lost: int
 ) -> dict[str, Any]:
-    """A question with what everybody chose; `chose` counts the chips by choice, None where none is recorded."""
+    """Return a question with what everybody chose; `chose` counts the chips by choice, None where none is recorded."""
     choices = list(example.get("choices") or [])
     counts: list[int] | None = None
     if choices and all("choice" in chip.values for chip in chips.values()):

@@ -20,7 +20,7 @@ from aimc_sim.units import format_duration
 if TYPE_CHECKING:
     from aimc_sim.weightfile import WeightFile
 
-SCORED_BEFORE = "The cells were scored by {}; versions and machine are those that wrote this report."
+SCORED_BEFORE = "The trials were scored by {}; versions and machine are those that wrote this report."
 FORMAT, SCHEMA_VERSION = "aimc-sim sign-off", 1
 YIELD_NOTE = (
     "The chips differ by the noise of their cells only: this hardware has no faults, no errors of converters and no "
@@ -29,7 +29,7 @@ YIELD_NOTE = (
 
 
 def _yield_note(hardware: Hardware) -> str:
-    """What a share of passing chips stands for on this hardware."""
+    """Say what a share of passing chips stands for on this hardware."""
     dac, adc = hardware.dac, hardware.adc
     varies = {
         "faults": hardware.faults is not None,
@@ -38,10 +38,10 @@ def _yield_note(hardware: Hardware) -> str:
     }
     if not any(varies.values()):
         return YIELD_NOTE
-    there = " and ".join(name for name, on in varies.items() if on)
+    causes = " and ".join(name for name, on in varies.items() if on)
     absent = [name for name, on in varies.items() if not on]
     rest = f"; without {' or '.join(absent)}, which this hardware does not describe" if absent else ""
-    return f"The chips differ by the noise of their cells and by {there}{rest}."
+    return f"The chips differ by the noise of their cells and by {causes}{rest}."
 
 
 def document_of(
@@ -51,27 +51,27 @@ def document_of(
     command: str = "",
     findings: Findings | None = None,
 ) -> dict[str, Any]:
-    """The report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again.
+    """Return the report as plain data, keys in a fixed order. Everything but ``timings`` is the same when run again.
 
     findings: of this result among others of its study; by default those of the result alone.
     """
     part, hardware = result.part, result.part.variant.hardware
-    found = alone(result) if findings is None else findings
-    figures, caveat = found.figures, found.verdict.worst.gate.loss.caveat
+    judged = alone(result) if findings is None else findings
+    figures, caveat = judged.figures, judged.verdict.worst.gate.loss.caveat
     wide = note_on(part.task.margin) if part.task.kind == "harness" else ""
     return {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "verdict": _verdict(found),
+        "verdict": _verdict(judged),
         "plan": {"id": part.id, **part.model_dump(mode="json")},
         **figures.about(),
         "rows": {
             "digital": figures.row(Trial("digital")),
             "converters_only": figures.row(Trial("converters")),
-            "times": [_at_time(part, at) for at in found.times],
+            "times": [_at_time(part, at) for at in judged.times],
         },
-        "statistics": found.to_dict(),
-        "flips": figures.flips(found.verdict.worst.time_s, found.worst_seed),
+        "statistics": judged.to_dict(),
+        "flips": figures.flips(judged.verdict.worst.time_s, judged.worst_seed),
         "previous": None,  # `previous.add_previous` fills it
         "layers": None if result.layers is None else result.layers.to_dict(),
         "coverage": result.coverage.to_dict(),
@@ -95,14 +95,14 @@ def document_of(
     }
 
 
-def _verdict(found: Findings) -> dict[str, Any]:
-    part, verdict, worst = found.result.part, found.verdict, found.verdict.worst
-    measure, effect = found.figures.measure, worst.gate.loss
+def _verdict(findings: Findings) -> dict[str, Any]:
+    part, verdict, worst = findings.result.part, findings.verdict, findings.verdict.worst
+    measure, effect = findings.figures.measure, worst.gate.loss
     return {
-        "pass": found.passed,
-        "outcome": "pass" if found.passed else "fail",
-        "undecided": worst.gate.straddles or (verdict.passed and not found.passed),
-        "summary": found.summary,
+        "pass": findings.passed,
+        "outcome": "pass" if findings.passed else "fail",
+        "undecided": worst.gate.straddles or (verdict.passed and not findings.passed),
+        "summary": findings.summary,
         "metric": part.task.metric,
         "metric_name": loss_in_words(part.task.metric),
         "unit": measure.unit,
@@ -120,18 +120,18 @@ def _verdict(found: Findings) -> dict[str, Any]:
 
 
 def _bounds(interval: tuple[float, float]) -> list[float | None]:
-    """Two bounds, or two nulls where one chip on one item gives no interval."""
+    """Return two bounds, or two nulls where one chip on one item gives no interval."""
     if math.isinf(interval[1]) and interval[0] in (-math.inf, 0.0):  # exp(-inf) is 0
         return [None, None]
     return list(interval)
 
 
 def _figure(value: Figure) -> dict[str, Any]:
-    found: dict[str, Any] = {"mean": value.mean, "interval_95": _bounds(value.interval)}
+    document: dict[str, Any] = {"mean": value.mean, "interval_95": _bounds(value.interval)}
     if value.components is not None:
         parts = value.components
-        found["variance"] = {"chip": parts.chip, "item": parts.item, "interaction": parts.interaction}
-    return found
+        document["variance"] = {"chip": parts.chip, "item": parts.item, "interaction": parts.interaction}
+    return document
 
 
 def _at_time(part: Part, at: AtTime) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from aimc_sim.signoff.statistics import Components, Estimate, estimate, paired
 
 @dataclass(frozen=True)
 class Measure:
-    """How a loss that a verdict is about is shown.
+    """A measure says how the loss that a verdict is about is shown.
 
     key: of its figures in the rows of a report. short: its name on an axis. one, many: the unit in words, of which a
     number in the report's data holds 1 / scale; unit: of such a number. item: what it is a mean over.
@@ -38,25 +38,25 @@ class Measure:
     scale: float = 1.0
 
     def units(self, shown: str | float) -> str:
-        """The unit in words after a number as it is shown."""
+        """Write the unit in words after a number as it is shown."""
         return self.one if shown in (1, "1") else self.many
 
     def write(self, value: float | None) -> str:
-        """A number of the report's data in the unit in words."""
+        """Write a number of the report's data in the unit in words."""
         return words.sig(None if value is None else self.scale * value)
 
     def limit(self, margin: float) -> str:
-        """A margin, as it was given."""
+        """Write a margin, as it was given."""
         return f"{self.scale * margin:g}"
 
     def span(self, bounds: Sequence[float | None]) -> str:
-        """Two bounds in the unit in words; empty where one is missing."""
+        """Write two bounds in the unit in words; empty where one is missing."""
         return words.interval(bounds, scale=self.scale)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the results. write: how its numbers are written."""
+    """A column shows one figure of the results. write: how its numbers are written."""
 
     key: str
     title: str
@@ -81,7 +81,7 @@ ANSWER_COLUMNS = (
 
 
 def measure_of(metric: str) -> Measure:
-    """The measure of a metric: "kl", "loss", or any that is right or wrong."""
+    """Return the measure of a metric: "kl", "loss", or any that is right or wrong."""
     return {"kl": KL, "loss": LOSS}.get(metric, ACCURACY)
 
 
@@ -96,56 +96,57 @@ def loss_in_words(metric: str) -> str:
 
 
 def columns_of(metric: str) -> tuple[Column, ...]:
-    """The columns of the results of a task with that metric."""
+    """Return the columns of the results of a task with that metric."""
     return ANSWER_COLUMNS if measure_of(metric) is ACCURACY else TEXT_COLUMNS
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over chips and items. components: None where the figure is derived from another."""
+    """A figure is a mean over chips and items. components: None where the figure is derived from another."""
 
     mean: float
     interval: tuple[float, float]
     components: Components | None = None
 
     @classmethod
-    def of(cls, found: Estimate, low: float = -math.inf, high: float = math.inf) -> Figure:
-        """An estimate of a figure that lies within bounds."""
-        first, last = found.interval
+    def of(cls, estimate: Estimate, low: float = -math.inf, high: float = math.inf) -> Figure:
+        """Return an estimate of a figure that lies within bounds."""
+        first, last = estimate.interval
         unknown = math.isinf(first) and math.isinf(last)
-        kept = (first, last) if unknown else (min(max(first, low), high), min(max(last, low), high))
-        return cls(found.mean, kept, found.components)
+        bounded = (first, last) if unknown else (min(max(first, low), high), min(max(last, low), high))
+        return cls(estimate.mean, bounded, estimate.components)
 
 
 class Figures(Protocol):
-    """What a report asks of a result."""
+    """Figures give a report what it needs from a result."""
 
     measure: Measure
 
     def row(self, trial: Trial) -> dict[str, float | None]:
-        """Figures of one trial over all items."""
+        """Return figures of one trial over all items."""
 
     def at(self, time_s: float) -> dict[str, Figure]:
-        """Figures over all chips at one time."""
+        """Return figures over all chips at one time."""
 
     def about(self) -> dict[str, Any]:
-        """What was scored: the part of a report's document that says so."""
+        """Say what was scored: the part of a report's document that says so."""
 
     def by_item(self) -> dict[str, Any]:
-        """Scores of every item: what a later comparison pairs on."""
+        """Return scores of every item: what a later comparison pairs on."""
 
     def flips(self, time_s: float, seed: int) -> dict[str, Any] | None:
-        """Answers that differ from the digital model's at one time, JSON-ready; None where nothing is right or wrong.
-        seed: of the chip whose test is shown."""
+        """Count answers that differ from the digital model's at one time, JSON-ready; None where nothing is right or
+        wrong. seed: of the chip whose test is shown.
+        """
 
 
 def figures_of(result: Result) -> Figures:
-    """The figures of a result, by what its scores are."""
+    """Return the figures of a result, by what its scores are."""
     return AnswerFigures(result) if isinstance(result, AnswersResult) else TextFigures(result)
 
 
 class TextFigures:
-    """A text, in windows."""
+    """These are the figures of a text, in windows."""
 
     def __init__(self, result: TextResult) -> None:
         self.measure, self._result = measure_of(result.part.task.metric), result
@@ -164,7 +165,8 @@ class TextFigures:
     def at(self, time_s: float) -> dict[str, Figure]:
         result = self._result
         chips = [result.chip(seed, time_s) for seed in result.part.seeds]
-        kl, loss, agree = (  # real numbers, and no marks
+        # Real numbers, and no marks.
+        kl, loss, agree = (
             paired([result.per_token(chip, key) for chip in chips], 0.0, result.tokens)
             for key in ("kl", "nll", "agree")
         )
@@ -198,11 +200,11 @@ class TextFigures:
         return {"windows": {"tokens": self._digital.tokens.tolist(), **_by_trial(self._result.scores, sums)}}
 
     def flips(self, time_s: float, seed: int) -> None:
-        """A text has no right and wrong answers; how many tokens flip is in the agreement."""
+        """Return None: a text has no right and wrong answers; how many tokens flip is in the agreement."""
 
 
 class AnswerFigures:
-    """Questions, marked right or wrong."""
+    """These are the figures of questions, marked right or wrong."""
 
     measure = ACCURACY
 
@@ -257,7 +259,7 @@ class AnswerFigures:
 
 
 def describe_questions(task: HarnessTask) -> str:
-    """What was asked, in words."""
+    """Say what was asked, in words."""
     shots = "" if task.num_fewshot is None else f", with {task.num_fewshot} worked examples each"
     limit = "" if task.limit is None else f" (at most {task.limit:,} of each of its parts)"
     many = "question" if task.questions == 1 else "questions"
@@ -265,7 +267,7 @@ def describe_questions(task: HarnessTask) -> str:
 
 
 def describe_text(task: TextTask) -> str:
-    """What was scored, in words."""
+    """Say what was scored, in words."""
     text = task.text
     if text.kind == "self":
         return (

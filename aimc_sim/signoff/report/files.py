@@ -17,7 +17,7 @@ SUMMARY_FORMAT = "aimc-sim sign-off summary"
 
 
 def write(document: dict[str, Any], folder: Path) -> list[Path]:
-    """report.json, report.html, report.md and junit.xml of one task on one hardware."""
+    """Write report.json, report.html, report.md and junit.xml of one task on one hardware."""
     pages = _report(document, folder)
     pages[folder / "junit.xml"] = junit_of([document])
     write_together(pages)
@@ -25,8 +25,9 @@ def write(document: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def write_all(documents: Sequence[dict[str, Any]], summary: dict[str, Any], folder: Path) -> list[Path]:
-    """A report for each task and hardware in its own folder; beside them summary.json, summary.html, summary.md and one
-    junit.xml. Returns the paths of those four."""
+    """Write a report for each task and hardware in its own folder; beside them summary.json, summary.html, summary.md
+    and one junit.xml. Returns the paths of those four.
+    """
     together = {
         folder / "summary.json": to_json(summary),
         folder / "summary.html": render_summary(summary),
@@ -45,7 +46,7 @@ def write_all(documents: Sequence[dict[str, Any]], summary: dict[str, Any], fold
 def summary_of(
     documents: Sequence[dict[str, Any]], plan_id: str, left_out: Sequence[str], command: str
 ) -> dict[str, Any]:
-    """The document of several reports, side by side."""
+    """Make the document of several reports, side by side."""
     return {
         "format": SUMMARY_FORMAT,
         "schema_version": 1,
@@ -69,7 +70,7 @@ def summary_of(
 
 
 def folder_of(hardware: str, task: str) -> str:
-    """Where the report of a task on a hardware is, from the study's folder: ``HARDWARE/TASK``."""
+    """Say where the report of a task on a hardware is, from the study's folder: ``HARDWARE/TASK``."""
     return f"{folder_name(hardware)}/{folder_name(task)}"
 
 

@@ -25,7 +25,7 @@ CLAIMS = (0.9, 0.95)
 
 @dataclass(frozen=True)
 class Findings:
-    """One task on one hardware.
+    """Findings say what was seen of one task on one hardware.
 
     passed: the verdict's, after Holm's correction over the tasks of the same hardware (p_holm). p_value: of the gate at
     its worst time. on_items, population: yields at the worst time. decision: how the looks ended; "fixed" without any.
@@ -51,8 +51,8 @@ class Findings:
         return among_tasks(self.result.part, self.verdict) if late else self.verdict.summary
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, keys in a fixed order; None where a number does not exist."""
-        here, everywhere, ages = self.on_items, self.population, self.lifetime
+        """Return plain data, JSON-ready, keys in a fixed order; None where a number does not exist."""
+        on_items, everywhere, ages = self.on_items, self.population, self.lifetime
         return {
             "hardware": self.result.part.variant.label,
             "task": self.result.part.task.label,
@@ -62,11 +62,11 @@ class Findings:
             "p_value": self.p_value,
             "p_holm": self.p_holm,
             "yield_on_these_items": {
-                "passes": here.passes,
-                "chips": here.chips,
-                "share": here.share,
-                "interval_95": list(here.interval),
-                "lower_bound_95": here.lower,
+                "passes": on_items.passes,
+                "chips": on_items.chips,
+                "share": on_items.share,
+                "interval_95": list(on_items.interval),
+                "lower_bound_95": on_items.lower,
             },
             "yield_of_the_population": {
                 "share": everywhere.share,
@@ -93,7 +93,9 @@ class Findings:
 
 
 def findings_of(study: Study) -> tuple[Findings, ...]:
-    """Findings of every part. Tasks of one hardware are corrected together; each hardware is a question of its own."""
+    """Make the findings of every part. Tasks of one hardware are corrected together; each hardware is a question of
+    its own.
+    """
     parts = [alone(result) for result in study.results]
     if study.plan.looks is not None:  # they share the error out among the tasks beforehand (plan.look_alphas)
         return tuple(parts)
@@ -108,7 +110,7 @@ def findings_of(study: Study) -> tuple[Findings, ...]:
 
 
 def alone(result: Result) -> Findings:
-    """Findings of one result by itself: nothing to correct for."""
+    """Make the findings of one result by itself: nothing to correct for."""
     figures, part = figures_of(result), result.part
     times = at_times(result, figures)
     last = result.looks[-1].outcome if result.looks else "fixed"

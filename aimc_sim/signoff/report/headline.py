@@ -14,7 +14,8 @@ WORDS = {"pass": "Pass", "fail": "Fail", "open": "Not shown"}
 
 @dataclass(frozen=True)
 class Headline:
-    """What a reader sees first. state: "pass", "fail", or "open": a fail that more chips or items could turn.
+    """A headline is what a reader sees first. state: "pass", "fail", or "open": a fail that more chips or items could
+    turn.
 
     Numbers are in the unit in words; interval is empty where there is none.
     """
@@ -42,9 +43,9 @@ class Headline:
 
 
 def headline_of(verdict: dict[str, Any], statistics: dict[str, Any]) -> Headline:
-    """The headline of a report, from the ``verdict`` and ``statistics`` of its document."""
+    """Make the headline of a report, from the ``verdict`` and ``statistics`` of its document."""
     measure = measure_of(verdict["metric"])
-    here, everywhere = statistics["yield_on_these_items"], statistics["yield_of_the_population"]
+    on_items, everywhere = statistics["yield_on_these_items"], statistics["yield_of_the_population"]
     crossed, still = lifetime_words(statistics["lifetime"])
     margin, effect = measure.limit(verdict["margin"]), measure.write(verdict["mean"])
     return Headline(
@@ -57,8 +58,8 @@ def headline_of(verdict: dict[str, Any], statistics: dict[str, Any]) -> Headline
         margin=margin,
         margin_unit=measure.units(margin),
         when=spoken(verdict["worst_time_s"]),
-        on_items=f"{here['passes']} of {here['chips']} {'chip' if here['chips'] == 1 else 'chips'}",
-        on_items_interval=interval(here["interval_95"], "{:.0f}".format, 100.0),
+        on_items=f"{on_items['passes']} of {on_items['chips']} {'chip' if on_items['chips'] == 1 else 'chips'}",
+        on_items_interval=interval(on_items["interval_95"], "{:.0f}".format, 100.0),
         population=_share(everywhere["share"]),
         population_bound=_share(everywhere["lower_bound_95"]),
         lifetime=crossed,
@@ -67,12 +68,12 @@ def headline_of(verdict: dict[str, Any], statistics: dict[str, Any]) -> Headline
 
 
 def state_of(verdict: dict[str, Any]) -> str:
-    """ "pass", "fail" or "open"."""
+    """Return "pass", "fail" or "open"."""
     return "pass" if verdict["pass"] else "open" if verdict["undecided"] else "fail"
 
 
 def lifetime_words(found: dict[str, Any]) -> tuple[str, str]:
-    """When the mean loss crosses the margin, and how long it is shown to stay within, of a report's `lifetime`."""
+    """Say when the mean loss crosses the margin, and how long it is shown to stay within, of a report's `lifetime`."""
     first, last = found["first_s"], found["last_s"]
     crossed, shown = found["crossed_s"], found["shown_s"]
     end = (
@@ -87,7 +88,7 @@ def lifetime_words(found: dict[str, Any]) -> tuple[str, str]:
 
 
 def _share(share: float | None) -> str:
-    """A share in whole per cent, rounded towards what claims less; empty where it is unknown."""
+    """Write a share in whole per cent, rounded towards what claims less; empty where it is unknown."""
     if share is None or not math.isfinite(share):
         return ""
     return f"{math.floor(1000 * share + 1e-9) / 10:.3g}\u202f%"

@@ -20,7 +20,7 @@ Charts = dict[str, Callable[[int], str]]
 
 
 def render(document: dict[str, Any]) -> str:
-    """report.html."""
+    """Write the text of report.html."""
     verdict, layers = document["verdict"], document["layers"]
     measure = measure_of(verdict["metric"])
     row, margin = Strip.of("", verdict, measure.scale, state_of(verdict)), measure.scale * verdict["margin"]
@@ -45,7 +45,7 @@ def render(document: dict[str, Any]) -> str:
 
 
 def render_summary(summary: dict[str, Any]) -> str:
-    """summary.html: hardware variants side by side, task by task."""
+    """Write the text of summary.html: hardware variants side by side, task by task."""
     parts, tasks = summary["parts"], []
     charts: Charts = {}
     for index, label in enumerate(dict.fromkeys(part["task"] for part in parts)):
@@ -65,7 +65,7 @@ def render_summary(summary: dict[str, Any]) -> str:
 
 
 def render_compare(document: dict[str, Any]) -> str:
-    """compare.html: what changed between two sign-offs, part by part."""
+    """Write the text of compare.html: what changed between two sign-offs, part by part."""
     charts: Charts = {}
     parts, margin = [], document["margin"]
     for index, part in enumerate(document["parts"]):
@@ -85,7 +85,7 @@ def render_compare(document: dict[str, Any]) -> str:
 
 
 def _by_role(layers: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a table: matrices of one role, in the order in which roles first occur."""
+    """Return the rows of a table: matrices of one role, in the order in which roles first occur."""
     rows = []
     for role in dict.fromkeys(row["role"] for row in layers["matrices"]):
         mine = [row for row in layers["matrices"] if row["role"] == role]

@@ -16,7 +16,7 @@ from aimc_sim.signoff.statistics import NonInferiority, non_inferior
 
 @dataclass(frozen=True)
 class AtTime:
-    """All chips at one time.
+    """This is what all chips show at one time.
 
     figures: by name, over chips and items. chips: (chips,) of the same, one chip each, in the order of the seeds.
     gate: of the loss that the plan's metric is about, in its unit.
@@ -30,7 +30,8 @@ class AtTime:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Pass if at every listed time the one-sided upper bound of the mean effect is at most the margin.
+    """A judgement is a pass if at every listed time the one-sided upper bound of the mean effect is at most the
+    margin.
 
     Passing at all times is passing at the worst, so several times need no correction (an intersection-union test).
     """
@@ -41,7 +42,7 @@ class Judgement:
 
 
 def at_times(result: Result, found: Figures) -> tuple[AtTime, ...]:
-    """Figures of every listed time, in order."""
+    """Return figures of every listed time, in order."""
     part, (losses, weights) = result.part, result.losses()
     return tuple(
         AtTime(
@@ -63,8 +64,9 @@ def at_times(result: Result, found: Figures) -> tuple[AtTime, ...]:
 
 
 def decide(part: Part, times: tuple[AtTime, ...], undecidable: bool = False) -> Judgement:
-    """The verdict over all times, decided by the one with the highest bound. undecidable: the looks ended because no
-    number of chips can decide."""
+    """Judge all times together: the verdict is decided by the one with the highest bound. undecidable: the looks ended
+    because no number of chips can decide.
+    """
     worst = max(times, key=lambda at: (at.gate.bound, at.gate.loss.mean))
     return Judgement(worst.gate.passed, worst, _summary(part, times, worst, undecidable))
 
@@ -72,7 +74,7 @@ def decide(part: Part, times: tuple[AtTime, ...], undecidable: bool = False) -> 
 def what_could_decide(
     gates: Iterable[NonInferiority], more: str, chips: str = "chips", undecidable: bool = False
 ) -> str:
-    """A sentence for an open verdict. more: items, in words."""
+    """Write a sentence for an open verdict. more: items, in words."""
     if undecidable or any(gate.items_alone for gate in gates):
         return (
             f"More {chips} cannot decide it, because so few {more} alone leave more doubt than the margin: more {more} "
@@ -82,7 +84,7 @@ def what_could_decide(
 
 
 def among_tasks(part: Part, verdict: Judgement) -> str:
-    """The sentence of a verdict that passes by itself, and not with Holm's correction over the tasks."""
+    """Write the sentence of a verdict that passes by itself, and not with Holm's correction over the tasks."""
     measure, worst = measure_of(part.task.metric), verdict.worst
     margin = measure.write(part.task.margin)
     return (
@@ -93,7 +95,7 @@ def among_tasks(part: Part, verdict: Judgement) -> str:
 
 
 def _summary(part: Part, times: tuple[AtTime, ...], worst: AtTime, undecidable: bool) -> str:
-    """One plain sentence that stands on its own."""
+    """Write one plain sentence that stands on its own."""
     measure, gate, name = measure_of(part.task.metric), worst.gate, loss_in_words(part.task.metric)
     mean, bound, margin = (
         measure.write(gate.loss.mean),

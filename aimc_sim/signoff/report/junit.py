@@ -15,7 +15,7 @@ _UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 
 def junit_of(documents: Sequence[dict[str, Any]]) -> str:
-    """The XML of reports, one suite each.
+    """Write the XML of reports, one suite each.
 
     A case fails where its own bound is beyond the margin, and the worst time also where only the correction over the
     tasks fails; its message is the sentence of the verdict.
@@ -66,7 +66,7 @@ def _sentence(verdict: dict[str, Any], at: dict[str, Any]) -> str:
 
 
 def _seconds(timings: dict[str, float], time_s: float) -> float:
-    """What the trials of that time took, all chips together."""
+    """Add up the seconds that the trials of that time took, all chips together."""
     mine = (
         took for name, took in timings.items() if name.startswith("chip/") and name.endswith(f"/{time_s}")
     )

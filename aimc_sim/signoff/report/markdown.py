@@ -11,7 +11,7 @@ from aimc_sim.signoff.report.headline import WORDS, Headline, headline_of, state
 
 
 def report_md(document: dict[str, Any]) -> str:
-    """One task on one hardware."""
+    """Write the page of one task on one hardware."""
     verdict, of, statistics = document["verdict"], document["provenance"], document["statistics"]
     shown, measure = headline_of(verdict, statistics), measure_of(verdict["metric"])
     model, previous = of["weight_file"] or of["architecture"] or "model", document["previous"]
@@ -36,14 +36,14 @@ def report_md(document: dict[str, Any]) -> str:
     lines += [
         "<details><summary>Provenance</summary>",
         f"{cell(of['device'])} · hardware `{of['hardware_id']}` · plan `{document['plan']['id']}`",
-        _fenced(document["command"]),
+        _fence(document["command"]),
         "</details>",
     ]
     return _paragraphs(lines)
 
 
 def summary_md(summary: dict[str, Any]) -> str:
-    """All tasks and hardware variants, side by side."""
+    """Write the page of all tasks and hardware variants, side by side."""
     rows = []
     for part in summary["parts"]:
         shown = headline_of(part["verdict"], part)
@@ -61,13 +61,13 @@ def summary_md(summary: dict[str, Any]) -> str:
             f"## {'Pass' if summary['pass'] else 'Fail'}: {passing} of {len(rows)} parts within their margins",
             _table(head, rows),
             _list(summary["left_out"]),
-            _fenced(summary["command"]),
+            _fence(summary["command"]),
         ]
     )
 
 
 def compare_md(document: dict[str, Any]) -> str:
-    """Two sign-offs."""
+    """Write the page that compares two sign-offs."""
     word = "Comparison" if document["pass"] is None else WORDS[state_of(document)]
     lines = [f"## {word}: {cell(document['after']['name'])} against {cell(document['before']['name'])}"]
     for part in document["parts"]:
@@ -76,13 +76,13 @@ def compare_md(document: dict[str, Any]) -> str:
 
 
 def _word_of(at: dict[str, Any], figure: dict[str, Any], margin: float) -> str:
-    """A time's verdict by itself, in the words of the page."""
+    """Name a time's verdict by itself, in the words of the page."""
     low = figure["interval_95"][0]
     return "pass" if at["pass"] else "not shown" if low is None or low <= margin else "fail"
 
 
 def _worsening(part: dict[str, Any], margin: float | None) -> str:
-    """The table of two sign-offs of one task on one hardware. margin: None where there is no verdict."""
+    """Write the table of two sign-offs of one task on one hardware. margin: None where there is no verdict."""
     measure = measure_of(part["metric"])
     rows = [
         (
@@ -98,7 +98,7 @@ def _worsening(part: dict[str, Any], margin: float | None) -> str:
 
 
 def _headline_rows(shown: Headline, measure: Measure) -> list[tuple[str, str]]:
-    """The first screen as rows of a table."""
+    """Return the first screen as rows of a table."""
     population = (
         f"about {shown.population}, at least {shown.population_bound}" if shown.population else "unknown"
     )
@@ -113,7 +113,7 @@ def _headline_rows(shown: Headline, measure: Measure) -> list[tuple[str, str]]:
 
 
 def _figures(value: dict[str, Any], bound: float | None, measure: Measure) -> tuple[str, str, str]:
-    """Mean, interval and upper bound as they are shown."""
+    """Write the mean, interval and upper bound as they are shown."""
     return measure.write(value["mean"]), measure.span(value["interval_95"]) or "–", measure.write(bound)
 
 
@@ -122,7 +122,7 @@ def _paragraphs(blocks: Iterable[str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as one block; what would end a cell is escaped."""
+    """Write a table as one block; what would end a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell(text) for text in line) + " |" for line in lines)
 
@@ -132,7 +132,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def cell(text: str) -> str:
-    """A text on one line, in which nothing opens a tag, a link or another cell."""
+    """Write a text on one line, in which nothing opens a tag, a link or another cell."""
     for letter, written in (
         ("\u200b", ""),
         ("\n", " "),
@@ -145,7 +145,7 @@ def cell(text: str) -> str:
     return text
 
 
-def _fenced(command: str) -> str:
-    """A command as a block of code."""
+def _fence(command: str) -> str:
+    """Write a command as a block of code."""
     fence = "```" if "```" not in command else "~~~~"
     return "\n".join((fence, command or "run through Python: see the plan in report.json", fence))

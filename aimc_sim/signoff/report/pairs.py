@@ -34,7 +34,7 @@ BROAD = 1e300  # a margin that every finite loss is within, where none was asked
 def comparison_of(
     before: Side, after: Side, *, margin: float | None = None, alpha: float = 0.025, task: str | None = None
 ) -> Document:
-    """The comparison as plain data, keys in a fixed order; docs/signoff.md says which.
+    """Return the comparison as plain data, keys in a fixed order; docs/signoff.md says which.
 
     margin: largest acceptable worsening from `before` to `after`, in the unit of the task (nats per token, or a share
     of questions); None: no verdict. task: only that one. Raises BadInput where items or metrics differ, or no task,
@@ -51,7 +51,7 @@ def comparison_of(
         )
     if margin is not None and "share of questions" in units:
         check_share(margin)
-    parts = [paired_part(one, two, margin, alpha) for one, two in pairs]
+    parts = [compare_part(one, two, margin, alpha) for one, two in pairs]
     _correct(parts, margin, alpha)
     passed = None if margin is None else all(part["pass"] for part in parts)
     return {
@@ -73,8 +73,9 @@ def _key(report: Document) -> tuple[str, str]:
 
 
 def matched(before: Side, after: Side, task: str | None) -> tuple[list[tuple[Document, Document]], list[str]]:
-    """Reports of the same task on the same hardware, in the order of `after`; and what has no partner. One hardware on
-    each side is one pair whatever they are called, because the hardware may be what has changed."""
+    """Pair reports of the same task on the same hardware, in the order of `after`; and what has no partner. One
+    hardware on each side is one pair whatever they are called, because the hardware may be what has changed.
+    """
     sides = [
         {_key(report): report for report in side.reports if task in (None, report["statistics"]["task"])}
         for side in (before, after)
@@ -103,8 +104,8 @@ def _listed(side: Side) -> str:
     return ", ".join(f"{task} on {hardware}" for hardware, task in map(_key, side.reports))
 
 
-def paired_part(one: Document, two: Document, margin: float | None, alpha: float) -> Document:
-    """The comparison of one task on one hardware."""
+def compare_part(one: Document, two: Document, margin: float | None, alpha: float) -> Document:
+    """Compare one task on one hardware."""
     name = name_of(one, two)
     _check_items(one, two)
     check_metric(one, two)
@@ -160,14 +161,14 @@ def paired_part(one: Document, two: Document, margin: float | None, alpha: float
 
 
 def name_of(one: Document, two: Document) -> str:
-    """What a pair is called."""
+    """Name a pair."""
     (old, task), (new, _) = _key(one), _key(two)
     return f"{task} on {new}" if old == new else f"{task}, {old} to {new}"
 
 
 def shared(one: Document, two: Document) -> tuple[list[int], list[float]]:
-    """Seeds and times that both have. Raises BadInput where there are none."""
-    found = []
+    """Return the seeds and times that both have. Raises BadInput where there are none."""
+    common = []
     for what, key in (("chips", "seeds"), ("times", "times_s")):
         mine = [each for each in one["plan"][key] if each in two["plan"][key]]
         if not mine:
@@ -177,8 +178,8 @@ def shared(one: Document, two: Document) -> tuple[list[int], list[float]]:
                 why=f"no {what} are shared, so nothing is paired",
                 do="run the new sign-off with the --seed and --times of the old one",
             )
-        found.append(mine)
-    return found[0], found[1]
+        common.append(mine)
+    return common[0], common[1]
 
 
 def check_metric(one: Document, two: Document) -> None:
@@ -217,7 +218,7 @@ def refuse_items(one: Document, two: Document, items: Sequence[str], own: bool =
 
 
 def _other_items(old: Document, new: Document) -> tuple[str, str]:
-    """Why the items of two plans are others, as far as the plans say, and what to do."""
+    """Say why the items of two plans are others, as far as the plans say, and what to do."""
     do = "run the new sign-off on the items of the old one"
     if "questions" not in old or "questions" not in new:
         return "the two were scored on different items", do
@@ -249,13 +250,13 @@ def _by_chip(report: Document) -> dict[tuple[int, float], Document]:
 
 
 def _scores(chip: Document, metric: str, weights: F64 | None) -> F64:
-    """(items,) of one chip: nats per token, or marks."""
+    """Return the scores (items,) of one chip: nats per token, or marks."""
     values = np.asarray(chip[{"kl": "kl", "loss": "nll"}.get(metric, "acc")], np.float64)
     return values if weights is None else np.asarray(values / weights)
 
 
 def _chip(old: Document, new: Document, answers: bool) -> Document:
-    """What McNemar's test says about one chip; nothing where items are not questions."""
+    """Test one chip by McNemar's test; nothing where items are not questions."""
     if not answers:
         return {}
     one, two = (TrialScores({"acc": np.asarray(chip["acc"])}) for chip in (old, new))
@@ -297,7 +298,7 @@ def _at_time(
 
 
 def _correct(parts: list[Document], margin: float | None, alpha: float) -> None:
-    """Holm's correction over the tasks of one hardware, as in a sign-off."""
+    """Apply Holm's correction over the tasks of one hardware, as in a sign-off."""
     if margin is None:
         return
     for hardware in {tuple(part["hardware"]) for part in parts}:
@@ -309,7 +310,7 @@ def _correct(parts: list[Document], margin: float | None, alpha: float) -> None:
 
 
 def _summary(metric: str, gate: NonInferiority, time_s: float, times: int, margin: float | None) -> str:
-    """One plain sentence that stands on its own."""
+    """Write one plain sentence that stands on its own."""
     measure, loss = measure_of(metric), gate.loss
     name, mean = CHANGES.get(metric, "loss of accuracy"), measure.write(loss.mean)
     among = f", the worst of {times} shared times," if times > 1 else ""

@@ -34,7 +34,7 @@ class Losses:
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Losses:
-        """The losses of a report's document."""
+        """Take the losses of a report's document."""
         verdict, rows = document["verdict"], document["rows"]
         measure = measure_of(verdict["metric"])
         key, by = measure.key, measure.scale
@@ -57,12 +57,15 @@ class Losses:
         )
 
     def axis(self, scale: Scale) -> str:
-        """The title of an axis."""
+        """Write the title of an axis."""
         return f"{axis_of(self.measure)}{' (log)' if scale.log else ''}"
 
     def span(self) -> tuple[float, float, bool]:
-        """(low, high, log) of a scale from zero, or the lowest value, to just above everything; a margin far beyond the
-        data stays outside. Logarithmic where values differ by more than 10×, over four decades at most."""
+        """Return (low, high, log) of a scale from zero, or the lowest value, to just above everything.
+
+        A margin far beyond the data stays outside. Logarithmic where values differ by more than 10×, over four decades
+        at most.
+        """
         chips = [value for at in self.chips for value in at]
         values = [self.converters, *chips, *(end for ends in self.ends for end in ends)]
         high, low = max(values), min(0.0, *values)
@@ -78,12 +81,12 @@ class Losses:
 
 
 def axis_of(measure: Measure) -> str:
-    """The loss with its unit, as an axis says it."""
+    """Name the loss with its unit, as an axis says it."""
     return f"{measure.short}, {measure.many}"
 
 
 def over_time(document: dict[str, Any], width: int) -> str:
-    """The loss over log time: mean, band of its 95 % interval, chips as dots, margin and converters-only lines."""
+    """Draw the loss over log time: mean, band of its 95 % interval, chips as dots, margin and converters-only lines."""
     losses = Losses.of(document)
     chart = Chart("time", f"{losses.measure.short} over time", width, 340 if width == WIDE else 300)
     low, high, log = losses.span()
@@ -132,7 +135,9 @@ def over_time(document: dict[str, Any], width: int) -> str:
 
 
 def _time_scale(chart: Chart, times_s: Sequence[float]) -> Callable[[float], float]:
-    """Pixels on a log axis; time zero stands one decade before the first other time, and one time in the middle."""
+    """Scale times to pixels on a log axis; time zero stands one decade before the first other time, and one time in
+    the middle.
+    """
     zero = min((time_s for time_s in times_s if time_s > 0), default=10.0) / 10
     low, high = (end(time_s or zero for time_s in times_s) for end in (min, max))
     room = 10.0 if low == high else 1.0
@@ -168,7 +173,7 @@ def _name_level(
 
 
 def by_chip(document: dict[str, Any], width: int) -> str:
-    """One line a chip: its values at all times as dots, later times darker, and the margin."""
+    """Draw one line a chip: its values at all times as dots, later times darker, and the margin."""
     losses, times = Losses.of(document), document["rows"]["times"]
     seeds = [chip["seed"] for chip in times[0]["chips"]]
     named = len(seeds) <= MAX_NAMED_CHIPS
@@ -194,7 +199,9 @@ def by_chip(document: dict[str, Any], width: int) -> str:
 
 @dataclass(frozen=True)
 class Strip:
-    """A mean with its interval, in the unit that is shown; None: no interval. state: as of a headline, or empty."""
+    """A strip shows a mean with its interval, in the unit that is shown; None: no interval. state: as of a headline,
+    or empty.
+    """
 
     label: str
     mean: float
@@ -204,13 +211,13 @@ class Strip:
 
     @classmethod
     def of(cls, label: str, figure: dict[str, Any], scale: float, state: str) -> Strip:
-        """The strip of a figure in a document (its mean and interval_95), times a scale."""
+        """Make the strip of a figure in a document (its mean and interval_95), times a scale."""
         low, high = (None if end is None else scale * end for end in figure["interval_95"])
         return cls(label, scale * figure["mean"], low, high, state)
 
 
 def strips(name: str, title: str, rows: Sequence[Strip], margin: float | None, axis: str, width: int) -> str:
-    """A row for each mean: dot and bar on one axis from zero, and the margin as a line across."""
+    """Draw a row for each mean: dot and bar on one axis from zero, and the margin as a line across."""
     chart = Rows(name, title, width, [row.label for row in rows], 34, top=26, bottom=40)
     ends = [value for row in rows for value in (row.mean, row.low, row.high) if value is not None]
     low, high = min(0.0, *ends), max(0.0, *ends)
@@ -236,7 +243,7 @@ def strips(name: str, title: str, rows: Sequence[Strip], margin: float | None, a
 
 
 def by_layer(layers: dict[str, Any], width: int) -> str:
-    """A dot for each matrix over its layer, a line through each layer's noisiest one."""
+    """Draw a dot for each matrix over its layer, a line through each layer's noisiest one."""
     rows = [row for row in layers["matrices"] if row["snr_db"] is not None]
     chart = Chart("layers", "Signal-to-noise ratio by layer", width, 300 if width == WIDE else 260)
     numbers = sorted({row["layer"] for row in rows if row["layer"] is not None})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aimc_sim.signoff.design.plan import Plan
-from aimc_sim.signoff.report.pairs import check_metric, matched, paired_part, refuse_items, shared, side_of
+from aimc_sim.signoff.report.pairs import check_metric, compare_part, matched, refuse_items, shared, side_of
 from aimc_sim.signoff.report.saved import Document, Side
 
 
@@ -38,12 +38,12 @@ def add_previous(documents: Sequence[Document], before: Side) -> None:
     for old, new in pairs:
         new["previous"] = {
             "before": side_of(before, [old]),
-            **paired_part(old, new, None, new["plan"]["alpha"]),
+            **compare_part(old, new, None, new["plan"]["alpha"]),
         }
 
 
 def _items(plan: Document) -> dict[str, Any]:
-    """What a part of a plan scores, by content."""
+    """Return what a part of a plan scores, by content."""
     if "text" not in plan:
         return {"questions": plan["questions_id"]}
     text = {key: value for key, value in plan["text"].items() if key != "name"}

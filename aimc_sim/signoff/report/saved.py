@@ -13,20 +13,20 @@ from aimc_sim.signoff.report.files import SUMMARY_FORMAT
 
 Document = dict[str, Any]
 _FOLDER = "give the -o folder of a sign-off"
-_AGAIN = "run the sign-off again with its journal: finished cells are not computed again"
+_AGAIN = "run the sign-off again with its journal: finished trials are not computed again"
 
 
 @dataclass(frozen=True)
 class Side:
-    """One sign-off: its name, and the reports of its tasks and hardware variants."""
+    """A side is one sign-off: its name, and the reports of its tasks and hardware variants."""
 
     name: str
     reports: tuple[Document, ...]
 
 
 def load(path: str | Path) -> Side:
-    """A sign-off's folder, or one report.json. Raises BadInput for what is neither, is of another version, or holds
-    reports of several plans.
+    """Read a sign-off's folder, or one report.json. Raises BadInput for what is neither, is of another version, or
+    holds reports of several plans.
 
     Of a folder those reports count that its summary.json lists; others in it are of an earlier plan.
     """
@@ -41,14 +41,14 @@ def load(path: str | Path) -> Side:
         do = "give the report.json that is meant, or delete the other file"
     elif several.exists():
         summary = _read(several, SUMMARY_FORMAT, "the summary", "parts", _FOLDER)
-        return Side(name, tuple(_listed(where, part) for part in summary["parts"]))
+        return Side(name, tuple(_read_listed(where, part) for part in summary["parts"]))
     elif one.exists():
         return Side(name, (_report(one),))
     raise BadInput("sign-off", got=str(path), why=why, do=do)
 
 
-def _listed(folder: Path, part: Document) -> Document:
-    """The report that a summary lists, if it is still the one that was written with it."""
+def _read_listed(folder: Path, part: Document) -> Document:
+    """Read the report that a summary lists, if it is still the one that was written with it."""
     path = folder / part["folder"] / "report.json"
     report, plan = _report(path), part.get("plan_id")
     if report["plan"]["id"] != plan:
@@ -63,7 +63,7 @@ def _report(path: Path) -> Document:
 
 
 def _read(path: Path, form: str, what: str, needs: str, do: str) -> Document:
-    """A document of this format and of this version, with the field that it needs."""
+    """Read a document of this format and of this version, with the field that it needs."""
     document = read_json(path, "sign-off", do=f"{_FOLDER}, or a report.json", kind="JSON", mend=do)
     if not isinstance(document, dict) or document.get("format") != form:
         raise BadInput("sign-off", got=str(path), why=f"it is not {what} of a sign-off", do=do)

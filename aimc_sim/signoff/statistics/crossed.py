@@ -69,7 +69,9 @@ class Components:
 
 @dataclass(frozen=True)
 class _Squares:
-    """Mean squares over the number of cells: each is the part that its effect adds to the variance of the mean."""
+    """These are mean squares over the number of scores: each is the part that its effect adds to the variance of the
+    mean.
+    """
 
     chip: float | None
     item: float | None
@@ -109,7 +111,7 @@ class Estimate:
         return self.interval_at(0.025)
 
     def interval_at(self, alpha: float) -> tuple[float, float]:
-        """The two-sided (1 − 2·alpha) interval: each end is a one-sided (1 − alpha) bound."""
+        """Compute the two-sided (1 − 2·alpha) interval: each end is a one-sided (1 − alpha) bound."""
         half = self.half_width(alpha)
         if not math.isfinite(half):
             return self.mean - half, self.mean + half
@@ -118,7 +120,7 @@ class Estimate:
         return min(low, self.mean - below), max(high, self.mean + above)
 
     def _by_scatter(self, half: float, alpha: float) -> tuple[float, float]:
-        """The interval by what the scores show."""
+        """Compute the interval by what the scores show."""
         low, high = self.mean - half, self.mean + half
         if self.rates is not None:
             low, high = self.rates.interval(half, _t(self.item_degrees, alpha))
@@ -137,7 +139,7 @@ class Estimate:
         return low, high
 
     def _unseen_spread(self, alpha: float) -> tuple[float, float]:
-        """How much the log of the mean may rise by spread that items, and chips, have and these do not show."""
+        """Compute how much the log of the mean may rise by spread that items, and chips, have and these do not show."""
         chips = np.asarray(self.chip_means)
         by_chip = float(np.log(chips).var(ddof=1)) if self.chips > 1 and chips.min() > 0 else 0.0
         return (
@@ -154,36 +156,40 @@ class Estimate:
         return float(np.std(self.chip_means, ddof=1)) > STRONG_SCATTER * rare
 
     def _unseen(self, alpha: float) -> tuple[float, float]:
-        """How far items that are not among these could move the mean down and up."""
+        """Compute how far items that are not among these could move the mean down and up."""
         if self.bounds is None or self.items < 2:
             return 0.0, 0.0
         share = 1.0 - alpha ** (1.0 / self.items)
         return share * (self.mean - self.bounds[0]), share * (self.bounds[1] - self.mean)
 
     def half_width(self, alpha: float) -> float:
-        """Half-width of the symmetric two-sided (1 − 2·alpha) interval by quantiles of Student's t."""
+        """Compute the half-width of the symmetric two-sided (1 − 2·alpha) interval by quantiles of Student's t."""
         return _half_width(self._squares, self.chips, self.item_degrees, alpha)
 
     def item_half_width(self, alpha: float) -> float:
-        """What would be left of the half-width with any number of chips: the items' part. NaN with one item or chip."""
+        """Compute what would be left of the half-width with any number of chips: the items' part. NaN with one item or
+        chip.
+        """
         if self._squares.item is None or self._squares.rest is None:
             return math.nan
         seen = _t(self.item_degrees, alpha) * math.sqrt(max(self._squares.item - self._squares.rest, 0.0))
         return max(seen, self._unseen(alpha)[1])
 
     def items_alone(self, margin: float, alpha: float) -> bool:
-        """Whether the items alone leave more doubt than the margin, and both answers open: chips cannot decide then."""
+        """Return whether the items alone leave more doubt than the margin, and both answers open: chips cannot decide
+        then.
+        """
         if self.rates is not None and self.rates.variance == 0:
             return bool(self.lower(alpha) <= margin < self.upper(alpha))
         half = self.item_half_width(alpha)
         return bool(half > margin and self.mean - half <= margin < self.mean + half)
 
     def upper(self, alpha: float = 0.025) -> float:
-        """One-sided upper (1 − alpha) confidence bound of the mean."""
+        """Compute the one-sided upper (1 − alpha) confidence bound of the mean."""
         return self.interval_at(alpha)[1]
 
     def lower(self, alpha: float = 0.025) -> float:
-        """One-sided lower (1 − alpha) confidence bound of the mean."""
+        """Compute the one-sided lower (1 − alpha) confidence bound of the mean."""
         return self.interval_at(alpha)[0]
 
     @property
@@ -263,18 +269,28 @@ def estimate_table(
     bounds = bounds_of(table, difference) if marks or rates is not None else None
     positive = mean > 0 and _one_sided(table, rates)
     degrees = max(items**2 / float((share**2).sum()) - 1.0, 1.0)
-    found = tuple(float(value) for value in chip_means)
+    means_of_chips = tuple(float(value) for value in chip_means)
     components = _components(squares, chips, items)
     by_item = table.mean(axis=0)
     logs = positive and rates is None and items > 1 and by_item.min() > 0
     log_variance = float(np.log(by_item).var(ddof=1)) if logs else 0.0
     return Estimate(
-        mean, components, chips, items, found, rates, degrees, bounds, positive, log_variance, squares
+        mean,
+        components,
+        chips,
+        items,
+        means_of_chips,
+        rates,
+        degrees,
+        bounds,
+        positive,
+        log_variance,
+        squares,
     )
 
 
 def _rates(table: Floats, share: Floats, difference: bool) -> Rates | None:
-    """Shares of right and wrong, or of +1 and −1; None for scores of another kind or weighed ones.
+    """Return shares of right and wrong, or of +1 and −1; None for scores of another kind or weighed ones.
 
     Differences that are all 0 do not show their kind, so weights tell: right and wrong marks have none."""
     known = np.isin(table, (-1.0, 0.0, 1.0) if difference else (0.0, 1.0))
@@ -285,7 +301,7 @@ def _rates(table: Floats, share: Floats, difference: bool) -> Rates | None:
 
 
 def _one_sided(table: Floats, rates: Rates | None) -> bool:
-    """Whether losses cannot, or hardly ever, be gains: the mean is then a scale, and errors are relative."""
+    """Return whether losses cannot, or hardly ever, be gains: the mean is then a scale, and errors are relative."""
     if rates is not None:
         return rates.difference and rates.less <= 0.2 * rates.more
     return bool(np.all(table >= 0))
@@ -320,7 +336,7 @@ def _components(squares: _Squares, chips: int, items: int) -> Components:
 
 
 def _excess(degrees: float, alpha: float) -> float:
-    """The share by which a variance may be above its estimate, at twice alpha: it is one doubt of several.
+    """Return the share by which a variance may be above its estimate, at twice alpha: it is one doubt of several.
 
     None below 3 degrees of freedom, where Student's t leaves as much open."""
     return degrees / float(special.chdtri(degrees, 1.0 - 2.0 * alpha)) - 1.0 if degrees >= 3 else 0.0

@@ -49,13 +49,13 @@ class NonInferiority:
             return 0.5
         if self.loss.upper(low) <= self.margin:
             return low
-        found = optimize.brentq(
+        log_alpha = optimize.brentq(
             lambda log: self.loss.upper(math.exp(log)) - self.margin,
             math.log(low),
             math.log(high),
             xtol=1e-10,
         )
-        return math.exp(float(found))
+        return math.exp(float(log_alpha))
 
 
 def non_inferior(

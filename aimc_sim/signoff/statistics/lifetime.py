@@ -112,7 +112,9 @@ def lifetime(
 
 
 def _first_crossing(value: Callable[[float], float], margin: float, last: int) -> float | None:
-    """Place (index of a time, and the share of the way to the next) where the value first exceeds the margin."""
+    """Return the place (index of a time, and the share of the way to the next) where the value first exceeds the
+    margin.
+    """
     if value(0.0) > margin:
         return 0.0
     for index in range(last):
@@ -135,7 +137,7 @@ def _polyline(values: Sequence[float], margin: float) -> float | None:
 
 
 def _time(times_s: Sequence[float], place: float | None) -> float | None:
-    """Seconds at a place, interpolated in log t; None for none."""
+    """Return the seconds at a place, interpolated in log t; None for none."""
     if place is None:
         return None
     first = int(place)

@@ -14,7 +14,7 @@ MOST_CHIPS, MOST_ITEMS = 4096, 10_000_000
 
 @dataclass(frozen=True)
 class Expected:
-    """An expectation of the loss, in its unit: the mean, and standard deviations of the effects.
+    """An expectation describes the loss in its unit: the mean, and standard deviations of the effects.
 
     From a small study: the root of the components of its estimate. By guess: for right/wrong answers of which a share f
     flips the other way on a chip, item_sd and interaction_sd are at most √f together.

@@ -20,7 +20,9 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of all answers: `more` and `less`. Of right/wrong scores: right and wrong. Of differences: +1 and −1."""
+    """Rates are shares of all answers: `more` and `less`. Of right/wrong scores: right and wrong. Of differences: +1
+    and −1.
+    """
 
     more: float
     less: float
@@ -40,17 +42,19 @@ class Rates:
         return max(spread - self.mean**2, 0.0)
 
     def effective(self, half_width: float, quantile: float) -> float:
-        """Independent answers that would give mean ± half_width at this quantile; the items where nothing varies."""
+        """Count the independent answers that would give mean ± half_width at this quantile; the items where nothing
+        varies.
+        """
         if half_width <= 0 or self.variance == 0 or quantile <= 0:  # quantiles of error 0.5 are 0
             return float(self.items)
         return min(quantile**2 * self.variance / half_width**2, float(self.answers))
 
     def few(self, effective: float) -> bool:
-        """Whether the rare side has too few effective answers to trust one interval alone."""
+        """Return whether the rare side has too few effective answers to trust one interval alone."""
         return effective * (max(self.more, self.less) if self.difference else min(self.more, self.less)) < FEW
 
     def interval(self, half_width: float, quantile: float) -> Interval:
-        """The score interval, widened where the rare side has few answers."""
+        """Compute the score interval, widened where the rare side has few answers."""
         n = self.effective(half_width, quantile)
         score = _tango if self.difference else _wilson
         low, high = score(self, n, quantile)

@@ -46,7 +46,7 @@ class Look:
 
 
 def spent(share: float, alpha: float, spending: Spending = "obrien-fleming") -> float:
-    """Error spent when this share of the chips has been seen."""
+    """Return the error spent when this share of the chips has been seen."""
     if spending == "pocock":
         return alpha * math.log1p((math.e - 1) * share)
     return float(2 * special.ndtr(special.ndtri(alpha / 2) / math.sqrt(share)))

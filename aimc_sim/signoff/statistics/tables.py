@@ -57,7 +57,7 @@ def reference_of(reference: npt.ArrayLike, shape: tuple[int, ...]) -> Floats:
 
 
 def shares_of(weights: npt.ArrayLike | None, items: int) -> Floats:
-    """Weights (items,) scaled to a mean of 1."""
+    """Scale weights (items,) to a mean of 1."""
     if weights is None:
         return np.ones(items)
     values = np.asarray(weights, dtype=np.float64)

@@ -18,7 +18,8 @@ RANKED_FROM = 59  # chips from which the worst one bounds the 5th percentile at 
 
 @dataclass(frozen=True)
 class YieldInterval:
-    """A yield on this item set: chips that pass. interval: exact, two-sided 95 %; lower: one-sided 95 %.
+    """A yield interval bounds the share of chips that pass on this item set. interval: exact, two-sided 95 %; lower:
+    one-sided 95 %.
 
     >>> from aimc_sim.signoff.statistics import yield_interval
     >>> yield_interval(29, 29).lower > 0.9
@@ -153,7 +154,9 @@ def population_yield(loss: Estimate, margin: float, *, confidence: float = 0.95)
 
 
 def _ranked(means: Sequence[float], share: float, confidence: float) -> float | None:
-    """The smallest of the chips' losses that is beyond this share of all chips with confidence; None: too few chips."""
+    """Return the smallest of the chips' losses that is beyond this share of all chips with confidence; None: too few
+    chips.
+    """
     chips = len(means)
     for rank in range(1, chips + 1):
         if special.bdtr(rank - 1, chips, share) >= confidence:
@@ -162,12 +165,12 @@ def _ranked(means: Sequence[float], share: float, confidence: float) -> float | 
 
 
 def _tolerance_factor(z: float, chips: int, confidence: float) -> float:
-    """k of a normal sample for the quantile z."""
+    """Return k of a normal sample for the quantile z."""
     return float(special.nctdtrit(chips - 1, z * math.sqrt(chips), confidence)) / math.sqrt(chips)
 
 
 def _content(beyond: Callable[[float], float], room: float) -> float:
-    """The largest share of chips whose bound stays within the room; 0 below one half."""
+    """Return the largest share of chips whose bound stays within the room; 0 below one half."""
     if beyond(0.0) > room:
         return 0.0
     low, high = 0.0, _MOST_SIGMAS

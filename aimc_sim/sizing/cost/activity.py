@@ -33,7 +33,8 @@ Key = tuple[str, int, int, int]  # matrix, tile rows, DAC bits, slice bits
 def drive(
     codes: npt.NDArray[np.int64], levels: int, mode: str, slice_bits: int = 1, offset: bool = False
 ) -> F64:
-    """What a code asks of a cell, as a share of one read at full input: d of the module's formula. codes: any shape.
+    """Compute what a code asks of a cell, as a share of one read at full input: d of the module's formula. codes: any
+    shape.
 
     offset: slices of code + levels + 1 instead of the code's magnitude.
     """
@@ -52,7 +53,7 @@ def drive(
 
 @lru_cache(maxsize=256)
 def _gaussian_drive(mode: str, bits: int, slice_bits: int, offset: bool) -> tuple[F64, F64]:
-    """Mean drive of Gaussian inputs at crest factors (β in standard deviations) from 1.5 to 40."""
+    """Compute the mean drive of Gaussian inputs at crest factors (β in standard deviations) from 1.5 to 40."""
     levels = 2 ** (bits - 1) - 1
     codes = np.arange(-levels, levels + 1)
     value = drive(codes, levels, mode, slice_bits, offset)
@@ -94,7 +95,9 @@ class Activity:
         return "assumed: Gaussian weights and inputs"
 
     def of(self, designs: Designs, names: Sequence[Sequence[str]], inputs: npt.ArrayLike) -> F64:
-        """(P, M) for matrices that are each the mean over several of the model, 0 of none. inputs: K of each, (M,)."""
+        """Return (P, M) for matrices that are each the mean over several of the model, 0 of none. inputs: K of each,
+        (M,).
+        """
         k = np.asarray(inputs, np.float64).reshape(1, -1)
         if not self.measured:
             return gaussian(designs, k)
@@ -107,25 +110,31 @@ class Activity:
         return np.asarray(table[where.reshape(-1)])
 
     def _one(self, name: str, rows: int, bits: int, slices: int) -> float:
-        found = self.measured.get((name, rows, bits, slices))
-        if found is None:
+        activity = self.measured.get((name, rows, bits, slices))
+        if activity is None:
             raise BadInput(
                 "activity", got=f"{name} in tiles of {rows} rows, {bits}-bit inputs",
                 why="it was not measured at these tiles and inputs",
                 do="measure it with all points of the sweep",
             )  # fmt: skip
-        return found
+        return activity
 
 
 def gaussian(designs: Designs, k: F64) -> F64:
-    """(P, M) activity of Gaussian weights, scaled by their column's maximum, and Gaussian inputs. k: (1, M) inputs."""
+    """Compute the (P, M) activity of Gaussian weights, scaled by their column's maximum, and Gaussian inputs. k: (1,
+    M) inputs.
+    """
     chip = designs.hardware
     height = np.minimum(designs.rows[:, None], k)
-    found = chip.dac.range if chip.dac is not None else None
-    if isinstance(found, StaticRange):
-        c = np.full(height.shape, found.kappa) if found.method == "std" else crest(height * _TEXT)
+    input_range = chip.dac.range if chip.dac is not None else None
+    if isinstance(input_range, StaticRange):
+        c = np.full(height.shape, input_range.kappa) if input_range.method == "std" else crest(height * _TEXT)
     else:
-        c = crest(np.broadcast_to(k, height.shape) if found is not None and found.per == "matrix" else height)
+        c = crest(
+            np.broadcast_to(k, height.shape)
+            if input_range is not None and input_range.per == "matrix"
+            else height
+        )
     driven = np.empty(height.shape)
     kinds = np.stack([designs.dac_bits, designs.slice_bits], 1).astype(np.int64)
     unique, where = np.unique(kinds, axis=0, return_inverse=True)
@@ -136,7 +145,9 @@ def gaussian(designs: Designs, k: F64) -> F64:
 
 
 def _mean_conductance(designs: Designs, magnitude: F64) -> F64:
-    """ΣG/g_max of a weight of that mean magnitude, all slices and both polarities: low digits are half on average."""
+    """Compute ΣG/g_max of a weight of that mean magnitude, all slices and both polarities: low digits are half on
+    average.
+    """
     device, weights = designs.hardware.device, designs.hardware.weights
     floor = 2 * device.g_min_us / device.g_max_us
     first = 0.5 if weights.pair == "offset_column" else magnitude
@@ -144,7 +155,8 @@ def _mean_conductance(designs: Designs, magnitude: F64) -> F64:
 
 
 def row_conductance(w: F32, rows: int, chip: Hardware) -> F64:
-    """ΣG_i/g_max of every row, (K,), of weights in one slice, scaled as the hardware says in tiles of ``rows`` rows.
+    """Compute ΣG_i/g_max of every row, (K,), of weights in one slice, scaled as the hardware says in tiles of ``rows``
+    rows.
 
     w: (N, K). A pair holds |w|, and g_min twice; beside an offset column a cell holds (w + 1)/2.
     """
@@ -163,7 +175,9 @@ def row_conductance(w: F32, rows: int, chip: Hardware) -> F64:
 def input_codes(
     x: F32, rows: int, levels: int, hardware: Hardware, beta: F32 | None = None
 ) -> npt.NDArray[np.int64]:
-    """Codes of inputs (T, K), with the ranges of the hardware's DAC; beta: static ones, (1,) or (row tiles,)."""
+    """Return the codes of inputs (T, K), with the ranges of the hardware's DAC; beta: static ones, (1,) or (row
+    tiles,).
+    """
     bounds = np.append(np.arange(0, x.shape[1], rows), x.shape[1])
     if beta is None:
         per_tile = hardware.dac is not None and hardware.dac.range.per == "tile"
@@ -204,7 +218,7 @@ def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS
         for r, b, s in {*zip(designs.rows, designs.dac_bits, designs.slice_bits, strict=True)}
     ]
     betas = _static_ranges(weights, chip, {rows for rows, _, _ in points})
-    found: dict[Key, float] = {}
+    activities: dict[Key, float] = {}
     used = 0
 
     def see(name: str, x: F32) -> None:
@@ -216,25 +230,25 @@ def measure_activity(weights: WeightFile, designs: Designs, tokens: int = TOKENS
             levels = 2 ** (bits - 1) - 1
             codes = input_codes(inputs, rows, levels, chip, betas.get((name, rows)))
             mean = drive(codes, levels, designs.mode, slices, designs.offset_coding).mean(axis=0)
-            found[name, rows, bits, slices] = float(mean @ conductance[rows] / w.size)
+            activities[name, rows, bits, slices] = float(mean @ conductance[rows] / w.size)
         weights.release(name)
 
     names = [matrix.name for matrix in analog_matrices(weights, chip)]
     read_inputs(load_digital(weights), weights.calibration.token_ids, names, see)
-    return Activity(found, used)
+    return Activity(activities, used)
 
 
 def _static_ranges(weights: WeightFile, chip: Hardware, heights: set[int]) -> dict[tuple[str, int], F32]:
-    """Input ranges β by (matrix, tile rows), where the hardware's are static."""
+    """Read the input ranges β by (matrix, tile rows), where the hardware's are static."""
     if chip.dac is None or not isinstance(chip.dac.range, StaticRange):
         return {}
     # late: torch takes seconds to load, and most sheets assume an activity
     from aimc_sim.calibrate import ranges_for
 
-    found = {}
+    betas = {}
     for rows in heights:
         at = chip.model_copy(update={"tile": chip.tile.model_copy(update={"rows": rows})})
         for name, item in ranges_for(weights, at).items():
             if item.input_range is not None:
-                found[name, rows] = np.asarray(item.input_range, np.float32)
-    return found
+                betas[name, rows] = np.asarray(item.input_range, np.float32)
+    return betas

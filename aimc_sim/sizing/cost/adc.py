@@ -17,7 +17,7 @@ _LOW, _HIGH = 128.3068287398817, 192.71705895943293  # figure of merit at 0 and 
 _BOW_VARIANCE = 6.75 * (1 / 3 - 2 / 5 + 1 / 7 - 0.4**2 / 3)
 
 
-def _checked(
+def _check(
     what: str, value: npt.ArrayLike, low: float, high: float, unit: str, open_low: bool = False
 ) -> F64:
     array = np.asarray(value, np.float64)
@@ -45,10 +45,10 @@ def adc_survey(
     >>> float(energy_pj) > 0, float(area_um2) > 0
     (True, True)
     """
-    bits = _checked("enob", enob, MIN_ENOB, MAX_ENOB, "bits")
-    nm = _checked("node_nm", node_nm, 0, 1e5, "nm", open_low=True)
-    count = _checked("n_adcs", n_adcs, 0, 1e12, "", open_low=True)
-    rate = _checked("samples_per_s", samples_per_s, 0, 1e15, "per second", open_low=True) / count
+    bits = _check("enob", enob, MIN_ENOB, MAX_ENOB, "bits")
+    nm = _check("node_nm", node_nm, 0, 1e5, "nm", open_low=True)
+    count = _check("n_adcs", n_adcs, 0, 1e12, "", open_low=True)
+    rate = _check("samples_per_s", samples_per_s, 0, 1e15, "per second", open_low=True) / count
     sndr = 20 * math.log10(2) * bits + 10 * math.log10(1.5)
     slow = _LOW + (_HIGH - _LOW) / 20 * np.clip(np.ceil(bits), 0, 20)
     log_rate, log_nm = np.log(rate), np.log(nm)
@@ -80,14 +80,15 @@ def zigzag_adc(bits: npt.ArrayLike, rows: npt.ArrayLike) -> tuple[F64, F64, F64]
     >>> round(float(delay_ns), 3)  # 8·(0.00653·256 + 0.640)
     18.493
     """
-    b, r = _checked("bits", bits, 1, 16, "bits"), _checked("rows", rows, 1, 1e6, "rows")
+    b, r = _check("bits", bits, 1, 16, "bits"), _check("rows", rows, 1, 1e6, "rows")
     energy = (100 * b + 0.001 * 4**b) * 0.9**2 / 1000
     area = 10 ** (1.206 - 0.0369 * b) * 2**b * 1e-6
     return energy + 0 * r, area + 0 * r, b * (0.00653 * r + 0.640)
 
 
 def lost_bits(errors: AdcErrors, bits: npt.ArrayLike, noise_factor: npt.ArrayLike = 1.0) -> F64:
-    """Bits that noise and nonlinearity cost: ½·log2(1 + 12·error variance in lsb²), rounding having 1/12 lsb².
+    """Compute the bits that noise and nonlinearity cost: ½·log2(1 + 12·error variance in lsb²), rounding having 1/12
+    lsb².
 
     bits: resolution, which decides what the capacitors of a SAR do: their curve has a variance of unit_cap_sigma²·
     c·(1 - c/2^bits) at code c, 2^bits/6 of it on average. Gain and offset of a column are no distortion, so they do not

@@ -25,7 +25,7 @@ OPERATIONS = 2  # a multiply-accumulate counts as two
 
 @dataclass(frozen=True)
 class TileMapping:
-    """Matrices that lie in tiles of one kind: the hardware's own, or a special one.
+    """A mapping is of the matrices that lie in tiles of one kind: the hardware's own, or a special one.
 
     members: their indices among the matrices; use: of these, (P, members).
     """
@@ -186,7 +186,7 @@ class Cost:
         return np.asarray(np.maximum(np.minimum(working, self.chips) - 1, 0) * self.workload.model.hidden * 2)
 
     def mapping_of(self, i: int) -> TileMapping:
-        """How matrix i lies in tiles."""
+        """Return how matrix i lies in tiles."""
         return next(mapping for mapping in self.mappings if i in mapping.members)
 
     # -- time -------------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def evaluate(
     mappings = tuple(TileMapping.of(designs, special, at, matrices, busy) for special, at in kinds.items())
 
     def each(of_mapping: Callable[[TileMapping], F64]) -> F64:
-        """(P, M) of all matrices."""
+        """Return (P, M) of all matrices."""
         table = np.zeros((len(designs), len(matrices)))
         for mapping in mappings:
             table[:, mapping.members] = of_mapping(mapping)
@@ -322,7 +322,7 @@ def _stages(
     designs: Designs, groups: tuple[Group, ...], matrices: tuple[Column, ...], mappings: tuple[TileMapping, ...],
     transforms: F64, attention_ns: F64, scenario: Scenario,
 ) -> tuple[dict[str, F64], tuple[tuple[int, str], ...]]:  # fmt: skip
-    """Component → (P, S) ns of every step, and (group, step) of each."""
+    """Return component → (P, S) ns of every step, and (group, step) of each."""
     add, hop = designs.profile.periphery.of("delay_add"), designs.profile.interconnect.of("delay_hop")
     extra = np.zeros((len(designs), len(matrices)))  # sums behind the product
     for mapping in mappings:
@@ -369,7 +369,9 @@ def _stages(
 
 
 def _slowest(mappings: tuple[TileMapping, ...], extra: F64, members: list[int]) -> dict[str, F64]:
-    """Component → (P,) ns of the slowest product among matrices that work side by side, its sums in the periphery."""
+    """Return component → (P,) ns of the slowest product among matrices that work side by side, its sums in the
+    periphery.
+    """
     products = []
     for mapping in mappings:
         if side_by_side := [i for i in members if i in mapping.members]:

@@ -33,7 +33,7 @@ PARTIAL_SUM_BYTES = 2  # what a row tile hands on for one output
 
 @dataclass(frozen=True)
 class Use:
-    """What one product of each matrix asks of its tiles; arrays (P, M) or (P, 1).
+    """A use says what one product of each matrix asks of its tiles; arrays (P, M) or (P, 1).
 
     K × N weights on ceil(K/R) × ceil(N·s/C) tiles, and so many for every copy; lines that are left empty are switched
     off. activity: mean of drive × G/g_max over the cells; needed where the profile has a reading voltage.
@@ -90,14 +90,14 @@ class Use:
 
 @dataclass(frozen=True)
 class Component:
-    """A part of a tile at the points of a design space."""
+    """A component is a part of a tile at the points of a design space."""
 
     name: str
     designs: Designs
     part: Part
 
     def energy_pj(self, use: Use) -> F64:
-        """Energy of one product of each matrix, (P, M) pJ; what waits is not in it."""
+        """Compute the energy of one product of each matrix, (P, M) pJ; what waits is not in it."""
         reads, bits = self.designs.reads[:, None], self.designs.adc_bits[:, None]
         total = self._charged(
             np.zeros(use.row_tiles.shape),
@@ -111,7 +111,7 @@ class Component:
         return total
 
     def area_um2(self) -> F64:
-        """Area in one tile, (P,) µm²."""
+        """Compute the area in one tile, (P,) µm²."""
         d = self.designs
         return self._charged(
             np.full(len(d), self.part.of("area_tile")),
@@ -127,17 +127,19 @@ class Component:
         return total
 
     def delay_ns(self) -> F64:
-        """Its share of the time of one product, (P,) ns; the shares of all components add up to `product_ns`."""
+        """Compute its share of the time of one product, (P,) ns; the shares of all components add up to
+        `product_ns`.
+        """
         if self.name not in TIMED:
             return np.zeros(len(self.designs))
         return timing(self.designs)[TIMED.index(self.name)]
 
 
 class Array(Component):
-    """The cells: V²·t·ΣG of what is stored, by what is put in."""
+    """The array is the cells: V²·t·ΣG of what is stored, by what is put in."""
 
     def energy_pj(self, use: Use) -> F64:
-        """Reading them all."""
+        """Compute the energy of reading them all."""
         d, part = self.designs, self.designs.profile.array
         total = super().energy_pj(use)
         if part.energy_per_pulse_cell is not None:
@@ -157,19 +159,19 @@ class Array(Component):
 
 
 class Converters(Component):
-    """The ADCs, by constants at ``reference_bits``: law "scaled"."""
+    """These are the ADCs, by constants at ``reference_bits``: law "scaled"."""
 
     part: AdcPart
 
     def conversion_ns(self) -> F64:
-        """Time of one conversion, (P,) ns; where the profile names none, what keeps pace with reading."""
+        """Compute the time of one conversion, (P,) ns; where the profile names none, what keeps pace with reading."""
         d = self.designs
         if self.part.delay_conversion is None:
             return np.asarray(d.t_read_ns / d.rounds)
         return np.full(len(d), self.part.of("delay_conversion"))
 
     def conversion_pj(self) -> F64:
-        """Energy of one conversion, (P,) pJ."""
+        """Compute the energy of one conversion, (P,) pJ."""
         d, part = self.designs, self.part
         reading = d.t_read_ns if TIMINGS[d.profile.timing.law].converts_while_reading else 0.0
         once = part.of("energy_per_conversion") + part.of("power_converter") * (
@@ -179,11 +181,11 @@ class Converters(Component):
         return np.asarray(once * self._growth(d.enob))
 
     def energy_pj(self, use: Use) -> F64:
-        """Conversions, at the effective bits of the simulated converter."""
+        """Compute the energy of all conversions, at the effective bits of the simulated converter."""
         return np.asarray(self.conversion_pj()[:, None] * use.conversions)
 
     def area_um2(self) -> F64:
-        """All converters of a tile, (P,) µm²."""
+        """Compute the area of all converters of a tile, (P,) µm²."""
         return super().area_um2() * self._growth(self.designs.adc_bits)
 
     def _growth(self, bits: F64) -> F64:
@@ -191,7 +193,7 @@ class Converters(Component):
 
 
 class SurveyConverters(Converters):
-    """Converters as the survey's fit has them (`adc_survey`): law "survey"."""
+    """These are converters as the survey's fit has them (`adc_survey`): law "survey"."""
 
     def _fit(self) -> tuple[F64, F64]:
         d = self.designs
@@ -199,38 +201,38 @@ class SurveyConverters(Converters):
         return adc_survey(d.enob, d.profile.node_nm, rate, d.adcs_per_tile)
 
     def conversion_pj(self) -> F64:
-        """Energy of one conversion, (P,) pJ."""
+        """Compute the energy of one conversion, (P,) pJ."""
         return self._fit()[0] * self.part.of("factor_energy", 1.0)
 
     def area_um2(self) -> F64:
-        """All converters of a tile, (P,) µm²."""
+        """Compute the area of all converters of a tile, (P,) µm²."""
         return self._fit()[1] * self.part.of("factor_area", 1.0)
 
 
 class ZigzagConverters(Converters):
-    """A flash converter below every column of an SRAM array (`zigzag_adc`): law "zigzag"."""
+    """This is a flash converter below every column of an SRAM array (`zigzag_adc`): law "zigzag"."""
 
     def _model(self) -> tuple[F64, F64, F64]:
         return zigzag_adc(self.designs.adc_bits, self.designs.rows)
 
     def conversion_ns(self) -> F64:
-        """Time of one conversion, (P,) ns."""
+        """Compute the time of one conversion, (P,) ns."""
         return self._model()[2]
 
     def conversion_pj(self) -> F64:
-        """Energy of one conversion, (P,) pJ."""
+        """Compute the energy of one conversion, (P,) pJ."""
         return self._model()[0] * self.part.of("factor_energy", 1.0)
 
     def area_um2(self) -> F64:
-        """All converters of a tile, (P,) µm²."""
+        """Compute the area of all converters of a tile, (P,) µm²."""
         return self._model()[1] * 1e6 * self.designs.adcs_per_tile * self.part.of("factor_area", 1.0)
 
 
 class NeurramConverters(Converters):
-    """Neurons that convert bit by bit, both phases of an input: of the timing law "neurram"."""
+    """These are neurons that convert bit by bit, both phases of an input: of the timing law "neurram"."""
 
     def energy_pj(self, use: Use) -> F64:
-        """The bits that they convert."""
+        """Compute the energy of the bits that they convert."""
         d = self.designs
         bits = neurram_counts(d.dac_bits, d.adc_bits, d.phases >= 2)[1]
         outputs = use.row_tiles * use.copies * use.cols * (d.slices * d.conversions_per_pair)[:, None]
@@ -238,22 +240,24 @@ class NeurramConverters(Converters):
 
 
 class Rest(Component):
-    """Static power, and what a calibrated tile holds beside its modelled parts: with its rows and its columns."""
+    """The rest is static power, and what a calibrated tile holds beside its modelled parts: with its rows and its
+    columns.
+    """
 
     def energy_pj(self, use: Use) -> F64:
-        """Power that flows while the tile works."""
+        """Compute the energy of the power that flows while the tile works."""
         total = super().energy_pj(use)
         if self.designs.profile.calibration is None:
             return total
         return total + (self._beside(0) * product_ns(self.designs))[:, None] * use.tiles
 
     def area_um2(self) -> F64:
-        """What the other components of the measured tile leave."""
+        """Compute the area that the other components of the measured tile leave."""
         total = super().area_um2()
         return total if self.designs.profile.calibration is None else total + self._beside(1)
 
     def _beside(self, what: int) -> F64:
-        """(P,) mW or µm² of `calibrated_rest`, in tiles of these sizes."""
+        """Return (P,) mW or µm² of `calibrated_rest`, in tiles of these sizes."""
         measured = self.designs.profile.calibration
         assert measured is not None
         scale = (self.designs.rows / measured.rows + self.designs.cols / measured.cols) / 2
@@ -282,7 +286,7 @@ def components(designs: Designs) -> dict[str, Component]:
 
 
 def timing(designs: Designs) -> Parts:
-    """(reading, converting, logic) of one product, (P,) ns each: what each adds to the time of the others."""
+    """Compute (reading, converting, logic) of one product, (P,) ns each: what each adds to the time of the others."""
     known: dict[str, Parts] = designs.__dict__
     if "_timing" not in known:  # asked for by several components
         law = TIMINGS[designs.profile.timing.law]
@@ -291,13 +295,13 @@ def timing(designs: Designs) -> Parts:
 
 
 def product_ns(designs: Designs) -> F64:
-    """Time of one product of a tile, (P,) ns."""
+    """Compute the time of one product of a tile, (P,) ns."""
     reading, converting, logic = timing(designs)
     return reading + converting + logic
 
 
 def calibrated_rest(designs: Designs) -> tuple[float, float]:
-    """(mW, µm²) that the measured tile has beyond its cells and converters. Raises BadInput if negative."""
+    """Compute the (mW, µm²) that the measured tile has beyond its cells and converters. Raises BadInput if negative."""
     measured = designs.profile.calibration
     assert measured is not None
     part, adc = designs.profile.array, designs.profile.adc

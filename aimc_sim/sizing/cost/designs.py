@@ -74,7 +74,7 @@ class Designs:
     def of(
         cls, hardware: Hardware | str, profile: Profile | str | Path | None = None, **changes: npt.ArrayLike
     ) -> Designs:
-        """Points of a hardware. changes: arrays or numbers that broadcast, of ``WHOLE`` and ``REAL``.
+        """Make the points of a hardware. changes: arrays or numbers that broadcast, of ``WHOLE`` and ``REAL``.
 
         profile: None is the one that stands for the hardware's device. Raises BadInput for what cannot be built, and
         for a reading time without read noise, where speed would be free.
@@ -147,7 +147,7 @@ class Designs:
         return self.cols + more * self.columns_per_weight
 
     def held_by(self, special: Special | None) -> Designs:
-        """The same points for matrices that ``special`` holds otherwise."""
+        """Return the same points for matrices that ``special`` holds otherwise."""
         if special is None:
             return self
         given = {"copies": special.copies, "devices": special.devices, "adc_bits": special.adc_bits}
@@ -191,7 +191,7 @@ class Designs:
         return np.asarray(self.noise_factor * ratio)
 
     def hardware_at(self, i: int) -> Hardware:
-        """The hardware of point i as the simulator takes it, with noise that fits its reading time.
+        """Return the hardware of point i as the simulator takes it, with noise that fits its reading time.
 
         Cells' noise is a share of their conductance, so a voltage does not change it; converters' noise is a current.
         """
@@ -220,7 +220,7 @@ class Designs:
 
 
 def first(figures: npt.ArrayLike) -> float:
-    """The figure of the first point, of an array (P,); or the number itself."""
+    """Return the figure of the first point, of an array (P,); or the number itself."""
     return float(np.asarray(figures).reshape(-1)[0])
 
 
@@ -233,7 +233,7 @@ _MISSING = {
 
 
 def _usual(chip: Hardware) -> dict[str, int | None]:
-    """What the hardware itself says about a point."""
+    """Return what the hardware itself says about a point."""
     dac, weights = chip.dac, chip.weights
     digital = weights.subtract == "digital"
     four = dac is not None and dac.mode == "multi_phase" and dac.phases == 4
@@ -250,7 +250,7 @@ def _usual(chip: Hardware) -> dict[str, int | None]:
 
 
 def _arrays(changes: dict[str, npt.ArrayLike]) -> tuple[dict[str, F64], int]:
-    """Checked arrays of one length."""
+    """Return checked arrays of one length."""
     arrays: dict[str, F64] = {}
     for name, value in changes.items():
         if name not in (*WHOLE, *REAL):
@@ -279,7 +279,7 @@ def _arrays(changes: dict[str, npt.ArrayLike]) -> tuple[dict[str, F64], int]:
 
 
 def _reading(chip: Hardware, costs: Profile, values: dict[str, F64], size: int) -> dict[str, F64]:
-    """Reading time and voltage of each point, and the time that the hardware's noise was stated for."""
+    """Return reading time and voltage of each point, and the time that the hardware's noise was stated for."""
     array = costs.array
     lsb = array.of("delay_lsb")
     dac = (
@@ -316,7 +316,7 @@ def _reading(chip: Hardware, costs: Profile, values: dict[str, F64], size: int) 
 
 
 def crest(n: npt.ArrayLike) -> F64:
-    """Expected largest |z| of n standard normals, to about 3 % from 16 on (extreme-value expansion)."""
+    """Compute the expected largest |z| of n standard normals, to about 3 % from 16 on (extreme-value expansion)."""
     count = np.maximum(np.asarray(n, np.float64), 4)
     b = np.sqrt(2 * np.log(2 * count))
     return np.asarray(b - (np.log(np.log(2 * count)) + math.log(4 * math.pi)) / (2 * b) + 0.5772156649 / b)

@@ -17,7 +17,9 @@ BYTES = 2  # of an activation that travels
 
 @dataclass(frozen=True)
 class Piece:
-    """Tiles of one matrix on one chip; ``experts``: how many of a layer's experts these are, 0 for other matrices."""
+    """A piece is the tiles of one matrix on one chip; ``experts``: how many of a layer's experts these are, 0 for
+    other matrices.
+    """
 
     layer: int  # -1: the head
     name: str
@@ -27,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Chips:
-    """Where everything stands; hops and bytes: a token's way between dies."""
+    """This says where everything stands; hops and bytes: a token's way between dies."""
 
     tiles_per_chip: int
     pieces: tuple[tuple[Piece, ...], ...]
@@ -49,7 +51,9 @@ class Chips:
 
 @dataclass(frozen=True)
 class SpreadExperts:
-    """The experts of one layer: over how many chips, how many of those a token visits if it may choose any expert."""
+    """This says of the experts of one layer over how many chips, how many of those a token visits if it may choose any
+    expert.
+    """
 
     layer: int
     experts: int
@@ -95,13 +99,13 @@ def floorplan(
             elif column.role in FIRST:
                 counts = [sum(p.experts for p in filling.chips[chip] if (p.layer, p.name) == (layer, column.name))
                           for chip in used]  # fmt: skip
-                spread.append((_visited(layer, column, counts), column))
+                spread.append((_count_visited(layer, column, counts), column))
     chips = filling.chips
     if later:
-        dealt, of_layer = _dealt(later, filling.room)
+        dealt, of_layer = _deal(later, filling.room)
         chips = [*chips, *dealt]
         spread = [
-            (_visited(layer, column, of_layer[layer]), column)
+            (_count_visited(layer, column, of_layer[layer]), column)
             for layer, column, _ in later
             if column.role in FIRST
         ]
@@ -128,7 +132,7 @@ FIRST = ("gate", "gate_up")  # of an expert: where a token enters it
 
 
 class _Filling:
-    """Chips that are filled one after the other."""
+    """This fills chips one after the other."""
 
     def __init__(self, room: int) -> None:
         self.room = self.left = room
@@ -139,7 +143,9 @@ class _Filling:
         self.left = self.room
 
     def put(self, layer: int, column: Column, tiles: int) -> list[int]:
-        """The chips that take a matrix with all of its copies; one copy is cut only if no chip holds it whole."""
+        """Return the chips that take a matrix with all of its copies; one copy is cut only if no chip holds it
+        whole.
+        """
         used: dict[int, None] = {}
         for _ in range(column.count):
             rest = tiles // column.count
@@ -159,8 +165,8 @@ class _Filling:
 Experts = list[tuple[int, Column, int]]  # (layer, matrix, tiles of all copies)
 
 
-def _dealt(later: Experts, room: int) -> tuple[list[list[Piece]], dict[int, list[int]]]:
-    """Experts dealt over as few chips as hold them, and how many of a layer's each chip has.
+def _deal(later: Experts, room: int) -> tuple[list[list[Piece]], dict[int, list[int]]]:
+    """Deal experts over as few chips as hold them, and how many of a layer's each chip has.
 
     With more experts than chips all layers share the same chips; otherwise so many layers as fit do.
     """
@@ -182,30 +188,30 @@ def _dealt(later: Experts, room: int) -> tuple[list[list[Piece]], dict[int, list
 
 
 def _fullest(block: Experts, chips: int) -> int:
-    """Tiles on the fullest of so many chips."""
+    """Count the tiles on the fullest of so many chips."""
     return sum(-(-column.count // chips) * (tiles // column.count) for _, column, tiles in block)
 
 
 def _blocks(later: Experts, room: int) -> list[Experts]:
-    """As many layers at a time as fit, with an expert of each layer on a chip of its own."""
+    """Place as many layers at a time as fit, with an expert of each layer on a chip of its own."""
     blocks: list[Experts] = []
     for layer in sorted({layer for layer, _, _ in later}):
-        own = [item for item in later if item[0] == layer]
-        most = max(column.count for _, column, _ in own)
-        if _fullest(own, most) > room:
+        experts = [item for item in later if item[0] == layer]
+        most = max(column.count for _, column, _ in experts)
+        if _fullest(experts, most) > room:
             raise BadInput(
                 "experts", got="spread", do="use packed, which cuts it",
-                why=f"one expert takes {_fullest(own, most):,} tiles and a chip has {room:,}",
+                why=f"one expert takes {_fullest(experts, most):,} tiles and a chip has {room:,}",
             )  # fmt: skip
-        if blocks and _fullest([*blocks[-1], *own], most) <= room:
-            blocks[-1] += own
+        if blocks and _fullest([*blocks[-1], *experts], most) <= room:
+            blocks[-1] += experts
         else:
-            blocks.append(own)
+            blocks.append(experts)
     return blocks
 
 
 def _by_layer(cost: Cost) -> list[tuple[int, list[tuple[int, Column]]]]:
-    """(layer, its columns with their index), in the order of the model."""
+    """List (layer, its columns with their index), in the order of the model."""
     layers = []
     for index, group in enumerate(cost.groups):
         columns = [(i, column) for i, column in enumerate(cost.matrices) if column.group == index]
@@ -221,8 +227,10 @@ def _add(chip: list[Piece], piece: Piece) -> None:
     chip.append(piece)
 
 
-def _visited(layer: int, column: Column, experts: list[int]) -> SpreadExperts:
-    """Expected number of chips with at least one of the experts that a token takes. experts: of each chip."""
+def _count_visited(layer: int, column: Column, experts: list[int]) -> SpreadExperts:
+    """Return the expected number of chips with at least one of the experts that a token takes. experts: of each
+    chip.
+    """
     choices = math.comb(column.count, column.active)
     visited = sum(1 - math.comb(column.count - own, column.active) / choices for own in experts)
     return SpreadExperts(layer, column.count, column.active, len(experts), visited)
@@ -230,7 +238,7 @@ def _visited(layer: int, column: Column, experts: list[int]) -> SpreadExperts:
 
 @dataclass(frozen=True)
 class Copies:
-    """Copies of every step, (group, step) → how many; what they take and what they give."""
+    """This counts the copies of every step, (group, step) → how many; what they take and what they give."""
 
     copies: dict[tuple[int, str], int]
     tiles: int
@@ -239,7 +247,7 @@ class Copies:
     bound_by: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; of the copies those above one."""
+        """Return plain values; of the copies those above one."""
         more = [
             {"group": group, "step": name, "copies": count}
             for (group, name), count in self.copies.items()
@@ -279,8 +287,8 @@ def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) 
         if members and not digital[at]:
             price[at] = float(sum(cost.tiles_each[point, i] for i in members)) * layers
     copies = [1] * len(times)
-    own = [float(time) / (attention_units if digital[at] else 1) for at, time in enumerate(times)]
-    heap = [(-time, at) for at, time in enumerate(own)]
+    alone = [float(time) / (attention_units if digital[at] else 1) for at, time in enumerate(times)]
+    heap = [(-time, at) for at, time in enumerate(alone)]
     heapq.heapify(heap)
     used = float(base)
     while True:
@@ -289,7 +297,7 @@ def replicate(cost: Cost, tiles: int, point: int = 0, attention_units: int = 1) 
             break
         copies[at] += 1
         used += price[at]
-        heapq.heapreplace(heap, (-own[at] / copies[at], at))
+        heapq.heapreplace(heap, (-alone[at] / copies[at], at))
     slowest_s = -heap[0][0] * 1e-9
     return Copies(
         {cost.stage_names[at]: count for at, count in enumerate(copies)}, int(used), slowest_s,

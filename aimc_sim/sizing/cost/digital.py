@@ -13,7 +13,7 @@ from aimc_sim.sizing.cost.workload import Column, Group, Scenario
 
 
 def transform_macs(designs: Designs, column: Column) -> float:
-    """Multiply-accumulates of one transformed input, the mean over layers: scaling, and K·log2 K at most."""
+    """Count the multiply-accumulates of one transformed input, the mean over layers: scaling, and K·log2 K at most."""
     tables, macs = designs.hardware.transform or (), 0.0
     for name in column.names if tables and column.analog else ():
         spec = choose_transform(tables, name, column.role)
@@ -27,7 +27,7 @@ KEYS_SERVE = 128  # queries of a prompt that a key, read once, serves: the block
 
 
 def attended(group: Group, scenario: Scenario) -> float:
-    """Positions that a token looks at, the mean over a prompt."""
+    """Count the positions that a token looks at, the mean over a prompt."""
     if scenario.phase == "decode":
         return float(min(scenario.context, group.window or scenario.context))
     if group.window is None or group.window >= scenario.context:
@@ -37,13 +37,13 @@ def attended(group: Group, scenario: Scenario) -> float:
 
 
 def cache_bytes(group: Group, scenario: Scenario) -> float:
-    """Bytes of keys and values that one layer moves for one token: what it reads, and its own, written."""
+    """Count the bytes of keys and values that one layer moves for one token: what it reads, and its own, written."""
     reads = attended(group, scenario) / (KEYS_SERVE if scenario.phase == "prefill" else 1)
     return (reads + 1) * group.kv_elements * scenario.cache_bits / 8
 
 
 def attention(designs: Designs, groups: tuple[Group, ...], scenario: Scenario) -> tuple[F64, F64]:
-    """(G,) ns and (G,) pJ of the attention of one layer and token: digital, 2·S·d_q MACs and the cache."""
+    """Compute (G,) ns and (G,) pJ of the attention of one layer and token: digital, 2·S·d_q MACs and the cache."""
     units = designs.profile.digital
     times, energies = [], []
     for group in groups:
@@ -55,8 +55,9 @@ def attention(designs: Designs, groups: tuple[Group, ...], scenario: Scenario) -
 
 
 def digital(designs: Designs, group: Group, scenario: Scenario) -> tuple[float, list[float], float]:
-    """pJ a token, ns of what is digital of each matrix, ns of the router, of one layer: 8-bit weights, read once for a
-    prompt. Of a matrix in tiles that is its adapter, of another the matrix as well."""
+    """Compute pJ a token, ns of what is digital of each matrix, ns of the router, of one layer: 8-bit weights, read
+    once for a prompt. Of a matrix in tiles that is its adapter, of another the matrix as well.
+    """
     units = designs.profile.digital
     prompt = scenario.context if scenario.phase == "prefill" else 1
     last_only = prompt if group.layers == (-1,) else 1  # logits of a prompt's last token

@@ -101,7 +101,7 @@ def convention(designs: Designs) -> str:
 
 
 def _figures(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Energy, latency and area, as sums and by component."""
+    """Return energy, latency and area, as sums and by component."""
     parts = {
         name: {key: first(table.get(name, 0.0)) for key, table in zip(FIGURES, tables, strict=True)}
         for name in COMPONENTS
@@ -110,7 +110,7 @@ def _figures(*tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tiles(cost: Cost, members: list[int]) -> dict[str, Any]:
-    """What matrices of one layer take of tiles."""
+    """Return what matrices of one layer take of tiles."""
     tiles, cells = (float(table[0, members].sum()) for table in (cost.tiles_each, cost.cells_each))
     whole = tiles * first(cost.designs.rows * cost.designs.cols)
     conversions = float(cost.conversions_each[0, members].sum())
@@ -128,7 +128,7 @@ def _area(cost: Cost, members: list[int]) -> dict[str, float]:
 
 
 def _matrices(cost: Cost, group: int) -> list[dict[str, Any]]:
-    """The matrices of one layer of a group, analog and digital."""
+    """List the matrices of one layer of a group, analog and digital."""
     entries = []
     for i, column in enumerate(cost.matrices):
         if column.group != group:
@@ -149,7 +149,9 @@ def _matrices(cost: Cost, group: int) -> list[dict[str, Any]]:
 
 
 def _layer(cost: Cost, group: int) -> dict[str, Any]:
-    """What one layer of a group costs; its latency is its part of the token's way, products of a step side by side."""
+    """Return what one layer of a group costs; its latency is its part of the token's way, products of a step side by
+    side.
+    """
     members = [i for i, column in enumerate(cost.matrices) if column.group == group]
     steps = [i for i, (at, _) in enumerate(cost.stage_names) if at == group]
     energy = {name: float(value[0, members].sum()) * 1e-12 for name, value in cost.energy_pj_each.items()}

@@ -67,7 +67,7 @@ class Sizing(Shown):
         return self._text(sheet(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Every figure per matrix, layer and in total: plain values, units in the names."""
+        """Return every figure per matrix, layer and in total: plain values, units in the names."""
         return document(self)
 
     def print_on(self, console: Console) -> None:

@@ -60,7 +60,7 @@ class Constant(Spec):
 
 
 class _Table(Spec):
-    """Constants whose names begin with what they measure."""
+    """A table holds constants whose names begin with what they measure."""
 
     @model_validator(mode="after")
     def _units(self) -> Self:
@@ -76,13 +76,15 @@ class _Table(Spec):
         return self
 
     def of(self, name: str, default: float = 0.0) -> float:
-        """A constant in the unit that is computed in; the default where the profile has none."""
+        """Return a constant in the unit that is computed in; the default where the profile has none."""
         constant = getattr(self, name)
         return constant.si if isinstance(constant, Constant) else default
 
 
 class Part(_Table):
-    """One component of a tile. What is absent costs nothing, or is part of another component (the profile says)."""
+    """A part is one component of a tile. What is absent costs nothing, or is part of another component (the profile
+    says).
+    """
 
     note: str = ""
     energy_per_product: Constant | None = None  # of one tile
@@ -104,7 +106,9 @@ class Part(_Table):
 
 
 class ArrayPart(Part):
-    """The cells. With ``voltage_read``: V²·t·Σ G from conductances and codes; else ``energy_per_cell_read``."""
+    """This part is the cells. With ``voltage_read``: V²·t·Σ G from conductances and codes; else
+    ``energy_per_cell_read``.
+    """
 
     voltage_read: Constant | None = None
     delay_read: Constant  # one read at full input, for amplitudes and bits
@@ -113,7 +117,8 @@ class ArrayPart(Part):
 
 
 class AdcPart(Part):
-    """The converters. ``survey``, ``zigzag``: formulas; ``scaled``: constants at ``reference_bits``, × growth^Δbits.
+    """This part is the converters. ``survey``, ``zigzag``: formulas; ``scaled``: constants at ``reference_bits``, ×
+    growth^Δbits.
 
     survey and zigzag take factor_energy and factor_area: real converters over the formula.
     """
@@ -129,26 +134,26 @@ class AdcPart(Part):
 
 
 class DigitalPart(Part):
-    """Scales, sums over row tiles."""
+    """This part scales, and sums over row tiles."""
 
     delay_per_read: Constant | None = None  # logic in the cycle of every read
     delay_add: Constant | None = None  # a partial sum of one more row tile
 
 
 class BufferPart(Part):
-    """Inputs and outputs at rest. ``input_reuse``: tiles that a byte read once serves."""
+    """This part holds inputs and outputs at rest. ``input_reuse``: tiles that a byte read once serves."""
 
     input_reuse: Constant | None = None
 
 
 class LinkPart(Part):
-    """Between tiles."""
+    """This part is the links between tiles."""
 
     delay_hop: Constant | None = None  # from one step of a layer to the next
 
 
 class Timing(Spec):
-    """How reading and converting follow each other.
+    """The timing says how reading and converting follow each other.
 
     sequential: read, then convert; overlapped: convert while the next read runs; integrating: a converter works through
     the whole read, so every round reads anew; neurram: that chip's closed form.
@@ -158,7 +163,9 @@ class Timing(Spec):
 
 
 class Calibration(_Table):
-    """A tile that was measured: what its parts do not explain, ``rest`` takes, so that the whole is as measured."""
+    """A calibration is a tile that was measured: what its parts do not explain, ``rest`` takes, so that the whole is
+    as measured.
+    """
 
     rows: int = Field(ge=1)
     cols: int = Field(ge=1)
@@ -170,7 +177,7 @@ class Calibration(_Table):
 
 
 class Chip(_Table):
-    """What surrounds the tiles of one die."""
+    """The chip is what surrounds the tiles of one die."""
 
     tiles: int | None = Field(default=None, ge=1)  # None: as many as the area holds
     published_tiles: int | None = Field(default=None, ge=1)  # of the chip whose figures of merit are shown
@@ -183,7 +190,7 @@ class Chip(_Table):
 
 
 class Digital(_Table):
-    """What is computed digitally: attention, matrices by choice, routers."""
+    """This table is about what is computed digitally: attention, matrices by choice, routers."""
 
     energy_mac: Constant
     rate_macs: Constant  # of the unit that serves one layer
@@ -192,7 +199,9 @@ class Digital(_Table):
 
 
 class Writing(_Table):
-    """Programming cells, verified pulse by pulse, and what a readout for compensation takes."""
+    """This table is about programming cells, verified pulse by pulse, and about what a readout for compensation
+    takes.
+    """
 
     number_pulses: Constant  # a device
     energy_pulse: Constant  # with its verification
@@ -234,17 +243,17 @@ class Profile(Spec):
     writing: Writing
 
     def at(self, corner: Corner) -> Profile:
-        """The profile with every constant at its value, or all at the cheap (``low``) or dear (``high``) end."""
+        """Return the profile with every constant at its value, or all at the cheap (``low``) or dear (``high``) end."""
         if corner == "value":
             return self
         return Profile.parse(_at(self.model_dump(mode="json"), corner, ""), self.name)
 
     def named_parts(self) -> list[tuple[str, Part]]:
-        """The components of a tile with their names."""
+        """Return the components of a tile with their names."""
         return [(name, part) for name, part in self if isinstance(part, Part)]
 
     def constants(self) -> list[tuple[str, Constant]]:
-        """Every constant with its path, ``adc.factor_energy``."""
+        """Return every constant with its path, ``adc.factor_energy``."""
         return [
             (f"{table}.{name}", value)
             for table, part in self
@@ -255,7 +264,7 @@ class Profile(Spec):
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Profile) -> Profile:
-        """A profile's name, a TOML file, a mapping of its tables, or a Profile.
+        """Read a profile's name, a TOML file, a mapping of its tables, or a Profile.
 
         In a file or mapping, ``base = "hermes-14nm"`` starts from a profile and lays the other keys over it, and a
         constant's ``source`` names a row of its ``[sources]`` table ({text, licence}).
@@ -288,8 +297,8 @@ def profile_for(device: str) -> Profile:
 
 @cache
 def _raw(name: str) -> dict[str, Any]:
-    """A shipped file with the names of its sources resolved."""
-    return _resolved(read_toml(_FOLDER / f"{name}.toml"), f"profile {name!r}")
+    """Read a shipped file with the names of its sources resolved."""
+    return _resolve(read_toml(_FOLDER / f"{name}.toml"), f"profile {name!r}")
 
 
 @cache
@@ -304,11 +313,11 @@ def _parse(tables: dict[str, Any], where: str, path: Path) -> Profile:
     start = _raw(_COMMON)
     if base != _COMMON:
         start = {**merge(start, _raw(base)), "name": f"{base}, changed", "devices": []}
-    return Profile.parse(merge({"name": path.stem, **start}, _resolved(tables, where)), where)
+    return Profile.parse(merge({"name": path.stem, **start}, _resolve(tables, where)), where)
 
 
-def _resolved(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Constants with their source spelled out, as text and licence."""
+def _resolve(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return constants with their source spelled out, as text and licence."""
     sources = tables.get("sources", {})
 
     def walk(value: Any, path: str) -> Any:

@@ -59,7 +59,7 @@ def overview(sizing: Sizing) -> list[str]:
 
 
 def _area(mm2: float) -> str:
-    """Four digits, and no exponent."""
+    """Write four digits, and no exponent."""
     return f"{mm2:,.0f} mm²" if mm2 >= 1000 else f"{mm2:.4g} mm²"
 
 
@@ -72,7 +72,7 @@ def _band(sizing: Sizing, name: str, unit: str) -> str:
 
 
 def sheet(sizing: Sizing) -> list[str]:
-    """Everything, section by section."""
+    """Write everything, section by section."""
     sections = (overview, _tile, _counts, _product, _path, _table, _chips, _programming, _constants)
     lines = [line for section in sections for line in [*section(sizing), ""]]
     return lines[:-1]

@@ -56,15 +56,15 @@ def conversions_per_mac(
 def _shape(shape: Any) -> tuple[int, int, int]:
     if hasattr(shape, "rows"):
         return int(shape.rows), int(shape.cols), int(getattr(shape, "count", 1))
-    found = tuple(int(extent) for extent in shape)
-    if len(found) not in (2, 3) or min(found) < 1:
+    extents = tuple(int(extent) for extent in shape)
+    if len(extents) not in (2, 3) or min(extents) < 1:
         raise BadInput(
             "shapes",
             got=shape,
             why="a matrix is (K, N), inputs and outputs, or (K, N, copies)",
             do="give positive whole numbers",
         )
-    return found[0], found[1], found[2] if len(found) == 3 else 1
+    return extents[0], extents[1], extents[2] if len(extents) == 3 else 1
 
 
 def _whole(what: str, value: npt.ArrayLike) -> I64:

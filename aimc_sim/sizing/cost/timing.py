@@ -19,14 +19,14 @@ NEURRAM_PULSE_US, NEURRAM_BIT_US = 0.27, 0.3
 
 
 class Sequential:
-    """Read, then convert."""
+    """This law reads, then converts."""
 
     formula = "reads·(t_read + t_logic + rounds·t_adc)"
     fixed = False  # whether the law's own figures are those of a chip, whatever the reading time
     converts_while_reading = False
 
     def parts(self, d: Designs, conversion_ns: F64) -> Parts:
-        """Times of one product whose converters take ``conversion_ns`` (P,) for a column."""
+        """Return the times of one product whose converters take ``conversion_ns`` (P,) for a column."""
         conversions = np.ones_like(d.reads) if d.analog_sum else d.reads
         logic = np.full(len(d), d.profile.periphery.of("delay_per_read")) * d.reads
         return self._read(d), d.rounds * conversion_ns * conversions, logic
@@ -36,18 +36,18 @@ class Sequential:
 
 
 class Overlapped(Sequential):
-    """Convert while the next read runs: the last conversion hides behind the next product's first read."""
+    """This law converts while the next read runs: the last conversion hides behind the next product's first read."""
 
     formula = "max(reads·t_read, conversions·rounds·t_adc)"
 
     def parts(self, d: Designs, conversion_ns: F64) -> Parts:
-        """As `Sequential.parts`."""
+        """Return what `Sequential.parts` does."""
         reading, converting, logic = super().parts(d, conversion_ns)
         return reading, np.maximum(converting - reading, 0), logic
 
 
 class Integrating(Sequential):
-    """A converter works through the whole read, so every round reads anew."""
+    """By this law a converter works through the whole read, so every round reads anew."""
 
     formula = "reads·rounds·(t_read + t_adc)"
     converts_while_reading = True
@@ -57,13 +57,13 @@ class Integrating(Sequential):
 
 
 class Neurram(Sequential):
-    """NeuRRAM's closed form: Wan et al., Nature 2022, figures digitised by others."""
+    """This law is NeuRRAM's closed form: Wan et al., Nature 2022, figures digitised by others."""
 
     formula = "0.27 µs·Σ(2^p - 1) + 0.3 µs·(Σ bits + phases)"
     fixed = True
 
     def parts(self, d: Designs, conversion_ns: F64) -> Parts:
-        """As `Sequential.parts`; the chip's own times, not ``conversion_ns``."""
+        """Return what `Sequential.parts` does; the chip's own times, not ``conversion_ns``."""
         pulses, bits, phases = neurram_counts(d.dac_bits, d.adc_bits, d.phases >= 2)
         whole = (NEURRAM_PULSE_US * pulses + NEURRAM_BIT_US * (bits + phases)) * 1e3 * d.rounds
         reading = d.profile.array.of("delay_read") * pulses * d.rounds

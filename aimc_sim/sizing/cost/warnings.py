@@ -19,7 +19,7 @@ SECONDS_A_DAY = 86_400.0
 
 
 def warnings_of(cost: Cost, chips: Chips, writing: Writing, activity: Activity) -> tuple[str, ...]:
-    """One sentence each, the most important first; of the first point."""
+    """Write one sentence each, the most important first; of the first point."""
     return (
         *warnings_of_designs(cost.designs), *_tiles(cost.designs), *_silicon(cost, chips), *_cells(cost, activity),
         *_writing(writing),
@@ -27,7 +27,7 @@ def warnings_of(cost: Cost, chips: Chips, writing: Writing, activity: Activity) 
 
 
 def warnings_of_designs(d: Designs) -> Iterable[str]:
-    """What a profile is not, of every point of the designs."""
+    """Say what a profile is not, of every point of the designs."""
     profile, name, device = d.profile, d.profile.name, d.hardware.device.name
     if profile.kind == "bound":
         yield (
@@ -81,7 +81,7 @@ def _silicon(cost: Cost, chips: Chips) -> Iterable[str]:
 
 
 def _shares(cost: Cost) -> dict[str, float]:
-    """Role → share of its tiles' cells that holds weights, those of copies included."""
+    """Return role → share of its tiles' cells that holds weights, those of copies included."""
     used, whole = defaultdict[str, float](float), defaultdict[str, float](float)
     for i, column in enumerate(cost.matrices):
         if column.analog:

@@ -60,7 +60,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that are alike: what they look like, and which they are."""
+    """A group is layers that are alike: what they look like, and which they are."""
 
     matrices: tuple[MatrixShape, ...]
     analog: tuple[bool, ...]
@@ -74,7 +74,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Column:
-    """Matrices that cost the same: one of a group's layers, ``layers`` times."""
+    """A column is matrices that cost the same: one of a group's layers, ``layers`` times."""
 
     group: int
     name: str
@@ -112,7 +112,7 @@ class Workload:
 
     @classmethod
     def of(cls, model: str | Path | WeightFile | ModelShapes, placement: Placement | None = None) -> Workload:
-        """A name of the catalogue, a weight file, a config.json or a folder with one, or shapes.
+        """Take a name of the catalogue, a weight file, a config.json or a folder with one, or shapes.
 
         Raises BadInput for anything else, and for a placement pattern that names no matrix.
         """
@@ -133,19 +133,21 @@ class Workload:
         return work.placed(placement or Placement())
 
     def placed(self, placement: Placement) -> Workload:
-        """The same model with other matrices in tiles. Raises BadInput for a pattern that names no matrix."""
+        """Return the same model with other matrices in tiles. Raises BadInput for a pattern that names no matrix."""
         placement.check([(matrix.name, matrix.role) for matrix in self.model.matrices()])
         return replace(self, placement=placement)
 
     def is_analog(self, matrix: MatrixShape) -> bool:
-        """Whether the placement puts this matrix into tiles."""
+        """Say whether the placement puts this matrix into tiles."""
         return self.placement.is_analog(matrix.name, matrix.role)
 
     def _special(self, matrix: MatrixShape) -> Special | None:
         return self.placement.special_of(matrix.name) if self.is_analog(matrix) else None
 
     def groups(self, head: bool = True) -> tuple[Group, ...]:
-        """Layers that are alike, in order of their first; the head, if wanted, is a group of its own at the end."""
+        """Group layers that are alike, in order of their first; the head, if wanted, is a group of its own at
+        the end.
+        """
         return self._alike if head else self._alike[:-1]
 
     @cached_property
@@ -193,7 +195,9 @@ def name_in_layer(name: str, first: int, layer: int) -> str:
 
 
 def _of_file(weights: WeightFile) -> ModelShapes:
-    """Shapes of a weight file, from its configuration, checked against the matrices that it holds. With adapters."""
+    """Read the shapes of a weight file, from its configuration, checked against the matrices that it holds. With
+    adapters.
+    """
     shapes = model_shapes(weights.config, weights.path.stem)
     expected = {(m.name, m.rows, m.cols) for m in shapes.matrices()}
     stored = {(m.name, m.rows, m.cols) for m in weights.matrices}

@@ -14,7 +14,7 @@ from aimc_sim.units import SECONDS_PER
 
 @dataclass(frozen=True)
 class Writing:
-    """Arrays (P,). None: the hardware has no such thing."""
+    """This is what writing takes, in arrays (P,). None: the hardware has no such thing."""
 
     devices: F64  # that are programmed
     energy_j: F64  # once, pulses with their verification
@@ -63,10 +63,10 @@ def writing(cost: Cost) -> Writing:
         (energy_pj / np.maximum(active, 1) * counts) @ cost.layers for energy_pj in cost.energy_pj_each.values()
     ))  # fmt: skip
     calibration = vectors * per_product * 1e-12
-    own = sum(cost.stage_ns[name].max(axis=1) for name in ("array", "adc")) * 1e-9
+    product_s = sum(cost.stage_ns[name].max(axis=1) for name in ("array", "adc")) * 1e-9
     reread = None if compensation is None else compensation.every_s
     return Writing(
         devices, energy, time,
         None if every is None else energy / every, None if every is None else time / every, lifetime,
-        calibration, np.asarray(vectors * own), None if reread is None else calibration / reread,
+        calibration, np.asarray(vectors * product_s), None if reread is None else calibration / reread,
     )  # fmt: skip

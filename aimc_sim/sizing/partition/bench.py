@@ -21,7 +21,8 @@ Held = tuple[str, ...] | dict[str, str]  # analog matrices, or how each of them 
 
 
 class PlacementBench:
-    """Scores sets of analog matrices, each held as the hardware says or as one of ``moves`` does, by its label.
+    """A bench scores sets of analog matrices, each held as the hardware says or as one of ``moves`` does, by its
+    label.
 
     A matrix is programmed once a chip and way; a set of them costs one forward pass.
     """
@@ -54,7 +55,7 @@ class PlacementBench:
     def score(
         self, seed: int, analog: Collection[str] | Mapping[str, str], *, ideal: bool = False
     ) -> WindowScores:
-        """Of the chip ``seed`` with only these matrices in tiles; of a mapping, each held as its label says.
+        """Score the chip ``seed`` with only these matrices in tiles; of a mapping, each held as its label says.
 
         ideal: the same converters around ideal cells.
         """
@@ -88,14 +89,16 @@ class PlacementBench:
 
 @dataclass(frozen=True)
 class Task:
-    """Sets to score on one chip: key → analog matrices, or how each is held; "converters" has ideal cells."""
+    """A task lists sets to score on one chip: key → analog matrices, or how each is held; "converters" has ideal
+    cells.
+    """
 
     seed: int
     sets: Mapping[str, Held]
 
 
 class Worker:
-    """What one process does: a task in, {"loss/seed/key": scores} out."""
+    """A worker does what one process does: a task in, {"loss/seed/key": scores} out."""
 
     def __init__(
         self, path: Path, hardware: Hardware, windows: Windows, time_s: float, moves: Mapping[str, Hardware]
@@ -103,7 +106,7 @@ class Worker:
         self._bench = PlacementBench(WeightFile(path), hardware, windows, time_s, moves)
 
     def __call__(self, task: Task) -> dict[str, Any]:
-        found = {}
+        scores_of = {}
         for key, analog in task.sets.items():
             if key == "digital":
                 name, scores = "loss/digital", self._bench.digital
@@ -111,8 +114,8 @@ class Worker:
                 name = f"loss/{task.seed}/{key}"
                 scores = self._bench.score(task.seed, analog, ideal=key == "converters")
             assert scores.kl is not None
-            found[name] = {"kl": scores.kl.tolist(), "nll": scores.nll.tolist()}
-        return found
+            scores_of[name] = {"kl": scores.kl.tolist(), "nll": scores.nll.tolist()}
+        return scores_of
 
     def close(self) -> None:
         """Delete the temporary file."""

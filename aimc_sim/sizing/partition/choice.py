@@ -27,9 +27,10 @@ _INFEASIBLE = 2  # what `scipy.optimize.milp` says
 
 @dataclass(frozen=True)
 class Choice:
-    """What the additive model chooses. taken: matrix → move; energy_j: what they add, a negative one saves; bound_j: no
-    choice that leaves at most ``bar`` of the model's loss adds less, None: unknown; loss: what the model expects to be
-    left, nats per token."""
+    """A choice is what the additive model takes. taken: matrix → move; energy_j: what they add, a negative one saves;
+    bound_j: no choice that leaves at most ``bar`` of the model's loss adds less, None: unknown; loss: what the
+    model expects to be left, nats per token.
+    """
 
     taken: dict[str, str]
     energy_j: float
@@ -50,7 +51,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Options:
-    """What each of M matrices may become. won_nats, energy_j, leaves: (M, O), in the order of ``moves``.
+    """Options say what each of M matrices may become. won_nats, energy_j, leaves: (M, O), in the order of ``moves``.
 
     whole_nats: the loss with nothing done; total_weights: the model's; kept: the share of them that may not leave.
     """
@@ -71,7 +72,7 @@ class Options:
 
 
 def choose(options: Options, bar: float) -> Choice:
-    """Moves so that at most ``bar`` nats per token of the additive model are left.
+    """Choose moves so that at most ``bar`` nats per token of the additive model are left.
 
     Raises AimcError where no choice meets that with the share of weights that is kept, naming the best, and where none
     was found in ``NODES`` nodes.
@@ -83,7 +84,7 @@ def choose(options: Options, bar: float) -> Choice:
         taken = _greedy(options, needed)
         if taken is None:  # what only just fits
             whole = _programme(options, options.energy_j, needed, whole=True)
-            taken = None if whole.x is None else _rounded(whole.x)
+            taken = None if whole.x is None else _round(whole.x)
             why = "" if whole.infeasible else f" None was found in {NODES} nodes of branch and bound."
     if taken is None:
         raise AimcError(
@@ -102,7 +103,7 @@ def choose(options: Options, bar: float) -> Choice:
 
 
 def least_loss(options: Options) -> float:
-    """What the additive model leaves at least, or where branch and bound is cut off, what greedy comes down to.
+    """Return what the additive model leaves at least, or where branch and bound is cut off, what greedy comes down to.
 
     Raises BadInput where more weights are to be kept than there are.
     """
@@ -111,23 +112,23 @@ def least_loss(options: Options) -> float:
             "analog", got=options.kept, why="more weights would have to stay in tiles than there are",
             do="use 0 to below 1",
         )  # fmt: skip
-    won = [_ordered(options, np.inf, by_weight).won for by_weight in (False, True)]
+    won = [_take_in_order(options, np.inf, by_weight).won for by_weight in (False, True)]
     solved = _programme(options, -options.won_nats, 0.0, whole=True)
     if solved.x is not None:
-        taken = _rounded(solved.x)
+        taken = _round(solved.x)
         at = np.flatnonzero(taken != _LEAVE)
         won.append(float(options.won_nats[at, taken[at]].sum()))
     # A little more than that: what is asked for next must not fail by a rounding.
     return float(options.whole_nats - max(won)) + 1e-9 * float(np.abs(options.won_nats).sum())
 
 
-def _rounded(x: F64) -> I64:
-    """(M,) the move that each row of x (M, O) takes."""
+def _round(x: F64) -> I64:
+    """Return the move (M,) that each row of x (M, O) takes."""
     return np.where(x.max(axis=1) > 0.5, x.argmax(axis=1), _LEAVE)
 
 
 class _State:
-    """Moves taken so far, and what they win, cost and take out of the tiles."""
+    """A state holds the moves taken so far, and what they win, cost and take out of the tiles."""
 
     def __init__(self, options: Options) -> None:
         nothing = np.zeros((len(options.names), 1))
@@ -141,7 +142,7 @@ class _State:
         return np.take_along_axis(table, self.at[:, None], axis=1)
 
     def total(self, table: F64) -> float:
-        """Of what is taken."""
+        """Add up what is taken."""
         return float(self._now(table).sum())
 
     @property
@@ -150,20 +151,22 @@ class _State:
         return self.total(self.s)
 
     def changes(self) -> tuple[F64, F64, F64]:
-        """(M, O + 1) what each other move would win, cost and use more."""
+        """Return (M, O + 1) what each other move would win, cost and use more."""
         s, c, w = (table - self._now(table) for table in (self.s, self.c, self.w))
         return s, c, w
 
 
 def _greedy(options: Options, needed: float) -> I64 | None:
-    """The cheapest of two orders, by loss per energy and by loss per weight; None where neither meets the bar."""
-    states = [_ordered(options, needed, by_weight) for by_weight in (False, True)]
+    """Return the cheapest of two orders, by loss per energy and by loss per weight; None where neither meets
+    the bar.
+    """
+    states = [_take_in_order(options, needed, by_weight) for by_weight in (False, True)]
     meeting = [state for state in states if state.won >= needed]
     return min(meeting, key=lambda state: state.total(state.c)).at - 1 if meeting else None
 
 
-def _ordered(options: Options, needed: float, by_weight: bool) -> _State:
-    """Moves one after the other until ``needed`` is won, then what saves energy and is not missed."""
+def _take_in_order(options: Options, needed: float, by_weight: bool) -> _State:
+    """Take moves one after the other until ``needed`` is won, then what saves energy and is not missed."""
     state = _State(options)
     while True:
         ds, dc, dw = state.changes()
@@ -183,7 +186,9 @@ def _ordered(options: Options, needed: float, by_weight: bool) -> _State:
 
 
 class _Solved(NamedTuple):
-    """value: the optimum, None where the solver has none; x: (M, O), None where it found nothing."""
+    """This is what the solver gave. value: the optimum, None where the solver has none; x: (M, O), None where it found
+    nothing.
+    """
 
     infeasible: bool
     value: float | None
@@ -191,7 +196,7 @@ class _Solved(NamedTuple):
 
 
 def _programme(options: Options, cost: F64, needed: float, whole: bool = False) -> _Solved:
-    """The linear programme, or the one in whole numbers, of which x may be the best of ``NODES`` nodes."""
+    """Make the linear programme, or the one in whole numbers, of which x may be the best of ``NODES`` nodes."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array, eye_array, kron, vstack
 

@@ -25,7 +25,7 @@ _EVERY = ("*",)
 
 @dataclass(frozen=True)
 class Move:
-    """One way to hold a matrix: in tiles of another kind (special), with transformed inputs, or digital."""
+    """A move is one way to hold a matrix: in tiles of another kind (special), with transformed inputs, or digital."""
 
     label: str
     special: Special | None = None
@@ -37,12 +37,14 @@ class Move:
         return self.special is None and self.transform is None
 
     def every(self, hardware: Hardware) -> Hardware:
-        """The hardware with all of its matrices held so, checked like any other. Raises BadInput where it cannot be."""
+        """Return the hardware with all of its matrices held so, checked like any other. Raises BadInput where it
+        cannot be.
+        """
         return applied(hardware, {_EVERY[0]: self.label}, {self.label: self})
 
 
 def moves_of(hardware: Hardware, kinds: Sequence[str] = KINDS) -> dict[str, Move]:
-    """What can be done to a matrix of this hardware, by its label. Raises BadInput for unknown kinds.
+    """List what can be done to a matrix of this hardware, by its label. Raises BadInput for unknown kinds.
 
     What it does not allow, two devices a polarity of a fit that describes two already, say, is left out.
     """
@@ -98,7 +100,7 @@ def _possible(hardware: Hardware, move: Move) -> bool:
 
 
 def applied(hardware: Hardware, taken: Mapping[str, str], moves: Mapping[str, Move]) -> Hardware:
-    """The hardware with what is done to these matrices, matrix → move, checked like any other.
+    """Return the hardware with what is done to these matrices, matrix → move, checked like any other.
 
     The new tables come first, because the first that names a matrix counts.
     """
@@ -121,7 +123,7 @@ def applied(hardware: Hardware, taken: Mapping[str, str], moves: Mapping[str, Mo
 
 
 def placement_file(hardware: Hardware, placed: Hardware, note: str = "") -> str:
-    """A hardware file of ``placed``: laid over the preset that ``hardware`` is, else everything in full."""
+    """Write a hardware file of ``placed``: laid over the preset that ``hardware`` is, else everything in full."""
     lines = [f"# {line}" for line in note.splitlines()]
     preset = next((name for name in preset_names() if Hardware.load(name).id == hardware.id), None)
     if preset is None:

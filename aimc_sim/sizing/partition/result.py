@@ -30,7 +30,9 @@ Met = Literal["interval", "mean", "no"]
 
 @dataclass(frozen=True)
 class OverChips:
-    """A figure of each chip, and of their mean its 95 % interval by Student's t; None of fewer than three chips."""
+    """This holds a figure of each chip, and of their mean the 95 % interval by Student's t; None of fewer than three
+    chips.
+    """
 
     by_chip: tuple[float, ...]
     mean: float
@@ -38,7 +40,7 @@ class OverChips:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> OverChips:
-        """Chips are the sample; what was compared on each of them was subtracted there."""
+        """Take chips as the sample; what was compared on each of them was subtracted there."""
         from scipy.stats import t
 
         sample, count = np.asarray(values, np.float64), len(values)
@@ -66,7 +68,7 @@ class Sensitivity(Shares, Shown):
         return words.of_sensitivity(self)[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, units in the names."""
+        """Return plain values, units in the names."""
         rows = []
         for matrix in self.matrices:
             row = asdict(matrix)
@@ -168,13 +170,13 @@ class Partition(Shown):
         return None if gap is None else gap / self.energy_j
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, units in the names."""
-        own, apart = self.recovered[self.metric], ("original", "hardware", "sensitivity", "file")
+        """Return plain values, units in the names."""
+        recovered, apart = self.recovered[self.metric], ("original", "hardware", "sensitivity", "file")
         document = {name: value for name, value in asdict(self).items() if name not in apart}
         document["choice"]["gap_j"] = self.choice.gap_j
         return {
             **document, "added_j": self.added_j, "not_additive_j": self.not_additive_j, "gap_share": self.gap_share,
-            "recovered_share": own.mean, "recovered_by_chip": own.by_chip,
+            "recovered_share": recovered.mean, "recovered_by_chip": recovered.by_chip,
             "recovered_by_metric": {metric: value.mean for metric, value in self.recovered.items()},
             "met": self.met, "met_by": self.met_by, "unit": "nats per token",
             **({} if self.file is None else {"file": str(self.file)}),

@@ -32,7 +32,9 @@ ROUNDS = 6  # placements that are scored at most
 
 @dataclass(frozen=True)
 class Pricing:
-    """What a placement's energy is of: work and scenario as `size` costs them, activity measured or assumed."""
+    """Pricing holds what the energy of a placement depends on: work and scenario as `size` costs them, activity
+    measured or assumed.
+    """
 
     work: Workload
     designs: Designs
@@ -43,19 +45,21 @@ class Pricing:
     def of(
         cls, work: Workload, designs: Designs, scenario: Scenario | None = None, *, assumed: bool = False
     ) -> Pricing:
-        """With the activity that `size` would take."""
+        """Make one with the activity that `size` would take."""
         activity, work = activity_of(work, designs, assumed=assumed)
         return cls(work, designs, scenario or Scenario(), activity)
 
     def energy_j(self, taken: Mapping[str, str], moves: Mapping[str, Move]) -> float:
-        """Of a token, with what is done to these matrices; the whole design is costed."""
+        """Return the energy of a token, with what is done to these matrices; the whole design is costed."""
         placed = applied(self.designs.hardware, taken, moves)
         at, work = replace(self.designs, hardware=placed), replace(self.work, placement=placed.placement)
         return float(evaluate(at, work, self.scenario, self.activity).energy_per_token_j[0])
 
 
 def extra_energy(pricing: Pricing, names: Sequence[str], moves: Mapping[str, Move]) -> F64:
-    """(names, moves) energy of a token in J that each matrix adds when it alone is held so; may be negative."""
+    """Compute the (names, moves) energy of a token in J that each matrix adds when it alone is held so; may be
+    negative.
+    """
     whole = pricing.energy_j({}, moves)
     alone = [[pricing.energy_j({name: move}, moves) for move in moves] for name in names]
     return np.array(alone).reshape(len(names), len(moves)) - whole
@@ -166,7 +170,7 @@ def search(
 
 
 def _better(new: tuple[Choice, Estimate], old: tuple[Choice, Estimate], bar: float) -> bool:
-    """At the bar beats above it; then less energy, or less loss."""
+    """Say whether one is better: at the bar beats above it; then less energy, or less loss."""
     if (new[1].mean <= bar) != (old[1].mean <= bar):
         return new[1].mean <= bar
     return new[0].energy_j < old[0].energy_j if new[1].mean <= bar else new[1].mean < old[1].mean
@@ -179,7 +183,7 @@ def _taken_off(
     names: Sequence[str],
     moves: Mapping[str, Move],
 ) -> F64:
-    """(names, moves) share of the noise of each product that a move takes off."""
+    """Return the (names, moves) share of the noise of each product that a move takes off."""
     assert work.file is not None
     better = {label: move.every(hardware) for label, move in moves.items() if not move.digital}
     plain, *others = measuring.noise(work.file, {"": hardware, **better})
@@ -193,7 +197,7 @@ def _taken_off(
 
 
 def _recovered(measuring: Measuring, key: str, seeds: range, metric: Metric) -> OverChips:
-    """Share of the loss beyond converters that the placement takes away, of each chip."""
+    """Return the share of the loss beyond converters that the placement takes away, of each chip."""
     first = measuring.plan.seed + measuring.plan.chips  # ideal cells are alike on every chip
     floor = measuring.loss("converters", range(first, first + 1), metric).mean
     shares = []
@@ -204,7 +208,7 @@ def _recovered(measuring: Measuring, key: str, seeds: range, metric: Metric) -> 
 
 
 def _held(names: Sequence[str], choice: Choice) -> dict[str, str]:
-    """Matrix → how it is held, of those in tiles."""
+    """Return matrix → how it is held, of those in tiles."""
     return {name: choice.taken.get(name, "") for name in names if choice.taken.get(name) != DIGITAL}
 
 

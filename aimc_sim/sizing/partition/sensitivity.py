@@ -39,9 +39,10 @@ _EACH_ROLE = 2  # matrices of every role that get forward passes first
 
 
 class SensitivityPlan(Spec):
-    """Everything that decides a profile. forwards: the budget; metric: the divergence from the digital model ("kl"), or
-    the increase of its negative log-likelihood ("loss"), nats per token; text: sha256 of a text file, None for the
-    calibration text; code: what computes it."""
+    """A plan holds everything that decides a profile. forwards: the budget; metric: the divergence from the digital
+    model ("kl"), or the increase of its negative log-likelihood ("loss"), nats per token; text: sha256 of a text
+    file, None for the calibration text; code: what computes it.
+    """
 
     schema_version: Literal[1] = 1
     weights: str
@@ -59,7 +60,7 @@ class SensitivityPlan(Spec):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean in nats per token with its 95 % interval over chips and text; equal bounds: no interval."""
+    """An estimate is a mean in nats per token with its 95 % interval over chips and text; equal bounds: no interval."""
 
     mean: float
     low: float
@@ -68,8 +69,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MatrixLoss:
-    """One matrix. noise: of its product; alone: the loss when it alone is analog; won: what is lost less when it alone
-    is digital; None: not measured. share: of the whole loss, nats per token, an estimate without a forward pass."""
+    """This is the loss that one matrix causes. noise: of its product; alone: the loss when it alone is analog; won:
+    what is lost less when it alone is digital; None: not measured. share: of the whole loss, nats per token, an
+    estimate without a forward pass.
+    """
 
     name: str
     role: str
@@ -87,8 +90,9 @@ class MatrixLoss:
 
 @dataclass(frozen=True)
 class Shares:
-    """A profile, matrices in the order of what they cost. all, converters: loss of the whole model in tiles, and of the
-    same converters around ideal cells; forwards: passes that it took."""
+    """Shares are a profile, matrices in the order of what they cost. all, converters: loss of the whole model in
+    tiles, and of the same converters around ideal cells; forwards: passes that it took.
+    """
 
     plan: SensitivityPlan
     matrices: tuple[MatrixLoss, ...]
@@ -98,7 +102,7 @@ class Shares:
 
 
 def interval(values: F64, tokens: F64) -> Estimate:
-    """Mean and 95 % interval of (chips, windows) sums over windows of so many tokens, nats per token.
+    """Compute mean and 95 % interval of (chips, windows) sums over windows of so many tokens, nats per token.
 
     Chips and windows are crossed and both a sample: the variance of the mean is that between chips and that between
     windows, added, which counts their interaction twice and so errs on the wide side; degrees of freedom by
@@ -124,7 +128,9 @@ def interval(values: F64, tokens: F64) -> Estimate:
 
 
 class Measuring(Measurements):
-    """Losses of sets of analog matrices on chips, and noise of products. Used by sensitivity and placement."""
+    """This measures losses of sets of analog matrices on chips, and the noise of products. Used by sensitivity and
+    placement.
+    """
 
     def __init__(
         self, plan: SensitivityPlan, weight_file: WeightFile, hardware: Hardware, folder: Path, *, text: Text,
@@ -158,7 +164,7 @@ class Measuring(Measurements):
         self.measure(stage, names, chunks, task_of)
 
     def table(self, key: str, seeds: Iterable[int], metric: Metric | None = None) -> F64:
-        """(chips, windows) sums of the plan's metric, or of another one."""
+        """Return the (chips, windows) sums of the plan's metric, or of another one."""
         field = "kl" if (metric or self.plan.metric) == "kl" else "nll"
         rows = [self.values[f"loss/{seed}/{key}"][field] for seed in seeds]
         base = np.array(self.values[_DIGITAL][field])
@@ -166,11 +172,11 @@ class Measuring(Measurements):
         return values
 
     def loss(self, key: str, seeds: Iterable[int], metric: Metric | None = None) -> Estimate:
-        """The loss of a set, over the digital model."""
+        """Measure the loss of a set, over the digital model."""
         return interval(self.table(key, seeds, metric), self.tokens)
 
     def noise(self, weight_file: WeightFile, ways: Mapping[str, Hardware]) -> list[dict[str, float]]:
-        """Of every product, a dictionary for each of ``ways``, by its label."""
+        """Measure the noise of every product, a dictionary for each of ``ways``, by its label."""
         chips = {f"noise/{label}": chip for label, chip in ways.items()}
         stage = "noise of the products"
 
@@ -186,7 +192,7 @@ class Measuring(Measurements):
 
 
 def candidates(matrices: Collection[MatrixInfo], noise: dict[str, float], count: int) -> list[str]:
-    """The matrices that get forward passes: the noisiest of every role, then the noisiest of all."""
+    """Choose the matrices that get forward passes: the noisiest of every role, then the noisiest of all."""
     ordered = sorted(matrices, key=lambda matrix: -noise[matrix.name])
     first, counts = [], dict.fromkeys((matrix.role for matrix in ordered), 0)
     for matrix in ordered:
@@ -197,7 +203,8 @@ def candidates(matrices: Collection[MatrixInfo], noise: dict[str, float], count:
 
 
 def split(forwards: int, chips: int, matrices: int) -> tuple[int, int]:
-    """(matrices that are put into tiles alone on the first chip, those of them that are measured on every chip).
+    """Split into (matrices that are put into tiles alone on the first chip, those of them that are measured on every
+    chip).
 
     Raises BadInput for a budget that holds not one of each.
     """
@@ -251,15 +258,15 @@ def profile(measuring: Measuring, weight_file: WeightFile, hardware: Hardware) -
     total = interval(whole, measuring.tokens)
     return Shares(
         plan,
-        tuple(sorted(_shared(losses, total.mean), key=lambda matrix: -matrix.share)),
+        tuple(sorted(_add_shares(losses, total.mean), key=lambda matrix: -matrix.share)),
         total,
         measuring.loss("converters", seeds[:1]),
         2 + plan.chips * (1 + 2 * deep) + first - deep,
     )
 
 
-def _shared(matrices: list[MatrixLoss], whole: float) -> list[MatrixLoss]:
-    """With the shares: the mean of first in and last out, or noise × what it costs in the role; together the whole."""
+def _add_shares(matrices: list[MatrixLoss], whole: float) -> list[MatrixLoss]:
+    """Add the shares: the mean of first in and last out, or noise × what it costs in the role; together the whole."""
     raw: dict[str, float] = {}
     for matrix in matrices:
         if matrix.alone is not None:

@@ -17,7 +17,7 @@ _COLUMNS = ("name", "role", "weights", "sqnr_db", "share", "measured")
 
 
 def number(value: Estimate | None) -> str:
-    """0.123 (0.101 to 0.145); a dash where there was no forward pass."""
+    """Write 0.123 (0.101 to 0.145); a dash where there was no forward pass."""
     if value is None:
         return "–"
     if value.low == value.high:
@@ -97,7 +97,7 @@ MET = {
 
 
 def _over_chips(value: OverChips, unit: float, form: str, name: str) -> str:
-    """The mean and its interval over chips; of fewer than three every value, and that there is no interval."""
+    """Write the mean and its interval over chips; of fewer than three every value, and that there is no interval."""
     listed = ", ".join(f"{unit * one:{form}}" for one in value.by_chip)
     if value.interval is None:
         return f"{listed}{name}, chip by chip (no interval of fewer than three chips)"
@@ -106,7 +106,7 @@ def _over_chips(value: OverChips, unit: float, form: str, name: str) -> str:
 
 
 def _certificate(partition: Partition) -> list[str]:
-    """What the bound is of, and how far the model that it belongs to is from the placement."""
+    """Say what the bound is of, and how far the model that it belongs to is from the placement."""
     choice, off = partition.choice, partition.not_additive_j
     if choice.gap_j is None or partition.gap_share is None:
         bound = "Gap to a bound: unknown, because the linear programme was not solved."

@@ -22,7 +22,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def check_plotly() -> None:
-    """Raises BadInput where plotly is not installed, before hours are spent."""
+    """Raise BadInput where plotly is not installed, before hours are spent."""
     _plotly()
 
 
@@ -37,7 +37,7 @@ def write(sweep: Sweep, folder: Path) -> list[Path]:
 
 
 def render(sweep: Sweep) -> str:
-    """The page. It loads nothing: plotly's script, style and figures are inside."""
+    """Write the page. It loads nothing: plotly's script, style and figures are inside."""
     chips = [designs.hardware for designs in sweep.space.variants]
     document: dict[str, Any] = {
         "columns": sweep.columns,
@@ -71,7 +71,7 @@ def render(sweep: Sweep) -> str:
 
 
 def lead(sweep: Sweep) -> str:
-    """What was computed and what was measured, in a sentence or three."""
+    """Say what was computed and what was measured, in a sentence or three."""
     plan, scenario = sweep.plan, sweep.plan.scenario
     phase = "decoding" if scenario.get("phase", "decode") == "decode" else "reading a prompt"
     sentences = [
@@ -90,7 +90,7 @@ def lead(sweep: Sweep) -> str:
 
 
 def notes(sweep: Sweep) -> list[str]:
-    """What must be known before a figure is used."""
+    """Say what must be known before a figure is used."""
     notes = [f"{line}." for designs in sweep.space.variants for line in warnings_of_designs(designs)]
     if not sweep.noise:
         notes.append(
@@ -101,7 +101,7 @@ def notes(sweep: Sweep) -> list[str]:
 
 
 def _plotly() -> str:
-    """Plotly's own script, about 5 MB."""
+    """Return Plotly's own script, about 5 MB."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:

@@ -9,7 +9,7 @@ from aimc_sim.aliases import F64
 
 
 def front(figures: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """(P,) whether no other point is as good in all figures and better in one. figures: (P, F), less is better.
+    """Say (P,) whether no other point is as good in all figures and better in one. figures: (P, F), less is better.
 
     Equal points are all on the front. NaN is beaten by every number. Time grows with P times the size of the front.
     """
@@ -28,7 +28,9 @@ def front(figures: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 
 
 def ranks(figures: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """(P,) 0 for the front, 1 for the front without those, and so on (non-dominated sorting; Deb et al. 2002)."""
+    """Rank points (P,): 0 for the front, 1 for the front without those, and so on (non-dominated sorting; Deb et al.
+    2002).
+    """
     values = np.asarray(figures, np.float64)
     rank = np.full(len(values), -1, np.int64)
     level, left = 0, np.arange(len(values))
@@ -40,8 +42,9 @@ def ranks(figures: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def crowding(figures: npt.ArrayLike) -> F64:
-    """(P,) how much room each point has on its front: the sum over figures of the distance between its neighbours, as a
-    share of the whole range; infinite at the ends (Deb et al. 2002)."""
+    """Measure (P,) how much room each point has on its front: the sum over figures of the distance between its
+    neighbours, as a share of the whole range; infinite at the ends (Deb et al. 2002).
+    """
     values = np.asarray(figures, np.float64)
     room = np.zeros(len(values))
     for column in values.T:
@@ -55,7 +58,9 @@ def crowding(figures: npt.ArrayLike) -> F64:
 
 
 def nearest_to_front(figures: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
-    """Indices of ``count`` points: front by front, on each those with most room first; ties in the given order."""
+    """Choose the indices of ``count`` points: front by front, on each those with most room first; ties in the given
+    order.
+    """
     values = np.asarray(figures, np.float64)
     rank, room = ranks(values), np.zeros(len(values))
     for level in range(int(rank.max(initial=-1)) + 1):

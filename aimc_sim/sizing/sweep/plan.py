@@ -71,7 +71,8 @@ def axis(name: str, values: str | float | Sequence[float]) -> tuple[float, ...]:
 
 
 class SweepPlan(Spec):
-    """Everything that decides a sweep's figures. model: a weight file's id, or shapes; code: what computes accuracies.
+    """A plan holds everything that decides a sweep's figures. model: a weight file's id, or shapes; code: what
+    computes accuracies.
 
     axes: values of each; cols is left out where it follows rows. tokens, text: what perplexity is measured on (sha256
     of a text file; None: the calibration text). points: designs whose perplexity is measured in full.
@@ -96,7 +97,7 @@ class SweepPlan(Spec):
 
 @dataclass(frozen=True)
 class Space:
-    """All points of a sweep, one `Designs` a hardware, and the designs that the simulator tells apart.
+    """A space holds all points of a sweep, one `Designs` a hardware, and the designs that the simulator tells apart.
 
     dropped: why points of the product were left out → how many.
     """
@@ -120,13 +121,13 @@ class Space:
         for designs in self.variants:
             decisive = np.stack([np.asarray(getattr(designs, name)) for name in DECISIVE], axis=1)
             _, first, inverse = np.unique(decisive, axis=0, return_index=True, return_inverse=True)
-            own = []
+            ids = []
             for index in first.tolist():
                 at = designs.hardware_at(index)
                 at = at.model_copy(update={"name": _named(designs, index)})
                 hardware.setdefault(at.id, at)
-                own.append(at.id)
-            labels += [own[i] for i in inverse.reshape(-1).tolist()]
+                ids.append(at.id)
+            labels += [ids[i] for i in inverse.reshape(-1).tolist()]
         return hardware, tuple(labels)
 
     @property
@@ -140,7 +141,7 @@ class Space:
         return self._shared[1]
 
     def values(self, name: str) -> F64:
-        """(P,) a field of the designs."""
+        """Return a field of the designs, (P,)."""
         return np.concatenate([np.asarray(getattr(designs, name)) for designs in self.variants])
 
 
@@ -152,7 +153,7 @@ def _named(designs: Designs, i: int) -> str:
 def space_of(
     hardware: Sequence[Hardware], profiles: Sequence[Profile | None], axes: Mapping[str, Sequence[float]]
 ) -> Space:
-    """The Cartesian product of the axes on every hardware; without a cols axis tiles are square where rows vary.
+    """Make the Cartesian product of the axes on every hardware; without a cols axis tiles are square where rows vary.
 
     Points with more converters than columns, or fewer effective bits than the survey's fit holds for, are left out.
     Raises BadInput where nothing is left, for too many points, and for speed that would be free (see `Designs`).

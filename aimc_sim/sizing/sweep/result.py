@@ -31,12 +31,14 @@ FIGURES = ("energy_per_token_j", "latency_per_token_s", "area_total_mm2")
 
 @dataclass(frozen=True)
 class Loss:
-    """Measured loss of a design: nll (chips, windows) summed nats, on the first windows of the text."""
+    """A loss holds what was measured of a design: nll (chips, windows) summed nats, on the first windows of the
+    text.
+    """
 
     nll: F64
 
     def nats(self, tokens: npt.NDArray[np.int64]) -> float:
-        """Negative log-likelihood, nats per token, mean over chips. tokens: of every window."""
+        """Return the negative log-likelihood, nats per token, mean over chips. tokens: of every window."""
         return float(self.nll.mean(axis=0).sum() / tokens[: self.nll.shape[1]].sum())
 
 
@@ -85,7 +87,7 @@ class Sweep(Shown):
         )
 
     def to_frame(self) -> Any:
-        """The columns as a pandas DataFrame. Raises BadInput where pandas is not installed."""
+        """Return the columns as a pandas DataFrame. Raises BadInput where pandas is not installed."""
         try:
             pandas = importlib.import_module("pandas")
         except ImportError:
@@ -95,7 +97,7 @@ class Sweep(Shown):
         return pandas.DataFrame(self.columns)
 
     def to_dict(self) -> dict[str, Any]:
-        """The front, what was measured, and notes; `columns` has the other points."""
+        """Return the front, what was measured, and notes; `columns` has the other points."""
         return {
             "model": self.workload.model.name, "plan_id": self.plan.id, "points": len(self.space),
             "designs_with_noise": len(self.noise), "designs_with_perplexity": len(self.losses), "front": self.front,
@@ -114,7 +116,7 @@ class Sweep(Shown):
         return replace(self, files=tuple(write(self, Path(folder))))
 
     def cost(self, name: str) -> F64:
-        """(P,) a figure of `Cost`."""
+        """Return a figure of `Cost`, (P,)."""
         return np.concatenate([np.asarray(getattr(cost, name)) for cost in self.costs])
 
     @cached_property

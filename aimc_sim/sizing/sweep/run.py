@@ -69,7 +69,7 @@ def run_sweep(
 
 
 class _Run:
-    """The measurements of one run, each where it is missing."""
+    """A run makes the measurements, each where it is missing."""
 
     def __init__(self, plan: SweepPlan, measurements: Measurements, workers: int) -> None:
         self._plan, self._measurements, self._workers = plan, measurements, workers
@@ -83,14 +83,14 @@ class _Run:
         return [self._measurements.values[name] for name in names]
 
     def noise(self, labels: list[str]) -> dict[str, dict[str, float]]:
-        """{design: {matrix: noise-to-signal ratio}}."""
+        """Measure {design: {matrix: noise-to-signal ratio}}."""
         names = [f"noise/{label}" for label in labels]
         missing = sum(name not in self._measurements.values for name in names)
         size = max(1, min(_CHUNK, math.ceil(missing / (2 * self._workers))))
         return dict(zip(labels, self._measured("noise of the products", names, size), strict=True))
 
     def digital(self) -> F64:
-        """(windows,) of the digital model."""
+        """Score the digital model, (windows,)."""
         return np.array(self._measured("digital model", ["digital"])[0], np.float64)
 
     def _losses(self, labels: list[str], seeds: range, windows: int) -> dict[str, Loss]:
@@ -100,7 +100,7 @@ class _Run:
         return {label: Loss(row) for label, row in zip(labels, rows, strict=True)}
 
     def halving(self, sweep: Sweep) -> Sweep:
-        """Perplexity of designs near the front: of fewer and fewer, on more and more text and chips."""
+        """Measure perplexity of designs near the front: of fewer and fewer, on more and more text and chips."""
         plan, whole = self._plan, len(sweep.digital) if sweep.digital is not None else 0
         first, seeds = math.ceil(whole / 4), range(plan.seed, plan.seed + 1)
         chosen = candidates(sweep, sweep.mean_noise, None, 2 * plan.points)
@@ -117,7 +117,7 @@ class _Run:
 
 
 def candidates(sweep: Sweep, badness: F64, among: list[str] | None, count: int) -> list[str]:
-    """The ``count`` designs nearest to the front of accuracy (badness, (P,)), energy, latency and area.
+    """Choose the ``count`` designs nearest to the front of accuracy (badness, (P,)), energy, latency and area.
 
     among: of these designs only. A design is as near as its nearest point.
     """

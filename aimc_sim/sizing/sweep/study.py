@@ -117,7 +117,7 @@ def sweep(
 
 
 def _command(model: Model, options: dict[str, Any]) -> str:
-    """The beginning of the command that sizes one point; objects go by their names."""
+    """Write the beginning of the command that sizes one point; objects go by their names."""
     if isinstance(model, Workload):
         model = model.file or model.model
     words = ["aimc-sim", "size", _name(model)]

@@ -26,7 +26,7 @@ _RENAMED = {"chips": "dies", "area_total_mm2": "area_mm2"}  # what is simulated 
 
 
 def columns(sweep: Sweep) -> dict[str, list[Any]]:
-    """Every figure of every point, units in the names; None for what was not measured."""
+    """List every figure of every point, units in the names; None for what was not measured."""
     space = sweep.space
     variant, _ = space.where
     names = [designs.hardware.name for designs in space.variants]
@@ -77,12 +77,12 @@ def front_table(front: Sequence[dict[str, Any]]) -> tuple[list[str], list[tuple[
 
 
 def table(sweep: Sweep) -> str:
-    """``columns`` as CSV, a row a point; what was not measured is empty."""
+    """Write ``columns`` as CSV, a row a point; what was not measured is empty."""
     return to_csv([sweep.columns, *zip(*sweep.columns.values(), strict=True)])
 
 
 def matrices(sweep: Sweep) -> str:
-    """SQNR of every matrix of every measured design, as CSV."""
+    """Write the SQNR of every matrix of every measured design, as CSV."""
     rows = [("design", "hardware", "matrix", "sqnr_db")]
     for label, ratios in sweep.noise.items():
         name = sweep.space.hardware[label].name
@@ -91,7 +91,9 @@ def matrices(sweep: Sweep) -> str:
 
 
 def breakdowns(sweep: Sweep) -> dict[str, dict[str, list[Any]]]:
-    """Energy (J), time (s) and area (mm²) of every point by component; components that are zero everywhere left out."""
+    """Return energy (J), time (s) and area (mm²) of every point by component; components that are zero everywhere left
+    out.
+    """
 
     def parts(table: str) -> dict[str, list[Any]]:
         values = {
@@ -106,7 +108,7 @@ def breakdowns(sweep: Sweep) -> dict[str, dict[str, list[Any]]]:
 
 
 def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
-    """Per measured design the SQNR in dB by role, of the mean noise-to-signal ratio."""
+    """Return per measured design the SQNR in dB by role, of the mean noise-to-signal ratio."""
     if sweep.workload.file is None:
         return {}
     role = {matrix.name: matrix.role for matrix in sweep.workload.file.matrices}
@@ -120,7 +122,7 @@ def roles(sweep: Sweep) -> dict[str, dict[str, float]]:
 
 
 def _numbers(values: npt.ArrayLike, digits: int = 6) -> list[Any]:
-    """Plain numbers of so many digits; whole ones as int, those that are not finite as None."""
+    """Return plain numbers of so many digits; whole ones as int, those that are not finite as None."""
     out: list[Any] = []
     for value in np.asarray(values, np.float64).tolist():
         if not math.isfinite(value):

@@ -24,7 +24,7 @@ from aimc_sim.sizing.partition.sensitivity import (
     MatrixLoss,
     Measuring,
     SensitivityPlan,
-    _shared,
+    _add_shares,
     candidates,
     interval,
     profile,
@@ -158,7 +158,7 @@ def test_a_matrix_that_is_ruined_leads_the_profile(tiny_weights: Path, tmp_path:
         MatrixLoss("c", "k", 1, 0.1, Estimate(-0.1, -1, 1), Estimate(9.0, -1, 20), 0.0),
         MatrixLoss("d", "v", 1, 0.1, None, None, 0.0),
     ]
-    shares = {matrix.name: matrix.share for matrix in _shared(rows, 1.2)}
+    shares = {matrix.name: matrix.share for matrix in _add_shares(rows, 1.2)}
     assert shares == pytest.approx({"a": 0.8, "b": 0.4, "c": 0.0, "d": 0.0}), (
         "0.4 : 0.2 : 0 : the cheapest rate"
     )
