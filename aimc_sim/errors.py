@@ -66,8 +66,12 @@ def options_as_arguments(function: Function) -> Function:
     (``--text-seed``)."""
 
     def renamed(text: str) -> str:
-        text = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), text)
-        return re.sub(r"(?<![\w-])-o\b", "output", text)
+        """Of what stands between backticks, a command, nothing is changed."""
+        parts = text.split("`")
+        for at in range(0, len(parts), 2):
+            parts[at] = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), parts[at])
+            parts[at] = re.sub(r"(?<![\w-])-o\b", "output", parts[at])
+        return "`".join(parts)
 
     @functools.wraps(function)
     def in_arguments(*args: Any, **kwargs: Any) -> Any:

@@ -29,7 +29,7 @@ BAR = 24  # characters of a bar's track
 WIDE = 110  # columns of a console from which on bars are drawn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation(Shown):
     """An explanation says where the loss on a hardware comes from, as explain.json holds it; paths: files written.
 

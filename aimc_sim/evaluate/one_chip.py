@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HardwareSource = Hardware | str | Path | Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OnChip(Shown):
     """This is what is known of a result whatever was asked. weights: id of the weight file. state: the chip at one
     time, None for the digital model. account: `account.account_of` the chip, empty for the digital model.

@@ -37,7 +37,7 @@ class Options:
     teacher_cache: Path | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class Outcome(Shown):
     """An outcome is what a run leaves behind: its folder, the last evaluation, and the losses of the steps that this
     call made.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
@@ -80,20 +80,21 @@ def train(
         )  # fmt: skip
     width = context or min(512, context_limit(opened.config) or 512)
     windows = None if text is None else windows_of_text(opened, text, width)
-    run = Run(
-        checkpoint=checkpoint_id(opened),
-        data=rows.id,
-        recipe=chosen,
-        hardware=chip,
-        tokens=wanted,
-        seed=seed,
-        precision=cast(Literal["no", "bf16"], precision),
-        text=None if windows is None else windows.id,
-        context=width,
-        evaluate_every=evaluate_every,
-        chips=chips,
-        chip_seed=chip_seed,
-    )
+    fields = {
+        "checkpoint": checkpoint_id(opened),
+        "data": rows.id,
+        "recipe": chosen.model_dump(mode="json"),
+        "hardware": chip.model_dump(mode="json"),
+        "tokens": wanted,
+        "seed": seed,
+        "precision": precision,
+        "text": None if windows is None else windows.id,
+        "context": width,
+        "evaluate_every": evaluate_every,
+        "chips": chips,
+        "chip_seed": chip_seed,
+    }
+    run = Run.parse(fields, "training run")
     where = Path(output)
     _check_output(where, run.id)
     return Trainer(run, opened, rows, where, windows=windows, options=options, progress=progress).train()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples(Shown):
     """Samples are a folder of token shards. shards: those of this call; tokens: in all of the folder's rows of
     ``length`` tokens, None where other processes fill it too.
@@ -60,7 +60,7 @@ def sample(
     top_k: int | None = 50,
     seed: int = 0,
     part: str = "0/1",
-    text: str | None = None,
+    text: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Samples:
     """Write text to train on: the model's own samples, or rows of another ``text``.
@@ -78,12 +78,12 @@ def sample(
     if folder.exists() and not folder.is_dir():
         raise BadInput("output", got=str(folder), why="it is a file", do="name a folder")
     if text is not None and share != (0, 1):
-        raise BadInput("part", got=part, why="a text is cut by one process", do="leave --part out")
+        raise BadInput("part", got=part, why="a text is cut by one process", do="leave part (--part) out")
     if top_k is not None and top_k < 0:
-        raise BadInput("top-k", got=top_k, why="it counts tokens", do="use 1 or more, or 0 for all")
+        raise BadInput("top_k", got=top_k, why="it counts tokens", do="use 1 or more, or 0 for all")
     opened = open_for_training(checkpoint)
     if text is not None:
-        paths = shards_of_text(opened, text, folder, tokens=wanted, length=length, sequences=sequences)
+        paths = shards_of_text(opened, str(text), folder, tokens=wanted, length=length, sequences=sequences)
     else:
         model = load_plain(opened).eval()
         plan = plan_for(

@@ -62,8 +62,9 @@ def ticks(scale: Scale, about: int = 5) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """Write a number on an axis: 0.25, −5."""
-    return f"{value:g}".replace("-", "−")
+    """Write a number on an axis: 0.25, −5, 2e−4 below a thousandth."""
+    text = f"{value:g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
+    return text.replace("-", "−")
 
 
 class Chart:
@@ -73,7 +74,7 @@ class Chart:
 
     def __init__(
         self, name: str, title: str, width: int, height: float, *,
-        left: float = 44, right: float = 14, top: float = 26, bottom: float = 44,
+        left: float = 52, right: float = 14, top: float = 26, bottom: float = 44,
     ) -> None:  # fmt: skip
         self.left, self.right, self.top, self.bottom = left, width - right, top, height - bottom
         self.width, self.height, self._title = width, round(height), title

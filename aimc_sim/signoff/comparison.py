@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Shown):
     """A comparison says what changed from one sign-off to another, as compare.json holds it (docs/signoff.md); paths:
     files written.

@@ -40,7 +40,7 @@ OF_A_TASK = (*OF_SAMPLES, *OF_A_FILE, "batch", "text", "tasks", "num_fewshot", "
 OF_THE_RUN = ("output", "engine", "workers", "address", "stream", "restart", "progress")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Proposal(Shown):
     """A proposal is a sign-off that can run. command: the line that makes the same report again; empty where none can
     say it.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WORD = {True: "PASS", False: "FAIL"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict(Shown):
     """A verdict says whether a model survives on its chips: the reports of a sign-off, one a task and hardware.
 

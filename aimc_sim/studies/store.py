@@ -228,6 +228,10 @@ class Store:
         if made and mine is not None:
             _make(run, mine)
         elif schema == 0 and tables == {"plan", "found"}:
+            if mine is None:  # somebody else's file is read, not changed
+                raise self._refusal(
+                    "it is of version 0.1", "go on with it once by its own command, then merge it"
+                )
             self._take_sweep_of_0_1(run)
         elif schema == 0:
             raise self._foreign()

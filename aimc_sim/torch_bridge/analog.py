@@ -58,7 +58,8 @@ class AnalogLinear(ABC):
 
         It works when it is called: noise is that of step 0, and of the next step after each step of an optimizer;
         static input ranges begin with its first training forward. training: True for `Training()`; False to run on the
-        chip of ``seed`` instead, without gradient. The rest as in `convert`.
+        chip of ``seed`` instead, without gradient. ordinal: which matrix of the chip it is: layers of one model that
+        share it draw the same noise. The rest as in `convert`.
         """
         return layer_from(linear, hardware, training, name=name, ordinal=ordinal, ranges=ranges, seed=seed)
 

@@ -37,7 +37,7 @@ Model = str | Path | WeightFile | ModelShapes | Workload
 HardwareSource = Hardware | str | Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sizing(Shown):
     """A sizing is one design point of a model, its costs at the value and at both ends of every constant's band.
 

@@ -52,7 +52,7 @@ class OverChips:
         return cls(tuple(sample.tolist()), mean, ends)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sensitivity(Shares, Shown):
     """A sensitivity is a finished profile: which matrices cost accuracy when they are analog, the worst first.
 
@@ -93,7 +93,7 @@ class Sensitivity(Shares, Shown):
         })  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Partition(Shown):
     """A partition says which matrices leave the tiles or are held better.
 

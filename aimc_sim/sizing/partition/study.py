@@ -43,7 +43,7 @@ def measure_sensitivity(
     text: str | Path | None = None,
     time: float | str = "1d",
     seed: int = 0,
-    workers: int | None = None,
+    workers: int | None = 1,
     output: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
@@ -92,7 +92,7 @@ def choose_partition(
     text: str | Path | None = None,
     time: float | str = "1d",
     seed: int = 0,
-    workers: int | None = None,
+    workers: int | None = 1,
     output: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Partition:

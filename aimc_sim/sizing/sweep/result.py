@@ -42,7 +42,7 @@ class Loss:
         return float(self.nll.mean(axis=0).sum() / tokens[: self.nll.shape[1]].sum())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep(Shown):
     """A sweep is finished. costs: one a variant of the space. noise: {design: {matrix: noise-to-signal ratio}}.
 

@@ -47,7 +47,7 @@ def sweep(
     time: float | str = "1d",
     seed: int = 0,
     assumed: bool = False,
-    workers: int | None = None,
+    workers: int | None = 1,
     output: str | Path | None = None,
     progress: Progress | None = None,
     **axes: float | str | Sequence[float],

@@ -78,7 +78,7 @@ def on_chip(
             why="it has no layers that convert() made, and would run digitally",
             do="convert(model, hardware) first; a model from load_model is on its chip already",
         )
-    names = RowNames()
+    names, before = RowNames(), [(layer.socket.tiles, layer.socket.row_names) for layer in layers]
     handle = names.watch(model)
     try:
         for layer in layers:
@@ -88,9 +88,9 @@ def on_chip(
             yield
     finally:
         handle.remove()
-        for layer in layers:
-            layer.unmount()
-            layer.socket.row_names = None
+        for layer, (tiles, row_names) in zip(layers, before, strict=True):  # a chip that it was on before
+            layer.unmount() if tiles is None else layer.mount(tiles)
+            layer.socket.row_names = row_names
 
 
 mounted = renamed("mounted", on_chip)
