@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from aimc_sim.aliases import Progress
 from aimc_sim.calibrate.moments import collect_moments
 from aimc_sim.errors import BadInput
-from aimc_sim.hardware import Hardware
+from aimc_sim.hardware import Hardware, HardwareSource
 from aimc_sim.models import Checkpoint, load_tokenizer, open_checkpoint
 from aimc_sim.randomness import key_of
 from aimc_sim.torch_bridge.model import load_digital
@@ -28,7 +27,6 @@ from aimc_sim.weightfile.writer import WeightFileWriter
 if TYPE_CHECKING:
     from aimc_sim.models.peft_adapter import LowRank
 
-HardwareSource = str | Path | Mapping[str, Any] | Hardware
 FALLBACK = "hermes-256"  # the hardware of a checkpoint that was trained for none
 SEQUENCE_LENGTH = 128
 _VERSIONS = ("aimc-sim", "torch", "transformers", "numpy", "h5py")

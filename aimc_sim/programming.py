@@ -43,7 +43,7 @@ def program(
     >>> chip.at("1d").matrix(chip.weight_file.matrices[0].name).effective_weights().shape
     (64, 64)
     """
-    opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
+    opened = WeightFile.of(weight_file)
     chosen = opened.hardware if hardware is None else Hardware.load(hardware)
     for transform in chosen.transform or ():
         if not any(transform.applies(matrix.name, matrix.role) for matrix in opened.matrices):
@@ -92,7 +92,7 @@ def load_model(
     # late: torch takes seconds to load, and chips are programmed without it
     from aimc_sim.torch_bridge.model import build_model, mount
 
-    opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
+    opened = WeightFile.of(weight_file)
     state = program(opened, seed, hardware, ranges=ranges, progress=progress).at(time, session)
     model = build_model(opened, state.chip.hardware)
     mount(model, state)

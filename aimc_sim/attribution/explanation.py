@@ -117,7 +117,7 @@ def explain(
             why="the calibration text has windows of its own",
             do="leave it out, or give --text",
         )
-    file = weights if isinstance(weights, WeightFile) else WeightFile(weights)
+    file = WeightFile.of(weights)
     study = make_study(
         file, file.hardware if hardware is None else Hardware.load(hardware), seeds=seeds, first_seed=seed,
         time_s=time_s, tokens=tokens, session=session, batch=batch,

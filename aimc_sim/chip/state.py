@@ -19,6 +19,7 @@ from aimc_sim.hardware import Hardware
 from aimc_sim.hardware.transform import choose_transform
 from aimc_sim.identity import canonical_json
 from aimc_sim.randomness import event_word, key_of
+from aimc_sim.renames import renamed_arguments
 from aimc_sim.tiles.channel_transform import ChannelTransform, derive
 from aimc_sim.tiles.matrix import TiledMatrix
 from aimc_sim.units import parse_duration
@@ -84,12 +85,15 @@ class Chip:
         names = f"{self.weight_file.path.name}, {self.hardware.name}"
         return f"Chip({names}, seed={self.seed}, programming_cycle={self.programming_cycle})"
 
-    def at(self, t_s: float | str, session: int = 0) -> ChipState:
-        """Age the chip t_s seconds after programming (or "1d"), as one inference session sees it: 1/f noise is frozen.
+    @renamed_arguments(t_s="time")
+    def at(self, time: float | str, session: int = 0) -> ChipState:
+        """Age the chip: its state at a time since programming (seconds, or "1d"), as one inference session sees it.
+
+        session: which draw of the 1/f noise, which is frozen in it.
 
         Raises BadInput for a time before programming or beyond the range of the device's data.
         """
-        seconds = parse_duration(t_s)
+        seconds = parse_duration(time)
         self.hardware.check_time(seconds)
         event_word(session)
         return ChipState(self, seconds, session)

@@ -33,7 +33,7 @@ class Bench:
     """
 
     def __init__(self, weight_file: WeightFile | str | os.PathLike[str], *, streamed: bool = False) -> None:
-        self.weight_file = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
+        self.weight_file = WeightFile.of(weight_file)
         self.streamed = streamed
         self._model: Any = None  # of transformers, or a `StreamedModel`
         self._state: ChipState | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from aimc_sim.evaluate.text import (
     load_tokenizer,
     windows_of_file,
 )
-from aimc_sim.hardware import Hardware
+from aimc_sim.hardware import Hardware, HardwareSource
 from aimc_sim.randomness import key_of
 from aimc_sim.report.shown import Shown
 from aimc_sim.units import format_duration, parse_duration
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from aimc_sim.chip import ChipState
     from aimc_sim.evaluate.metrics import WindowScores
     from aimc_sim.evaluate.streamed import Stream
-
-HardwareSource = Hardware | str | Path | Mapping[str, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -252,7 +250,7 @@ def _asked(
         raise BadInput(
             "hardware", got=hardware, why="the digital model is on no chip", do="leave one of the two out"
         )
-    opened = weight_file if isinstance(weight_file, WeightFile) else WeightFile(weight_file)
+    opened = WeightFile.of(weight_file)
     if digital:
         return opened, None
     chosen = opened.hardware if hardware is None else Hardware.load(hardware)

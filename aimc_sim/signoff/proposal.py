@@ -217,7 +217,7 @@ def propose(
         _check_one_text(options)
     _check_count("--threads", options.get("threads"))
     source = folder / _named_weights(asked, plan) if weights is None else weights
-    file = source if isinstance(source, WeightFile) else WeightFile(source)
+    file = WeightFile.of(source)
     with _named_as_options():
         asked = _laid_over(asked, options)
         chosen = _hardware(hardware)

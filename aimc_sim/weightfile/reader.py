@@ -50,6 +50,16 @@ class WeightFile:
     (64, 64)
     """
 
+    @classmethod
+    def of(cls, source: WeightFile | str | os.PathLike[str]) -> WeightFile:
+        """Open a weight file by its path; one that is open stays so. Raises BadInput for what is neither."""
+        if isinstance(source, WeightFile):
+            return source
+        if not isinstance(source, (str, os.PathLike)):
+            do = "give the path of a weight file, or WeightFile(path)"
+            raise BadInput("weight file", got=source, why="it is neither a path nor a weight file", do=do)
+        return cls(source)
+
     def __init__(self, path: str | os.PathLike[str], *, _layout: Layout | None = None) -> None:
         self.path = Path(path)
         self._layout = read_layout(self.path) if _layout is None else _layout

@@ -140,5 +140,5 @@ def test_a_text_is_cut_by_one_process(tiny_checkpoint: Path, tmp_path: Path) -> 
         "-o", tmp_path / "out",
     )  # fmt: skip
     assert code == 2
-    assert "leave --part out" in err
+    assert "leave part (--part) out" in err
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -103,6 +104,26 @@ def test_the_package_has_few_rooms_and_none_takes_the_name_of_a_function() -> No
     names = {path.name for path in (ROOT / "aimc_sim").iterdir() if path.name != "__pycache__"}
     assert len(names) <= 32
     assert VERBS & {name.removesuffix(".py") for name in names} == set()
+
+
+SAYS_NOTHING = {"found", "held", "kept", "seen", "there", "here", "own"}
+
+
+def test_a_variable_that_lives_longer_than_three_lines_says_what_it_is() -> None:
+    vague = set()
+    for path in PRODUCT:
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                names = [
+                    node
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Name) and node.id in SAYS_NOTHING
+                ]
+                for name in {node.id for node in names}:
+                    lines = [node.lineno for node in names if node.id == name]
+                    if max(lines) - min(lines) > 3:
+                        vague.add(f"{path}:{min(lines)} {name}")
+    assert not vague
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.files import write_together
-from aimc_sim.hardware import Hardware
+from aimc_sim.hardware import Hardware, HardwareSource
 from aimc_sim.models.catalogue_families import ModelShapes
 from aimc_sim.report.pages import prepare_folder, to_json
 from aimc_sim.report.shown import Shown
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 FALLBACK = "hermes-256"  # the hardware of a model that brings none
 Model = str | Path | WeightFile | ModelShapes | Workload
-HardwareSource = Hardware | str | Path
 
 
 @dataclass(frozen=True, repr=False)

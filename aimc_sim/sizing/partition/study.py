@@ -10,11 +10,10 @@ from typing import Any
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import file_text
-from aimc_sim.hardware import Hardware
+from aimc_sim.hardware import Hardware, HardwareSource
 from aimc_sim.sizing import accuracy
 from aimc_sim.sizing.accuracy import Text
 from aimc_sim.sizing.cost.designs import Designs
-from aimc_sim.sizing.cost.estimate import HardwareSource
 from aimc_sim.sizing.cost.profile import Profile
 from aimc_sim.sizing.cost.workload import Phase, Scenario, Workload
 from aimc_sim.sizing.folders import folder_for
@@ -136,7 +135,7 @@ def choose_partition(
 
 
 def _opened(weights: WeightFile | str | Path, hardware: HardwareSource | None) -> tuple[WeightFile, Hardware]:
-    weight_file = weights if isinstance(weights, WeightFile) else WeightFile(weights)
+    weight_file = WeightFile.of(weights)
     return weight_file, weight_file.hardware if hardware is None else Hardware.load(hardware)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from aimc_sim.aliases import Progress
 from aimc_sim.errors import BadInput
 from aimc_sim.evaluate.text import file_text
+from aimc_sim.hardware import HardwareSource
 from aimc_sim.sizing import accuracy
 from aimc_sim.sizing.accuracy import Text
-from aimc_sim.sizing.cost.estimate import HardwareSource, Model, hardware_of
+from aimc_sim.sizing.cost.estimate import Model, hardware_of
 from aimc_sim.sizing.cost.profile import Profile
 from aimc_sim.sizing.cost.workload import Phase, Scenario, Workload
 from aimc_sim.sizing.folders import folder_for

@@ -111,11 +111,11 @@ def training(
 def _check_layers(layers: list[TrainingLinear], changed: set[int]) -> None:
     """Raise BadInput where an optimizer that changes these parameters would leave layers behind, or noise be shared."""
     for layer in layers:
-        own = {
+        trained = {
             "weight": layer.weight,
             "input range": None if layer.input_range is None else layer.input_range.value,
         }
-        for what, value in own.items():
+        for what, value in trained.items():
             if isinstance(value, nn.Parameter) and value.requires_grad and id(value) not in changed:
                 raise BadInput(
                     "optimizer",

@@ -194,7 +194,7 @@ def test_names_of_lines_stand_clear_of_each_other(
         r'<text class="(margin|reference)-label" x="(\S+)" y="(\S+)" text-anchor="(\w+)"', drawing
     )
     assert {kind for kind, *_ in found} == {"margin", "reference"}
-    lines = dict(re.findall(r'<line class="(margin|reference)" x1="44" x2="\d+" y1="(\S+)"', drawing))
+    lines = dict(re.findall(r'<line class="(margin|reference)" x1="52" x2="\d+" y1="(\S+)"', drawing))
     for kind, _, base, _ in found:
         other = float(lines["margin" if kind == "reference" else "reference"])
         assert not float(base) - 10 <= other <= float(base), "no line through a name"
