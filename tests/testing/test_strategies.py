@@ -68,7 +68,7 @@ def test_conductances_and_times_lie_within_the_device(data: st.DataObject) -> No
 @given(some.cell_matrices())
 @few
 def test_the_fused_cells_are_those_of_the_formula(matrix: CellMatrix) -> None:
-    """The readable formula has one pair of devices a weight in one copy, before wires, where no repair moves columns."""
+    """The readable formula has one pair of devices a weight, in one copy, before wires and without repair."""
     tables = {**matrix.hardware.model_dump(mode="json"), "wires": None, "repair": None}
     tables["weights"] |= {"devices": 1, "pair": "differential", "cell_bits": None, "copies": None}
     unwired = replace(matrix, hardware=Hardware.parse(tables, "drawn"))
