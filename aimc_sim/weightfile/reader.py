@@ -51,7 +51,7 @@ class WeightFile:
     """
 
     @classmethod
-    def of(cls, source: WeightFile | str | os.PathLike[str]) -> WeightFile:
+    def of(cls, source: object) -> WeightFile:
         """Open a weight file by its path; one that is open stays so. Raises BadInput for what is neither."""
         if isinstance(source, WeightFile):
             return source
