@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from aimc_sim.finetuning.settings import Run
 from aimc_sim.finetuning.trainer import STATES, Trainer
 from aimc_sim.hardware import Hardware
 from aimc_sim.models import Checkpoint
+from aimc_sim.renames import renamed
 from aimc_sim.spec import nearest
 
 PRECISIONS, SHARDINGS = ("no", "bf16"), ("none", "fsdp2")
@@ -100,13 +100,7 @@ def train(
     return Trainer(run, opened, rows, where, windows=windows, options=options, progress=progress).train()
 
 
-def run_training(*args: Any, **options: Any) -> Outcome:
-    """Call `train`, as which it is known now."""
-    warnings.warn(
-        "run_training() is called train() now; the old name goes with the next release", DeprecationWarning,
-        stacklevel=2,
-    )  # fmt: skip
-    return train(*args, **options)
+run_training = renamed("run_training", train)
 
 
 def _check_output(folder: Path, run_id: str) -> None:

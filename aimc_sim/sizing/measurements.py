@@ -11,6 +11,7 @@ from typing import Any
 from typing_extensions import Self
 
 from aimc_sim.aliases import Progress
+from aimc_sim.errors import BadInput
 from aimc_sim.identity import Difference
 from aimc_sim.studies.store import Kind, Store
 from aimc_sim.studies.workers import POLL_S, Event, InProcess, Pool, Processes, work_off
@@ -26,6 +27,12 @@ def _another(differences: Sequence[Difference]) -> str:
 
 
 SWEEP = Kind("sweep", "measurement", _another, "choose another folder with -o, or delete that file")
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise BadInput for a count of workers below one; None stands for as many as pay off."""
+    if workers is not None and workers < 1:
+        raise BadInput("workers", got=workers, why="somebody has to do it", do="use 1 or more")
 
 
 class Measurements:

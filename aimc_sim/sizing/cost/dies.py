@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aimc_sim.errors import BadInput
+from aimc_sim.renames import renamed
 from aimc_sim.sizing.cost.analog import Cost
 from aimc_sim.sizing.cost.workload import Column
 
@@ -118,14 +118,7 @@ def floorplan(
     return Chips(filling.room, pieces, hops, moved, layers, tuple(item for item, _ in spread))
 
 
-def place(*args: Any, **options: Any) -> Chips:
-    """Call `floorplan`, as which it is known now."""
-    warnings.warn(
-        "place() is called floorplan() now; the old name goes with the next release",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return floorplan(*args, **options)
+place = renamed("place", floorplan)
 
 
 FIRST = ("gate", "gate_up")  # of an expert: where a token enters it

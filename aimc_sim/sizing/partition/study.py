@@ -17,6 +17,7 @@ from aimc_sim.sizing.cost.designs import Designs
 from aimc_sim.sizing.cost.profile import Profile
 from aimc_sim.sizing.cost.workload import Phase, Scenario, Workload
 from aimc_sim.sizing.folders import folder_for
+from aimc_sim.sizing.measurements import check_workers
 from aimc_sim.sizing.partition import bench, moves, sensitivity
 from aimc_sim.sizing.partition.moves import KINDS, moves_of
 from aimc_sim.sizing.partition.result import Partition, Sensitivity
@@ -145,8 +146,7 @@ def _measuring(
     time: float | str, workers: int | None, output: str | Path | None, progress: Progress | None, **plan: Any,
 ) -> Iterator[Measuring]:  # fmt: skip
     """Check what is asked for and every byte of the file, then open the measurements. ways: to hold a matrix."""
-    if workers is not None and workers < 1:
-        raise BadInput("workers", got=workers, why="somebody has to do it", do="use 1 or more")
+    check_workers(workers)
     time_s, path = parse_duration(time), None if text is None else Path(text)
     chip.check_time(time_s)
     study = SensitivityPlan.parse(

@@ -18,6 +18,7 @@ from aimc_sim.sizing.cost.estimate import Model, hardware_of
 from aimc_sim.sizing.cost.profile import Profile
 from aimc_sim.sizing.cost.workload import Phase, Scenario, Workload
 from aimc_sim.sizing.folders import folder_for
+from aimc_sim.sizing.measurements import check_workers
 from aimc_sim.sizing.sweep.explorer import check_plotly
 from aimc_sim.sizing.sweep.plan import METRICS, SweepPlan, axis, space_of
 from aimc_sim.sizing.sweep.result import Sweep
@@ -67,8 +68,7 @@ def sweep(
     >>> len(swept.space), len(swept.front) <= 6, swept.columns["rows"][:3]
     (6, True, [128, 128, 128])
     """
-    if workers is not None and workers < 1:
-        raise BadInput("workers", got=workers, why="somebody has to do it", do="use 1 or more")
+    check_workers(workers)
     asked = Scenario.of(scenario, phase=phase, context=context, streams=streams, head=head, rate=rate)
     work = model if isinstance(model, Workload) else Workload.of(model)
     measured = metric or ("cost" if work.file is None else "sqnr")

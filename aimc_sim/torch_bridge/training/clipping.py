@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from aimc_sim.errors import BadInput
-from aimc_sim.torch_bridge.training.layer import TrainingLinear
+from aimc_sim.torch_bridge.training.layer import TrainingLinear, training_layers
 from aimc_sim.torch_bridge.training.updates import changed_by
 
 
@@ -42,7 +42,7 @@ def attach_clipping(model: nn.Module, optimizer: Any) -> Clipping:
     >>> model(torch.ones(1, 8)).sum().backward()
     >>> optimizer.step()  # and the weights are clipped
     """
-    layers = [m for m in model.modules() if isinstance(m, TrainingLinear) and m.clips]
+    layers = [layer for layer in training_layers(model) if layer.clips]
     if not layers:
         raise BadInput(
             "model",

@@ -12,7 +12,7 @@ from aimc_sim.errors import BadInput
 from aimc_sim.hardware import Hardware, HardwareSource
 from aimc_sim.models.families import candidates
 from aimc_sim.torch_bridge.adapter import adapter_of
-from aimc_sim.torch_bridge.training.layer import TrainingLinear
+from aimc_sim.torch_bridge.training.layer import TrainingLinear, training_layers
 from aimc_sim.torch_bridge.training.mounted import mount_seed
 from aimc_sim.torch_bridge.training.spec import Training
 
@@ -172,7 +172,7 @@ def analog_layers(model: nn.Module) -> dict[str, TrainingLinear]:
     >>> list(analog_layers(convert(torch.nn.Sequential(torch.nn.Linear(16, 4)), "afm-llama")))
     ['0']
     """
-    return {m.matrix_name: m for m in model.modules() if isinstance(m, TrainingLinear)}
+    return {layer.matrix_name: layer for layer in training_layers(model)}
 
 
 def learned_ranges(model: nn.Module) -> dict[str, MatrixRange]:

@@ -298,6 +298,11 @@ class TrainingLinear(nn.Module):
         return f"{self.matrix_name}, {shape}, row tiles={self.plan.tiles}, noise={self.plan.noise}"
 
 
+def training_layers(model: nn.Module) -> list[TrainingLinear]:
+    """Return the layers of a model that train for a chip, in its order, however it is wrapped."""
+    return [module for module in model.modules() if isinstance(module, TrainingLinear)]
+
+
 def quiet_of(training: Training) -> Training:
     """Return the same without noise: what a layer computes in eval mode."""
     return training.model_copy(update={"noise": None})

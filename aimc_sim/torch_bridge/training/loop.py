@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
-from aimc_sim.torch_bridge.training.layer import TrainingLinear
+from aimc_sim.torch_bridge.training.layer import TrainingLinear, training_layers
 from aimc_sim.torch_bridge.training.ranges import initialise_ranges, ranges_ready
 from aimc_sim.torch_bridge.training.updates import changed_by
 
@@ -72,7 +72,7 @@ def training(
     >>> run.step
     3
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, TrainingLinear)]
+    layers = training_layers(model)
     if not layers:
         raise BadInput(
             "model to train",

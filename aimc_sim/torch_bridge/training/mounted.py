@@ -17,7 +17,7 @@ from aimc_sim.hardware import Hardware, HardwareSource, StaticRange
 from aimc_sim.kernels.training import fake_quantise_reference
 from aimc_sim.renames import renamed, renamed_arguments
 from aimc_sim.torch_bridge.rows import RowNames
-from aimc_sim.torch_bridge.training.layer import TrainingLinear, whole
+from aimc_sim.torch_bridge.training.layer import TrainingLinear, training_layers, whole
 from aimc_sim.units import parse_duration
 
 
@@ -70,7 +70,7 @@ def on_chip(
     """
     time_s = parse_duration(time)
     chip = None if hardware is None else Hardware.load(hardware)
-    layers = [m for m in model.modules() if isinstance(m, TrainingLinear)]
+    layers = training_layers(model)
     if not layers:
         raise BadInput(
             "model to run on a chip",
@@ -110,7 +110,7 @@ def digital(model: nn.Module) -> Iterator[None]:
     ...     torch.equal(model(torch.ones(1, 16)), plain(torch.ones(1, 16)))
     True
     """
-    layers = [m for m in model.modules() if isinstance(m, TrainingLinear)]
+    layers = training_layers(model)
     before = [layer.as_digital for layer in layers]
     for layer in layers:
         layer.as_digital = True

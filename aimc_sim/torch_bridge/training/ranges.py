@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aimc_sim.errors import BadInput
-from aimc_sim.torch_bridge.training.layer import TrainingLinear
+from aimc_sim.torch_bridge.training.layer import TrainingLinear, training_layers
 from aimc_sim.torch_bridge.training.steps import set_step
 
 
@@ -91,7 +91,7 @@ def initialise_ranges(
 
 
 def _static(model: nn.Module) -> list[TrainingLinear]:
-    return [m for m in model.modules() if isinstance(m, TrainingLinear) and m.input_range is not None]
+    return [layer for layer in training_layers(model) if layer.input_range is not None]
 
 
 def _wants_forwards(model: nn.Module) -> bool:
